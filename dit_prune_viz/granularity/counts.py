@@ -1,0 +1,28 @@
+"""How many weights a group loses."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+
+from dit_prune_viz.errors import UserError
+
+
+def check_sparsity(sparsity: object) -> float:
+    """`sparsity` as a float between 0 and 1. UserError for anything else: outside the range, NaN, not a number."""
+    if isinstance(sparsity, bool) or not isinstance(sparsity, Real):
+        raise UserError(f"Sparsity must be a number between 0 and 1, but it is {sparsity!r:.40}.")
+    value = float(sparsity)
+    if not 0 <= value <= 1:
+        raise UserError(f"Sparsity must lie between 0 and 1, but it is {value:g}.")
+    return value
+
+
+def removed(n: int, sparsity: float) -> int:
+    """floor(n · sparsity): the number of weights that a group of `n` weights loses.
+
+    A sparsity such as 0.3 is a little less than 3/10 in binary, so a product within rounding error below a whole number
+    counts as that number: 10 weights at 0.3 lose 3.
+    """
+    slack = max(1e-9, n * 1e-15)
+    return min(n, math.floor(n * sparsity + slack))
