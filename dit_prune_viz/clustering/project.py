@@ -1,0 +1,49 @@
+"""From many features per unit to two coordinates."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from dit_prune_viz.clustering.scale import standardise
+from dit_prune_viz.errors import UserError
+
+PROJECTIONS = ("pca", "umap")
+
+
+def project(features: np.ndarray, *, method: str = "pca", seed: int = 0) -> np.ndarray:
+    """Coordinates float32 (units, 2) of standardised `features` (units, d), by PCA or UMAP, the same for a seed.
+
+    UserError for an unknown method, fewer than 3 units, NaN or infinite features.
+    """
+    if method not in PROJECTIONS:
+        raise UserError(f"There is no projection '{method}'; choose one of {', '.join(PROJECTIONS)}.")
+    if len(features) < 3:
+        raise UserError("A projection needs at least 3 units; choose another unit or a larger layer.")
+    if not np.isfinite(features).all():
+        raise UserError("The features hold NaN or infinite values; calibrate again in float32 or bfloat16.")
+    features = standardise(features)
+    return (_pca(features) if method == "pca" else _umap(features, seed)).astype(np.float32)
+
+
+def _pca(features: np.ndarray) -> np.ndarray:
+    _, vectors = np.linalg.eigh(features.T @ features)  # d is small, the number of units may be millions
+    axes = np.zeros((features.shape[1], 2))
+    main = vectors[:, ::-1][:, :2]
+    # An axis has no direction of its own: its largest entry is made positive, so that pictures do not flip.
+    signs = np.sign(main[np.abs(main).argmax(axis=0), range(main.shape[1])])
+    axes[:, : main.shape[1]] = main * signs
+    return features @ axes
+
+
+def _umap(features: np.ndarray, seed: int) -> np.ndarray:
+    from umap import UMAP  # takes seconds to import
+
+    neighbours = min(15, len(features) - 1)
+    # The spectral start needs more units than it has coordinates and neighbours.
+    start = "spectral" if len(features) > 2 * neighbours else "random"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about what the seed costs, and about equal units
+        mapper = UMAP(n_neighbors=neighbours, min_dist=0.1, init=start, random_state=seed, n_jobs=1)
+        return np.asarray(mapper.fit_transform(features))

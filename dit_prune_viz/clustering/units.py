@@ -1,0 +1,30 @@
+"""Units: what one dot stands for. A row is an output channel, a column an input channel, a weight a single W_ij."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor
+
+from dit_prune_viz.errors import UserError
+from dit_prune_viz.saliency.exact import exact
+
+UNITS = ("row", "column", "weight")
+
+
+def check_unit(unit: str) -> str:
+    """`unit` itself. UserError if it is none of UNITS."""
+    if unit not in UNITS:
+        raise UserError(f"There is no unit '{unit}'; choose one of {', '.join(UNITS)}.")
+    return unit
+
+
+def count_units(shape: tuple[int, int], unit: str) -> int:
+    """How many units a layer of this shape (d_out, d_in) has; weights count row by row. UserError: unknown unit."""
+    return {"row": shape[0], "column": shape[1], "weight": shape[0] * shape[1]}[check_unit(unit)]
+
+
+def sum_units(table: Tensor, unit: str) -> np.ndarray:
+    """The sum of `table` (d_out, d_in) over every unit, float64 (units,). UserError: unknown unit."""
+    table = exact(table).double()
+    sums = {"row": lambda: table.sum(1), "column": lambda: table.sum(0), "weight": lambda: table.flatten()}
+    return sums[check_unit(unit)]().cpu().numpy()
