@@ -1,0 +1,25 @@
+"""Masks: which weights stay. A mask is a bool tensor of the weight's shape, True = kept."""
+
+from dit_prune_viz.granularity.counts import check_sparsity, removed
+from dit_prune_viz.masks.apply import pruned
+from dit_prune_viz.masks.build import build_mask, build_masks
+from dit_prune_viz.masks.packed import PackedMask, pack
+from dit_prune_viz.masks.report import LayerReport, PlanReport, report_layer, summarize
+from dit_prune_viz.masks.select import keep_mask, keep_mask_groups, n_m_mask
+
+__all__ = [
+    "LayerReport",
+    "PackedMask",
+    "PlanReport",
+    "build_mask",
+    "build_masks",
+    "check_sparsity",
+    "keep_mask",
+    "keep_mask_groups",
+    "n_m_mask",
+    "pack",
+    "pruned",
+    "removed",
+    "report_layer",
+    "summarize",
+]

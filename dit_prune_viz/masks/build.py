@@ -1,0 +1,52 @@
+"""From a plan to masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from dit_prune_viz.errors import Progress
+from dit_prune_viz.masks.packed import PackedMask, pack
+from dit_prune_viz.masks.select import keep_mask, keep_mask_groups
+from dit_prune_viz.saliency import Saliency, layer_scores
+
+if TYPE_CHECKING:
+    from dit_prune_viz.plan import LayerPlan, PruningPlan
+
+
+def build_mask(layer_plan: LayerPlan, saliency: Saliency, weight: Tensor, norm: Tensor) -> Tensor:
+    """The mask (d_out, d_in) of one layer alone, from its weight (d_out, d_in) and input norms ‖X_j‖₂ (d_in,).
+
+    UserError for NaN or infinite saliencies and for clusters made for a layer of another shape.
+    """
+    scores = layer_scores(saliency, layer_plan.name, weight, norm)
+    clusters = layer_plan.clusters
+    if clusters is None:
+        return keep_mask(scores, sparsity=layer_plan.sparsity, granularity=layer_plan.granularity)
+    return keep_mask_groups(scores, clusters.labels, clusters.sparsity, layer_plan.granularity, clusters.unit)
+
+
+def build_masks(
+    plan: PruningPlan,
+    weight: Callable[[str], Tensor],
+    norm: Callable[[str], Tensor],
+    *,
+    layers: Iterable[str] | None = None,
+    progress: Progress | None = None,
+) -> dict[str, PackedMask]:
+    """The packed masks of the plan's layers, or of the named `layers` alone, in their order.
+
+    `weight(name)` gives a layer's weights (d_out, d_in), `norm(name)` its input norms ‖X_j‖₂ (d_in,). Weights are only
+    read. UserError as in `build_mask`, and for a layer the plan does not know.
+    """
+    names = list(plan.layers if layers is None else layers)
+    masks = {}
+    for done, name in enumerate(names):
+        if progress:
+            progress(done, len(names), f"Masking {name}")
+        masks[name] = pack(build_mask(plan.layer(name), plan.saliency, weight(name), norm(name)))
+    if progress:
+        progress(len(names), len(names), "Masks are ready")
+    return masks

@@ -1,0 +1,111 @@
+"""From scores to masks, with exact counts: a group of n weights at sparsity s loses floor(n·s).
+
+The weights with the smallest scores go; of equal scores the one with the lowest index, counted row by row, goes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dit_prune_viz.clustering.units import UNITS, count_units
+from dit_prune_viz.errors import UserError
+from dit_prune_viz.granularity.choose import GRANULARITIES
+from dit_prune_viz.granularity.counts import check_sparsity, removed
+from dit_prune_viz.masks.order import smallest
+
+
+def keep_mask(scores: Tensor, *, sparsity: float, granularity: str = "layer") -> Tensor:
+    """The mask (d_out, d_in) that prunes the smallest of `scores` (d_out, d_in), over the layer or inside each row.
+
+    UserError for a sparsity outside 0–1, an unknown granularity, scores that are NaN or infinite.
+    """
+    scores = _checked(scores, granularity)
+    return ~_prune(scores, check_sparsity(sparsity), granularity)
+
+
+def keep_mask_groups(
+    scores: Tensor, labels: np.ndarray | Tensor, sparsities: Sequence[float], granularity: str, unit: str
+) -> Tensor:
+    """The mask (d_out, d_in) with a sparsity of its own for every cluster of rows, columns or single weights.
+
+    `labels` holds the cluster id 0..k−1 of every unit: (d_out,) rows, (d_in,) columns or (d_out·d_in,) weights, and
+    `sparsities` the k sparsities. A group, inside which scores are ranked and counts are exact, is a cluster
+    (granularity "layer") or the part of a cluster in one row ("row"). Clusters with a sparsity each are an extension of
+    arXiv 2607.00927, which gives none. UserError as in `keep_mask`, and for labels that do not fit.
+    """
+    scores = _checked(scores, granularity)
+    sparsities = [check_sparsity(sparsity) for sparsity in sparsities]
+    labels = _checked_labels(labels, scores, len(sparsities), unit)
+    pruned = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
+    for cluster, sparsity in enumerate(sparsities):
+        members = labels == cluster
+        if unit == "row":
+            pruned[members] = _prune(scores[members], sparsity, granularity)
+        elif unit == "column":
+            pruned[:, members] = _prune(scores[:, members], sparsity, granularity)
+        else:
+            members = members.view(scores.shape)
+            pruned[members] = _prune_ragged(scores, members, sparsity, granularity)
+    return ~pruned
+
+
+def n_m_mask(scores: Tensor, n: int, m: int) -> Tensor:
+    """The N:M mask: of every `m` consecutive inputs of a row of `scores` (d_out, d_in) the `n` greatest stay.
+
+    UserError unless 1 ≤ n ≤ m and m divides d_in, or for scores that are NaN or infinite.
+    """
+    scores = _checked(scores, "row")
+    if not 1 <= n <= m or scores.shape[1] % m:
+        raise UserError(f"{n}:{m} does not fit a layer with {scores.shape[1]} inputs; m must divide them, 1 ≤ n ≤ m.")
+    return ~smallest(scores.reshape(-1, m), m - n).view(scores.shape)
+
+
+def _prune(block: Tensor, sparsity: float, granularity: str) -> Tensor:
+    """Bool of the block's shape (r, c), True = pruned; the block is one group, or one group per row."""
+    rows = block if granularity == "row" else block.reshape(1, -1)
+    if not rows.numel():
+        return torch.zeros(block.shape, dtype=torch.bool, device=block.device)
+    return smallest(rows, removed(rows.shape[1], sparsity)).view(block.shape)
+
+
+def _prune_ragged(scores: Tensor, members: Tensor, sparsity: float, granularity: str) -> Tensor:
+    """Bool (number of members,), True = pruned, for a cluster that takes any weights of the layer."""
+    values = scores[members]
+    if granularity == "layer" or not values.numel():
+        return _prune(values[None], sparsity, granularity)[0]
+    # The members of each row move to its left, filled up with +inf, which is never among the smallest.
+    sizes = members.sum(1)
+    row = torch.repeat_interleave(torch.arange(len(sizes), device=scores.device), sizes)
+    column = torch.arange(len(values), device=scores.device) - (sizes.cumsum(0) - sizes)[row]
+    padded = torch.full((len(sizes), int(sizes.max())), torch.inf, device=scores.device)
+    padded[row, column] = values
+    counts = torch.tensor([removed(size, sparsity) for size in sizes.tolist()])
+    return smallest(padded, counts)[row, column]
+
+
+def _checked(scores: Tensor, granularity: str) -> Tensor:
+    if granularity not in GRANULARITIES:
+        raise UserError(f"There is no granularity '{granularity}'; choose one of {', '.join(GRANULARITIES)}.")
+    if scores.ndim != 2 or not scores.numel():
+        raise UserError(f"Scores must fill a table of rows and columns, but their shape is {tuple(scores.shape)}.")
+    scores = scores.detach().to(torch.float32)
+    if not torch.isfinite(torch.stack(scores.aminmax())).all():
+        raise UserError("The scores hold NaN or infinite values, so they cannot be ranked; check weights and norms.")
+    return scores
+
+
+def _checked_labels(labels: np.ndarray | Tensor, scores: Tensor, k: int, unit: str) -> Tensor:
+    if unit not in UNITS:
+        raise UserError(f"There is no unit '{unit}'; choose one of {', '.join(UNITS)}.")
+    # torch warns about arrays that may not be written to, so a read-only one is copied.
+    labels = torch.as_tensor(np.array(labels) if isinstance(labels, np.ndarray) else labels).to(scores.device)
+    expected = count_units(tuple(scores.shape), unit)
+    if labels.shape != (expected,):
+        raise UserError(f"The layer has {expected} units ({unit}), but {labels.numel()} have a cluster; cluster again.")
+    if int(labels.min()) < 0 or int(labels.max()) >= k:
+        raise UserError(f"Cluster ids must run from 0 to {k - 1}, one sparsity for each; cluster again.")
+    return labels

@@ -1,0 +1,18 @@
+"""The pruning plan: everything that decides the masks, and what they are predicted to cost."""
+
+from dit_prune_viz.plan.counts import remaining_parameters
+from dit_prune_viz.plan.damage import ClusterDamage, cluster_damage, damage
+from dit_prune_viz.plan.make import make_plan
+from dit_prune_viz.plan.plan import ClusterPlan, LayerPlan, LayerPlans, PruningPlan
+
+__all__ = [
+    "ClusterDamage",
+    "ClusterPlan",
+    "LayerPlan",
+    "LayerPlans",
+    "PruningPlan",
+    "cluster_damage",
+    "damage",
+    "make_plan",
+    "remaining_parameters",
+]

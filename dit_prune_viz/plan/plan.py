@@ -1,0 +1,151 @@
+"""The plan and its parts. All of them are immutable: a change makes a new plan, which shares what did not change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from dit_prune_viz.clustering.clusters import Clusters, frozen_labels
+from dit_prune_viz.clustering.units import check_unit
+from dit_prune_viz.errors import UserError
+from dit_prune_viz.granularity.choose import GRANULARITIES, MODES
+from dit_prune_viz.granularity.counts import check_sparsity
+from dit_prune_viz.saliency import Saliency
+
+
+@dataclass(frozen=True, eq=False)
+class ClusterPlan:
+    """Clusters of one layer with a sparsity each; an extension of arXiv 2607.00927, which gives none per cluster.
+
+    unit: "row", "column" or "weight". labels: int16 (units,), ids 0..k−1, read-only. sparsity: k numbers, 0–1.
+    UserError for a sparsity outside 0–1, an unknown unit, or labels that do not fit.
+    """
+
+    unit: str
+    labels: np.ndarray
+    sparsity: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        check_unit(self.unit)
+        object.__setattr__(self, "sparsity", tuple(check_sparsity(sparsity) for sparsity in self.sparsity))
+        object.__setattr__(self, "labels", frozen_labels(self.labels, len(self.sparsity)))
+
+    @property
+    def k(self) -> int:
+        """The number of clusters."""
+        return len(self.sparsity)
+
+    def with_sparsity(self, cluster: int, sparsity: float) -> ClusterPlan:
+        """The same clusters with one sparsity replaced. UserError: unknown cluster, sparsity outside 0–1."""
+        if isinstance(cluster, bool) or not isinstance(cluster, int | np.integer) or not 0 <= cluster < self.k:
+            raise UserError(f"There is no cluster {cluster}; the layer has clusters 0 to {self.k - 1}.")
+        sparsities = list(self.sparsity)
+        sparsities[cluster] = check_sparsity(sparsity)
+        return replace(self, sparsity=tuple(sparsities))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ClusterPlan):
+            return NotImplemented
+        same = self.unit == other.unit and self.sparsity == other.sparsity
+        return same and np.array_equal(self.labels, other.labels)
+
+    def __hash__(self) -> int:
+        return hash((self.unit, self.sparsity, len(self.labels)))
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """How one layer is pruned.
+
+    granularity: "layer" or "row", the groups that are ranked. g_out: the layer's heterogeneity. sparsity: 0–1, of the
+    whole layer; where there are clusters, theirs rule instead. UserError for an unknown granularity or a sparsity
+    outside 0–1.
+    """
+
+    name: str
+    granularity: str
+    g_out: float
+    sparsity: float
+    clusters: ClusterPlan | None = None
+
+    def __post_init__(self) -> None:
+        if self.granularity not in GRANULARITIES:
+            raise UserError(f"There is no granularity '{self.granularity}'; choose one of {', '.join(GRANULARITIES)}.")
+        object.__setattr__(self, "sparsity", check_sparsity(self.sparsity))
+
+
+class LayerPlans(Mapping[str, LayerPlan]):
+    """The plans of all layers by name, in the model's order; cannot be changed."""
+
+    __slots__ = ("_plans",)
+
+    def __init__(self, plans: Mapping[str, LayerPlan]) -> None:
+        self._plans = dict(plans)
+
+    def __getitem__(self, name: str) -> LayerPlan:
+        return self._plans[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._plans)
+
+    def __len__(self) -> int:
+        return len(self._plans)
+
+    def __repr__(self) -> str:
+        return f"LayerPlans({self._plans!r})"
+
+
+@dataclass(frozen=True)
+class PruningPlan:
+    """Everything that decides the masks of a model.
+
+    saliency: the metric. mode: the granularity as it was asked for (one of MODES). sparsity: the target, 0–1.
+    threshold: the G_out above which layers are pruned row by row, None unless CAG chose the granularity.
+    layers: layer → LayerPlan, in the model's order. UserError for an unknown mode or a sparsity outside 0–1.
+    """
+
+    saliency: Saliency
+    mode: str
+    sparsity: float
+    threshold: float | None
+    layers: Mapping[str, LayerPlan]
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise UserError(f"There is no granularity '{self.mode}'; choose one of {', '.join(MODES)}.")
+        object.__setattr__(self, "sparsity", check_sparsity(self.sparsity))
+        object.__setattr__(self, "layers", LayerPlans(self.layers))
+
+    def layer(self, name: str) -> LayerPlan:
+        """The plan of one layer. UserError if the model has no such layer."""
+        if name not in self.layers:
+            raise UserError(f"The plan has no layer called '{name}'; choose a layer of the model that is loaded.")
+        return self.layers[name]
+
+    def with_layer(self, layer: LayerPlan) -> PruningPlan:
+        """The same plan with one layer's replaced. UserError if the model has no such layer."""
+        self.layer(layer.name)
+        return replace(self, layers={**self.layers, layer.name: layer})
+
+    def with_clusters(self, layer: str, clusters: Clusters | None) -> PruningPlan:
+        """The same plan with clusters for one layer, all at the layer's own sparsity, or with none.
+
+        UserError if the model has no such layer.
+        """
+        plan = self.layer(layer)
+        if clusters is None:
+            return self.with_layer(replace(plan, clusters=None))
+        cluster_plan = ClusterPlan(clusters.unit, clusters.labels, (plan.sparsity,) * clusters.k)
+        return self.with_layer(replace(plan, clusters=cluster_plan))
+
+    def with_cluster_sparsity(self, layer: str, cluster: int, sparsity: float) -> PruningPlan:
+        """The same plan with another sparsity for one cluster of one layer.
+
+        UserError for an unknown layer or cluster, a layer without clusters, a sparsity outside 0–1.
+        """
+        plan = self.layer(layer)
+        if plan.clusters is None:
+            raise UserError(f"Layer {layer} has no clusters yet; cluster its rows, columns or weights first.")
+        return self.with_layer(replace(plan, clusters=plan.clusters.with_sparsity(cluster, sparsity)))
