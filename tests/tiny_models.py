@@ -38,7 +38,9 @@ def clip_text_config(**extra):
 def _t5_encoder(width: int = 32):
     from transformers import T5Config, T5EncoderModel
 
-    config = T5Config(vocab_size=64, d_model=width, d_kv=8, d_ff=64, num_layers=1, num_heads=4, tie_word_embeddings=False)
+    config = T5Config(
+        vocab_size=64, d_model=width, d_kv=8, d_ff=64, num_layers=1, num_heads=4, tie_word_embeddings=False
+    )
     return T5EncoderModel(config)
 
 
@@ -167,5 +169,4 @@ def build_dit():
         ),
         vae=_autoencoder_kl(),
         scheduler=DDPMScheduler(),
-        id2label={0: "tench, Tinca tinca", 207: "golden retriever"},
     )

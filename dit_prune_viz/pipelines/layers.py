@@ -1,0 +1,86 @@
+"""The prunable Linear layers of a diffusion transformer, found by structure so that every family works."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import nn
+
+from dit_prune_viz.pipelines.kinds import classify
+
+_MIN_LINEARS_PER_BLOCK = 2
+"""Lists of single projections (captions, output heads) are no stacks; FLUX.2's single-stream blocks have just two."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One prunable `nn.Linear` inside the transformer's blocks.
+
+    Attributes:
+        name: module path inside the transformer, e.g. "transformer_blocks.0.attn.to_q".
+        stack: path of the `ModuleList` it stands in, e.g. "single_transformer_blocks".
+        block: index over all blocks of the model, stacks concatenated in order of definition, which is the order of
+            execution in diffusers.
+        kind: what it does, one of `kinds.KINDS`.
+        shape: (d_out, d_in) of its weight.
+    """
+
+    name: str
+    stack: str
+    block: int
+    kind: str
+    shape: tuple[int, int]
+
+    @property
+    def weights(self) -> int:
+        """How many weights the layer has, d_out · d_in."""
+        return self.shape[0] * self.shape[1]
+
+
+def list_layers(transformer: nn.Module) -> tuple[Layer, ...]:
+    """Every Linear that may be pruned, block by block (arXiv 2607.00927, section 4: the blocks' Linear weights).
+
+    A stack is a `ModuleList` of blocks that the transformer holds directly (or inside a `ModuleDict`); if there is
+    none, the outermost such lists anywhere below. Embedders stay dense, also those a family repeats in each block
+    (DiT-XL/2 keeps a timestep and a label embedder in every `norm1.emb`); so do final layers, norms and biases, which
+    stand outside the blocks or are no Linear weights.
+
+    Args:
+        transformer: the denoiser; parameters may be on the meta device, only names and shapes are read.
+
+    Returns:
+        The layers in order of block and definition; empty if no stack of blocks is found.
+    """
+    stacks = list(_stacks(transformer, descend=False)) or list(_stacks(transformer, descend=True))
+    layers: list[Layer] = []
+    block = 0
+    for stack, blocks in stacks:
+        for index, module in enumerate(blocks):
+            shapes = _linear_shapes(module)
+            layers += [
+                Layer(f"{stack}.{index}.{name}", stack, block, classify(name, shape, shapes), shape)
+                for name, shape in shapes.items()
+            ]
+            block += 1
+    return tuple(layers)
+
+
+def _stacks(module: nn.Module, *, descend: bool, prefix: str = "") -> Iterator[tuple[str, nn.ModuleList]]:
+    """(path, list) of every list of blocks below `module`; through any module if `descend`, else through dicts only."""
+    for name, child in module.named_children():
+        path = f"{prefix}{name}"
+        if isinstance(child, nn.ModuleList):
+            if any(len(_linear_shapes(block)) >= _MIN_LINEARS_PER_BLOCK for block in child):
+                yield path, child
+        elif (descend or isinstance(child, nn.ModuleDict)) and "emb" not in name:
+            yield from _stacks(child, descend=descend, prefix=f"{path}.")
+
+
+def _linear_shapes(block: nn.Module) -> dict[str, tuple[int, int]]:
+    """Path inside the block -> (d_out, d_in) of its prunable Linears."""
+    return {
+        name: (module.weight.shape[0], module.weight.shape[1])
+        for name, module in block.named_modules()
+        if name and isinstance(module, nn.Linear) and module.weight.ndim == 2 and "emb" not in name
+    }

@@ -1,0 +1,154 @@
+"""A loaded pipeline with everything the other steps ask of it: layers, weights, defaults, identity."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from diffusers import DiffusionPipeline
+from torch import nn
+
+from dit_prune_viz.errors import UserError
+from dit_prune_viz.pipelines.defaults import Defaults, defaults_for
+from dit_prune_viz.pipelines.device import choose_device, choose_dtype, out_of_memory
+from dit_prune_viz.pipelines.families import family_of
+from dit_prune_viz.pipelines.layers import Layer, list_layers
+from dit_prune_viz.pipelines.source import LOAD_ERRORS, find_source, local_path
+
+_FINGERPRINT_SAMPLES = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A diffusers pipeline ready to be calibrated, pruned and run.
+
+    Attributes:
+        source: folder or hub id as it was asked for.
+        name: short name for people, the folder's or the hub model's.
+        family: "flux", "sd3", "pixart", "dit" or the transformer class's own name in lower case.
+        pipeline: the pipeline; its transformer is in eval mode and needs no gradient.
+        layers: the prunable layers, in order of execution.
+        parameters: how many the transformer has, dense ones included.
+        defaults: generation settings to start with.
+        device: where it runs.
+        dtype: precision of the weights.
+        fingerprint: hex digest of the transformer's configuration, shapes and a sample of its weights.
+        lock: held by whatever runs the pipeline: one run at a time, or schedulers and masks of two would mix.
+    """
+
+    source: str
+    name: str
+    family: str
+    pipeline: DiffusionPipeline
+    layers: tuple[Layer, ...]
+    parameters: int
+    defaults: Defaults
+    device: torch.device
+    dtype: torch.dtype
+    fingerprint: str
+    lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+
+    @property
+    def transformer(self) -> nn.Module:
+        """The denoiser, the only part that is pruned."""
+        return self.pipeline.transformer
+
+    @property
+    def prunable_parameters(self) -> int:
+        """Weights of all prunable layers together."""
+        return sum(layer.weights for layer in self.layers)
+
+    @cached_property
+    def _by_name(self) -> dict[str, Layer]:
+        return {layer.name: layer for layer in self.layers}
+
+    def layer(self, name: str) -> Layer:
+        """The prunable layer of that name.
+
+        Raises:
+            UserError: there is none.
+        """
+        if name not in self._by_name:
+            raise UserError(f"This model has no prunable layer {name!r}; names look like {self.layers[0].name!r}.")
+        return self._by_name[name]
+
+    def weight(self, name: str) -> torch.Tensor:
+        """The dense weight (d_out, d_in) of a prunable layer: the parameter's own storage, detached, not a copy.
+
+        Raises:
+            UserError: there is no such layer.
+        """
+        return self.transformer.get_submodule(self.layer(name).name).weight.detach()
+
+
+def load_model(source: str | Path, *, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto") -> Model:
+    """Open a pipeline from a folder or the hub; only safetensors are read and no code of the model's own is run.
+
+    Args:
+        source: a folder in diffusers format, or a hub id.
+        device: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:0", "mps".
+        dtype: "auto" (bfloat16 on CUDA, else float32), "float32", "bfloat16", "float16".
+
+    Raises:
+        UserError: unknown source, device or precision, a pipeline without a transformer or without prunable layers,
+            pickle-only weights, broken files, too little memory.
+    """
+    chosen_device = choose_device(device)
+    chosen_dtype = choose_dtype(dtype, chosen_device)
+    target = find_source(source)
+    pipeline = _open(target, str(source), chosen_device, chosen_dtype)
+    transformer = pipeline.transformer.eval().requires_grad_(False)
+    layers = list_layers(transformer)
+    if not layers:
+        raise UserError(f"{source} has no transformer blocks with Linear layers to prune; choose another pipeline.")
+    return Model(
+        source=str(source),
+        name=_short_name(str(source)),
+        family=family_of(pipeline).name,
+        pipeline=pipeline,
+        layers=layers,
+        parameters=sum(parameter.numel() for parameter in transformer.parameters()),
+        defaults=defaults_for(pipeline, Path(target)),
+        device=chosen_device,
+        dtype=chosen_dtype,
+        fingerprint=fingerprint(transformer),
+    )
+
+
+def fingerprint(transformer: nn.Module) -> str:
+    """Sha256 hex digest over the configuration, every parameter's name and shape, and up to 64 values of each.
+
+    Cheap for any size, and the same on every device; loading in another precision than the stored one changes it, as
+    it changes the masks.
+    """
+    config = {key: value for key, value in transformer.config.items() if not key.startswith("_")}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    for name, parameter in sorted(transformer.named_parameters()):
+        digest.update(f"{name}{tuple(parameter.shape)}".encode())
+        flat = parameter.detach().reshape(-1)
+        sample = flat[:: max(1, flat.numel() // _FINGERPRINT_SAMPLES)][:_FINGERPRINT_SAMPLES]
+        digest.update(sample.float().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _short_name(source: str) -> str:
+    path = local_path(source)
+    return source if path is None else path.resolve().name
+
+
+def _open(target: str, name: str, device: torch.device, dtype: torch.dtype) -> DiffusionPipeline:
+    try:
+        pipeline = DiffusionPipeline.from_pretrained(target, dtype=dtype, use_safetensors=True)
+        pipeline.to(device)
+    except LOAD_ERRORS as error:
+        if out_of_memory(error):
+            raise UserError(f"{name} does not fit into the memory of {device}; choose a smaller model.") from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise UserError(f"{name} could not be loaded: {reason}") from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline

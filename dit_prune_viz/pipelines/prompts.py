@@ -1,0 +1,38 @@
+"""Calibration prompts for pipelines that bring none: everyday scenes in the manner of COCO captions."""
+
+from __future__ import annotations
+
+SCENES = (
+    "a brown dog running across a wet beach",
+    "two cats asleep on a striped sofa",
+    "a red double-decker bus in a narrow street",
+    "a bowl of noodles with vegetables on a wooden table",
+    "a child in a yellow raincoat jumping into a puddle",
+    "an old bicycle leaning against a brick wall",
+    "a snowy mountain behind a quiet lake at dawn",
+    "a slice of chocolate cake on a white plate",
+    "a man repairing a clock in a cluttered workshop",
+    "a herd of zebras drinking at a river",
+    "a kitchen with blue cupboards and a steel sink",
+    "a surfer riding a tall green wave",
+    "a street market full of fruit and flowers",
+    "a train crossing a stone bridge in autumn",
+    "a woman reading a book by a rainy window",
+    "a giraffe stretching towards the leaves of a tall tree",
+    "a skateboarder above a concrete ramp at sunset",
+    "a fire hydrant painted in bright colours",
+    "a laptop and a cup of coffee on a tidy desk",
+    "a pizza with basil and tomatoes fresh from the oven",
+    "an elephant spraying itself with dust",
+    "a bathroom with green tiles and a round mirror",
+    "a kite shaped like a fish in a clear sky",
+    "a small airplane parked on a grass runway",
+    "a vase of tulips beside a stack of letters",
+    "a tennis player about to serve",
+    "a lighthouse on a cliff during a storm",
+    "a teddy bear sitting on a shelf of books",
+    "a crowd holding umbrellas at a crossing by night",
+    "a flock of sheep on a hill in the fog",
+    "a plate of sushi with chopsticks",
+    "a stop sign half covered by ivy",
+)
