@@ -1,0 +1,100 @@
+"""Hooks that add up squared inputs of the prunable layers for chosen rows of a batch, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import nn
+
+from dit_prune_viz.errors import UserError
+from dit_prune_viz.pipelines.layers import Layer
+
+
+class Sums:
+    """Running Σ x_j² and token counts per layer and bin, on the device of the activations."""
+
+    def __init__(self, layers: Sequence[Layer], bins: int, device: torch.device):
+        where = torch.device("cpu") if device.type == "mps" else device  # MPS has no float64
+        self.squares = {
+            layer.name: torch.zeros(bins, layer.shape[1], dtype=torch.float64, device=where) for layer in layers
+        }
+        self.tokens = {layer.name: torch.zeros(bins, dtype=torch.int64) for layer in layers}
+
+    def add(self, layer: str, inputs: torch.Tensor, bin_index: int) -> None:
+        """Add tokens (…, d_in). Squares are taken in float32 and summed in float64, outside any autocast: inside one,
+        products would silently be bfloat16."""
+        with torch.autocast(inputs.device.type, enabled=False):
+            squares = inputs.reshape(-1, inputs.shape[-1]).float().square()
+            total = self.squares[layer]
+            total[bin_index] += squares.to(total.device).sum(0, dtype=torch.float64)
+        self.tokens[layer][bin_index] += squares.shape[0]
+
+    def check(self) -> None:
+        """Raises UserError naming the first layer whose inputs were infinite or not a number."""
+        if bool(torch.isfinite(torch.stack([squares.sum() for squares in self.squares.values()])).all()):
+            return
+        for layer, squares in self.squares.items():
+            if not bool(torch.isfinite(squares).all()):
+                raise UserError(
+                    f"The inputs of layer {layer} are not finite in this precision; load the model in float32."
+                )
+
+
+def select_rows(inputs: torch.Tensor, rows: Sequence[int], batch: int) -> torch.Tensor:
+    """The watched rows of a layer's input of any rank; dimension 0 is the batch.
+
+    Where a family folds more into dimension 0 (tokens, frames), each row owns an equal run of it. An input shared by
+    the whole batch (dimension 0 is 1, or no batch at all) counts once per watched row. A routed expert sees tokens of
+    unknown rows: all of them are taken.
+    """
+    if inputs.ndim == 1 or (inputs.shape[0] == 1 and batch > 1):
+        return inputs.reshape(1, -1, inputs.shape[-1]).expand(len(rows), -1, -1)
+    if inputs.shape[0] % batch:
+        return inputs
+    return inputs.reshape(batch, -1, inputs.shape[-1])[list(rows)]
+
+
+def batch_size(args: tuple, kwargs: dict) -> int:
+    """Rows of a transformer call: length of its `hidden_states`, or of its first argument (some take lists)."""
+    hidden = args[0] if args else kwargs.get("hidden_states", next(iter(kwargs.values()), None))
+    return len(hidden)
+
+
+@contextmanager
+def watch_inputs(
+    transformer: nn.Module,
+    layers: Sequence[Layer],
+    sums: Sums,
+    choose: Callable[[int], tuple[Sequence[int], int]],
+) -> Iterator[None]:
+    """While the block runs, add the inputs of all layers for the rows that `choose` names; hooks never outlive it.
+
+    Args:
+        transformer: its forward calls are watched.
+        layers: prunable layers of it.
+        sums: grows.
+        choose: called before each forward with the batch size, answers (rows to watch, timestep bin).
+    """
+    rows: Sequence[int] = ()
+    batch = bin_index = 0
+
+    def before(module, args, kwargs):
+        nonlocal rows, batch, bin_index
+        batch = batch_size(args, kwargs)
+        rows, bin_index = choose(batch)
+
+    def watch(name):
+        def hook(module, args):
+            if rows:
+                sums.add(name, select_rows(args[0], rows, batch), bin_index)
+
+        return hook
+
+    with ExitStack() as stack:
+        stack.callback(transformer.register_forward_pre_hook(before, with_kwargs=True).remove)
+        for layer in layers:
+            handle = transformer.get_submodule(layer.name).register_forward_pre_hook(watch(layer.name))
+            stack.callback(handle.remove)
+        yield
