@@ -1,0 +1,97 @@
+"""What to draw, checked before anything runs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from dit_prune_viz.errors import UserError
+from dit_prune_viz.pipelines.defaults import vae_factor
+from dit_prune_viz.pipelines.families import class_label, parameters_of
+from dit_prune_viz.pipelines.model import Model
+
+MAX_PROMPT = 2000
+MAX_STEPS = 200
+MAX_SEED = 2**32 - 1
+MAX_GUIDANCE = 100.0
+MAX_SIZE = 4096
+
+
+@dataclass(frozen=True)
+class Request:
+    """One picture to draw; None takes the model's default.
+
+    Attributes:
+        prompt: text, or class number or name for a class-conditional model.
+        seed: of the starting noise, 0 to 2**32 − 1.
+        steps: denoising steps, 1 to 200.
+        guidance_scale: 1 is none.
+        height: in pixels.
+        width: in pixels.
+    """
+
+    prompt: str
+    seed: int
+    steps: int
+    guidance_scale: float | None = None
+    height: int | None = None
+    width: int | None = None
+
+
+def check_request(model: Model, request: Request) -> Request:
+    """The request with the model's defaults filled in and whole numbers as int.
+
+    Raises:
+        UserError: one sentence for the first setting that is missing or out of range.
+    """
+    _check_prompt(model, request.prompt)
+    defaults = model.defaults
+    guidance = defaults.guidance_scale if request.guidance_scale is None else request.guidance_scale
+    if isinstance(guidance, bool) or not isinstance(guidance, (int, float)) or not 0 <= guidance <= MAX_GUIDANCE:
+        raise UserError(f"The guidance scale must be a number from 0 to {MAX_GUIDANCE:g}, not {guidance!r}.")
+    height = defaults.height if request.height is None else request.height
+    width = defaults.width if request.width is None else request.width
+    return replace(
+        request,
+        seed=_whole(request.seed, 0, MAX_SEED, "The seed"),
+        steps=_whole(request.steps, 1, MAX_STEPS, "The number of steps"),
+        guidance_scale=float(guidance),
+        height=_size(model, height, defaults.height, "height"),
+        width=_size(model, width, defaults.width, "width"),
+    )
+
+
+def _check_prompt(model: Model, prompt: str) -> None:
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise UserError("The prompt is empty; write what the picture should show.")
+    if len(prompt) > MAX_PROMPT:
+        raise UserError(f"The prompt has {len(prompt):,} characters; use at most {MAX_PROMPT:,}.")
+    if "class_labels" in parameters_of(model.pipeline):
+        class_label(model.pipeline, prompt)
+
+
+def _whole(value: object, least: int, most: int, what: str) -> int:
+    """A whole number in range, also from a float such as 20.0, which JSON and sliders send."""
+    if isinstance(value, float) and math.isfinite(value) and value == int(value):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise UserError(f"{what} must be a whole number from {least} to {most}, not {value!r}.")
+    return value
+
+
+def _size(model: Model, value: object, default: int, what: str) -> int:
+    if value != default and what not in parameters_of(model.pipeline):
+        raise UserError(f"This model draws {default} pixels of {what} only, not {value!r}.")
+    unit = vae_factor(model.pipeline) * _cells_per_token(model)
+    size = _whole(value, unit, MAX_SIZE, f"The {what}")
+    if size % unit:
+        raise UserError(f"The {what} must be a multiple of {unit} pixels, not {size}.")
+    return size
+
+
+def _cells_per_token(model: Model) -> int:
+    """Latent cells along one side of a token: 2 where the pipeline packs them (FLUX), else the patch size."""
+    if hasattr(model.pipeline, "_pack_latents"):
+        return 2
+    patch = model.transformer.config.get("patch_size", 1)
+    return patch[-1] if isinstance(patch, (list, tuple)) else patch or 1

@@ -1,0 +1,178 @@
+"""Run a pipeline in a thread of its own and hand out its steps while it denoises."""
+
+from __future__ import annotations
+
+import contextvars
+import queue
+import threading
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+
+from dit_prune_viz.errors import Cancelled, UserError
+from dit_prune_viz.generation.preview import decode, predicted_clean
+from dit_prune_viz.generation.request import Request, check_request
+from dit_prune_viz.masks.apply import pruned
+from dit_prune_viz.masks.packed import PackedMask
+from dit_prune_viz.pipelines.device import out_of_memory
+from dit_prune_viz.pipelines.families import call_arguments
+from dit_prune_viz.pipelines.model import Model
+from dit_prune_viz.pipelines.steps import Denoised, watch_steps
+
+_POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One denoising step, or the finished picture.
+
+    Attributes:
+        index: steps done, from 1; equals `steps` for the last.
+        steps: how many there are.
+        image: preview of the predicted clean picture, the finished picture, or None where none was decoded.
+        final: whether the picture is finished.
+        latents: the finished latents, float32 on the CPU, shape (1, …) as the pipeline keeps them; None before.
+    """
+
+    index: int
+    steps: int
+    image: Image.Image | None
+    final: bool
+    latents: torch.Tensor | None = None
+
+
+def stream(
+    model: Model,
+    request: Request,
+    *,
+    masks: Mapping[str, PackedMask] | None = None,
+    preview_every: int = 4,
+    cancel: threading.Event | None = None,
+) -> Generator[Step, None, None]:
+    """Draw a picture, yielding every step as it is done; the last Step is final and carries the picture.
+
+    The noise comes from a CPU generator, so one seed gives the same noise dense and pruned and on every device. The
+    run holds the model's lock in a thread of its own: a second run waits for it, and the caller must not hold it.
+    Closing the generator stops the run and waits until the model is as it was.
+
+    Args:
+        model: the pipeline; its weights are never written.
+        request: what to draw; defaults are filled in.
+        masks: layer -> packed mask; None or empty draws with the dense model.
+        preview_every: decode a preview every so many steps; 0 never.
+        cancel: setting it stops the run at its next step.
+
+    Raises:
+        UserError: at once for a bad request; while iterating for masks that do not fit, or if memory runs out.
+        Cancelled: while iterating, after `cancel` was set.
+    """
+    checked = check_request(model, request)
+    return _steps(model, checked, dict(masks or {}), preview_every, cancel or threading.Event())
+
+
+def generate(
+    model: Model, request: Request, *, masks: Mapping[str, PackedMask] | None = None
+) -> tuple[Image.Image, torch.Tensor]:
+    """The finished picture and its latents (1, …) float32 on the CPU; see `stream`."""
+    *_, last = stream(model, request, masks=masks, preview_every=0)
+    return last.image, last.latents
+
+
+def _steps(
+    model: Model, request: Request, masks: Mapping[str, PackedMask], preview_every: int, cancel: threading.Event
+) -> Generator[Step, None, None]:
+    closed = threading.Event()
+    results: queue.SimpleQueue[Step | BaseException] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            results.put(_run(model, request, masks, preview_every, (cancel, closed), results.put))
+        except BaseException as error:  # handed over: the consumer raises it
+            results.put(error)
+
+    worker = threading.Thread(
+        target=contextvars.copy_context().run, args=(work,), name="dit-prune-viz-generation", daemon=True
+    )
+    worker.start()
+    try:
+        while True:
+            result = results.get()
+            if isinstance(result, BaseException):
+                raise _explained(result, model)
+            yield result
+            if result.final:
+                return
+    finally:
+        closed.set()
+        worker.join()
+
+
+def _run(model, request, masks, preview_every, stops, emit) -> Step:
+    """The worker's part: the whole run under the lock; emits unfinished steps, returns the finished one."""
+    last: Denoised | None = None
+
+    def on_step(done: Denoised) -> None:
+        nonlocal last
+        _stop_if(stops)
+        last = done
+        if done.index == done.steps:
+            return
+        image = None
+        if preview_every and done.index % preview_every == 0:
+            clean = predicted_clean(model.pipeline.scheduler, done)
+            image = decode(model.pipeline, clean, request.height, request.width)
+        emit(Step(done.index, done.steps, image, final=False))
+
+    arguments = call_arguments(
+        model.pipeline,
+        [request.prompt],
+        steps=request.steps,
+        guidance_scale=request.guidance_scale,
+        height=request.height,
+        width=request.width,
+        max_sequence_length=model.defaults.max_sequence_length,
+    )
+    noise = torch.Generator().manual_seed(request.seed)
+    with (
+        _locked(model, stops),
+        torch.no_grad(),  # grad mode belongs to the thread
+        pruned(model.transformer, masks) if masks else nullcontext(),
+        watch_steps(model.pipeline, on_step, generator=noise),
+    ):
+        output = model.pipeline(**arguments, generator=noise, output_type="pil")
+        image = _first_picture(output)
+        latents = last.latents[:1].detach().float().cpu().clone()
+    return Step(last.index, last.steps, image, final=True, latents=latents)
+
+
+def _first_picture(output) -> Image.Image:
+    """The first picture of a pipeline's output; the first frame of a video."""
+    first = (output.images if "images" in output else output.frames)[0]
+    return first[0] if isinstance(first, list) else first
+
+
+@contextmanager
+def _locked(model: Model, stops: tuple[threading.Event, ...]) -> Iterator[None]:
+    """Hold the model's lock, giving up while waiting if the run is stopped."""
+    while not model.lock.acquire(timeout=_POLL_SECONDS):
+        _stop_if(stops)
+    try:
+        yield
+    finally:
+        model.lock.release()
+
+
+def _stop_if(stops: tuple[threading.Event, ...]) -> None:
+    if any(event.is_set() for event in stops):
+        raise Cancelled("The generation was stopped.")
+
+
+def _explained(error: BaseException, model: Model) -> BaseException:
+    if not out_of_memory(error):
+        return error
+    explained = UserError(f"The picture does not fit into the memory of {model.device}; draw a smaller one.")
+    explained.__cause__ = error
+    return explained

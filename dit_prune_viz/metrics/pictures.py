@@ -1,0 +1,53 @@
+"""How far a picture is from another one: SSIM, PSNR, and the difference as a picture."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from PIL import Image, ImageChops
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from dit_prune_viz.errors import UserError
+
+_SSIM_WINDOW = 7
+
+
+def ssim(a: Image.Image, b: Image.Image) -> float:
+    """Mean structural similarity of two RGB pictures, at most 1 (equal); 7×7 windows, averaged over channels.
+
+    Raises:
+        UserError: the sizes differ, or a side is shorter than 7 pixels.
+    """
+    first, second = _arrays(a, b)
+    if min(first.shape[:2]) < _SSIM_WINDOW:
+        raise UserError(f"SSIM needs pictures of at least {_SSIM_WINDOW} pixels on each side.")
+    return float(structural_similarity(first, second, channel_axis=2, data_range=255, win_size=_SSIM_WINDOW))
+
+
+def psnr(a: Image.Image, b: Image.Image) -> float:
+    """Peak signal-to-noise ratio of two RGB pictures in dB; infinite if they are equal.
+
+    Raises:
+        UserError: the sizes differ.
+    """
+    first, second = _arrays(a, b)
+    if np.array_equal(first, second):
+        return math.inf
+    return float(peak_signal_noise_ratio(first, second, data_range=255))
+
+
+def difference(a: Image.Image, b: Image.Image) -> Image.Image:
+    """|a − b| per channel as an RGB picture, black where they agree.
+
+    Raises:
+        UserError: the sizes differ.
+    """
+    _arrays(a, b)
+    return ImageChops.difference(a.convert("RGB"), b.convert("RGB"))
+
+
+def _arrays(a: Image.Image, b: Image.Image) -> tuple[np.ndarray, np.ndarray]:
+    if a.size != b.size:
+        raise UserError(f"Pictures of different sizes cannot be compared: {a.size} and {b.size}.")
+    return np.asarray(a.convert("RGB")), np.asarray(b.convert("RGB"))
