@@ -1,0 +1,1 @@
+"""Arrays in, Plotly figures out: one file per picture, no state, no model, no page."""

@@ -1,0 +1,95 @@
+"""The model at a glance: a heat map of one statistic over blocks (x) and kinds of layer (y)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from dit_prune_viz.figures import style
+from dit_prune_viz.pipelines.kinds import KINDS
+
+
+def layer_map(
+    names: Sequence[str],
+    blocks: Sequence[int],
+    kinds: Sequence[str],
+    stacks: Sequence[str],
+    values: Sequence[float],
+    *,
+    title: str,
+    unit: str = "",
+    log: bool = False,
+) -> go.Figure:
+    """One cell per layer; cells carry the layer's name, so that a click can open it.
+
+    With `log` the colour follows log10 of the value (zeros stay empty) while the hover text shows the value itself.
+    """
+    rows = sorted(set(kinds), key=KINDS.index)
+    row_of = {kind: row for row, kind in enumerate(rows)}
+    columns = sorted(set(blocks))
+    column_of = {block: column for column, block in enumerate(columns)}
+    shape = (len(rows), len(columns))
+    raw = np.full(shape, np.nan)
+    cell_names = np.full(shape, "", dtype=object)
+    for name, block, kind, value in zip(names, blocks, kinds, values, strict=True):
+        cell = row_of[kind], column_of[block]
+        raw[cell], cell_names[cell] = value, name
+    colour = np.log10(np.where(raw > 0, raw, np.nan)) if log else raw
+
+    alt = f"Heat map of {title} for {len(names)} layers: {len(columns)} blocks by {len(rows)} kinds of layer."
+    figure = style.blank(title, alt=alt, x="block", revision="map")
+    figure.add_heatmap(
+        z=colour,
+        x=columns,
+        y=rows,
+        customdata=np.stack([cell_names, _labels(raw, unit)], axis=-1),
+        colorscale="Cividis",
+        xgap=2,
+        ygap=2,
+        hoverongaps=False,
+        hovertemplate="<b>%{customdata[0]}</b><br>%{y}, block %{x}<br>" + title + " %{customdata[1]}<extra></extra>",
+        colorbar=_colourbar(colour, log, unit),
+    )
+    figure.update_xaxes(showgrid=False, dtick=1 if len(columns) <= 20 else None)
+    figure.update_yaxes(showgrid=False, autorange="reversed")
+    figure.update_layout(margin={"l": 110, "r": 8, "t": 44, "b": 44})
+    _mark_stacks(figure, blocks, stacks)
+    return figure
+
+
+def _labels(raw: np.ndarray, unit: str) -> np.ndarray:
+    scale = 100 if unit == "%" else 1
+    suffix = " %" if unit == "%" else f" {unit}" if unit else ""
+    return np.array([[f"{value * scale:.3g}{suffix}" for value in row] for row in raw], dtype=object)
+
+
+def _colourbar(colour: np.ndarray, log: bool, unit: str) -> dict:
+    bar = {"thickness": 12, "outlinewidth": 0, "len": 1.0, "tickfont": {"size": 11}}
+    finite = colour[np.isfinite(colour)]
+    if log and finite.size:
+        ticks = np.linspace(finite.min(), finite.max(), 5) if np.ptp(finite) else finite[:1]
+        bar |= {"tickvals": ticks, "ticktext": [f"{10**tick:.2g}" for tick in ticks]}
+    elif unit == "%":
+        bar |= {"tickformat": ".1%" if finite.size and np.ptp(finite) < 0.05 else ".0%"}
+    return bar
+
+
+def _mark_stacks(figure: go.Figure, blocks: Sequence[int], stacks: Sequence[str]) -> None:
+    """A line between stacks of blocks (dual-stream against single-stream), named above the cells."""
+    if len(set(stacks)) < 2:
+        return
+    for stack in dict.fromkeys(stacks):
+        members = [block for block, owner in zip(blocks, stacks, strict=True) if owner == stack]
+        if min(members) > min(blocks):
+            figure.add_vline(x=min(members) - 0.5, line={"width": 2, "dash": "dot", "color": style.GREY})
+        figure.add_annotation(
+            x=(min(members) + max(members)) / 2,
+            y=1,
+            yref="paper",
+            yanchor="bottom",
+            text=stack.replace("_", " "),
+            showarrow=False,
+            font={"size": 11},
+        )

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dit_prune_viz.figures import style
+from dit_prune_viz.figures.clip_curve import clip_curve
+from dit_prune_viz.figures.importance_plane import MAX_BINS, bin_plane, importance_plane
+from dit_prune_viz.figures.layer_map import layer_map
+from dit_prune_viz.figures.layer_scatter import kind_group, layer_scatter
+from dit_prune_viz.figures.saliency_histogram import saliency_histogram
+from dit_prune_viz.figures.unit_scatter import unit_scatter
+
+LAYERS = {
+    "names": ["blocks.0.to_q", "blocks.0.ff", "single.0.to_q"],
+    "blocks": [0, 0, 1],
+    "kinds": ["q", "mlp in", "q"],
+    "stacks": ["blocks", "blocks", "single"],
+}
+
+
+def test_map_has_one_cell_per_layer_and_leaves_the_others_empty():
+    figure = layer_map(**LAYERS, values=[0.1, 0.2, 0.3], title="Damage", unit="%")
+    (heat,) = figure.data
+    assert list(heat.y) == ["q", "mlp in"]
+    assert heat.z[0].tolist() == [0.1, 0.3]
+    assert heat.z[1][0] == 0.2
+    assert math.isnan(heat.z[1][1])
+    assert heat.customdata[1, 0].tolist() == ["blocks.0.ff", "20 %"]
+    assert heat.customdata[1, 1][0] == ""
+
+
+def test_map_on_a_log_scale_leaves_zeros_empty_and_says_the_value_itself():
+    heat = layer_map(**LAYERS, values=[0.01, 0.0, 1.0], title="G_out", log=True).data[0]
+    assert heat.z[0].tolist() == [-2.0, 0.0]
+    assert math.isnan(heat.z[1][0])
+    assert heat.customdata[0, 0][1] == "0.01"
+
+
+def test_map_draws_a_line_between_stacks_only_where_there_are_two():
+    two = layer_map(**LAYERS, values=[1, 2, 3], title="x")
+    one = layer_map(**{**LAYERS, "stacks": ["blocks"] * 3}, values=[1, 2, 3], title="x")
+    assert [shape.x0 for shape in two.layout.shapes] == [0.5]
+    assert not one.layout.shapes
+
+
+@pytest.mark.parametrize(("threshold", "lines"), [(0.2, 1), (None, 0), (math.inf, 0)])
+def test_layer_scatter_draws_the_threshold_where_it_exists(threshold, lines):
+    figure = layer_scatter(
+        LAYERS["names"], LAYERS["kinds"], [1, 2, 3], [0.1, 1, 0.0], x_label="x", y_label="y", threshold=threshold
+    )
+    assert len(figure.layout.shapes) == lines
+    if lines:
+        assert figure.layout.shapes[0].y0 == pytest.approx(math.log10(threshold))
+
+
+def test_layer_scatter_tells_kinds_apart_by_symbol_and_names_every_layer():
+    figure = layer_scatter(LAYERS["names"], LAYERS["kinds"], [1, 2, 3], [0.1, 1, 0.0], x_label="x", y_label="y")
+    assert {trace.name for trace in figure.data} == {"attention", "MLP"}
+    assert len({trace.marker.symbol for trace in figure.data}) == 2
+    assert {row[0] for trace in figure.data for row in trace.customdata} == set(LAYERS["names"])
+    assert min(y for trace in figure.data for y in trace.y) == pytest.approx(-1)  # the zero lies at the least positive
+
+
+def test_every_kind_has_a_group():
+    kinds = ["adaLN context", "context q", "context mlp out", "fused out", "other"]
+    assert [kind_group(kind) for kind in kinds] == ["adaLN", "attention", "MLP", "fused out", "other"]
+
+
+def test_unit_scatter_shows_every_unit_once_with_its_index():
+    points = np.random.default_rng(0).normal(size=(50, 2))
+    labels = np.arange(50) % 3
+    figure = unit_scatter(points, labels, np.arange(50), unit="row", x_label="x", y_label="y", title="layer")
+    assert [trace.name for trace in figure.data] == ["cluster 0", "cluster 1", "cluster 2"]
+    for cluster, trace in enumerate(figure.data):
+        assert (labels[trace.customdata] == cluster).all()
+        assert np.allclose(np.c_[trace.x, trace.y], points[trace.customdata])
+    assert sorted(index for trace in figure.data for index in trace.customdata) == list(range(50))
+    assert "50 of 50 rows drawn<" in figure.layout.title.text
+
+
+def test_a_sample_lies_on_the_density_of_all_and_says_so():
+    points = np.random.default_rng(0).normal(size=(5000, 2))
+    shown = np.arange(0, 5000, 2)
+    figure = unit_scatter(points, np.zeros(5000, int), shown, unit="weight", x_label="x", y_label="y", title="layer")
+    density, dots = figure.data
+    assert (10 ** density.z.astype(float) - 1).sum() == pytest.approx(5000, rel=1e-3)
+    assert len(dots.x) == 2500
+    assert "2,500 of 5,000 weights drawn, density of all beneath" in figure.layout.title.text
+
+
+def test_points_that_were_not_projected_have_no_density():
+    points = np.full((100, 2), np.nan)
+    points[:10] = np.arange(20).reshape(10, 2)
+    figure = unit_scatter(
+        points, np.zeros(100, int), np.arange(10), unit="weight", x_label="x", y_label="y", title="layer"
+    )
+    assert len(figure.data) == 1
+    assert "10 of 100 weights drawn<" in figure.layout.title.text
+
+
+@settings(deadline=None)
+@given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 2**16))
+def test_histogram_counts_every_weight(rows, columns, seed):
+    rng = np.random.default_rng(seed)
+    scores = rng.lognormal(size=(rows, columns)).astype(np.float32)
+    scores[rng.random(scores.shape) < 0.1] = 0
+    scores[0, 0] = 1
+    keep = rng.random(scores.shape) < 0.5
+    pruned, kept = saliency_histogram(scores, keep, single_cut=False).data
+    assert kept.name == "kept"
+    assert sum(kept.y) == keep.sum()
+    assert sum(pruned.y) == (~keep).sum()
+    assert kept.marker.pattern.shape != pruned.marker.pattern.shape
+
+
+def test_the_cut_is_drawn_at_the_lowest_kept_saliency():
+    scores = np.logspace(-3, 0, 100).reshape(10, 10)
+    keep = scores > 0.1
+    figure = saliency_histogram(scores, keep, single_cut=True)
+    assert figure.layout.shapes[0].x0 == pytest.approx(np.log10(scores[keep].min()))
+    assert not saliency_histogram(scores, keep, single_cut=False).layout.shapes
+
+
+def test_a_layer_of_zeros_gets_a_sentence():
+    assert "zero" in saliency_histogram(np.zeros((3, 3)), np.ones((3, 3), bool), single_cut=True).layout.meta["alt"]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(1, 400), st.integers(1, 400), st.integers(0, 100))
+def test_importance_bins_are_the_means_of_their_weights(d_out, d_in, seed):
+    scores = np.random.default_rng(seed).random((d_out, d_in)).astype(np.float32)
+    binned, out_edges, in_edges = bin_plane(scores)
+    assert binned.shape == (min(d_out, MAX_BINS), min(d_in, MAX_BINS))
+    i, j = binned.shape[0] // 2, binned.shape[1] - 1
+    naive = scores[out_edges[i] : out_edges[i + 1], in_edges[j] : in_edges[j + 1]].astype(np.float64).mean()
+    assert binned[i, j] == pytest.approx(naive)
+    sizes = np.outer(np.diff(out_edges), np.diff(in_edges))
+    assert (binned * sizes).sum() == pytest.approx(scores.sum(dtype=np.float64))
+
+
+def test_clip_curves_differ_by_dash_and_symbol_and_name_the_model():
+    figure = clip_curve([(4, 20.0), (8, 30.0)], [(4, 19.0)], steps=8, model="some CLIP")
+    dense, pruned = figure.data
+    assert list(dense.x) == [4, 8]
+    assert list(pruned.y) == [19.0]
+    assert dense.line.dash != pruned.line.dash
+    assert dense.marker.symbol != pruned.marker.symbol
+    assert "some CLIP" in figure.layout.title.text
+
+
+def test_colours_and_symbols_together_tell_forty_clusters_apart():
+    looks = [(style.colour(i), style.symbol(i)) for i in range(40)]
+    assert len(set(looks)) == 40
+    assert len(style.SYMBOLS) == len(style.GLYPHS)
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        style.message("Nothing yet."),
+        importance_plane(np.ones((4, 4))),
+        clip_curve([], [], steps=4, model="m"),
+        layer_map(**LAYERS, values=[1, 1, 1], title="x", log=True),
+    ],
+)
+def test_figures_are_strict_json_say_what_they_show_and_leave_colours_of_text_to_the_page(figure):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    layout = json.loads(figure.to_json(), parse_constant=refuse)["layout"]
+    assert layout["meta"]["alt"]
+    assert layout["paper_bgcolor"] == "rgba(0,0,0,0)"
+    assert "color" not in layout.get("font", {})
