@@ -1,0 +1,87 @@
+"""The pictures of one layer, from a session: units in a plane, saliencies with the cut, the importance plane."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from plotly.graph_objects import Figure
+
+from dit_prune_viz.clustering import plane, profiles, project, stratified_sample
+from dit_prune_viz.errors import UserError
+from dit_prune_viz.figures.importance_plane import importance_plane
+from dit_prune_viz.figures.saliency_histogram import saliency_histogram
+from dit_prune_viz.figures.unit_scatter import unit_scatter
+from dit_prune_viz.plan import ClusterDamage, ClusterPlan, cluster_damage
+from dit_prune_viz.ui import words
+from dit_prune_viz.ui.session import Session
+
+MAX_DOTS = 20_000
+MAX_UMAP = 5_000
+AXES = {
+    "row": ("log₁₀ weight norm of the row", "log₁₀ norm of its output"),
+    "column": ("log₁₀ weight norm of the column", "log₁₀ ‖X_j‖₂ of its input"),
+    "weight": ("log₁₀ |W_ij|", "log₁₀ ‖X_j‖₂ of its input"),
+}
+PROJECTED_AXES = {"pca": ("first component", "second component"), "umap": ("UMAP 1", "UMAP 2")}
+
+
+def units_figure(session: Session, layer: str, projection: str) -> Figure:
+    """The layer's units coloured by cluster; above 20,000 a stratified sample over the density of all.
+
+    `projection` is "plane", or "pca" or "umap" of the channels' profiles over the timesteps. UMAP is fitted on at most
+    5,000 units, and only those are drawn.
+    """
+    model, calibration, _ = session.need_plan()
+    clusters = session.need_clusters(layer)
+    weight, unit = model.weight(layer), clusters.unit
+    points = plane(weight, calibration.norm(layer), unit)
+    shown = stratified_sample(points, MAX_UMAP if projection == "umap" else MAX_DOTS)
+    if projection == "plane":
+        x_label, y_label = AXES[unit]
+        return unit_scatter(points, clusters.labels, shown, unit=unit, x_label=x_label, y_label=y_label, title=layer)
+    features = profiles(weight, calibration.sum_squares[layer].sqrt().float(), unit, chosen=shown)
+    projected = np.full(points.shape, np.nan, dtype=np.float32)
+    projected[shown] = project(features, method=projection)
+    x_label, y_label = PROJECTED_AXES[projection]
+    return unit_scatter(projected, clusters.labels, shown, unit=unit, x_label=x_label, y_label=y_label, title=layer)
+
+
+def cut_figure(session: Session, layer: str) -> Figure:
+    """Histogram of saliencies, kept and pruned."""
+    plan = session.need_plan()[2].layer(layer)
+    keep = session.masks[layer].unpack().numpy()
+    single = plan.granularity == "layer" and plan.clusters is None
+    return saliency_histogram(session.scores(layer).cpu().numpy(), keep, single_cut=single)
+
+
+def plane_figure(session: Session, layer: str) -> Figure:
+    return importance_plane(session.scores(layer).cpu().numpy())
+
+
+def caption(session: Session, layer: str) -> str:
+    """One line above the cluster table."""
+    model, _, plan = session.need_plan()
+    report = next(report for report in session.report.layers if report.name == layer)
+    d_out, d_in = model.layer(layer).shape
+    ranked = "inside each output row" if report.granularity == "row" else "over the whole layer"
+    by_hand = ", with a sparsity per cluster" if plan.layer(layer).clusters is not None else ""
+    return (
+        f"{layer}: {d_out:,} × {d_in:,} weights, ranked {ranked}{by_hand}. "
+        f"Sparsity {words.percent(report.sparsity, 2)}, predicted damage {words.percent(report.damage, 2)}, "
+        f"G_out {report.g_out:.3g}."
+    )
+
+
+def figures_of_selection(session: Session, layer: str, units: Sequence[int]) -> ClusterDamage:
+    """What the selected units hold and cost under the present mask. UserError for units the layer does not have."""
+    model, calibration, _ = session.need_plan()
+    clusters = session.need_clusters(layer)
+    chosen = np.asarray(units, dtype=np.int64)
+    if chosen.size and not (chosen.min() >= 0 and chosen.max() < len(clusters.labels)):
+        raise UserError("The selection belongs to another layer; select again.")
+    labels = np.zeros(len(clusters.labels), dtype=np.int16)
+    labels[chosen] = 1
+    selection = ClusterPlan(clusters.unit, labels, (0.0, 0.0))
+    mask = session.masks[layer].unpack()
+    return cluster_damage(model.weight(layer), calibration.mean_square(layer), mask, selection)[1]

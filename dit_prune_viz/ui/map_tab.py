@@ -1,0 +1,116 @@
+"""Map: where in the model is what. A heat map of blocks × kinds, and every layer as a dot; both open a layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gradio as gr
+from plotly.graph_objects import Figure
+
+from dit_prune_viz.figures.layer_map import layer_map
+from dit_prune_viz.figures.layer_scatter import layer_scatter
+from dit_prune_viz.figures.style import message
+from dit_prune_viz.ui import scatter
+from dit_prune_viz.ui.actions import INTERNAL, Frame
+from dit_prune_viz.ui.session import Session
+
+EMPTY = "The layers appear here once the model is calibrated."
+
+
+@dataclass(frozen=True)
+class Statistic:
+    label: str
+    help: str
+    unit: str = ""
+    log: bool = False
+
+
+STATISTICS = {
+    "g_out": Statistic("G_out", "heterogeneity of the output rows' mean saliency, Var / Mean²", log=True),
+    "sparsity": Statistic("Sparsity", "share of the layer's weights that are pruned", unit="%"),
+    "damage": Statistic("Predicted damage", "share of the layer's output energy that the mask removes", unit="%"),
+    "weight_scale": Statistic("Weight scale", "root mean square of the weights", log=True),
+    "activation_norm": Statistic("Activation norm", "root mean square of ‖X_j‖₂ over input channels", log=True),
+    "ratio": Statistic("Activation ÷ weight", "activation norm divided by weight scale", log=True),
+}
+CHOICES = [(statistic.label, key) for key, statistic in STATISTICS.items()]
+Y_CHOICES = [(STATISTICS[key].label, key) for key in ("g_out", "activation_norm")]
+
+
+@dataclass(frozen=True)
+class MapTab:
+    heat: gr.HTML
+    dots: gr.HTML
+
+
+def build(frame: Frame) -> MapTab:
+    """Lay out the tab and keep it up to date with the session. Its plots' clicks are wired by the page."""
+    with gr.Row(elem_classes="tab-controls"):
+        statistic = gr.Dropdown(CHOICES, value="g_out", label="Colour of the map", scale=1, min_width=180)
+        y = gr.Dropdown(Y_CHOICES, value="g_out", label="Height of the dots", scale=1, min_width=180)
+        help = gr.Markdown(_help("g_out"), elem_classes="note grow")
+    heat = scatter.plot(message(EMPTY), height=350, elem_id="layer-map")
+    dots = scatter.plot(message(EMPTY), height=380, elem_id="layer-dots")
+
+    frame.session.change(draw, [frame.session, statistic, y], [heat, dots], **INTERNAL)
+    statistic.input(draw_heat, [frame.session, statistic], heat, **INTERNAL)
+    statistic.input(_help, statistic, help, **INTERNAL)
+    y.input(draw_dots, [frame.session, y], dots, **INTERNAL)
+    return MapTab(heat, dots)
+
+
+def draw(session: Session | None, statistic: str, y: str) -> tuple[str, str]:
+    return draw_heat(session, statistic), draw_dots(session, y)
+
+
+def draw_heat(session: Session | None, key: str) -> str:
+    return scatter.show(heat_figure(session, key))
+
+
+def draw_dots(session: Session | None, y: str) -> str:
+    return scatter.show(dots_figure(session, y))
+
+
+def heat_figure(session: Session | None, key: str) -> Figure:
+    if session is None or session.report is None:
+        return message(EMPTY)
+    statistic, layers = STATISTICS[key], session.model.layers
+    return layer_map(
+        [layer.name for layer in layers],
+        [layer.block for layer in layers],
+        [layer.kind for layer in layers],
+        [layer.stack for layer in layers],
+        _values(session, key),
+        title=statistic.label,
+        unit=statistic.unit,
+        log=statistic.log,
+    )
+
+
+def dots_figure(session: Session | None, y: str) -> Figure:
+    if session is None or session.report is None:
+        return message(EMPTY)
+    layers = session.model.layers
+    return layer_scatter(
+        [layer.name for layer in layers],
+        [layer.kind for layer in layers],
+        _values(session, "weight_scale"),
+        _values(session, y),
+        x_label=STATISTICS["weight_scale"].label,
+        y_label=STATISTICS[y].label,
+        threshold=session.plan.threshold if y == "g_out" else None,
+    )
+
+
+def _values(session: Session, key: str) -> list[float]:
+    reports = {report.name: report for report in session.report.layers}
+    source = reports if key in ("g_out", "sparsity", "damage") else session.statistics
+    return [getattr(source[layer.name], key) for layer in session.model.layers]
+
+
+def _help(key: str) -> str:
+    statistic = STATISTICS[key]
+    return (
+        f"**{statistic.label}**: {statistic.help}. Click a layer, in either picture, to open it; with the keyboard, "
+        "arrow keys walk through the layers and Enter opens one."
+    )

@@ -1,0 +1,103 @@
+"""The whole page: top bar, left column, three tabs and the API, put together and wired to each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+
+from dit_prune_viz.ui import api, compare_tab, controls, layer_tab, map_tab, scatter, topbar
+from dit_prune_viz.ui.actions import INTERNAL, Actions, Frame
+from dit_prune_viz.ui.jobs import Busy, Jobs
+from dit_prune_viz.ui.session import Session
+from dit_prune_viz.ui.startup import Startup
+from dit_prune_viz.ui.workspace import Workspace
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+BUNDLED_MODEL, BUNDLED_CLIP = ASSETS / "emoji-flux", ASSETS / "emoji-clip"
+BUNDLED_CLIP_NAME = "bundled emoji-CLIP"
+TITLE = "DiT pruning, seen"
+
+
+@dataclass(frozen=True)
+class AppSettings:
+    """model, clip: hub ids or folders; device, dtype: as in `pipelines.load_model`."""
+
+    model: str
+    clip: str
+    device: str = "auto"
+    dtype: str = "auto"
+
+
+def build_app(settings: AppSettings) -> gr.Blocks:
+    """The app, with the default model being prepared in the background from this moment on."""
+    bundled = Path(settings.clip).expanduser().resolve() == BUNDLED_CLIP
+    workspace = Workspace(
+        clip=settings.clip,
+        clip_name=BUNDLED_CLIP_NAME if bundled else None,
+        device=settings.device,
+        dtype=settings.dtype,
+    )
+    jobs = Jobs()
+    startup = Startup(Session(workspace), settings.model, jobs)
+    startup.start()
+    scatter.serve_plotly()
+    return _page(Actions(jobs, startup), settings.model)
+
+
+def _page(actions: Actions, source: str) -> gr.Blocks:
+    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
+        state = gr.State(None)
+        api.build(state, actions)  # first, so that its names are not taken by the page's own listeners
+        with gr.Row(elem_id="topbar", equal_height=True):
+            bar = gr.HTML(topbar.render(None, Busy(0, 1, "Opening")), elem_id="bar", apply_default_css=False)
+            cancel = gr.Button("Cancel", size="sm", visible=False, elem_id="cancel", scale=0, min_width=90)
+        frame = Frame(state, bar, cancel)
+        with gr.Row(elem_id="body"):
+            with gr.Column(scale=0, min_width=280, elem_id="controls"):
+                column = controls.build(frame, actions, source)
+            with gr.Column(scale=1, min_width=480), gr.Tabs(elem_id="tabs") as tabs:
+                with gr.Tab("Map", id="map", render_children=True):
+                    map_view = map_tab.build(frame)
+                with gr.Tab("Layer", id="layer", render_children=True):
+                    layer_view = layer_tab.build(frame, actions)
+                with gr.Tab("Compare", id="compare", render_children=True):
+                    compare_view = compare_tab.build(frame, actions)
+
+        cancel.click(actions.cancel, queue=False, **INTERNAL)
+        _open_on_click(map_view, layer_view, tabs)
+        page.queue(default_concurrency_limit=None)
+        _follow_model(page, frame, actions, column, layer_view, compare_view)
+    return page
+
+
+def _open_on_click(map_view: map_tab.MapTab, layer_view: layer_tab.LayerTab, tabs: gr.Tabs) -> None:
+    """A click on a layer in the map opens it in the Layer tab."""
+
+    def pick(event: gr.EventData) -> tuple:
+        return gr.Dropdown(value=event.id), gr.Tabs(selected="layer")
+
+    gr.on([map_view.heat.click, map_view.dots.click], pick, None, [layer_view.picker, tabs], **INTERNAL).then(
+        **layer_view.open_args
+    )
+
+
+def _follow_model(
+    page: gr.Blocks,
+    frame: Frame,
+    actions: Actions,
+    column: controls.Controls,
+    layer_view: layer_tab.LayerTab,
+    compare_view: compare_tab.CompareTab,
+) -> None:
+    """Whatever depends on which model is loaded: the layers to pick from, the prompts to try."""
+
+    def refresh(session: Session) -> tuple:
+        return layer_tab.choices(session), *compare_tab.suggestions(session)
+
+    outputs = [layer_view.picker, compare_view.prompt, compare_view.examples, compare_view.steps]
+    opened = page.load(actions.prepare, None, frame.outputs, **INTERNAL)
+    for ready in (opened, column.model_loaded):
+        ready.then(refresh, frame.session, outputs, **INTERNAL).then(**layer_view.open_args)
+    column.calibrated.then(**layer_view.open_args)

@@ -1,0 +1,168 @@
+"""The state behind one user, as immutable snapshots, and the verbs that lead from one to the next.
+
+Every verb validates first, does its work on new objects and returns a new `Session`; if it raises, the old snapshot is
+still whole and still in use. Nothing here knows about gradio.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor
+
+from dit_prune_viz.calibration import Calibration
+from dit_prune_viz.clustering import Clusters, plane
+from dit_prune_viz.clustering import cluster as find_clusters
+from dit_prune_viz.clustering.clusters import MAX_K
+from dit_prune_viz.errors import Progress, UserError
+from dit_prune_viz.masks import PackedMask, PlanReport, build_mask, build_masks, check_sparsity, pack, report_layer
+from dit_prune_viz.masks import summarize as report_plan
+from dit_prune_viz.pipelines import Model
+from dit_prune_viz.plan import ClusterDamage, ClusterPlan, PruningPlan, cluster_damage, make_plan
+from dit_prune_viz.ui.statistics import LayerStatistics, layer_statistics
+from dit_prune_viz.ui.workspace import Workspace
+
+MAX_SAMPLES = 100_000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `prune` was last asked for; `calibrate` prunes again with it."""
+
+    method: str = "dit-pruning"
+    granularity: str = "auto"
+    sparsity: float = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Session:
+    """One moment of one user's work. Fields are empty until the verb that fills them has run."""
+
+    workspace: Workspace
+    model: Model | None = None
+    calibration: Calibration | None = None
+    statistics: Mapping[str, LayerStatistics] = field(default_factory=dict)
+    settings: Settings = Settings()
+    plan: PruningPlan | None = None
+    masks: Mapping[str, PackedMask] = field(default_factory=dict)
+    report: PlanReport | None = None
+    clusters: Mapping[str, Clusters] = field(default_factory=dict)
+    asked: Mapping[str, tuple[str, str, int | None]] = field(default_factory=dict)
+    """(unit, algorithm, k) with which each layer's clusters were asked for."""
+
+    def load_model(self, source: str, progress: Progress | None = None) -> Session:
+        """Load a diffusers folder or hub id. The new session starts without calibration, plan and clusters."""
+        source = source.strip() if isinstance(source, str) else ""
+        if not source:
+            raise UserError("Give a model: a Hugging Face id such as black-forest-labs/FLUX.1-dev, or a folder.")
+        return Session(self.workspace, model=self.workspace.model(source, progress), settings=self.settings)
+
+    def calibrate(self, samples: int = 128, seed: int = 0, progress: Progress | None = None) -> Session:
+        """Watch `samples` transformer inputs, then prune again with the present settings."""
+        model = self.need_model()
+        samples = whole(samples, "The number of calibration samples", 1, MAX_SAMPLES)
+        seed = whole(seed, "The seed", 0, 2**32 - 1)
+        calibration = self.workspace.calibration(model, samples, seed, progress)
+        statistics = layer_statistics(model, calibration)
+        settled = replace(self, calibration=calibration, statistics=statistics, clusters={}, asked={})
+        return settled.prune(**vars(self.settings), progress=progress)
+
+    def prune(self, method: str, granularity: str, sparsity: float, *, progress: Progress | None = None) -> Session:
+        """Plan and mask the whole model. Sparsities set per cluster start anew; the clusters themselves stay."""
+        model, calibration = self.need_calibration()
+        sparsity = check_sparsity(sparsity)
+        plan = make_plan(
+            model.layers,
+            model.weight,
+            calibration.norm,
+            method=method,
+            granularity=granularity,
+            sparsity=sparsity,
+            progress=progress,
+        )
+        masks = build_masks(plan, model.weight, calibration.norm, progress=progress)
+        report = report_plan(plan, masks, model.weight, calibration.mean_square, parameters=model.parameters)
+        return replace(self, settings=Settings(method, granularity, sparsity), plan=plan, masks=masks, report=report)
+
+    def cluster(self, layer: str, unit: str = "row", algorithm: str = "kmeans", k: int | None = 4) -> Session:
+        """Group a layer's units in the weight–activation plane; `k` None lets the algorithm choose. No mask changes."""
+        model, calibration, _ = self.need_plan()
+        weight = model.weight(layer)
+        k = None if k is None else whole(k, "The number of clusters k", 1, MAX_K)
+        clusters = find_clusters(plane(weight, calibration.norm(layer), unit), unit=unit, algorithm=algorithm, k=k)
+        return replace(
+            self,
+            clusters={**self.clusters, layer: clusters},
+            asked={**self.asked, layer: (unit, algorithm, k)},
+        )
+
+    def set_cluster_sparsity(self, layer: str, cluster: int, sparsity: float) -> Session:
+        """Give one cluster a sparsity of its own and rebuild the mask of its layer, of no other.
+
+        The first time, every other cluster of the layer is fixed at the sparsity it has at that moment, so that
+        nothing moves but the cluster that was asked for.
+        """
+        model, calibration, plan = self.need_plan()
+        clusters = self.need_clusters(layer)
+        cluster = whole(cluster, f"The cluster of layer {layer}", 0, clusters.k - 1)
+        sparsity = check_sparsity(sparsity)
+        layer_plan = plan.layer(layer)
+        if layer_plan.clusters is None or layer_plan.clusters.labels is not clusters.labels:
+            present = tuple(row.sparsity for row in self.cluster_rows(layer))
+            layer_plan = replace(layer_plan, clusters=ClusterPlan(clusters.unit, clusters.labels, present))
+            plan = plan.with_layer(layer_plan)
+        plan = plan.with_cluster_sparsity(layer, cluster, sparsity)
+        weight = model.weight(layer)
+        mask = pack(build_mask(plan.layer(layer), plan.saliency, weight, calibration.norm(layer)))
+        report = report_layer(plan.layer(layer), mask, weight, calibration.mean_square(layer))
+        return replace(self, plan=plan, masks={**self.masks, layer: mask}, report=self.report.with_layer(report))
+
+    def cluster_rows(self, layer: str) -> tuple[ClusterDamage, ...]:
+        """What each cluster of `layer` holds and costs under the present mask."""
+        model, calibration, _ = self.need_plan()
+        clusters = self.need_clusters(layer)
+        return cluster_damage(model.weight(layer), calibration.mean_square(layer), self.masks[layer].unpack(), clusters)
+
+    def scores(self, layer: str) -> Tensor:
+        """The saliencies (d_out, d_in) that ranked the layer's weights."""
+        model, calibration, plan = self.need_plan()
+        return plan.saliency.score(model.weight(layer), calibration.norm(layer))
+
+    def need_model(self) -> Model:
+        if self.model is None:
+            raise UserError("No model is loaded; load one first.")
+        return self.model
+
+    def need_calibration(self) -> tuple[Model, Calibration]:
+        model = self.need_model()
+        if self.calibration is None:
+            raise UserError(f"{model.name} is not calibrated; calibrate it first.")
+        return model, self.calibration
+
+    def need_plan(self) -> tuple[Model, Calibration, PruningPlan]:
+        model, calibration = self.need_calibration()
+        if self.plan is None:
+            raise UserError(f"{model.name} is not pruned; prune it first.")
+        return model, calibration, self.plan
+
+    def need_clusters(self, layer: str) -> Clusters:
+        name = self.need_model().layer(layer).name
+        if name not in self.clusters:
+            raise UserError(f"Layer {name} has no clusters; cluster it first.")
+        return self.clusters[name]
+
+    def largest_heterogeneity(self) -> str | None:
+        """The layer with the greatest G_out, a telling one to look at first."""
+        if self.report is None or not self.report.layers:
+            return None
+        return max(self.report.layers, key=lambda layer: layer.g_out).name
+
+
+def whole(value: object, what: str, low: int, high: int) -> int:
+    """`value` as a whole number between `low` and `high`; numbers that arrive as 3.0 count. UserError otherwise."""
+    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not good or value != int(value) or not low <= value <= high:
+        raise UserError(f"{what} must be a whole number from {low} to {high:,}, but it is {str(value)[:40]}.")
+    return int(value)

@@ -1,0 +1,85 @@
+"""The bar that is always there: which model, how sparse, at what predicted damage, and what is going on."""
+
+from __future__ import annotations
+
+from html import escape
+
+from dit_prune_viz.ui import words
+from dit_prune_viz.ui.jobs import Busy
+from dit_prune_viz.ui.session import Session
+
+METHOD_NAMES = {"dit-pruning": "DiT-Pruning", "wanda": "Wanda", "magnitude": "Magnitude"}
+DAMAGE_HELP = (
+    "Share of the layers' output energy that the masks remove, Σ pruned W²·E[x²] / Σ W²·E[x²], averaged over layers by "
+    "their weights. It assumes independent inputs and needs no forward pass."
+)
+
+
+def render(session: Session | None, busy: Busy | None = None, problem: str | None = None) -> str:
+    """The bar as HTML. `problem` is shown in place of the state when nothing is going on."""
+    facts = "".join(_fact(*fact) for fact in _facts(session))
+    return f'<div class="bar"><div class="bar-facts">{facts}</div>{_state(session, busy, problem)}</div>'
+
+
+def _facts(session: Session | None) -> list[tuple[str, str, str, str]]:
+    """(label, value, detail, explanation) of everything that is known."""
+    if session is None or session.model is None:
+        return [("Model", "none yet", "", "")]
+    model = session.model
+    facts = [
+        ("Model", model.name, model.family, f"loaded from {model.source}, {model.dtype} on {model.device}"),
+        (
+            "Parameters",
+            words.count(model.parameters),
+            f"{words.count(model.prunable_parameters)} prunable",
+            "parameters of the transformer; prunable are the Linear weights inside its blocks",
+        ),
+    ]
+    if session.report is None:
+        return facts
+    report, settings = session.report, session.settings
+    return [
+        *facts,
+        (
+            "Sparsity",
+            words.percent(report.achieved, 3),
+            f"target {words.percent(report.target, 0)}",
+            f"{METHOD_NAMES[settings.method]}: {report.removed:,} of {report.weights:,} prunable weights are pruned",
+        ),
+        (
+            "Remaining",
+            words.count(report.remaining),
+            "parameters",
+            f"{report.remaining:,} of {report.parameters:,}",
+        ),
+        ("Predicted damage", words.percent(report.damage, 2), "of output energy", DAMAGE_HELP),
+    ]
+
+
+def _fact(label: str, value: str, detail: str, explanation: str) -> str:
+    return (
+        f'<div class="fact" title="{escape(explanation)}"><span class="fact-label">{escape(label)}</span>'
+        f'<span class="fact-value">{escape(value)}</span><span class="fact-detail">{escape(detail)}</span></div>'
+    )
+
+
+def _state(session: Session | None, busy: Busy | None, problem: str | None) -> str:
+    if busy:
+        left = f"about {words.seconds(busy.seconds_left)} left" if busy.seconds_left is not None else ""
+        return (
+            f'<div class="bar-state busy" role="status"><span class="bar-what">{escape(busy.what)}</span>'
+            f'<progress max="1" value="{busy.share:.3f}" aria-label="{escape(busy.what)}"></progress>'
+            f'<span class="bar-left">{round(100 * busy.share)} % {left}</span></div>'
+        )
+    if problem:
+        return f'<div class="bar-state problem" role="alert">{escape(problem)}</div>'
+    return f'<div class="bar-state" role="status">{_next_step(session)}</div>'
+
+
+def _next_step(session: Session | None) -> str:
+    if session is None or session.model is None:
+        return "Load a model to begin."
+    if session.report is None:
+        return "Calibrate the model to see its map."
+    calibration = session.calibration
+    return f"Ready · calibrated on {calibration.samples} inputs in {words.seconds(calibration.seconds)}"
