@@ -74,3 +74,11 @@ def flux(tiny_flux):
     from dit_prune_viz.pipelines import load_model
 
     return load_model(tiny_flux, device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def bundled():
+    """The bundled emoji model, loaded on the CPU in float32; tests must leave it as it was."""
+    from dit_prune_viz.pipelines import load_model
+
+    return load_model(Path(__file__).parents[1] / "assets/emoji-flux", device="cpu", dtype="float32")
