@@ -13,7 +13,7 @@ from dit_prune_viz.masks.select import keep_mask, keep_mask_groups
 from dit_prune_viz.saliency import Saliency, layer_scores
 
 if TYPE_CHECKING:
-    from dit_prune_viz.plan import LayerPlan, PruningPlan
+    from dit_prune_viz.plan import ClusterPlan, LayerPlan, PruningPlan
 
 
 def build_mask(layer_plan: LayerPlan, saliency: Saliency, weight: Tensor, norm: Tensor) -> Tensor:
@@ -22,10 +22,15 @@ def build_mask(layer_plan: LayerPlan, saliency: Saliency, weight: Tensor, norm: 
     UserError for NaN or infinite saliencies and for clusters made for a layer of another shape.
     """
     scores = layer_scores(saliency, layer_plan.name, weight, norm)
-    clusters = layer_plan.clusters
+    return _mask(scores, layer_plan, layer_plan.clusters)
+
+
+def _mask(scores: Tensor, layer_plan: LayerPlan, clusters: ClusterPlan | None) -> Tensor:
+    granularity = layer_plan.granularity
     if clusters is None:
-        return keep_mask(scores, sparsity=layer_plan.sparsity, granularity=layer_plan.granularity)
-    return keep_mask_groups(scores, clusters.labels, clusters.sparsity, layer_plan.granularity, clusters.unit)
+        return keep_mask(scores, sparsity=layer_plan.sparsity, granularity=granularity)
+    base = _mask(scores, layer_plan, clusters.beneath) if None in clusters.sparsity else None
+    return keep_mask_groups(scores, clusters.labels, clusters.sparsity, granularity, clusters.unit, base)
 
 
 def build_masks(

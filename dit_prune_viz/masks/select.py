@@ -28,25 +28,42 @@ def keep_mask(scores: Tensor, *, sparsity: float, granularity: str = "layer") ->
 
 
 def keep_mask_groups(
-    scores: Tensor, labels: np.ndarray | Tensor, sparsities: Sequence[float], granularity: str, unit: str
+    scores: Tensor,
+    labels: np.ndarray | Tensor,
+    sparsities: Sequence[float | None],
+    granularity: str,
+    unit: str,
+    base: Tensor | None = None,
 ) -> Tensor:
     """The mask (d_out, d_in) with a sparsity of its own for every cluster of rows, columns or single weights.
 
     `labels` holds the cluster id 0..k−1 of every unit: (d_out,) rows, (d_in,) columns or (d_out·d_in,) weights, and
-    `sparsities` the k sparsities. A group, inside which scores are ranked and counts are exact, is a cluster
-    (granularity "layer") or the part of a cluster in one row ("row"). Clusters with a sparsity each are an extension of
-    arXiv 2607.00927, which gives none. UserError as in `keep_mask`, and for labels that do not fit.
+    `sparsities` the k sparsities; a cluster whose sparsity is None keeps what `base`, another mask of the layer, says.
+    A cluster of N weights loses floor(N·s) of them, the smallest of the cluster. Granularity "row" ranks inside the
+    rows instead: each row gives floor(n·s) of its n weights in the cluster, and for clusters of columns or weights,
+    whose share of a row may be small, the cluster is then filled up to floor(N·s) with the smallest of what would go
+    next in each row. Clusters with a sparsity each are an extension of arXiv 2607.00927, which gives none. UserError
+    as in `keep_mask`, and for labels that do not fit.
     """
     scores = _checked(scores, granularity)
-    sparsities = [check_sparsity(sparsity) for sparsity in sparsities]
+    sparsities = [sparsity if sparsity is None else check_sparsity(sparsity) for sparsity in sparsities]
     labels = _checked_labels(labels, scores, len(sparsities), unit)
-    pruned = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
+    if base is None:
+        base = torch.ones(scores.shape, dtype=torch.bool, device=scores.device)
+    pruned = ~base
     for cluster, sparsity in enumerate(sparsities):
         members = labels == cluster
+        if sparsity is None or not members.any():
+            continue
         if unit == "row":
             pruned[members] = _prune(scores[members], sparsity, granularity)
         elif unit == "column":
-            pruned[:, members] = _prune(scores[:, members], sparsity, granularity)
+            block = scores[:, members]
+            pruned[:, members] = (
+                _prune(block, sparsity, granularity)
+                if granularity == "layer"
+                else _prune_shares(block, block.new_full((len(block),), block.shape[1], dtype=torch.int64), sparsity)
+            )
         else:
             members = members.view(scores.shape)
             pruned[members] = _prune_ragged(scores, members, sparsity, granularity)
@@ -75,7 +92,7 @@ def _prune(block: Tensor, sparsity: float, granularity: str) -> Tensor:
 def _prune_ragged(scores: Tensor, members: Tensor, sparsity: float, granularity: str) -> Tensor:
     """Bool (number of members,), True = pruned, for a cluster that takes any weights of the layer."""
     values = scores[members]
-    if granularity == "layer" or not values.numel():
+    if granularity == "layer":
         return _prune(values[None], sparsity, granularity)[0]
     # The members of each row move to its left, filled up with +inf, which is never among the smallest.
     sizes = members.sum(1)
@@ -83,8 +100,19 @@ def _prune_ragged(scores: Tensor, members: Tensor, sparsity: float, granularity:
     column = torch.arange(len(values), device=scores.device) - (sizes.cumsum(0) - sizes)[row]
     padded = torch.full((len(sizes), int(sizes.max())), torch.inf, device=scores.device)
     padded[row, column] = values
-    counts = torch.tensor([removed(size, sparsity) for size in sizes.tolist()])
-    return smallest(padded, counts)[row, column]
+    return _prune_shares(padded, sizes, sparsity)[row, column]
+
+
+def _prune_shares(table: Tensor, sizes: Tensor, sparsity: float) -> Tensor:
+    """Bool (r, c), True = pruned: floor(N·s) of a cluster whose share of row i are the first sizes[i] of table[i]."""
+    counts = torch.tensor([removed(size, sparsity) for size in sizes.tolist()], device=table.device)
+    pruned = smallest(table, counts)
+    missing = removed(int(sizes.sum()), sparsity) - int(counts.sum())
+    if missing:
+        following = smallest(table, torch.minimum(counts + 1, sizes)) & ~pruned
+        candidates = table.masked_fill(~following, torch.inf).amin(1, keepdim=True)
+        pruned |= following & smallest(candidates.T, missing).T
+    return pruned
 
 
 def _checked(scores: Tensor, granularity: str) -> Tensor:

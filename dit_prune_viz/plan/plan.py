@@ -19,23 +19,32 @@ from dit_prune_viz.saliency import Saliency
 class ClusterPlan:
     """Clusters of one layer with a sparsity each; an extension of arXiv 2607.00927, which gives none per cluster.
 
-    unit: "row", "column" or "weight". labels: int16 (units,), ids 0..k−1, read-only. sparsity: k numbers, 0–1.
-    UserError for a sparsity outside 0–1, an unknown unit, or labels that do not fit.
+    unit: "row", "column" or "weight". labels: int16 (units,), ids 0..k−1, read-only. sparsity: k numbers, 0–1, or None
+    for a cluster that keeps the layer's mask as it is without these clusters. beneath: an earlier clustering of the
+    same layer that has a say in that mask. UserError for a sparsity outside 0–1, an unknown unit, or labels that do not
+    fit.
     """
 
     unit: str
     labels: np.ndarray
-    sparsity: tuple[float, ...]
+    sparsity: tuple[float | None, ...]
+    beneath: ClusterPlan | None = None
 
     def __post_init__(self) -> None:
         check_unit(self.unit)
-        object.__setattr__(self, "sparsity", tuple(check_sparsity(sparsity) for sparsity in self.sparsity))
+        checked = tuple(None if sparsity is None else check_sparsity(sparsity) for sparsity in self.sparsity)
+        object.__setattr__(self, "sparsity", checked)
         object.__setattr__(self, "labels", frozen_labels(self.labels, len(self.sparsity)))
 
     @property
     def k(self) -> int:
         """The number of clusters."""
         return len(self.sparsity)
+
+    @property
+    def rules(self) -> bool:
+        """Whether any cluster has a sparsity of its own."""
+        return any(sparsity is not None for sparsity in self.sparsity)
 
     def with_sparsity(self, cluster: int, sparsity: float) -> ClusterPlan:
         """The same clusters with one sparsity replaced. UserError: unknown cluster, sparsity outside 0–1."""
@@ -48,7 +57,7 @@ class ClusterPlan:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ClusterPlan):
             return NotImplemented
-        same = self.unit == other.unit and self.sparsity == other.sparsity
+        same = self.unit == other.unit and self.sparsity == other.sparsity and self.beneath == other.beneath
         return same and np.array_equal(self.labels, other.labels)
 
     def __hash__(self) -> int:
@@ -120,7 +129,7 @@ class PruningPlan:
 
     def layer(self, name: str) -> LayerPlan:
         """The plan of one layer. UserError if the model has no such layer."""
-        if name not in self.layers:
+        if not isinstance(name, str) or name not in self.layers:
             raise UserError(f"The plan has no layer called '{name}'; choose a layer of the model that is loaded.")
         return self.layers[name]
 
@@ -130,14 +139,18 @@ class PruningPlan:
         return replace(self, layers={**self.layers, layer.name: layer})
 
     def with_clusters(self, layer: str, clusters: Clusters | None) -> PruningPlan:
-        """The same plan with clusters for one layer, all at the layer's own sparsity, or with none.
+        """The same plan with clusters for one layer, or with none (None).
 
-        UserError if the model has no such layer.
+        New clusters have no sparsity of their own yet, so the mask stays as it is, down to the sparsities given to
+        clusters found earlier. UserError if the model has no such layer.
         """
         plan = self.layer(layer)
         if clusters is None:
             return self.with_layer(replace(plan, clusters=None))
-        cluster_plan = ClusterPlan(clusters.unit, clusters.labels, (plan.sparsity,) * clusters.k)
+        beneath = plan.clusters
+        while beneath is not None and not beneath.rules:
+            beneath = beneath.beneath
+        cluster_plan = ClusterPlan(clusters.unit, clusters.labels, (None,) * clusters.k, beneath)
         return self.with_layer(replace(plan, clusters=cluster_plan))
 
     def with_cluster_sparsity(self, layer: str, cluster: int, sparsity: float) -> PruningPlan:

@@ -6,13 +6,13 @@ still whole and still in use. Nothing here knows about gradio.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
 from dit_prune_viz.calibration import Calibration
+from dit_prune_viz.checks import whole
 from dit_prune_viz.clustering import Clusters, plane
 from dit_prune_viz.clustering import cluster as find_clusters
 from dit_prune_viz.clustering.clusters import MAX_K
@@ -20,11 +20,11 @@ from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.masks import PackedMask, PlanReport, build_mask, build_masks, check_sparsity, pack, report_layer
 from dit_prune_viz.masks import summarize as report_plan
 from dit_prune_viz.pipelines import Model
-from dit_prune_viz.plan import ClusterDamage, ClusterPlan, PruningPlan, cluster_damage, make_plan
+from dit_prune_viz.plan import ClusterDamage, PruningPlan, cluster_damage, make_plan
 from dit_prune_viz.ui.statistics import LayerStatistics, layer_statistics
 from dit_prune_viz.ui.workspace import Workspace
 
-MAX_SAMPLES = 100_000
+MAX_SAMPLES = 4096
 
 
 @dataclass(frozen=True)
@@ -101,18 +101,16 @@ class Session:
     def set_cluster_sparsity(self, layer: str, cluster: int, sparsity: float) -> Session:
         """Give one cluster a sparsity of its own and rebuild the mask of its layer, of no other.
 
-        The first time, every other cluster of the layer is fixed at the sparsity it has at that moment, so that
-        nothing moves but the cluster that was asked for.
+        Clusters that were given no sparsity keep the mask they have, bit for bit, even if the sparsities of another
+        clustering of the layer made it.
         """
         model, calibration, plan = self.need_plan()
         clusters = self.need_clusters(layer)
         cluster = whole(cluster, f"The cluster of layer {layer}", 0, clusters.k - 1)
         sparsity = check_sparsity(sparsity)
-        layer_plan = plan.layer(layer)
-        if layer_plan.clusters is None or layer_plan.clusters.labels is not clusters.labels:
-            present = tuple(row.sparsity for row in self.cluster_rows(layer))
-            layer_plan = replace(layer_plan, clusters=ClusterPlan(clusters.unit, clusters.labels, present))
-            plan = plan.with_layer(layer_plan)
+        ruling = plan.layer(layer).clusters
+        if ruling is None or ruling.labels is not clusters.labels:
+            plan = plan.with_clusters(layer, clusters)
         plan = plan.with_cluster_sparsity(layer, cluster, sparsity)
         weight = model.weight(layer)
         mask = pack(build_mask(plan.layer(layer), plan.saliency, weight, calibration.norm(layer)))
@@ -158,11 +156,3 @@ class Session:
         if self.report is None or not self.report.layers:
             return None
         return max(self.report.layers, key=lambda layer: layer.g_out).name
-
-
-def whole(value: object, what: str, low: int, high: int) -> int:
-    """`value` as a whole number between `low` and `high`; numbers that arrive as 3.0 count. UserError otherwise."""
-    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not good or value != int(value) or not low <= value <= high:
-        raise UserError(f"{what} must be a whole number from {low} to {high:,}, but it is {str(value)[:40]}.")
-    return int(value)

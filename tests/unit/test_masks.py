@@ -38,6 +38,20 @@ def oracle(scores: torch.Tensor, groups: list[tuple[np.ndarray, float]]) -> np.n
     return keep.reshape(scores.shape)
 
 
+def oracle_shares(scores: torch.Tensor, shares: list[np.ndarray], sparsity: float, fill: bool) -> list[int]:
+    """The pruned indices of a cluster: floor(n·s) of each share, and if `fill` the smallest next up to floor(N·s)."""
+    flat = scores.double().numpy().ravel()
+
+    def count(n: int) -> int:
+        return math.floor(Fraction(sparsity) * n + Fraction(1, 10**9))
+
+    ordered = [sorted(share.tolist(), key=lambda i: (flat[i], i)) for share in shares]
+    pruned = [i for share in ordered for i in share[: count(len(share))]]
+    following = [i for share in ordered for i in share[count(len(share)) :][:1]]
+    missing = count(sum(len(share) for share in shares)) - len(pruned) if fill else 0
+    return pruned + sorted(following, key=lambda i: (flat[i], i))[:missing]
+
+
 def indices(scores: torch.Tensor) -> np.ndarray:
     return np.arange(scores.numel()).reshape(scores.shape)
 
@@ -67,11 +81,31 @@ def test_clusters_are_the_oracles(unit, granularity, data, scores):
         "column": lambda: np.tile(labels, rows),
         "weight": lambda: labels,
     }[unit]().reshape(rows, columns)
-    groups = []
-    for at_rows in [slice(None)] if granularity == "layer" else range(rows):
-        groups += [(indices(scores)[at_rows][table[at_rows] == c].ravel(), s) for c, s in enumerate(sparsities)]
+    keep = np.ones(scores.numel(), dtype=bool)
+    for c, s in enumerate(sparsities):
+        shares = [at[row == c] for at, row in zip(indices(scores), table, strict=True)]
+        if granularity == "layer":
+            shares = [np.concatenate(shares)]
+        keep[oracle_shares(scores, shares, s, fill=unit != "row")] = False
     mask = keep_mask_groups(scores, labels, sparsities, granularity, unit)
-    assert np.array_equal(mask.numpy(), oracle(scores, groups))
+    assert np.array_equal(mask.numpy(), keep.reshape(scores.shape))
+
+
+@EXAMPLES
+@pytest.mark.parametrize("unit", ["row", "column", "weight"])
+@pytest.mark.parametrize("granularity", ["layer", "row"])
+@given(data=st.data(), scores=scored())
+def test_a_cluster_without_a_sparsity_keeps_its_mask(unit, granularity, data, scores):
+    rows, columns = scores.shape
+    units = {"row": rows, "column": columns, "weight": rows * columns}[unit]
+    random = np.random.default_rng(data.draw(st.integers(0, 2**31)))
+    labels, sparsities = random.integers(0, 3, units), [None, data.draw(SPARSITIES), None]
+    base = torch.from_numpy(random.random(scores.shape) < 0.5)
+    mask = keep_mask_groups(scores, labels, sparsities, granularity, unit, base)
+    alone = keep_mask_groups(scores, labels, [0, sparsities[1], 0], granularity, unit)
+    table = torch.from_numpy(labels)
+    member = {"row": lambda: table[:, None], "column": lambda: table[None], "weight": lambda: table.view(rows, -1)}
+    assert torch.equal(mask, torch.where(member[unit]() == 1, alone, base))
 
 
 @EXAMPLES

@@ -121,12 +121,13 @@ def test_a_layer_is_replaced_and_the_others_are_shared():
 def test_cluster_sparsities():
     clusters = Clusters("column", "lasso", np.arange(10) % 3, 3)
     made = plan(sparsity=0.4).with_clusters("q", clusters)
-    assert made.layer("q").clusters == ClusterPlan("column", clusters.labels, (0.4, 0.4, 0.4))
+    assert made.layer("q").clusters == ClusterPlan("column", clusters.labels, (None,) * 3)
     changed = made.with_cluster_sparsity("q", 1, 0.9)
-    assert changed.layer("q").clusters.sparsity == (0.4, 0.9, 0.4)
-    assert made.layer("q").clusters.sparsity == (0.4, 0.4, 0.4)
+    assert changed.layer("q").clusters.sparsity == (None, 0.9, None)
+    assert made.layer("q").clusters.sparsity == (None,) * 3
     assert changed != made
-    assert changed.with_cluster_sparsity("q", np.int64(1), 0.4) == made
+    again = changed.with_cluster_sparsity("q", np.int64(1), 0.4)
+    assert again.with_cluster_sparsity("q", 1, 0.9) == changed != again
     assert changed.with_clusters("q", None) == plan(sparsity=0.4)
     for layer, index, sparsity, message in [
         ("k", 0, 0.5, "no layer called 'k'"),
@@ -138,6 +139,22 @@ def test_cluster_sparsities():
     ]:
         with pytest.raises(UserError, match=message):
             made.with_cluster_sparsity(layer, index, sparsity)
+
+
+@pytest.mark.parametrize("granularity", ["layer", "row"])
+def test_clusters_of_clusters_move_only_what_they_are_given(granularity):
+    made = plan(granularity=granularity).with_clusters("q", Clusters("row", "lasso", np.arange(10) % 2, 2))
+    assert torch.equal(masks_of(made)["q"].bits, masks_of(plan(granularity=granularity))["q"].bits)
+    made = made.with_cluster_sparsity("q", 0, 0.9)
+    before = masks_of(made)["q"].unpack()
+    made = made.with_clusters("q", Clusters("column", "lasso", np.arange(10) // 5, 2))
+    assert torch.equal(masks_of(made)["q"].unpack(), before)
+    after = masks_of(made.with_cluster_sparsity("q", 1, 0.3))["q"].unpack()
+    assert torch.equal(after[:, :5], before[:, :5])
+    assert int((~after[:, 5:]).sum()) == 15
+    # A clustering that never had a say is forgotten, so that looking around does not make a plan grow.
+    made = made.with_clusters("q", Clusters("weight", "lasso", np.zeros(100, int), 1))
+    assert made.layer("q").clusters.beneath.unit == "row"
 
 
 def test_bad_parts():
@@ -225,7 +242,9 @@ def test_damage_of_everything_nothing_and_no_energy():
 def test_cluster_figures_add_up_to_the_layers(unit):
     weight, norm = WEIGHTS["mlp in"], NORMS["mlp in"]
     clusters = cluster(plane(weight, norm, unit), unit=unit, k=3)
-    made = plan().with_clusters("mlp in", clusters).with_cluster_sparsity("mlp in", 0, 0.9)
+    made = plan().with_clusters("mlp in", clusters)
+    for i, sparsity in enumerate((0.9, 0.5, 0.5)):
+        made = made.with_cluster_sparsity("mlp in", i, sparsity)
     mask = masks_of(made, layers=["mlp in"])["mlp in"].unpack()
     figures = cluster_damage(weight, mean_square("mlp in"), mask, made.layer("mlp in").clusters)
     assert figures == cluster_damage(weight, mean_square("mlp in"), mask, clusters)

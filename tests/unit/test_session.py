@@ -84,9 +84,10 @@ def test_clusters_add_up_to_their_layer(clustered, layer):
     assert sum(row.sparsity * row.weights for row in rows) == pytest.approx(report.removed)
 
 
-@pytest.mark.parametrize("unit", ["row", "weight"])
-def test_a_cluster_s_slider_moves_that_cluster_and_nothing_else(ready, layer, unit):
-    before = ready.prune("dit-pruning", "layer", 0.5).cluster(layer, unit, "kmeans", 3)
+@pytest.mark.parametrize("unit", ["row", "column", "weight"])
+@pytest.mark.parametrize("granularity", ["layer", "row"])
+def test_a_cluster_s_slider_moves_that_cluster_and_nothing_else(ready, layer, unit, granularity):
+    before = ready.prune("dit-pruning", granularity, 0.5).cluster(layer, unit, "kmeans", 3)
     after = before.set_cluster_sparsity(layer, 1, 0.1)
     old, new = before.cluster_rows(layer), after.cluster_rows(layer)
     assert new[1].sparsity == pytest.approx(0.1, abs=0.02)
@@ -94,7 +95,8 @@ def test_a_cluster_s_slider_moves_that_cluster_and_nothing_else(ready, layer, un
     assert [new[0].sparsity, new[2].sparsity] == [old[0].sparsity, old[2].sparsity]
     labels = torch.as_tensor(before.clusters[layer].labels.copy())
     keep_old, keep_new = before.masks[layer].unpack(), after.masks[layer].unpack()
-    others = labels != 1 if unit == "row" else (labels != 1).view(keep_old.shape)
+    labels = labels.view({"row": (-1, 1), "column": (1, -1), "weight": keep_old.shape}[unit])
+    others = (labels != 1).expand(keep_old.shape)
     assert torch.equal(keep_old[others], keep_new[others])
     assert [name for name in after.masks if after.masks[name] is not before.masks[name]] == [layer]
     assert after.report.achieved < before.report.achieved
@@ -106,7 +108,10 @@ def test_clustering_anew_keeps_the_masks_until_a_slider_moves(clustered, layer):
     assert again.masks is moved.masks
     total = next(item.removed for item in moved.report.layers if item.name == layer)
     assert sum(row.sparsity * row.weights for row in again.cluster_rows(layer)) == pytest.approx(total)
-    assert again.set_cluster_sparsity(layer, 1, 0.0).cluster_rows(layer)[1].sparsity == 0
+    last = again.set_cluster_sparsity(layer, 1, 0.0)
+    assert last.cluster_rows(layer)[1].sparsity == 0
+    untouched = torch.as_tensor(again.clusters[layer].labels.copy()) == 0
+    assert torch.equal(last.masks[layer].unpack()[:, untouched], again.masks[layer].unpack()[:, untouched])
 
 
 BAD = {
