@@ -11,6 +11,7 @@ import torch
 from dit_prune_viz.calibration.collect import Sums, batch_size, watch_inputs
 from dit_prune_viz.calibration.draw import Draw, draw_inputs
 from dit_prune_viz.calibration.result import Calibration
+from dit_prune_viz.checks import whole
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.pipelines.device import out_of_memory
 from dit_prune_viz.pipelines.families import call_arguments
@@ -56,9 +57,10 @@ def calibrate(
     """
     steps = model.defaults.steps if steps is None else steps
     texts = tuple(model.defaults.prompts if prompts is None else prompts)
-    _check(samples=(samples, _MAX_SAMPLES), steps=(steps, 1000), bins=(bins, 1000))
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise UserError(f"The seed must be a whole number from 0 to {2**32 - 1}, not {seed!r}.")
+    samples = whole(samples, "The number of calibration samples", 1, _MAX_SAMPLES)
+    steps = whole(steps, "The number of steps", 1, 1000)
+    bins = whole(bins, "The number of timestep bins", 1, 1000)
+    seed = whole(seed, "The seed", 0, 2**32 - 1)
     if not texts or any(not isinstance(text, str) or not text.strip() for text in texts):
         raise UserError("Calibration needs at least one prompt, and none of them empty.")
 
@@ -183,9 +185,3 @@ def _denoise(model: Model, prompts: Sequence[str], steps: int, seeds: Sequence[i
     generators = [torch.Generator().manual_seed(seed % 2**32) for seed in seeds]
     with suppress(_Enough):
         model.pipeline(**arguments, generator=generators, output_type="latent")
-
-
-def _check(**values: tuple[int, int]) -> None:
-    for name, (value, most) in values.items():
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-            raise UserError(f"Calibration {name} must be a whole number from 1 to {most}, not {value!r}.")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
+from dit_prune_viz.checks import brief, whole
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.defaults import vae_factor
 from dit_prune_viz.pipelines.families import class_label, parameters_of
@@ -48,13 +48,13 @@ def check_request(model: Model, request: Request) -> Request:
     defaults = model.defaults
     guidance = defaults.guidance_scale if request.guidance_scale is None else request.guidance_scale
     if isinstance(guidance, bool) or not isinstance(guidance, (int, float)) or not 0 <= guidance <= MAX_GUIDANCE:
-        raise UserError(f"The guidance scale must be a number from 0 to {MAX_GUIDANCE:g}, not {guidance!r}.")
+        raise UserError(f"The guidance scale must be a number from 0 to {MAX_GUIDANCE:g}, not {brief(guidance)}.")
     height = defaults.height if request.height is None else request.height
     width = defaults.width if request.width is None else request.width
     return replace(
         request,
-        seed=_whole(request.seed, 0, MAX_SEED, "The seed"),
-        steps=_whole(request.steps, 1, MAX_STEPS, "The number of steps"),
+        seed=whole(request.seed, "The seed", 0, MAX_SEED),
+        steps=whole(request.steps, "The number of steps", 1, MAX_STEPS),
         guidance_scale=float(guidance),
         height=_size(model, height, defaults.height, "height"),
         width=_size(model, width, defaults.width, "width"),
@@ -70,20 +70,11 @@ def _check_prompt(model: Model, prompt: str) -> None:
         class_label(model.pipeline, prompt)
 
 
-def _whole(value: object, least: int, most: int, what: str) -> int:
-    """A whole number in range, also from a float such as 20.0, which JSON and sliders send."""
-    if isinstance(value, float) and math.isfinite(value) and value == int(value):
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise UserError(f"{what} must be a whole number from {least} to {most}, not {value!r}.")
-    return value
-
-
 def _size(model: Model, value: object, default: int, what: str) -> int:
     if value != default and what not in parameters_of(model.pipeline):
-        raise UserError(f"This model draws {default} pixels of {what} only, not {value!r}.")
+        raise UserError(f"This model draws {default} pixels of {what} only, not {brief(value)}.")
     unit = vae_factor(model.pipeline) * _cells_per_token(model)
-    size = _whole(value, unit, MAX_SIZE, f"The {what}")
+    size = whole(value, f"The {what}", unit, MAX_SIZE)
     if size % unit:
         raise UserError(f"The {what} must be a multiple of {unit} pixels, not {size}.")
     return size

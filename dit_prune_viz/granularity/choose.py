@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.granularity.threshold import cag_threshold
 
@@ -22,8 +23,8 @@ def resolve_mode(mode: str, method: str) -> str:
 
     Magnitude ranks per layer, Wanda per row, DiT-Pruning and every other STW by CAG. UserError for an unknown mode.
     """
-    if mode not in MODES:
-        raise UserError(f"There is no granularity '{mode}'; choose one of {', '.join(MODES)}.")
+    if not isinstance(mode, str) or mode not in MODES:
+        raise UserError(f"There is no granularity {brief(mode)}; choose one of {', '.join(MODES)}.")
     return _OF_METHOD.get(method, "cag") if mode == "auto" else mode
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from numbers import Real
 
+from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import UserError
 
 
 def check_sparsity(sparsity: object) -> float:
     """`sparsity` as a float between 0 and 1. UserError for anything else: outside the range, NaN, not a number."""
     if isinstance(sparsity, bool) or not isinstance(sparsity, Real):
-        raise UserError(f"Sparsity must be a number between 0 and 1, but it is {sparsity!r:.40}.")
-    value = float(sparsity)
-    if not 0 <= value <= 1:
-        raise UserError(f"Sparsity must lie between 0 and 1, but it is {value:g}.")
-    return value
+        raise UserError(f"Sparsity must be a number between 0 and 1, but it is {brief(sparsity)}.")
+    if not 0 <= sparsity <= 1:
+        raise UserError(f"Sparsity must lie between 0 and 1, but it is {brief(sparsity)}.")
+    return float(sparsity)
 
 
 def removed(n: int, sparsity: float) -> int:

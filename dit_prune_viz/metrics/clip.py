@@ -30,6 +30,11 @@ class ClipScorer:
         self._model, self._tokenizer, self._processor = model, tokenizer, processor
         self._length = min(tokenizer.model_max_length, model.config.text_config.max_position_embeddings)
 
+    @property
+    def parameters(self) -> int:
+        """How many parameters the checkpoint has."""
+        return self._model.num_parameters()
+
     def score(self, images: Sequence[Image.Image], texts: Sequence[str]) -> np.ndarray:
         """100·max(cos, 0) of each picture with the text at its place, float64 (n,); torchmetrics' convention.
 

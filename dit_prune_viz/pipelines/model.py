@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import threading
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import nn
 
+from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.defaults import Defaults, defaults_for
 from dit_prune_viz.pipelines.device import choose_device, choose_dtype, out_of_memory
@@ -38,6 +40,7 @@ class Model:
         device: where it runs.
         dtype: precision of the weights.
         fingerprint: hex digest of the transformer's configuration, shapes and a sample of its weights.
+        number: of its own for every loaded model, to tell apart what was computed with which.
         lock: held by whatever runs the pipeline: one run at a time, or schedulers and masks of two would mix.
     """
 
@@ -51,6 +54,7 @@ class Model:
     device: torch.device
     dtype: torch.dtype
     fingerprint: str
+    number: int = field(default_factory=itertools.count().__next__)
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @property
@@ -73,8 +77,8 @@ class Model:
         Raises:
             UserError: there is none.
         """
-        if name not in self._by_name:
-            raise UserError(f"This model has no prunable layer {name!r}; names look like {self.layers[0].name!r}.")
+        if not isinstance(name, str) or name not in self._by_name:
+            raise UserError(f"This model has no prunable layer {brief(name)}; names look like {self.layers[0].name!r}.")
         return self._by_name[name]
 
     def weight(self, name: str) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
+from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.saliency.base import Saliency, layer_scores
 from dit_prune_viz.saliency.magnitude import Magnitude
@@ -18,8 +19,8 @@ __all__ = ["METHODS", "STW", "Magnitude", "Saliency", "Wanda", "find_method", "l
 
 def find_method(method: str | Saliency) -> Saliency:
     """The saliency called `method`; a saliency object is returned as it is. UserError for an unknown name."""
-    if not isinstance(method, str):
-        return method
-    if method not in METHODS:
-        raise UserError(f"There is no pruning method '{method}'; choose one of {', '.join(METHODS)}.")
-    return METHODS[method]
+    if isinstance(method, str) and method in METHODS:
+        return METHODS[method]
+    if not callable(getattr(method, "score", None)):
+        raise UserError(f"There is no pruning method {brief(method)}; choose one of {', '.join(METHODS)}.")
+    return method

@@ -10,12 +10,12 @@ import gradio as gr
 
 from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.ui import topbar
-from dit_prune_viz.ui.jobs import Busy, Jobs, Reporter, Result
+from dit_prune_viz.ui.jobs import Busy, Jobs, Queued, Reporter, Result
 from dit_prune_viz.ui.session import Session
 from dit_prune_viz.ui.startup import Startup
 
 MODEL_WORK = {"concurrency_id": "model", "concurrency_limit": 1}
-"""Listeners that work on the model share this queue: one at a time."""
+"""Endpoints that work on the model share this queue: one at a time. The page's listeners wait inside their jobs."""
 
 INTERNAL = {"api_visibility": "private", "show_progress": "hidden"}
 """Listeners of the page that are no endpoints; the top bar shows their progress."""
@@ -41,6 +41,8 @@ class Frame:
 class Actions:
     def __init__(self, jobs: Jobs, startup: Startup) -> None:
         self._jobs, self._startup = jobs, startup
+        self._newest: dict[str, Session] = {}
+        """Per page: gradio hands a listener the session of the moment it was triggered, which may have moved on."""
 
     def session(self, session: Session | None) -> Session:
         """The user's session; a new user's is the prepared one, which may have to be waited for."""
@@ -52,43 +54,70 @@ class Actions:
             return verb(self.session(session))
         except UserError as problem:
             raise mistake(problem) from problem
+        except Exception as fault:  # of the app's own: the client gets a sentence, the terminal the traceback
+            raise gr.Error(UNEXPECTED) from fault
 
     def run(self, request: gr.Request, session: Session | None, verb: Verb) -> Iterator[tuple]:
         """For the page: updates for `Frame.outputs` while `verb` runs, the new session at the end."""
-        session = self.session(session)
-        for update in self.watch(request, session, lambda report: verb(session, report)):
+        for update in self.watch(request, session, verb):
             if isinstance(update, Result):
                 yield done(update.value)
             elif isinstance(update, tuple):
                 yield update
 
-    def watch(self, request: gr.Request, session: Session, work: Callable[[Reporter], Any]) -> Iterator[Any]:
-        """Like `run` for any work: bar updates as tuples for `Frame.outputs`, everything else as it comes."""
+    def watch(
+        self, request: gr.Request, session: Session | None, work: Callable[[Session, Reporter], Any]
+    ) -> Iterator[Any]:
+        """Like `run` for any work: bar updates as tuples for `Frame.outputs`, everything else as it comes.
+
+        The work gets the page's newest session; if it returns a session, that one is the newest from then on.
+        """
+        owner = request.session_hash
+
+        def begin(report: Reporter) -> Any:
+            for busy in self._startup.watch():
+                report(busy.done, busy.total, busy.what)
+            return work(self._newest.get(owner) or self.session(session), report)
+
+        def stay(problem: str) -> tuple:
+            return idle(self._newest.get(owner, session), problem)
+
         try:
-            for update in self._jobs.run(request.session_hash, work):
+            for update in self._jobs.run(owner, begin):
                 if isinstance(update, Busy):
-                    yield gr.skip(), topbar.render(session, update), gr.Button(visible=True)
+                    yield gr.skip(), topbar.render(self._newest.get(owner, session), update), gr.Button(visible=True)
+                elif isinstance(update, Queued):
+                    yield gr.skip(), gr.skip(), gr.skip()
                 else:
+                    if isinstance(update, Result) and isinstance(update.value, Session):
+                        self._newest[owner] = update.value
                     yield update
         except Cancelled:
-            yield idle(session, "Cancelled; nothing has changed.")
+            yield stay("Cancelled; nothing has changed.")
         except UserError as problem:
-            yield idle(session, str(problem))
+            yield stay(str(problem))
             raise mistake(problem) from problem
         except Exception:  # a fault of the app's own: the page must not stay busy, the terminal gets the traceback
-            yield idle(session, UNEXPECTED)
+            yield stay(UNEXPECTED)
             raise
 
-    def prepare(self) -> Iterator[tuple]:
-        """For a page that opens: the progress of the preparation, then its session."""
+    def prepare(self, request: gr.Request) -> Iterator[tuple]:
+        """For a page that opens: the progress of the preparation, then its session.
+
+        All visitors share the preparation, so that none of them may cancel it.
+        """
         for busy in self._startup.watch():
-            yield gr.skip(), topbar.render(None, busy), gr.Button(visible=True)
-        session = self._startup.wait()
-        yield session, topbar.render(session, problem=self._startup.problem), gr.Button(visible=False)
+            yield gr.skip(), topbar.render(None, busy), gr.skip()
+        session = self._newest.get(request.session_hash) or self._startup.wait()
+        yield session, topbar.render(session, problem=self._startup.problem), gr.skip()
 
     def cancel(self, request: gr.Request) -> None:
-        if not self._jobs.cancel(request.session_hash):
-            self._startup.cancel()
+        self._jobs.cancel(request.session_hash)
+
+    def leave(self, request: gr.Request) -> None:
+        """For a page that is closed: stop its work and forget its session."""
+        self._jobs.cancel(request.session_hash)
+        self._newest.pop(request.session_hash, None)
 
 
 def mistake(problem: UserError) -> gr.Error:
@@ -101,6 +130,6 @@ def done(session: Session) -> tuple:
     return session, topbar.render(session), gr.Button(visible=False)
 
 
-def idle(session: Session, problem: str | None = None) -> tuple:
+def idle(session: Session | None, problem: str | None = None) -> tuple:
     """Updates for `Frame.outputs` after work that left the session as it was."""
     return gr.skip(), topbar.render(session, problem=problem), gr.Button(visible=False)

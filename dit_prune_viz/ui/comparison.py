@@ -80,7 +80,7 @@ def compare(
     begin = time.perf_counter()
     with workspace.turn(progress):
         clip = workspace.clip()
-        key = (model.fingerprint, request)
+        key = (model.number, request)
         dense = workspace.pictures.find(key)
         if dense is None:
             dense = _paint("dense", session, request, None, clip, emit, progress)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from dit_prune_viz.calibration import Calibration, calibrate
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.metrics import ClipScorer, load_clip
 from dit_prune_viz.pipelines import Model, load_model
+from dit_prune_viz.pipelines.source import local_path
 
 WAIT_SECONDS = 0.2
 
@@ -31,14 +33,14 @@ class Workspace:
         clip_name: str | None = None,
         device: str = "auto",
         dtype: str = "auto",
-        models: int = 2,
+        calibrations: int = 8,
         pictures: int = 64,
     ) -> None:
         self._clip_source, self._clip_name = clip, clip_name
         self._device, self._dtype = device, dtype
         self._clip: ClipScorer | None = None
-        self._models = Recent(models)
-        self._calibrations = Recent(4 * models)
+        self._models: WeakValueDictionary[Hashable, Model] = WeakValueDictionary()
+        self._calibrations = Recent(calibrations)
         self.pictures = Recent(pictures)
         self._turn = threading.Semaphore(1)
 
@@ -54,15 +56,20 @@ class Workspace:
             self._turn.release()
 
     def model(self, source: str, progress: Progress | None = None) -> Model:
-        """The model from a folder or hub id, loaded at most once. UserError as in `pipelines.load_model`."""
+        """The model from a folder or hub id, in memory once for all its users. UserError as in `load_model`."""
         with self.turn(progress):
             if progress:
                 progress(0, 1, f"Loading {source}")
-            return self._models.get(source, lambda: load_model(source, device=self._device, dtype=self._dtype))
+            key = _identity(source)
+            model = self._models.get(key)
+            if model is None:
+                model = load_model(source, device=self._device, dtype=self._dtype)
+                self._models[key] = model
+            return model
 
     def calibration(self, model: Model, samples: int, seed: int, progress: Progress | None = None) -> Calibration:
         """The calibration of `model` with these settings, run at most once. UserError as in `calibrate`."""
-        key = (model.fingerprint, samples, seed)
+        key = (model.number, samples, seed)
         with self.turn(progress):
             return self._calibrations.get(key, lambda: calibrate(model, samples=samples, seed=seed, progress=progress))
 
@@ -76,6 +83,15 @@ class Workspace:
         if self._clip is None:
             self._clip = load_clip(self._clip_source, name=self._clip_name)
         return self._clip
+
+
+def _identity(source: str) -> Hashable:
+    """The same for two ways to write one folder, another one when the folder has been saved anew."""
+    path = local_path(source)
+    if path is None:
+        return source
+    index = path / "model_index.json"
+    return str(path.resolve()), index.stat().st_mtime_ns if index.is_file() else None
 
 
 class Recent:

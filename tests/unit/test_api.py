@@ -127,6 +127,29 @@ BAD = [
     ("/cluster", ("nowhere", "row", "kmeans", 3), "nowhere"),
     ("/generate", ("", 0, 2), "empty"),
     ("/generate", ("a" * 10_000, 0, 2), "10,000"),
+    ("/load_model", (None,), "folder"),
+    ("/load_model", (7,), "folder"),
+    ("/load_model", ("~nobody/model",), "folder"),
+    ("/calibrate", (None, 0), "whole number"),
+    ("/calibrate", (1.5, 0), "whole number"),
+    ("/calibrate", (10**400, 0), "whole number"),
+    ("/calibrate", (8, -1), "whole number"),
+    ("/calibrate", (10**6, 0), "4,096"),
+    ("/prune", (None, "auto", 0.5), "method None"),
+    ("/prune", ("wanda", None, 0.5), "granularity None"),
+    ("/prune", ("wanda", ["row"], 0.5), "granularity"),
+    ("/prune", ("wanda", "auto", None), "number between 0 and 1"),
+    ("/prune", ("wanda", "auto", 10**400), "between 0 and 1"),
+    ("/cluster", (None, "row", "kmeans", 3), "None"),
+    ("/cluster", ("{layer}", None, "kmeans", 3), "unit"),
+    ("/cluster", ("{layer}", "row", None, 3), "algorithm"),
+    ("/cluster", ("{layer}", "row", "kmeans", 0), "clusters"),
+    ("/cluster", ("{layer}", "row", "kmeans", 10**400), "clusters"),
+    ("/set_cluster_sparsity", ("{layer}", None, 0.5), "cluster"),
+    ("/set_cluster_sparsity", (None, 0, 0.5), "None"),
+    ("/generate", (None, 0, 2), "empty"),
+    ("/generate", ("a cat", 10**400, 2), "seed"),
+    ("/generate", ("a cat", 0, None), "steps"),
     ("/generate", ("a cat", 0, 0), "steps"),
     ("/generate", ("a cat", 0, 10_000), "steps"),
 ]
@@ -135,7 +158,7 @@ BAD = [
 @pytest.mark.parametrize(("endpoint", "arguments", "word"), BAD)
 def test_bad_input_reaches_the_client_as_one_sentence(client, layer, endpoint, arguments, word):
     with pytest.raises(AppError) as caught:
-        client.predict(*arguments, api_name=endpoint)
+        client.predict(*(layer if argument == "{layer}" else argument for argument in arguments), api_name=endpoint)
     sentence = str(caught.value)
     assert word in sentence
     assert sentence.endswith(".")

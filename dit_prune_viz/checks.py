@@ -1,0 +1,29 @@
+"""Checks of numbers that come from people, sliders and JSON."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+from dit_prune_viz.errors import UserError
+
+
+def whole(value: object, what: str, low: int, high: int) -> int:
+    """`value` as an int between `low` and `high`; 20.0, as JSON and sliders send it, counts as 20.
+
+    UserError, naming `what`, for anything else: out of range, a fraction, NaN, a bool, a text, None.
+    """
+    good = isinstance(value, Real) and not isinstance(value, bool)
+    if good and not isinstance(value, Integral):
+        good = float(value).is_integer()
+    if not good or not low <= value <= high:
+        raise UserError(f"{what} must be a whole number from {low} to {high:,}, but it is {brief(value)}.")
+    return int(value)
+
+
+def brief(value: object) -> str:
+    """How a sentence quotes a value that may be anything: at most 40 characters."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to print a whole number of more than some thousand digits
+        text = "a number of very many digits"
+    return text if len(text) <= 40 else text[:39] + "…"
