@@ -82,12 +82,63 @@ def load_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], int] | None:
     return load_file(path), step
 
 
+def load_weights(stage: str) -> dict[str, torch.Tensor]:
+    """The weights a finished stage left behind, without its optimizer state."""
+    return without_prefix("model", load_checkpoint(work_dir() / f"{stage}.safetensors")[0])
+
+
 def prefixed(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {f"{prefix}.{k}": v for k, v in tensors.items()}
 
 
 def without_prefix(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {k[len(prefix) + 1 :]: v for k, v in tensors.items() if k.startswith(prefix + ".")}
+
+
+def moments(optimizers: list[torch.optim.Optimizer], named: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Optimizer state by parameter name, under "state.", for a checkpoint without pickle."""
+    names = {id(v): k for k, v in named.items()}
+    return {
+        f"state.{key}.{names[id(p)]}": value
+        for optimizer in optimizers
+        for p, state in optimizer.state.items()
+        for key, value in state.items()
+        if torch.is_tensor(value) and value.ndim
+    }
+
+
+def restore_moments(
+    optimizers: list[torch.optim.Optimizer], named: dict[str, torch.Tensor], tensors: dict[str, torch.Tensor], step: int
+) -> None:
+    """Put back what `moments` stored; parameters it does not hold start afresh."""
+    names = {id(v): k for k, v in named.items()}
+    stored = without_prefix("state", tensors)
+    for optimizer in optimizers:
+        keys = ("momentum_buffer",) if isinstance(optimizer, torch.optim.Muon) else ("exp_avg", "exp_avg_sq")
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                found = {key: stored[f"{key}.{names[id(p)]}"] for key in keys if f"{key}.{names[id(p)]}" in stored}
+                if len(found) == len(keys):
+                    optimizer.state[p] = found | ({} if len(keys) == 1 else {"step": torch.tensor(float(step))})
+
+
+class Mean:
+    """Means of named numbers since the last call of `take`, however many were added."""
+
+    def __init__(self):
+        self.sums: dict[str, float] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, **values: torch.Tensor) -> None:
+        for name, value in values.items():
+            if value.numel():
+                self.sums[name] = self.sums.get(name, 0.0) + float(value.detach().sum())
+                self.counts[name] = self.counts.get(name, 0) + value.numel()
+
+    def take(self) -> dict[str, float]:
+        means = {name: total / self.counts[name] for name, total in self.sums.items()}
+        self.sums, self.counts = {}, {}
+        return means
 
 
 class EMA:

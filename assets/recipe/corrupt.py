@@ -20,9 +20,8 @@ def noise(x: torch.Tensor, strength: float, rng: torch.Generator) -> torch.Tenso
     return (x + strength**1.3 * torch.randn(x.shape, generator=rng)).clamp(0, 1)
 
 
-def shuffle(x: torch.Tensor, strength: float, rng: torch.Generator) -> torch.Tensor:
-    """A share `strength` of the 16×16 patches is permuted among itself."""
-    side = 16
+def shuffle(x: torch.Tensor, strength: float, rng: torch.Generator, side: int = 16) -> torch.Tensor:
+    """A share `strength` of the side×side patches is permuted among itself."""
     rows, columns = x.shape[1] // side, x.shape[2] // side
     patches = x.reshape(3, rows, side, columns, side).permute(1, 3, 0, 2, 4).flatten(0, 1)
     moved = torch.randperm(len(patches), generator=rng)[: round(strength * len(patches))]

@@ -47,7 +47,13 @@ def main() -> None:
             continue
         text = "".join(chr(int(code, 16)) for code in entry["unified"].split("-"))
         note = annotations.get(text) or annotations.get(text.replace("\ufe0f", ""))
-        name = (note["tts"][0] if note else entry["name"]).lower().replace("\u2019", "'").replace("\u201c", "").replace("\u201d", "")
+        name = (
+            (note["tts"][0] if note else entry["name"])
+            .lower()
+            .replace("\u2019", "'")
+            .replace("\u201c", "")
+            .replace("\u201d", "")
+        )
         name = name.replace(": ", " ")
         picture = draw(font, text)
         if name in seen or (picture < 250).sum() < 500 or picture.tobytes() in seen:

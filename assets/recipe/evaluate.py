@@ -1,6 +1,7 @@
 """Measure the bundled models as they are shipped, and draw the contact sheet of the model card.
 
-Writes `assets/evaluation.json` and `assets/emoji-flux/contact_sheet.png`. Generation is a plain FluxPipeline call.
+Writes `assets/evaluation.json`, both model cards and `assets/emoji-flux/contact_sheet.png`. Generation is a plain
+FluxPipeline call.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import sys
 
 import numpy as np
 import torch
+from cards import write_cards
 from common import ASSETS, CLIP, PIPELINE, arguments, load_pictures, seed_everything
 from corrupt import CORRUPTIONS
 from diffusers import FluxPipeline
@@ -36,7 +38,11 @@ def reconstruction(pipeline: FluxPipeline, pictures: torch.Tensor) -> dict[str, 
         values.append(psnr_per_picture(pipeline.vae.decode(pipeline.vae.encode(x).latents).sample.clamp(-1, 1), x))
     values = torch.cat(values)
     pooled = 10 * torch.log10(1 / (10 ** (-values / 10)).mean())
-    return {"mean_psnr_db": values.mean().item(), "psnr_of_mean_error_db": pooled.item(), "worst_db": values.min().item()}
+    return {
+        "mean_psnr_db": values.mean().item(),
+        "psnr_of_mean_error_db": pooled.item(),
+        "worst_db": values.min().item(),
+    }
 
 
 def retrieval(images: torch.Tensor, texts: torch.Tensor, own: list[int]) -> dict[str, float]:
@@ -58,7 +64,9 @@ def corruption_curves(clip, pictures: torch.Tensor, names: list[str], rng: torch
 
 
 @torch.inference_mode()
-def generate(pipeline: FluxPipeline, prompts: list[str], defaults: dict, seed: int, batch: int = 25) -> list[Image.Image]:
+def generate(
+    pipeline: FluxPipeline, prompts: list[str], defaults: dict, seed: int, batch: int = 25
+) -> list[Image.Image]:
     images = []
     for start in range(0, len(prompts), batch):
         chunk = prompts[start : start + batch]
@@ -106,13 +114,19 @@ def main() -> None:
     result = {
         "pictures": len(pictures),
         "autoencoder": reconstruction(pipeline, pictures),
+        "clip_parameters": clip.parameters,
         "clip_real_pictures": retrieval(clip.embed_images(to_images(pictures)), texts, list(range(len(names)))),
         "clip_generations": {"captions": len(chosen), **retrieval(clip.embed_images(images), texts, chosen)},
         "clip_score_generations": float(np.mean(clip.score(images, [names[i] for i in chosen]))),
-        "corruptions": {"strengths": STRENGTHS, **corruption_curves(clip, sample, sample_names, rng)},
+        "corruptions": {
+            "pictures": len(sample),
+            "strengths": STRENGTHS,
+            **corruption_curves(clip, sample, sample_names, rng),
+        },
         "generation": {k: v for k, v in defaults.items() if k != "prompts"},
     }
     (ASSETS / "evaluation.json").write_text(json.dumps(result, indent=1) + "\n")
+    write_cards()
     print(json.dumps(result, indent=1))
 
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 import json
 
 import torch
-from common import IMAGE_SIZE, PIPELINE, arguments, load_checkpoint, load_pictures, seed_everything, without_prefix, work_dir
+from common import (
+    IMAGE_SIZE,
+    PIPELINE,
+    arguments,
+    load_checkpoint,
+    load_pictures,
+    load_weights,
+    seed_everything,
+    without_prefix,
+    work_dir,
+)
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
 from train_autoencoder import build as build_autoencoder
 from train_autoencoder import encode_all
@@ -25,8 +35,7 @@ def main() -> None:
     seed_everything(0)
     pictures, records = load_pictures()
     autoencoder = build_autoencoder()
-    if found := load_checkpoint(work_dir() / "autoencoder.safetensors"):
-        autoencoder.load_state_dict(found[0])
+    autoencoder.load_state_dict(load_weights("autoencoder"))
     scale, shift = latent_statistics(autoencoder, pictures)
     autoencoder.register_to_config(scaling_factor=scale, shift_factor=shift)
     clip_tok, t5_tok, clip, t5 = build_text(records)
@@ -35,7 +44,7 @@ def main() -> None:
         average = without_prefix("ema", found[0])
         transformer.load_state_dict(without_prefix("transformer", average))
         clip.load_state_dict(without_prefix("clip", average))
-        t5.load_state_dict(without_prefix("t5", average))
+        t5.load_state_dict(without_prefix("t5", average), strict=False)  # its tied embedding is stored once
         print("checkpoint at step", found[1])
     pipeline = FluxPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=args.shift),

@@ -20,7 +20,7 @@ fetch cldr-annotations-full 48.2.0
 
 [ -f "$RECIPE_WORK/captions.json" ] || "$python" data.py
 "$python" -W ignore train_autoencoder.py
-[ -f "$RECIPE_WORK/text.safetensors" ] || "$python" -W ignore train_text.py
+"$python" -W ignore train_text.py
 "$python" -W ignore train_clip.py
 "$python" -W ignore train_dit.py "$@"
 "$python" -W ignore export.py

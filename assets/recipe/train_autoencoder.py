@@ -8,8 +8,21 @@ frozen, its latents are computed once, and the decoder alone goes on at a fracti
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
-from common import Log, arguments, learning_rate, load_checkpoint, load_pictures, save_checkpoint, seed_everything, work_dir
+from common import (
+    Log,
+    Mean,
+    arguments,
+    learning_rate,
+    load_checkpoint,
+    load_pictures,
+    moments,
+    prefixed,
+    restore_moments,
+    save_checkpoint,
+    seed_everything,
+    without_prefix,
+    work_dir,
+)
 from diffusers import AutoencoderTiny
 
 
@@ -51,25 +64,36 @@ def reconstruction_loss(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 def main() -> None:
     args = arguments(
-        __doc__, steps=2800, batch=16, lr=2e-3, noise=0.1, decoder_steps=0, decoder_lr=1e-3, every=400, name="autoencoder"
+        __doc__,
+        steps=2800,
+        batch=16,
+        lr=2e-3,
+        noise=0.1,
+        decoder_steps=0,
+        decoder_lr=1e-3,
+        every=400,
+        name="autoencoder",
     )
     rng = seed_everything(args.seed)
     pictures, _ = load_pictures()
     model = build().to(memory_format=torch.channels_last)
     path = work_dir() / f"{args.name}.safetensors"
     start = 0
-    if found := load_checkpoint(path):
-        model.load_state_dict(found[0])
+    found = load_checkpoint(path)
+    if found:
+        model.load_state_dict(without_prefix("model", found[0]))
         start = found[1]
         rng.manual_seed(args.seed + start)
     log = Log(args.name)
     total = args.steps + args.decoder_steps
-    latents, optimizer, running = None, None, 0.0
+    latents, optimizer, running, named = None, None, Mean(), dict(model.named_parameters())
     for step in range(start, total):
         joint = step < args.steps
         if optimizer is None or step == args.steps:
             trained = model if joint else model.decoder
             optimizer = torch.optim.AdamW(trained.parameters(), betas=(0.9, 0.99), weight_decay=1e-4)
+            if found and joint == (found[1] < args.steps):
+                restore_moments([optimizer], named, *found)
             if not joint:
                 latents = encode_all(model, pictures)
         rate = (
@@ -93,11 +117,11 @@ def main() -> None:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        running += loss.item()
+        running.add(loss=loss)
         if (step + 1) % args.every == 0 or step + 1 == total:
-            save_checkpoint(path, model.state_dict(), step + 1)
-            log(step=step + 1, lr=rate, loss=running / args.every, **evaluate(model, pictures[:: 4 if step + 1 < total else 1]))
-            running = 0.0
+            save_checkpoint(path, prefixed("model", model.state_dict()) | moments([optimizer], named), step + 1)
+            quality = evaluate(model, pictures[:: 4 if step + 1 < total else 1])
+            log(step=step + 1, lr=rate, **running.take(), **quality)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Train the diffusion transformer and its text encoders: rectified flow on the latents of the frozen autoencoder.
 
-x_t = (1−t)·x0 + t·noise and the model predicts noise − x0; t is logit-normal with a uniform share; one caption in ten is
-empty for classifier-free guidance. Muon moves the matrices of attention and MLP, AdamW everything else. The averaged
-weights are what `export.py` writes. Killed at any point, the same command goes on from the last checkpoint.
+x_t = (1−t)·x0 + t·noise and the model predicts noise − x0; t is logit-normal with a uniform share; one caption in
+ten is empty for classifier-free guidance. Muon moves the matrices of attention and MLP, AdamW everything else. The
+averaged weights are what `export.py` writes. Killed at any point, the same command goes on from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -15,11 +15,15 @@ import torch
 from common import (
     EMA,
     Log,
+    Mean,
     arguments,
     learning_rate,
     load_checkpoint,
     load_pictures,
+    load_weights,
+    moments,
     prefixed,
+    restore_moments,
     save_checkpoint,
     seed_everything,
     without_prefix,
@@ -124,7 +128,7 @@ def main() -> None:
     seed_everything(args.seed)
     pictures, records = load_pictures()
     autoencoder = build_autoencoder()
-    autoencoder.load_state_dict(load_checkpoint(work_dir() / "autoencoder.safetensors")[0])
+    autoencoder.load_state_dict(load_weights("autoencoder"))
     latents = packed_latents(autoencoder, pictures)
     model = Trainer(records)
     start_modulation_at_zero(model.transformer)
@@ -152,12 +156,12 @@ def main() -> None:
         tensors, start = found
         model.load_state_dict(without_prefix("model", tensors), strict=False)
         average.values = without_prefix("ema", tensors)
-        restore(optimizers, named, without_prefix("state", tensors), start)
+        restore_moments(optimizers, named, tensors, start)
     rng = torch.Generator().manual_seed(args.seed + start)
     words = random.Random(args.seed + start)
     log = Log(args.name)
     forward = torch.compile(model) if args.compile else model
-    running, began = torch.zeros(3), time.time()
+    running, began = Mean(), time.time()
     for step in range(start, args.steps):
         for optimizer in optimizers:
             for group in optimizer.param_groups:
@@ -177,42 +181,18 @@ def main() -> None:
             optimizer.zero_grad(set_to_none=True)
         average.update(named, step)
         losses, noisy = losses.detach(), t > 0.6
-        running += torch.stack([losses.mean(), losses[noisy].mean().nan_to_num(), losses[~noisy].mean().nan_to_num()])
+        running.add(loss=losses, noisy=losses[noisy], clean=losses[~noisy])
         last = step + 1 == args.steps or (args.minutes and time.time() - began > 60 * args.minutes)
         if (step + 1) % args.every == 0 or last:
             save_checkpoint(
                 path,
-                prefixed("model", named) | prefixed("ema", average.values) | prefixed("state", stored(optimizers, named)),
+                prefixed("model", named) | prefixed("ema", average.values) | moments(optimizers, named),
                 step + 1,
             )
-            mean, high, low = (running / args.every).tolist()
-            log(step=step + 1, samples=(step + 1) * args.batch, lr=optimizers[0].param_groups[0]["lr"], loss=mean, noisy=high, clean=low)
-            running.zero_()
+            rate = optimizers[0].param_groups[0]["lr"]
+            log(step=step + 1, samples=(step + 1) * args.batch, lr=rate, **running.take())
         if last:
             break
-
-
-def stored(optimizers: list[torch.optim.Optimizer], named: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Optimizer moments by parameter name, without pickle."""
-    names = {id(v): k for k, v in named.items()}
-    return {
-        f"{key}.{names[id(p)]}": value
-        for optimizer in optimizers
-        for p, state in optimizer.state.items()
-        for key, value in state.items()
-        if torch.is_tensor(value) and value.ndim
-    }
-
-
-def restore(optimizers, named: dict[str, torch.Tensor], moments: dict[str, torch.Tensor], step: int) -> None:
-    names = {id(v): k for k, v in named.items()}
-    for optimizer in optimizers:
-        keys = ("momentum_buffer",) if isinstance(optimizer, torch.optim.Muon) else ("exp_avg", "exp_avg_sq")
-        for group in optimizer.param_groups:
-            for p in group["params"]:
-                found = {key: moments[f"{key}.{names[id(p)]}"] for key in keys if f"{key}.{names[id(p)]}" in moments}
-                if len(found) == len(keys):
-                    optimizer.state[p] = found | ({} if len(keys) == 1 else {"step": torch.tensor(float(step))})
 
 
 if __name__ == "__main__":

@@ -12,12 +12,17 @@ import random
 import torch
 from common import (
     Log,
+    Mean,
     arguments,
     learning_rate,
+    load_checkpoint,
     load_pictures,
-    prefixed,
+    load_weights,
+    moments,
+    restore_moments,
     save_checkpoint,
     seed_everything,
+    without_prefix,
     work_dir,
 )
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
@@ -170,17 +175,23 @@ def main() -> None:
     args = arguments(__doc__, steps=1000, batch=64, lr=1e-3, every=250)
     rng = seed_everything(args.seed)
     pictures, records = load_pictures()
-    from common import load_checkpoint
-
     autoencoder = build_autoencoder()
-    autoencoder.load_state_dict(load_checkpoint(work_dir() / "autoencoder.safetensors")[0])
+    autoencoder.load_state_dict(load_weights("autoencoder"))
     targets = principal_components(encode_all(autoencoder, pictures), 256)
     encoders = TextEncoders(*build(records))
     heads = nn.ModuleList([nn.Linear(WIDTH, targets.shape[1]), nn.Linear(WIDTH, targets.shape[1])])
     optimizer = torch.optim.AdamW([*encoders.parameters(), *heads.parameters()], betas=(0.9, 0.98), weight_decay=0.01)
-    log, words = Log("text"), random.Random(args.seed)
-    running = 0.0
-    for step in range(args.steps):
+    path, start, running = work_dir() / "text.safetensors", 0, Mean()
+    parts = {"clip": encoders.clip, "t5": encoders.t5, "heads": heads}
+    named = {f"{part}.{k}": v for part, module in parts.items() for k, v in module.named_parameters()}
+    if found := load_checkpoint(path):
+        tensors, start = found
+        for part, module in parts.items():
+            module.load_state_dict(without_prefix(part, tensors))
+        restore_moments([optimizer], named, tensors, start)
+        rng.manual_seed(args.seed + start)
+    log, words = Log("text"), random.Random(args.seed + start)
+    for step in range(start, args.steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, args.steps, args.lr, warmup=100, decay_from=0.5)
         rows = torch.randint(len(records), (args.batch,), generator=rng)
@@ -193,12 +204,14 @@ def main() -> None:
         torch.nn.utils.clip_grad_norm_(encoders.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        running += loss.item()
-        if (step + 1) % args.every == 0:
-            log(step=step + 1, loss=running / args.every, unexplained=running / args.every / 2 / targets.square().mean().item())
-            running = 0.0
-    tensors = prefixed("clip", encoders.clip.state_dict()) | prefixed("t5", encoders.t5.state_dict())
-    save_checkpoint(work_dir() / "text.safetensors", {k: v.clone() for k, v in tensors.items()}, args.steps)
+        running.add(loss=loss)
+        if (step + 1) % args.every == 0 or step + 1 == args.steps:
+            weights = {
+                f"{part}.{k}": v.clone() for part, module in parts.items() for k, v in module.state_dict().items()
+            }
+            save_checkpoint(path, weights | moments([optimizer], named), step + 1)
+            means = running.take()
+            log(step=step + 1, **means, unexplained=means["loss"] / 2 / targets.square().mean().item())
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from pathlib import Path
 
@@ -57,6 +59,25 @@ def images(pictures: torch.Tensor) -> list[Image.Image]:
 def ranks(scores: torch.Tensor, own: list[int]) -> torch.Tensor:
     """How many captions score higher than a picture's own, (n,)."""
     return (scores > scores.gather(1, torch.tensor(own)[:, None])).sum(1)
+
+
+def test_the_full_evaluation_holds_its_bars():
+    found = json.loads((ASSETS / "evaluation.json").read_text())
+    assert found["pictures"] >= 500
+    assert found["autoencoder"]["mean_psnr_db"] >= 27
+    assert found["clip_real_pictures"]["top1"] >= 0.9
+    assert found["clip_generations"]["captions"] >= 200
+    assert found["clip_generations"]["top1"] >= 0.65
+    assert found["clip_generations"]["top5"] >= 0.85
+    assert all(found["corruptions"][kind]["spearman"] <= -0.9 for kind in ("blur", "noise", "shuffle"))
+
+
+@pytest.mark.parametrize("folder", ["emoji-flux", "emoji-clip"])
+def test_cards_show_the_numbers_of_the_evaluation(folder):
+    found = json.loads((ASSETS / "evaluation.json").read_text())
+    card = (ASSETS / folder / "README.md").read_text(encoding="utf-8")
+    assert f"{100 * found['clip_real_pictures']['top1']:.1f} %" in card
+    assert not re.search(r"[{}]|@[A-Z]", card.replace("{}", ""))
 
 
 def test_folder_is_small_and_holds_no_pickle():
