@@ -15,16 +15,20 @@ if [ ! -x "$venv/bin/python" ]; then
 fi
 "$venv/bin/pip" install --quiet --disable-pip-version-check -r tests/requirements.txt
 
+# On Ubuntu the packages named chromium are stubs that only point to a snap, so a browser counts if it starts.
+starts() { timeout 60 "$1" --headless --no-sandbox --disable-gpu --dump-dom about:blank 2>/dev/null | grep "<html" >/dev/null; }
 find_browser() {
-  for name in chromium chromium-browser google-chrome; do command -v "$name" && return; done
+  for name in chromium chromium-browser google-chrome; do
+    if command -v "$name" >/dev/null && starts "$name"; then command -v "$name" && return; fi
+  done
   return 1
 }
-if [ -z "${CHROMIUM:-}" ] && ! CHROMIUM=$(find_browser); then
-  if as_root && command -v apt-get >/dev/null && apt_install chromium && CHROMIUM=$(find_browser); then :; else
-    "$venv/bin/playwright" install chromium
-    CHROMIUM=
-  fi
-fi
-export CHROMIUM
+install_browser() {
+  if ! as_root; then "$venv/bin/playwright" install chromium; return; fi
+  if command -v apt-get >/dev/null && apt_install chromium && CHROMIUM=$(find_browser); then return; fi
+  "$venv/bin/playwright" install --with-deps chromium
+}
+if [ -z "${CHROMIUM:-}" ]; then CHROMIUM=$(find_browser) || install_browser >&2; fi
+export CHROMIUM # empty where it is Playwright's own
 
 exec "$venv/bin/python" -m pytest "$@"

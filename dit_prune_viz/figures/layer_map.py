@@ -52,9 +52,11 @@ def layer_map(
         hovertemplate="<b>%{customdata[0]}</b><br>%{y}, block %{x}<br>" + title + " %{customdata[1]}<extra></extra>",
         colorbar=_colourbar(colour, log, unit),
     )
-    figure.update_xaxes(showgrid=False, dtick=1 if len(columns) <= 20 else None)
+    # Without a range of its own the axis would make room for the names of the stacks on a narrow screen.
+    edges = [columns[0] - 0.5, columns[-1] + 0.5]
+    figure.update_xaxes(showgrid=False, range=edges, tickangle=0, dtick=1 if len(columns) <= 4 else None)
     figure.update_yaxes(showgrid=False, autorange="reversed")
-    figure.update_layout(margin={"l": 110, "r": 8, "t": 44, "b": 44})
+    figure.update_layout(margin={"l": 110, "r": 8, "t": 58, "b": 44})
     _mark_stacks(figure, blocks, stacks)
     return figure
 
@@ -77,18 +79,20 @@ def _colourbar(colour: np.ndarray, log: bool, unit: str) -> dict:
 
 
 def _mark_stacks(figure: go.Figure, blocks: Sequence[int], stacks: Sequence[str]) -> None:
-    """A line between stacks of blocks (dual-stream against single-stream), named above the cells."""
+    """A line where a stack of blocks begins (dual-stream against single-stream), named above the cells."""
     if len(set(stacks)) < 2:
         return
-    for stack in dict.fromkeys(stacks):
-        members = [block for block, owner in zip(blocks, stacks, strict=True) if owner == stack]
-        if min(members) > min(blocks):
-            figure.add_vline(x=min(members) - 0.5, line={"width": 2, "dash": "dot", "color": style.GREY})
+    for index, stack in enumerate(dict.fromkeys(stacks)):
+        start = min(block for block, owner in zip(blocks, stacks, strict=True) if owner == stack) - 0.5
+        if index:
+            figure.add_vline(x=start, line={"width": 2, "dash": "dot", "color": style.GREY})
         figure.add_annotation(
-            x=(min(members) + max(members)) / 2,
+            x=start,
             y=1,
             yref="paper",
+            xanchor="left",
             yanchor="bottom",
+            yshift=13 * (index % 2),  # neighbours at two heights, so that they do not cover each other
             text=stack.replace("_", " "),
             showarrow=False,
             font={"size": 11},

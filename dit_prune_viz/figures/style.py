@@ -85,6 +85,6 @@ def power_of_ten(exponents: Sequence[float]) -> dict:
     if high - low < 1.5:
         return {}
     first, last = int(low // 1), int(high // 1) + 1
-    step = max(1, (last - first) // 6)
+    step = -(-(last - first) // 6)
     ticks = list(range(first, last + 1, step))
     return {"tickvals": ticks, "ticktext": [f"10<sup>{tick}</sup>".replace("-", "−") for tick in ticks]}

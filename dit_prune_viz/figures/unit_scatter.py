@@ -23,11 +23,13 @@ def unit_scatter(
     x_label: str,
     y_label: str,
     title: str,
+    subject: str = "",
 ) -> go.Figure:
     """Draw the units listed in `shown` (indices into `points`, shape (n, 2)), one trace per cluster in `labels` (n,).
 
     Every dot carries its unit's index. When `shown` is a sample, the title says how many of how many are drawn, and the
-    density of all `points` lies beneath them; points that are NaN (never projected) stay out of it.
+    density of all `points` lies beneath them; points that are NaN (never projected) stay out of it. A lasso reports
+    `subject`, the name of what was drawn, along with its units.
     """
     dense = len(shown) < len(points) and bool(np.isfinite(points).all())
     count = f"{len(shown):,} of {len(points):,} {unit}s"
@@ -62,6 +64,7 @@ def unit_scatter(
         )
     # A selection is kept as indices into the traces, so it lasts only as long as the clusters do.
     figure.update_layout(dragmode="lasso", margin={"t": 60}, selectionrevision=zlib.crc32(labels.tobytes()))
+    figure.layout.meta |= {"subject": subject}
     style.legend_below(figure)
     return figure
 

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from html import escape
 
 import gradio as gr
-from plotly.graph_objects import Figure
 
 from dit_prune_viz.figures.clip_curve import clip_curve
 from dit_prune_viz.figures.style import message
 from dit_prune_viz.ui import scatter
-from dit_prune_viz.ui.actions import INTERNAL, MODEL_WORK, Actions, Frame, idle
+from dit_prune_viz.ui.actions import INTERNAL, Actions, Frame, idle
 from dit_prune_viz.ui.comparison import Comparison, compare
 from dit_prune_viz.ui.comparison import Frame as Preview
 from dit_prune_viz.ui.jobs import Reporter, Result
@@ -25,13 +24,19 @@ NO_SCORES = '<p class="note">Scores appear when both pictures are finished.</p>'
 
 @dataclass
 class _Curves:
-    """The CLIP lines of one comparison as they grow."""
+    """The CLIP lines of one comparison as they grow. clip_name: the model that scores."""
 
+    clip_name: str = ""
     steps: int = 1
     sides: dict = field(default_factory=lambda: {"dense": (), "pruned": ()})
 
     def add(self, preview: Preview) -> None:
         self.steps, self.sides[preview.side] = preview.steps, preview.curve
+
+    def show(self) -> str:
+        return scatter.show(
+            clip_curve(self.sides["dense"], self.sides["pruned"], steps=self.steps, model=self.clip_name)
+        )
 
 
 @dataclass(frozen=True)
@@ -68,20 +73,19 @@ def build(frame: Frame, actions: Actions) -> CompareTab:
     pictures = [dense, pruned, difference, slider, curve, scores]
 
     def run(session: Session, prompt: str, seed: float, steps: float, request: gr.Request) -> Iterator[tuple]:
-        session = actions.session(session)
         curves = _Curves()
 
-        def work(report: Reporter) -> Comparison:
-            return compare(session, prompt, seed, steps, emit=report.emit, progress=report)
+        def work(session: Session, report: Reporter) -> tuple[Session, Comparison]:
+            curves.clip_name = session.workspace.clip_name
+            return session, compare(session, prompt, seed, steps, emit=report.emit, progress=report)
 
-        clip_name = session.workspace.clip_name
         for update in actions.watch(request, session, work):
             if isinstance(update, Preview):
                 curves.add(update)
-                shown = _preview(update, scatter.show(_curve(curves, clip_name)))
-                yield (*(gr.skip() for _ in frame.outputs), *shown)
+                yield (*(gr.skip() for _ in frame.outputs), *_preview(update, curves.show()))
             elif isinstance(update, Result):
-                yield (*idle(session), *_finished(update.value))
+                session, result = update.value
+                yield (*idle(session), *_finished(result))
             else:
                 yield (*update, *(gr.skip() for _ in pictures))
 
@@ -91,7 +95,6 @@ def build(frame: Frame, actions: Actions) -> CompareTab:
         [frame.session, prompt, seed, steps],
         [*frame.outputs, *pictures],
         **INTERNAL,
-        **MODEL_WORK,
     )
     examples.click(lambda sample: sample[0], examples, prompt, **INTERNAL)
     return CompareTab(prompt, examples, steps)
@@ -128,19 +131,15 @@ def _preview(preview: Preview, curve: str) -> tuple:
 
 
 def _finished(result: Comparison) -> tuple:
-    curves = _Curves(result.request.steps, {"dense": result.dense.curve, "pruned": result.pruned.curve})
+    sides = {"dense": result.dense.curve, "pruned": result.pruned.curve}
     return (
         result.dense.image,
         result.pruned.image,
         result.difference,
         (result.dense.image, result.pruned.image),
-        scatter.show(_curve(curves, result.clip_name)),
+        _Curves(result.clip_name, result.request.steps, sides).show(),
         _score_table(result),
     )
-
-
-def _curve(curves: _Curves, clip_name: str) -> Figure:
-    return clip_curve(curves.sides["dense"], curves.sides["pruned"], steps=curves.steps, model=clip_name)
 
 
 def _score_table(result: Comparison) -> str:
@@ -153,10 +152,8 @@ def _score_table(result: Comparison) -> str:
         ("PSNR", psnr, "to dense"),
         ("Time", f"{result.dense.seconds:.1f} s · {result.pruned.seconds:.1f} s", "dense · pruned"),
     )
-    heads = "".join(f'<th scope="col">{name}</th>' for name, _, _ in scores)
-    cells = "".join(f'<td>{value}<span class="fact-detail">{note}</span></td>' for _, value, note in scores)
-    caption = f"Scores by {escape(result.clip_name)}. Masked weights do not make a dense kernel faster."
-    return (
-        f'<table class="scores"><caption>{caption}</caption><thead><tr>{heads}</tr></thead>'
-        f"<tbody><tr>{cells}</tr></tbody></table>"
+    cells = "".join(
+        f'<div><dt>{name}</dt><dd>{value}</dd><dd class="fact-detail">{note}</dd></div>' for name, value, note in scores
     )
+    source = f"Scores by {escape(result.clip_name)}. Masked weights do not make a dense kernel faster."
+    return f'<dl class="scores">{cells}</dl><p class="note">{source}</p>'

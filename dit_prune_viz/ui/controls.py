@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import gradio as gr
 
-from dit_prune_viz.ui.actions import INTERNAL, MODEL_WORK, Actions, Frame
+from dit_prune_viz.ui.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.ui.session import Session, Settings
 from dit_prune_viz.ui.topbar import METHOD_NAMES
 
@@ -20,15 +18,7 @@ GRANULARITIES = [
 ]
 
 
-@dataclass(frozen=True)
-class Controls:
-    """Listeners that others chain on with `.then`."""
-
-    model_loaded: Any
-    calibrated: Any
-
-
-def build(frame: Frame, actions: Actions, source: str) -> Controls:
+def build(frame: Frame, actions: Actions, source: str) -> None:
     """Lay out the column inside the current gradio context and wire it."""
     with gr.Group():
         model = gr.Textbox(source, label="Model", info="Hugging Face id or diffusers folder", lines=1, max_lines=1)
@@ -63,12 +53,8 @@ def build(frame: Frame, actions: Actions, source: str) -> Controls:
             request, session, lambda s, report: s.prune(method, granularity, share / 100, progress=report)
         )
 
-    loaded = gr.on(
-        [load.click, model.submit], load_model, [frame.session, model], frame.outputs, **INTERNAL, **MODEL_WORK
-    )
-    calibrated = calibrate.click(
-        run_calibration, [frame.session, samples, seed], frame.outputs, **INTERNAL, **MODEL_WORK
-    )
+    gr.on([load.click, model.submit], load_model, [frame.session, model], frame.outputs, **INTERNAL)
+    calibrate.click(run_calibration, [frame.session, samples, seed], frame.outputs, **INTERNAL)
     gr.on(
         [method.input, granularity.input, sparsity.input],
         prune,
@@ -76,6 +62,4 @@ def build(frame: Frame, actions: Actions, source: str) -> Controls:
         frame.outputs,
         trigger_mode="always_last",
         **INTERNAL,
-        **MODEL_WORK,
     )
-    return Controls(loaded, calibrated)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +27,11 @@ class Busy:
     @property
     def share(self) -> float:
         return min(1.0, self.done / self.total) if self.total else 0.0
+
+
+@dataclass(frozen=True)
+class Queued:
+    """The job waits for an earlier one of its owner, which says what it does."""
 
 
 @dataclass(frozen=True)
@@ -60,38 +65,55 @@ class Reporter:
 
 
 class Jobs:
-    """The running jobs of every page, so that its Cancel button finds them."""
+    """The jobs of every page, so that its Cancel button finds them.
+
+    An owner's jobs run one after another in the order in which they came: each may build on what the one before it
+    left. Jobs of different owners run at the same time.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._running: dict[str, set[Reporter]] = defaultdict(set)
+        self._changed = threading.Condition()
+        self._lines: dict[str, deque[Reporter]] = defaultdict(deque)
 
     def run(self, owner: str, work: Callable[[Reporter], Any]) -> Iterator[Any]:
-        """Run `work(reporter)` in a thread; yield `Busy`s, emitted items and at last a `Result`.
+        """Run `work(reporter)` in a thread; yield `Queued`s, `Busy`s, emitted items and at last a `Result`.
 
-        Stale `Busy`s are dropped. What `work` raises is raised here. Closing the generator cancels the work.
+        Stale `Busy`s are dropped. What `work` raises is raised here, and Cancelled even if the work ended before it
+        noticed. The owner's next job starts when this generator ends. Closing the generator cancels the work.
         """
         reporter = Reporter()
-        thread = threading.Thread(target=_perform, args=(work, reporter), daemon=True)
-        with self._lock:
-            self._running[owner].add(reporter)
-        thread.start()
+        with self._changed:
+            self._lines[owner].append(reporter)
         try:
+            while not self._is_first(owner, reporter):
+                yield Queued()
+            threading.Thread(target=_perform, args=(work, reporter), daemon=True).start()
             yield from _follow(reporter)
         finally:
             reporter.cancel.set()
-            with self._lock:
-                self._running[owner].discard(reporter)
-                if not self._running[owner]:
-                    del self._running[owner]
+            with self._changed:
+                self._lines[owner].remove(reporter)
+                if not self._lines[owner]:
+                    del self._lines[owner]
+                self._changed.notify_all()
 
     def cancel(self, owner: str) -> bool:
-        """Ask the owner's jobs to stop; False if none is running."""
-        with self._lock:
-            reporters = list(self._running.get(owner, ()))
-        for reporter in reporters:
-            reporter.cancel.set()
+        """Ask the owner's jobs to stop, those that wait too; False if there is none."""
+        with self._changed:
+            reporters = list(self._lines.get(owner, ()))
+            for reporter in reporters:
+                reporter.cancel.set()
+            self._changed.notify_all()
         return bool(reporters)
+
+    def _is_first(self, owner: str, reporter: Reporter) -> bool:
+        """Whether it is the job's turn, waiting a moment for it. Cancelled if the job is called off meanwhile."""
+        line = self._lines[owner]
+        with self._changed:
+            self._changed.wait_for(lambda: line[0] is reporter or reporter.cancel.is_set(), timeout=POLL_SECONDS)
+            if reporter.cancel.is_set():
+                raise Cancelled
+            return line[0] is reporter
 
 
 def _perform(work: Callable[[Reporter], Any], reporter: Reporter) -> None:
@@ -110,9 +132,12 @@ def _follow(reporter: Reporter) -> Iterator[Any]:
             if isinstance(message, Busy):
                 busy = message
                 continue
-            yield message
             if isinstance(message, Result):
+                if reporter.cancel.is_set():
+                    raise Cancelled
+                yield message
                 return
+            yield message
         if busy:
             yield busy
         time.sleep(POLL_SECONDS)

@@ -10,16 +10,19 @@ import gradio as gr
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.figures.style import message
 from dit_prune_viz.ui import cluster_table, layer_view, scatter, words
-from dit_prune_viz.ui.actions import INTERNAL, MODEL_WORK, Actions, Frame, done, mistake
+from dit_prune_viz.ui.actions import INTERNAL, Actions, Frame, done, mistake
 from dit_prune_viz.ui.jobs import Reporter, Result
 from dit_prune_viz.ui.session import Session
 
 EMPTY = "A layer appears here once the model is calibrated."
+NO_CUT = "Its saliencies, and where they are cut."
+NO_IMPORTANCE = "Where in the layer they lie."
 HINT = "Draw around dots to see what they hold."
 UNITS = [("rows", "row"), ("columns", "column"), ("weights", "weight")]
 ALGORITHMS = [("k-means", "kmeans"), ("Gaussian mixture", "gmm"), ("HDBSCAN", "hdbscan")]
 PROJECTIONS = [("plane", "plane"), ("PCA", "pca"), ("UMAP", "umap")]
 AUTOMATIC = "auto"
+NOTHING = ("", ())
 COUNTS = [("automatic", AUTOMATIC), *((str(k), k) for k in range(1, 11))]
 
 
@@ -44,10 +47,10 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
             units = scatter.plot(message(EMPTY), height=480, elem_id="units")
             selection = gr.Markdown(HINT, elem_classes="note", elem_id="selection")
         with gr.Column(scale=2, min_width=300):
-            cut = scatter.plot(message(""), height=240, elem_id="cut")
-            importance = scatter.plot(message(""), height=262, elem_id="importance")
+            cut = scatter.plot(message(NO_CUT), height=240, elem_id="cut")
+            importance = scatter.plot(message(NO_IMPORTANCE), height=262, elem_id="importance")
     table = cluster_table.table()
-    picked = gr.State(())  # indices of the units inside the lasso
+    picked = gr.State(NOTHING)  # the clustering that was drawn in, and the indices of the units inside the lasso
     gr.Markdown(
         "A slider rebuilds the masks of this layer only; the other clusters keep the sparsity they have. The damages "
         "of the clusters add up to the layer's. Sparsity per cluster is this app's extension of DiT-Pruning, whose "
@@ -58,27 +61,46 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
     def open_layer(
         session: Session, layer: str, unit: str, projection: str, algorithm: str, k: int | str, request: gr.Request
     ) -> Iterator[tuple]:
-        session = actions.session(session)
-        if session.plan is None or not layer:
-            yield (*_still(frame.outputs), scatter.show(message(EMPTY)), (), *show_costs(session, layer))
-            return
+        drawn = scatter.show(message(EMPTY))
 
-        def work(report: Reporter) -> tuple:
+        def work(session: Session, report: Reporter) -> Session:
+            if session.plan is None or layer not in session.masks:
+                return session
             report(0, 1, f"Clustering {layer}")
             found = _clustered(session, layer, unit, algorithm, None if k == AUTOMATIC else k)
-            return found, layer_view.units_figure(found, layer, projection)
+            report.emit(scatter.show(layer_view.units_figure(found, layer, projection)))
+            return found
 
         for update in actions.watch(request, session, work):
-            if isinstance(update, Result):
-                found, dots = update.value
-                yield (*done(found), scatter.show(dots), (), *show_costs(found, layer))
+            if isinstance(update, str):
+                drawn = update
+            elif isinstance(update, Result):
+                found = update.value
+                frames = done(found) if layer_view.is_clustered(found, layer) else _still(frame.outputs)
+                yield (*frames, drawn, NOTHING, *show_costs(found, layer))
             else:
                 yield (*update, *_still([units, picked, *costs]))
 
-    def set_sparsity(session: Session, layer: str, request: gr.Request, event: gr.EventData) -> Iterator[tuple]:
-        yield from actions.run(
-            request, session, lambda s, report: s.set_cluster_sparsity(layer, event.cluster, event.sparsity)
-        )
+    def set_sparsity(session: Session, request: gr.Request, event: gr.EventData) -> Iterator[tuple]:
+        changed = False
+
+        def work(session: Session, report: Reporter) -> Session:
+            nonlocal changed
+            after = cluster_table.apply(session, event.edits)
+            changed = after is not session
+            return after
+
+        refused = (*_still(frame.outputs), cluster_table.answer(event.number, changed=False))
+        try:
+            for update in actions.watch(request, session, work):
+                if isinstance(update, Result):
+                    yield (*done(update.value), cluster_table.answer(event.number, changed=changed))
+                    return
+                yield (*update, gr.skip())
+        except Exception:
+            yield refused
+            raise
+        yield refused
 
     costs = [table, cut, importance]
     chosen = [frame.session, picker, unit, projection, algorithm, k]
@@ -86,14 +108,13 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
         "fn": open_layer,
         "inputs": chosen,
         "outputs": [*frame.outputs, units, picked, *costs],
+        "trigger_mode": "always_last",
         **INTERNAL,
-        **MODEL_WORK,
     }
-    gr.on([c.input for c in (picker, unit, projection, algorithm, k)], trigger_mode="always_last", **open_args)
-    table.input(
-        set_sparsity, [frame.session, picker], frame.outputs, trigger_mode="always_last", **INTERNAL, **MODEL_WORK
-    )
-    units.select(_units_of, None, picked, **INTERNAL)
+    gr.on([c.input for c in (picker, unit, projection, algorithm, k)], **open_args)
+    # "always_last" would send the first event again, not the last; the events of both carry their own data.
+    table.input(set_sparsity, frame.session, [*frame.outputs, table], trigger_mode="multiple", **INTERNAL)
+    units.select(_picked, None, picked, trigger_mode="multiple", **INTERNAL)
     gr.on(
         [picked.change, frame.session.change],
         describe_selection,
@@ -114,20 +135,25 @@ def choices(session: Session) -> gr.Dropdown:
 
 def show_costs(session: Session | None, layer: str | None) -> tuple[str, str, str]:
     """What follows every slider: the cluster table, the histogram with the cut, the importance plane."""
-    if session is None or not layer or session.plan is None or layer not in session.clusters:
-        return cluster_table.show([], ""), scatter.show(message("")), scatter.show(message(""))
-    rows, text = session.cluster_rows(layer), layer_view.caption(session, layer)
-    figures = layer_view.cut_figure(session, layer), layer_view.plane_figure(session, layer)
-    return cluster_table.show(rows, text), *map(scatter.show, figures)
+    table = cluster_table.show(session, layer)
+    if not layer_view.is_clustered(session, layer):
+        return table, scatter.show(message(NO_CUT)), scatter.show(message(NO_IMPORTANCE))
+    return table, *map(scatter.show, (layer_view.cut_figure(session, layer), layer_view.plane_figure(session, layer)))
 
 
-def _units_of(event: gr.EventData) -> tuple[int, ...]:
-    return tuple(event.ids)
+def _picked(event: gr.EventData) -> tuple[str, tuple[int, ...]]:
+    return event.subject, tuple(event.ids)
 
 
-def describe_selection(session: Session | None, layer: str | None, units: tuple[int, ...]) -> str:
-    """What the lasso holds and costs under the present masks, in words."""
-    if not units:
+def describe_selection(session: Session | None, layer: str | None, picked: tuple[str, tuple[int, ...]]) -> str:
+    """What the lasso holds and costs under the present masks, in words.
+
+    `picked` is the clustering that was drawn in and the units; a lasso of clusters that are gone says nothing.
+    """
+    clustering, units = picked
+    if not units or not layer_view.is_clustered(session, layer):
+        return HINT
+    if clustering != layer_view.clustering_id(session, layer):
         return HINT
     try:
         found = layer_view.figures_of_selection(session, layer, units)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
-from plotly.graph_objects import Figure
 
 from dit_prune_viz.clustering import plane, profiles, project, stratified_sample
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.figures import Figure
 from dit_prune_viz.figures.importance_plane import importance_plane
 from dit_prune_viz.figures.saliency_histogram import saliency_histogram
 from dit_prune_viz.figures.unit_scatter import unit_scatter
@@ -26,6 +27,22 @@ AXES = {
 PROJECTED_AXES = {"pca": ("first component", "second component"), "umap": ("UMAP 1", "UMAP 2")}
 
 
+def is_clustered(session: Session | None, layer: str | None) -> bool:
+    """Whether there is anything to show of the layer."""
+    return session is not None and session.plan is not None and layer in session.clusters
+
+
+def clustering_id(session: Session, layer: str) -> str | None:
+    """A short name for how the units of a layer are grouped, to tell what a slider or a lasso was meant for.
+
+    The same grouping found again has the same name. None where the layer has no clusters.
+    """
+    if not is_clustered(session, layer):
+        return None
+    clusters = session.clusters[layer]
+    return f"{session.model.number}-{clusters.unit}-{clusters.k}-{zlib.crc32(clusters.labels):08x}"
+
+
 def units_figure(session: Session, layer: str, projection: str) -> Figure:
     """The layer's units coloured by cluster; above 20,000 a stratified sample over the density of all.
 
@@ -37,14 +54,21 @@ def units_figure(session: Session, layer: str, projection: str) -> Figure:
     weight, unit = model.weight(layer), clusters.unit
     points = plane(weight, calibration.norm(layer), unit)
     shown = stratified_sample(points, MAX_UMAP if projection == "umap" else MAX_DOTS)
-    if projection == "plane":
-        x_label, y_label = AXES[unit]
-        return unit_scatter(points, clusters.labels, shown, unit=unit, x_label=x_label, y_label=y_label, title=layer)
-    features = profiles(weight, calibration.sum_squares[layer].sqrt().float(), unit, chosen=shown)
-    projected = np.full(points.shape, np.nan, dtype=np.float32)
-    projected[shown] = project(features, method=projection)
-    x_label, y_label = PROJECTED_AXES[projection]
-    return unit_scatter(projected, clusters.labels, shown, unit=unit, x_label=x_label, y_label=y_label, title=layer)
+    x_label, y_label = AXES[unit] if projection == "plane" else PROJECTED_AXES[projection]
+    if projection != "plane":
+        features = profiles(weight, calibration.sum_squares[layer].sqrt().float(), unit, chosen=shown)
+        points = np.full(points.shape, np.nan, dtype=np.float32)
+        points[shown] = project(features, method=projection)
+    return unit_scatter(
+        points,
+        clusters.labels,
+        shown,
+        unit=unit,
+        x_label=x_label,
+        y_label=y_label,
+        title=layer,
+        subject=clustering_id(session, layer),
+    )
 
 
 def cut_figure(session: Session, layer: str) -> Figure:

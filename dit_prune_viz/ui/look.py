@@ -21,7 +21,12 @@ def theme() -> gr.themes.Base:
         text_size="sm",
         font=SANS,
         font_mono=MONO,
-    ).set(block_border_width="1px", block_shadow="none", block_label_text_weight="500")
+    ).set(
+        block_border_width="1px",
+        block_shadow="none",
+        block_label_text_weight="500",
+        body_text_color_subdued="*neutral_500",  # small print needs more contrast than the default's 400
+    )
 
 
 def launch_options() -> dict:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import gradio as gr
-from plotly.graph_objects import Figure
 
+from dit_prune_viz.figures import Figure
 from dit_prune_viz.figures.layer_map import layer_map
 from dit_prune_viz.figures.layer_scatter import layer_scatter
 from dit_prune_viz.figures.style import message

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import gradio as gr
 
+from dit_prune_viz.pipelines.source import local_path
 from dit_prune_viz.ui import api, compare_tab, controls, layer_tab, map_tab, scatter, topbar
 from dit_prune_viz.ui.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.ui.jobs import Busy, Jobs
@@ -32,7 +33,8 @@ class AppSettings:
 
 def build_app(settings: AppSettings) -> gr.Blocks:
     """The app, with the default model being prepared in the background from this moment on."""
-    bundled = Path(settings.clip).expanduser().resolve() == BUNDLED_CLIP
+    folder = local_path(settings.clip)
+    bundled = folder is not None and folder.resolve() == BUNDLED_CLIP
     workspace = Workspace(
         clip=settings.clip,
         clip_name=BUNDLED_CLIP_NAME if bundled else None,
@@ -56,7 +58,7 @@ def _page(actions: Actions, source: str) -> gr.Blocks:
         frame = Frame(state, bar, cancel)
         with gr.Row(elem_id="body"):
             with gr.Column(scale=0, min_width=280, elem_id="controls"):
-                column = controls.build(frame, actions, source)
+                controls.build(frame, actions, source)
             with gr.Column(scale=1, min_width=480), gr.Tabs(elem_id="tabs") as tabs:
                 with gr.Tab("Map", id="map", render_children=True):
                     map_view = map_tab.build(frame)
@@ -67,8 +69,10 @@ def _page(actions: Actions, source: str) -> gr.Blocks:
 
         cancel.click(actions.cancel, queue=False, **INTERNAL)
         _open_on_click(map_view, layer_view, tabs)
-        page.queue(default_concurrency_limit=None)
-        _follow_model(page, frame, actions, column, layer_view, compare_view)
+        page.queue(default_concurrency_limit=None)  # the jobs themselves know what has to wait
+        page.load(actions.prepare, None, frame.outputs, **INTERNAL)
+        page.unload(actions.leave)
+        _follow_model(frame, layer_view, compare_view)
     return page
 
 
@@ -83,21 +87,23 @@ def _open_on_click(map_view: map_tab.MapTab, layer_view: layer_tab.LayerTab, tab
     )
 
 
-def _follow_model(
-    page: gr.Blocks,
-    frame: Frame,
-    actions: Actions,
-    column: controls.Controls,
-    layer_view: layer_tab.LayerTab,
-    compare_view: compare_tab.CompareTab,
-) -> None:
-    """Whatever depends on which model is loaded: the layers to pick from, the prompts to try."""
+def _follow_model(frame: Frame, layer_view: layer_tab.LayerTab, compare_view: compare_tab.CompareTab) -> None:
+    """Whatever depends on which model is loaded and how it is calibrated; nothing moves while both stay the same."""
+    basis, model = gr.State(None), gr.State(None)  # what the page shows: see _basis, and the model's part of it
 
-    def refresh(session: Session) -> tuple:
-        return layer_tab.choices(session), *compare_tab.suggestions(session)
+    def refresh(session: Session | None, shown: int | None) -> tuple:
+        number = _basis(session)[0]
+        if number == shown:
+            return (gr.skip(),) * len(outputs)
+        return number, layer_tab.choices(session), *compare_tab.suggestions(session)
 
-    outputs = [layer_view.picker, compare_view.prompt, compare_view.examples, compare_view.steps]
-    opened = page.load(actions.prepare, None, frame.outputs, **INTERNAL)
-    for ready in (opened, column.model_loaded):
-        ready.then(refresh, frame.session, outputs, **INTERNAL).then(**layer_view.open_args)
-    column.calibrated.then(**layer_view.open_args)
+    outputs = [model, layer_view.picker, compare_view.prompt, compare_view.examples, compare_view.steps]
+    frame.session.change(_basis, frame.session, basis, **INTERNAL)
+    basis.change(refresh, [frame.session, model], outputs, **INTERNAL).then(**layer_view.open_args)
+
+
+def _basis(session: Session | None) -> tuple[int | None, int | None]:
+    """Different for every model and for every calibration of it."""
+    if session is None or session.model is None:
+        return None, None
+    return session.model.number, session.calibration and id(session.calibration)

@@ -69,15 +69,19 @@ function listTargets() {
   });
 }
 
+function select(points) {
+  trigger("select", { ids: idsOf(points), subject: host.layout.meta?.subject ?? "" });
+}
+
 function attach() {
   host.on("plotly_click", (event) => {
     const [id] = idsOf(event.points);
     if (id !== undefined && id !== "") trigger("click", { id });
   });
   host.on("plotly_selected", (event) => {
-    if (event) trigger("select", { ids: idsOf(event.points.filter((point) => point.data.meta?.units)) });
+    if (event) select(event.points.filter((point) => point.data.meta?.units));
   });
-  host.on("plotly_deselect", () => trigger("select", { ids: [] }));
+  host.on("plotly_deselect", () => select([]));
 }
 
 function draw() {
@@ -109,6 +113,15 @@ host.addEventListener("keydown", (event) => {
 });
 host.addEventListener("blur", () => drawn && Plotly.Fx.unhover(host));
 
+// The first plot loads Plotly for all, from wherever the page itself comes: behind a proxy that may be a sub-path.
+function load() {
+  if (document.getElementById("plotly-js")) return;
+  const root = window.gradio_config?.root ?? new URL(".", document.baseURI).href;
+  const script = document.createElement("script");
+  Object.assign(script, { id: "plotly-js", src: `${root.replace(/\/$/, "")}/${props.library}` });
+  document.head.append(script);
+}
+
 function start() {
   if (!window.Plotly) return void setTimeout(start, 25);
   draw();
@@ -116,4 +129,5 @@ function start() {
   new MutationObserver(draw).observe(document.body, { attributes: true, attributeFilter: ["class"] });
   new ResizeObserver(() => drawn && host.clientWidth && Plotly.Plots.resize(host)).observe(element);
 }
+load();
 start();

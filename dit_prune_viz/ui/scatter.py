@@ -2,7 +2,8 @@
 
 Figures travel as JSON with typed arrays. The template never mentions the value, so gradio leaves the div alone and
 `plot.js` redraws it in place: zoom, legend choices and lasso stay while the data changes. Listeners get a
-`gr.EventData` whose `id` (click) or `ids` (select) are the first `customdata` of the points.
+`gr.EventData` whose `id` (click) or `ids` (select) are the first `customdata` of the points; `subject` is what the
+figure's `layout.meta` says it is about.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from pathlib import Path
 
 import gradio as gr
 import plotly
-from plotly.graph_objects import Figure
+
+from dit_prune_viz.figures import Figure
 
 PLOTLY_JS = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
-HEAD = f'<script src="/gradio_api/file={PLOTLY_JS.as_posix()}"></script>'
 SCRIPT = (Path(__file__).parent / "plot.js").read_text(encoding="utf-8")
 
 
@@ -27,10 +28,10 @@ def plot(figure: Figure | None = None, *, height: int, elem_id: str) -> gr.HTML:
             '<div class="plot-spoken" role="status"></div>'
         ),
         js_on_load=SCRIPT,
-        head=HEAD,
         elem_id=elem_id,
         elem_classes="plot-card",
         apply_default_css=False,
+        library=f"gradio_api/file={PLOTLY_JS.as_posix()}",
     )
 
 

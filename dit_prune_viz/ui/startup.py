@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from dit_prune_viz.errors import Cancelled, UserError
+from dit_prune_viz.errors import UserError
 from dit_prune_viz.ui.jobs import Busy, Jobs, Result
 from dit_prune_viz.ui.session import Session
 
@@ -36,17 +36,12 @@ class Startup:
             yield self.busy
             time.sleep(seconds)
 
-    def cancel(self) -> bool:
-        return self._jobs.cancel(OWNER)
-
     def _prepare(self) -> None:
         try:
             self._follow(lambda report: self._session.load_model(self._source, report))
             self._follow(lambda report: self._session.calibrate(progress=report))
         except UserError as problem:
             self.problem = str(problem)
-        except Cancelled:
-            self.problem = "Preparation was cancelled; calibrate the model to go on."
         except Exception:  # a fault of the app's own must not leave everybody waiting; the terminal gets the traceback
             self.problem = "The model could not be prepared; the terminal says why."
             raise

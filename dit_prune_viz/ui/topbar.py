@@ -65,11 +65,12 @@ def _fact(label: str, value: str, detail: str, explanation: str) -> str:
 
 def _state(session: Session | None, busy: Busy | None, problem: str | None) -> str:
     if busy:
+        share = f"{round(100 * busy.share)} %" if busy.done else ""  # nothing is known of work that waits or just began
         left = f"about {words.seconds(busy.seconds_left)} left" if busy.seconds_left is not None else ""
         return (
             f'<div class="bar-state busy" role="status"><span class="bar-what">{escape(busy.what)}</span>'
             f'<progress max="1" value="{busy.share:.3f}" aria-label="{escape(busy.what)}"></progress>'
-            f'<span class="bar-left">{round(100 * busy.share)} % {left}</span></div>'
+            f'<span class="bar-left">{share} {left}</span></div>'
         )
     if problem:
         return f'<div class="bar-state problem" role="alert">{escape(problem)}</div>'

@@ -49,7 +49,7 @@ class Workspace:
         """Hold the model for the length of a `with` block; `progress` is told about the wait and may cancel it."""
         while not self._turn.acquire(timeout=WAIT_SECONDS):
             if progress:
-                progress(0, 1, "Waiting for other work on the model")
+                progress(0, 1, "Waiting for another visitor's work on the model")
         try:
             yield
         finally:

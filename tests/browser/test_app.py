@@ -32,6 +32,7 @@ def points(page: Page, plot: str) -> int:
 
 
 def open_first_layer(page: Page) -> None:
+    page.locator('#layer-map [data-points="78"]').first.wait_for()
     page.locator("#layer-map .plot").first.focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
@@ -54,7 +55,7 @@ def test_the_main_journey(page: Page, screenshots, scheme):
     shoot(page, screenshots, f"{scheme}-layer")
 
     sparsity, damage = bar_value(page, "Sparsity"), bar_value(page, "Predicted damage")
-    row = page.locator("#cluster-table tbody tr").first
+    row = page.locator("#cluster-table tbody tr").last  # the one with most energy
     own_damage = row.locator(".damage").inner_text()
     row.locator("input[type=range]").fill("90")
     expect(row.locator(".damage")).not_to_have_text(own_damage)
@@ -67,13 +68,13 @@ def test_the_main_journey(page: Page, screenshots, scheme):
     page.locator("#prompt textarea").fill("grinning face")
     page.locator("#steps input").fill("6")
     page.locator("#generate").click()
-    page.locator("#scores table").wait_for()
+    page.locator("#scores dl").wait_for()
     for side in ("dense", "pruned", "difference"):
         image = page.locator(f"#picture-{side} img").first
         assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") == 128
-    scores = page.locator("#scores td").all_inner_texts()
+    scores = page.locator("#scores dd").all_inner_texts()[::2]
     assert [bool(re.match(r"\d+\.\d\d", score)) for score in scores[:2]] == [True, True]
-    assert "bundled emoji-CLIP" in page.locator("#scores caption").inner_text()
+    assert "bundled emoji-CLIP" in page.locator("#scores .note").inner_text()
     assert points_of_curves(page) == [6, 6]
     shoot(page, screenshots, f"{scheme}-compare")
 
@@ -82,8 +83,63 @@ def points_of_curves(page: Page) -> list[int]:
     return page.evaluate("document.querySelector('#clip-curve .js-plotly-plot')._fullData.map(trace => trace.x.length)")
 
 
-def test_a_lasso_says_what_it_holds_and_survives_a_slider(page: Page, screenshots):
+def ranges(page: Page):
+    return page.locator("#cluster-table input[type=range]")
+
+
+def fields(page: Page):
+    return page.locator("#cluster-table input[type=number]")
+
+
+def about(percent: int) -> re.Pattern:
+    """What a slider set to `percent` comes to once it is applied: counts are rounded down."""
+    return re.compile(rf"^({percent - 1}|{percent})\.\d$")
+
+
+def test_of_many_quick_moves_the_last_of_every_row_is_applied(page: Page):
     open_first_layer(page)
+    middle = fields(page).nth(1).input_value()
+    for value in (10, 30, 55, 95):
+        ranges(page).nth(0).fill(str(value))
+    for value in (60, 40, 20):
+        ranges(page).nth(2).fill(str(value))
+    ranges(page).nth(0).fill("80")
+    own = page.locator("#cluster-table .damage")
+    page.wait_for_timeout(4000)  # long enough for anything that is still on its way to arrive and do harm
+    expect(fields(page).nth(0)).to_have_value(about(80))
+    expect(fields(page).nth(2)).to_have_value(about(20))
+    expect(fields(page).nth(1)).to_have_value(middle)
+    # The masks, not only the sliders: another look at the layer finds the same.
+    damages = own.all_inner_texts()
+    page.get_by_label("Seen in").click()
+    page.get_by_role("option", name="PCA").click()
+    expect(page.locator("#units")).to_contain_text("first component")
+    assert own.all_inner_texts() == damages
+    assert "with a sparsity per cluster" in page.locator("#cluster-table caption").inner_text()
+    rows = page.locator("#cluster-table tbody tr").count()
+    weights = [int(cell.replace(",", "")) for cell in page.locator("#cluster-table .weights").all_inner_texts()]
+    shares = [float(fields(page).nth(row).input_value()) for row in range(rows)]
+    whole = sum(weight * share for weight, share in zip(weights, shares, strict=True)) / sum(weights)
+    caption = page.locator("#cluster-table caption").inner_text()
+    assert float(re.search(r"Sparsity ([\d.]+) %", caption).group(1)) == pytest.approx(whole, abs=0.06)
+
+
+def test_a_slider_of_clusters_that_are_gone_changes_nothing(page: Page):
+    open_first_layer(page)
+    expect(page.locator("#bar")).to_contain_text("Ready")
+    before = bar_value(page, "Sparsity"), bar_value(page, "Predicted damage")
+    page.get_by_label("How many").click()
+    page.get_by_role("option", name="6", exact=True).click()
+    ranges(page).nth(0).fill("100")  # of the four clusters that are still shown
+    expect(page.locator("#cluster-table tbody tr")).to_have_count(6)
+    page.wait_for_timeout(2000)
+    assert (bar_value(page, "Sparsity"), bar_value(page, "Predicted damage")) == before
+    expect(fields(page).nth(0)).not_to_have_value(re.compile("^100"))
+    ranges(page).nth(5).fill("90")  # and the table goes on working
+    expect(fields(page).nth(5)).to_have_value(about(90))
+
+
+def draw_around_everything(page: Page) -> None:
     plot = page.locator("#units .nsewdrag").first
     plot.scroll_into_view_if_needed()
     area = plot.bounding_box()
@@ -94,12 +150,58 @@ def test_a_lasso_says_what_it_holds_and_survives_a_slider(page: Page, screenshot
         page.mouse.move(x + right * width, y + down * height, steps=4)
     page.mouse.up()
     expect(page.locator("#selection")).to_contain_text("selected")
+
+
+def test_a_lasso_says_what_it_holds_and_survives_a_slider(page: Page, screenshots):
+    open_first_layer(page)
+    draw_around_everything(page)
     selected, sparsity = page.locator("#selection").inner_text().split(" selected")
-    page.locator("#cluster-table input[type=range]").nth(1).fill("20")
-    expect(page.locator("#cluster-table input[type=number]").nth(1)).to_have_value(re.compile(r"^(19|20)\.\d$"))
+    ranges(page).nth(1).fill("20")
+    expect(fields(page).nth(1)).to_have_value(about(20))
     expect(page.locator("#selection")).to_contain_text(selected)  # the lasso stays, what it costs follows the slider
     expect(page.locator("#selection")).not_to_contain_text(sparsity)
     shoot(page, screenshots, "lasso")
+
+
+def test_loading_and_calibrating_after_a_lasso_forget_it_without_a_word_of_error(page: Page):
+    open_first_layer(page)
+    draw_around_everything(page)
+    page.get_by_role("button", name="Load", exact=True).click()
+    expect(page.locator("#bar")).to_contain_text("Calibrate the model")
+    expect(page.locator("#selection")).to_contain_text("Draw around dots")
+    expect(page.locator("#cluster-table table")).to_be_hidden()
+    page.get_by_role("button", name="Calibrate", exact=True).click()  # the startup's calibration, kept
+    page.locator("#cluster-table tbody tr").first.wait_for()
+    expect(page.locator("#selection")).to_contain_text("Draw around dots")
+    assert page.locator(".toast-body").count() == 0
+
+
+def test_work_that_waits_for_another_visitor_says_so_and_can_be_cancelled(page: Page, app_url, screenshots):
+    page.get_by_role("tab", name="Compare").click()
+    page.locator("#steps input").fill("200")
+    page.locator("#generate").click()
+    expect(page.locator("#bar")).to_contain_text("denoising")
+    context = page.context.browser.new_context()
+    other = context.new_page()
+    other.goto(app_url)
+    other.get_by_text("Predicted damage", exact=True).first.wait_for(timeout=60_000)
+    expect(other.locator("#bar")).to_contain_text("Ready")
+    open_first_layer(other)
+    other.get_by_role("button", name="Load", exact=True).click()
+    expect(other.locator("#bar")).to_contain_text("Waiting for another visitor's work")
+    shoot(other, screenshots, "waiting")
+    layer = other.locator("#layer-picker input").input_value()
+    other.locator("#cancel").click()
+    expect(other.locator("#bar")).to_contain_text("Cancelled; nothing has changed.")
+    other.wait_for_timeout(1500)  # a cancelled load leaves the page as it was, its sentence too
+    expect(other.locator("#bar")).to_contain_text("Cancelled; nothing has changed.")
+    assert other.locator("#layer-picker input").input_value() == layer
+    expect(other.locator("#cluster-table table")).to_be_visible()
+    assert bar_value(other, "Sparsity").startswith("50.0")
+    context.close()
+    expect(page.locator("#bar")).to_contain_text("denoising")  # nor did it stop the first visitor's work
+    page.locator("#cancel").click()
+    expect(page.locator("#bar")).to_contain_text("Cancelled")
 
 
 def test_single_weights_are_a_stratified_sample_over_a_density(page: Page, screenshots):
@@ -136,7 +238,7 @@ def test_cancel_stops_a_generation_and_the_next_one_runs(page: Page, screenshots
     expect(page.locator("#cancel")).to_have_count(0)
     page.locator("#steps input").fill("2")
     page.locator("#generate").click()
-    page.locator("#scores table").wait_for()
+    page.locator("#scores dl").wait_for()
 
 
 @pytest.mark.parametrize(

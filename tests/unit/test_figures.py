@@ -46,6 +46,7 @@ def test_map_draws_a_line_between_stacks_only_where_there_are_two():
     two = layer_map(**LAYERS, values=[1, 2, 3], title="x")
     one = layer_map(**{**LAYERS, "stacks": ["blocks"] * 3}, values=[1, 2, 3], title="x")
     assert [shape.x0 for shape in two.layout.shapes] == [0.5]
+    assert len({note.yshift for note in two.layout.annotations}) == 2  # the names never lie on each other
     assert not one.layout.shapes
 
 
@@ -92,6 +93,19 @@ def test_a_sample_lies_on_the_density_of_all_and_says_so():
     assert (10 ** density.z.astype(float) - 1).sum() == pytest.approx(5000, rel=1e-3)
     assert len(dots.x) == 2500
     assert "2,500 of 5,000 weights drawn, density of all beneath" in figure.layout.title.text
+
+
+def test_a_lasso_will_know_what_was_drawn():
+    figure = unit_scatter(
+        np.zeros((2, 2)), np.zeros(2, int), np.arange(2), unit="row", x_label="x", y_label="y", title="t", subject="us"
+    )
+    assert figure.layout.meta["subject"] == "us"
+    assert figure.layout.meta["alt"]
+
+
+@pytest.mark.parametrize("decades", [2, 5, 9, 14, 40])
+def test_powers_of_ten_are_few_enough_to_stand_side_by_side(decades):
+    assert 2 <= len(style.power_of_ten([-decades, 0])["tickvals"]) <= 8
 
 
 def test_points_that_were_not_projected_have_no_density():

@@ -31,7 +31,7 @@ def test_notebook_example_runs(monkeypatch, capsys):
 
 def test_api_example_runs():
     app = build_app(AppSettings(str(BUNDLED_MODEL), str(BUNDLED_CLIP), "cpu", "float32"))
-    _, address, _ = app.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **launch_options())
+    _, address, _ = app.launch(server_name="127.0.0.1", prevent_thread_lock=True, **launch_options())
     names: dict[str, object] = {}
     try:
         exec(python_block("gradio_client").replace("http://127.0.0.1:7860", address), names)
