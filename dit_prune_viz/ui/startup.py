@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.ui.jobs import Busy, Jobs, Result
+from dit_prune_viz.ui.jobs import Busy, Jobs, Reporter, Result
 from dit_prune_viz.ui.session import Session
 
 OWNER = "startup"
@@ -40,6 +40,7 @@ class Startup:
         try:
             self._follow(lambda report: self._session.load_model(self._source, report))
             self._follow(lambda report: self._session.calibrate(progress=report))
+            self._follow(self._open_clip)
         except UserError as problem:
             self.problem = str(problem)
         except Exception:  # a fault of the app's own must not leave everybody waiting; the terminal gets the traceback
@@ -47,6 +48,14 @@ class Startup:
             raise
         finally:
             self._done.set()
+
+    def _open_clip(self, report: Reporter) -> Session:
+        """Now, so that a wrong --clip is noticed before the first picture waits for its score."""
+        workspace = self._session.workspace
+        with workspace.turn(report):
+            report(0, 1, f"Opening {workspace.clip_name}")
+            workspace.clip()
+        return self._session
 
     def _follow(self, work) -> None:
         for update in self._jobs.run(OWNER, work):

@@ -302,3 +302,10 @@ def test_recent_forgets_what_was_used_longest_ago():
     recent.put("c", 3)
     assert [recent.find(key) for key in "abc"] == [1, None, 3]
     assert recent.get("d", lambda: 4) == 4
+
+
+def test_startup_says_at_once_that_there_is_no_such_clip(tiny_flux):
+    startup = Startup(Session(Workspace(clip="~nobody/clip")), str(tiny_flux), Jobs())
+    startup.start()
+    assert startup.wait().report is not None
+    assert "~nobody/clip" in startup.problem
