@@ -91,6 +91,20 @@ def fields(page: Page):
     return page.locator("#cluster-table input[type=number]")
 
 
+def move(page: Page, moves: list[tuple[int, int]]) -> None:
+    """Sliders (row, percent) moved faster than any answer can come back."""
+    page.evaluate(
+        """moves => {
+            const sliders = document.querySelectorAll("#cluster-table input[type=range]");
+            for (const [row, percent] of moves) {
+                sliders[row].value = percent;
+                sliders[row].dispatchEvent(new Event("input", { bubbles: true }));
+            }
+        }""",
+        moves,
+    )
+
+
 def about(percent: int) -> re.Pattern:
     """What a slider set to `percent` comes to once it is applied: counts are rounded down."""
     return re.compile(rf"^({percent - 1}|{percent})\.\d$")
@@ -99,11 +113,7 @@ def about(percent: int) -> re.Pattern:
 def test_of_many_quick_moves_the_last_of_every_row_is_applied(page: Page):
     open_first_layer(page)
     middle = fields(page).nth(1).input_value()
-    for value in (10, 30, 55, 95):
-        ranges(page).nth(0).fill(str(value))
-    for value in (60, 40, 20):
-        ranges(page).nth(2).fill(str(value))
-    ranges(page).nth(0).fill("80")
+    move(page, [(0, 10), (0, 30), (2, 60), (0, 95), (2, 20), (0, 80)])
     own = page.locator("#cluster-table .damage")
     page.wait_for_timeout(4000)  # long enough for anything that is still on its way to arrive and do harm
     expect(fields(page).nth(0)).to_have_value(about(80))
