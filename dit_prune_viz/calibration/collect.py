@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
@@ -25,11 +26,19 @@ class Sums:
     def add(self, layer: str, inputs: torch.Tensor, bin_index: int) -> None:
         """Add tokens (…, d_in). Squares are taken in float32 and summed in float64, outside any autocast: inside one,
         products would silently be bfloat16."""
+        self.add_energy(layer, *self.energy(inputs), bin_index)
+
+    def energy(self, inputs: torch.Tensor) -> tuple[torch.Tensor, int]:
+        """(Σ x_j² (d_in,) float64, number of tokens) of tokens (…, d_in)."""
         with torch.autocast(inputs.device.type, enabled=False):
             squares = inputs.reshape(-1, inputs.shape[-1]).float().square()
-            total = self.squares[layer]
-            total[bin_index] += squares.to(total.device).sum(0, dtype=torch.float64)
-        self.tokens[layer][bin_index] += squares.shape[0]
+            where = next(iter(self.squares.values())).device
+            return squares.to(where).sum(0, dtype=torch.float64), squares.shape[0]
+
+    def add_energy(self, layer: str, squares: torch.Tensor, tokens: int, bin_index: int) -> None:
+        """Add what `energy` returned."""
+        self.squares[layer][bin_index] += squares
+        self.tokens[layer][bin_index] += tokens
 
     def check(self) -> None:
         """Raises UserError naming the first layer whose inputs were infinite or not a number."""
@@ -79,16 +88,27 @@ def watch_inputs(
     """
     rows: Sequence[int] = ()
     batch = bin_index = 0
+    last: tuple[weakref.ref, int | None] = (lambda: None, None)
+    energy: tuple[torch.Tensor, int]
 
     def before(module, args, kwargs):
-        nonlocal rows, batch, bin_index
+        nonlocal rows, batch, bin_index, last
         batch = batch_size(args, kwargs)
         rows, bin_index = choose(batch)
+        last = (lambda: None, None)
 
     def watch(name):
         def hook(module, args):
-            if rows:
-                sums.add(name, select_rows(args[0], rows, batch), bin_index)
+            nonlocal last, energy
+            if not rows:
+                return
+            inputs = args[0]
+            version = None if inputs.is_inference() else inputs._version
+            # q, k and v follow each other on one tensor; its squares are summed once.
+            if last[0]() is not inputs or version is None or last[1] != version:
+                energy = sums.energy(select_rows(inputs, rows, batch))
+                last = (weakref.ref(inputs), version)
+            sums.add_energy(name, *energy, bin_index)
 
         return hook
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
@@ -21,6 +22,9 @@ from dit_prune_viz.pipelines.device import out_of_memory
 from dit_prune_viz.pipelines.families import call_arguments
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pipelines.steps import Denoised, watch_steps
+
+if TYPE_CHECKING:
+    from dit_prune_viz.update import UpdatedWeights
 
 _POLL_SECONDS = 0.05
 
@@ -49,6 +53,7 @@ def stream(
     request: Request,
     *,
     masks: Mapping[str, PackedMask] | None = None,
+    updates: Mapping[str, UpdatedWeights] | None = None,
     preview_every: int = 4,
     cancel: threading.Event | None = None,
 ) -> Generator[Step, None, None]:
@@ -62,34 +67,45 @@ def stream(
         model: the pipeline; its weights are never written.
         request: what to draw; defaults are filled in.
         masks: layer -> packed mask; None or empty draws with the dense model.
+        updates: layer -> updated weights, see `pruned`; None leaves the kept weights as they are.
         preview_every: decode a preview every so many steps; 0 never.
         cancel: setting it stops the run at its next step.
 
     Raises:
-        UserError: at once for a bad request; while iterating for masks that do not fit, or if memory runs out.
+        UserError: at once for a bad request; while iterating for masks or updates that do not fit, or if memory runs
+            out.
         Cancelled: while iterating, after `cancel` was set.
     """
     checked = check_request(model, request)
-    return _steps(model, checked, dict(masks or {}), preview_every, cancel or threading.Event())
+    sparse = (dict(masks or {}), dict(updates or {}))
+    return _steps(model, checked, sparse, preview_every, cancel or threading.Event())
 
 
 def generate(
-    model: Model, request: Request, *, masks: Mapping[str, PackedMask] | None = None
+    model: Model,
+    request: Request,
+    *,
+    masks: Mapping[str, PackedMask] | None = None,
+    updates: Mapping[str, UpdatedWeights] | None = None,
 ) -> tuple[Image.Image, torch.Tensor]:
     """The finished picture and its latents (1, …) float32 on the CPU; see `stream`."""
-    *_, last = stream(model, request, masks=masks, preview_every=0)
+    *_, last = stream(model, request, masks=masks, updates=updates, preview_every=0)
     return last.image, last.latents
 
 
 def _steps(
-    model: Model, request: Request, masks: Mapping[str, PackedMask], preview_every: int, cancel: threading.Event
+    model: Model,
+    request: Request,
+    sparse: tuple[Mapping[str, PackedMask], Mapping[str, UpdatedWeights]],
+    preview_every: int,
+    cancel: threading.Event,
 ) -> Generator[Step, None, None]:
     closed = threading.Event()
     results: queue.SimpleQueue[Step | BaseException] = queue.SimpleQueue()
 
     def work() -> None:
         try:
-            results.put(_run(model, request, masks, preview_every, (cancel, closed), results.put))
+            results.put(_run(model, request, sparse, preview_every, (cancel, closed), results.put))
         except BaseException as error:  # handed over: the consumer raises it
             results.put(error)
 
@@ -110,7 +126,7 @@ def _steps(
         worker.join()
 
 
-def _run(model, request, masks, preview_every, stops, emit) -> Step:
+def _run(model, request, sparse, preview_every, stops, emit) -> Step:
     """The worker's part: the whole run under the lock; emits unfinished steps, returns the finished one."""
     last: Denoised | None = None
 
@@ -136,10 +152,11 @@ def _run(model, request, masks, preview_every, stops, emit) -> Step:
         max_sequence_length=model.defaults.max_sequence_length,
     )
     noise = torch.Generator().manual_seed(request.seed)
+    masks, updates = sparse
     with (
         _locked(model, stops),
         torch.no_grad(),  # grad mode belongs to the thread
-        pruned(model.transformer, masks) if masks else nullcontext(),
+        pruned(model.transformer, masks, updates=updates) if masks or updates else nullcontext(),
         watch_steps(model.pipeline, on_step, generator=noise),
     ):
         output = model.pipeline(**arguments, generator=noise, output_type="pil")

@@ -12,6 +12,7 @@ from torch import nn
 from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.masks import keep_mask, pack, pruned
 from dit_prune_viz.pipelines.layers import list_layers
+from dit_prune_viz.update import UpdatedWeights
 
 
 def small_dit(dtype: torch.dtype = torch.float32) -> DiTTransformer2DModel:
@@ -251,3 +252,58 @@ def test_a_weight_that_is_changed_inside_is_seen():
         assert torch.equal(model(inputs), nn.functional.linear(inputs, linear.weight * mask, linear.bias))
         linear.to(torch.bfloat16)
         assert model(inputs.bfloat16()).dtype == torch.bfloat16
+
+
+def half_updates(model: nn.Module, bias: bool) -> dict[str, UpdatedWeights]:
+    """New random values for all kept weights, and biases if asked."""
+    generator = torch.Generator().manual_seed(5)
+    updates = {}
+    for name, mask in half_masks(model).items():
+        own = torch.randn(mask.shape[0], generator=generator) if bias else None
+        updates[name] = UpdatedWeights(torch.randn(mask.kept, generator=generator), mask, own)
+    return updates
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("cache_bytes", [0, 1 << 20])
+@pytest.mark.parametrize("bias", [False, True])
+@torch.no_grad()
+def test_updates_run_like_a_model_with_those_weights(dtype, cache_bytes, bias):
+    model, other = small_dit(dtype), small_dit(dtype)
+    updates, state = half_updates(model, bias), Untouched(model)
+    for name, update in updates.items():
+        linear = other.get_submodule(name)
+        linear.weight.copy_(torch.zeros(update.mask.shape).masked_scatter(update.mask.unpack(), update.values))
+        if bias:
+            linear.bias.copy_(update.bias)
+    dense, expected = run(model), run(other)
+    for masks in (half_masks(model), {}):
+        with pruned(model, masks, updates=updates, cache_bytes=cache_bytes):
+            assert torch.equal(run(model), expected)
+            assert torch.equal(run(model), expected)
+    state.check()
+    assert torch.equal(run(model), dense)
+
+
+@torch.no_grad()
+def test_layers_without_an_update_keep_their_mask():
+    model = small_dit()
+    masks = half_masks(model)
+    name, update = next(iter(half_updates(model, False).items()))
+    same = UpdatedWeights(model.get_submodule(name).weight[masks[name].unpack()], masks[name])
+    with pruned(model, masks, updates={name: same}):
+        assert torch.equal(run(model), run(zeroed()))
+    with pruned(model, masks, updates={name: update}):
+        assert not torch.equal(run(model), run(zeroed()))
+
+
+def test_an_update_for_another_mask_is_refused():
+    model = small_dit()
+    masks, state = half_masks(model), Untouched(model)
+    name, update = next(iter(half_updates(model, False).items()))
+    other = {**masks, name: pack(~masks[name].unpack())}
+    with pytest.raises(UserError, match="another mask"), pruned(model, other, updates={name: update}):
+        pytest.fail("the block must not be entered")
+    with pytest.raises(UserError, match="no layer called"), pruned(model, {}, updates={"nowhere": update}):
+        pytest.fail("the block must not be entered")
+    state.check()

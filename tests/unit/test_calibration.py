@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from dit_prune_viz.calibration import Calibration, calibrate
-from dit_prune_viz.calibration.collect import Sums, select_rows
+from dit_prune_viz.calibration.collect import Sums, select_rows, watch_inputs
 from dit_prune_viz.calibration.draw import draw_inputs
 from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.pipelines import load_model
@@ -184,6 +184,32 @@ def test_sums_ignore_autocast():
     torch.testing.assert_close(sums.squares["a"][1], expected, rtol=1e-6, atol=0)
     assert sums.tokens["a"].tolist() == [0, 7 * 33]
     assert not sums.squares["a"][0].any()
+
+
+def test_one_tensor_for_two_layers_and_one_changed_in_between():
+    class Three(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = (nn.Linear(3, 2) for _ in range(3))
+
+        def forward(self, hidden_states):
+            self.a(hidden_states)
+            self.b(hidden_states)
+            self.c(hidden_states.mul_(2))
+
+    model = Three()
+    sums = Sums([Layer(name, "s", 0, "q", (2, 3)) for name in "abc"], 1, torch.device("cpu"))
+    inputs = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0))
+    expected = inputs[1].double().square().sum(0)
+    with torch.no_grad(), watch_inputs(model, sums_layers(sums), sums, lambda batch: ([1], 0)):
+        model(inputs)
+    for name, factor in (("a", 1), ("b", 1), ("c", 4)):
+        torch.testing.assert_close(sums.squares[name][0], factor * expected, rtol=1e-6, atol=0)
+        assert sums.tokens[name].tolist() == [5]
+
+
+def sums_layers(sums: Sums) -> list[Layer]:
+    return [Layer(name, "s", 0, "q", (2, 3)) for name in sums.squares]
 
 
 def test_inputs_that_are_not_finite_name_the_layer(tiny_flux):

@@ -15,6 +15,7 @@ from dit_prune_viz.generation.preview import decode, predicted_clean
 from dit_prune_viz.masks.packed import pack
 from dit_prune_viz.pipelines import load_model
 from dit_prune_viz.pipelines.steps import Denoised, watch_steps
+from dit_prune_viz.update import UpdatedWeights
 
 REQUEST = Request("a cat", seed=7, steps=4)
 
@@ -107,6 +108,28 @@ def test_masks_equal_zeroed_weights(tiny_flux, flux, masks):
     for name, mask in masks.items():
         zeroed.weight(name).mul_(mask.unpack())
     torch.testing.assert_close(generate(zeroed, REQUEST)[1], generate(flux, REQUEST, masks=masks)[1])
+
+
+def test_updates_take_the_place_of_kept_weights(tiny_flux, flux, masks):
+    before = weights(flux)
+    other = load_model(tiny_flux, device="cpu")
+    updates = {}
+    for name, mask in masks.items():
+        updates[name] = UpdatedWeights(1.5 * flux.weight(name)[mask.unpack()], mask)
+        other.weight(name).copy_(updates[name].dense())
+    expected = generate(other, REQUEST)[1]
+    for chosen in (masks, None):
+        torch.testing.assert_close(generate(flux, REQUEST, masks=chosen, updates=updates)[1], expected)
+    assert not torch.allclose(expected, generate(flux, REQUEST, masks=masks)[1])
+    assert is_as_before(flux, before)
+
+
+def test_an_update_made_for_another_mask_is_refused(flux, masks):
+    name = flux.layers[0].name
+    other = pack(~masks[name].unpack())
+    stale = {name: UpdatedWeights(torch.zeros(other.kept), other)}
+    with pytest.raises(UserError, match="another mask"):
+        generate(flux, REQUEST, masks=masks, updates=stale)
 
 
 def test_bad_masks_are_refused(flux):

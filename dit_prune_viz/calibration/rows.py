@@ -1,0 +1,132 @@
+"""The arguments of a transformer call, taken apart into rows of its batch and put together again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+
+import torch
+
+Arguments = Mapping[str | int, object]
+"""Positional arguments by position and keyword arguments by name."""
+Path = tuple[str | int, ...]
+
+
+def arguments(args: tuple, kwargs: dict) -> Arguments:
+    """Both kinds of arguments in one mapping."""
+    return {**dict(enumerate(args)), **kwargs}
+
+
+def split(call: Arguments) -> tuple[tuple, dict]:
+    """(args, kwargs) again."""
+    positions = sum(isinstance(key, int) for key in call)
+    return tuple(call[index] for index in range(positions)), {
+        key: value for key, value in call.items() if isinstance(key, str)
+    }
+
+
+def lengths(call: Arguments) -> dict[Path, int]:
+    """Path -> length of every tensor's first dimension and of every list in the arguments."""
+    found: dict[Path, int] = {}
+
+    def note(path: Path, leaf: object) -> object:
+        if isinstance(leaf, list):
+            found[path] = len(leaf)
+        elif isinstance(leaf, torch.Tensor) and leaf.ndim:
+            found[path] = leaf.shape[0]
+        return leaf
+
+    _map(call, note)
+    return found
+
+
+def batched(small: Mapping[Path, int], small_batch: int, large: Mapping[Path, int], large_batch: int) -> set[Path]:
+    """The paths whose lengths are those of the batch in both of two calls; the batches must differ.
+
+    One call alone does not tell: sixteen text tokens look like a batch of sixteen.
+    """
+    return {path for path, size in large.items() if size == large_batch and small.get(path) == small_batch}
+
+
+def take_row(call: Arguments, row: int, paths: set[Path]) -> Arguments:
+    """The arguments of one row of the batch alone, where `paths` hold one entry per row; all on the CPU, copied."""
+    return _map(call, lambda path, leaf: _store(leaf[row : row + 1] if path in paths else leaf))
+
+
+def store(call: Arguments) -> Arguments:
+    """The arguments as they are, on the CPU, copied."""
+    return _map(call, lambda path, leaf: _store(leaf))
+
+
+def joins(first: Arguments, second: Arguments, paths: set[Path]) -> bool:
+    """Whether two calls can be one: `paths` fit together and everything else is equal."""
+    leaves = [dict(_leaves(call)) for call in (first, second)]
+    return leaves[0].keys() == leaves[1].keys() and all(
+        _alike(leaf, leaves[1][path], path in paths) for path, leaf in leaves[0].items()
+    )
+
+
+def join(calls: Sequence[Arguments], paths: set[Path]) -> Arguments:
+    """One call with the rows of all, in order."""
+    others = [dict(_leaves(call)) for call in calls]
+
+    def merge(path: Path, leaf: object) -> object:
+        if path not in paths:
+            return leaf
+        values = [other[path] for other in others]
+        return list(chain.from_iterable(values)) if isinstance(leaf, list) else torch.cat(values)
+
+    return _map(calls[0], merge)
+
+
+def move(call: Arguments, device: torch.device) -> Arguments:
+    """The arguments with all tensors on `device`."""
+    return _map(call, lambda path, leaf: _each(leaf, lambda tensor: tensor.to(device)))
+
+
+def nbytes(call: Arguments) -> int:
+    """Bytes of all tensors in the arguments."""
+    total = 0
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal total
+        total += tensor.nbytes
+        return tensor
+
+    _map(call, lambda path, leaf: _each(leaf, count))
+    return total
+
+
+def _map(value: object, change: Callable[[Path, object], object], path: Path = ()) -> object:
+    """The same structure of dicts and tuples with every leaf changed; a list is a leaf."""
+    if isinstance(value, Mapping):
+        return {key: _map(item, change, (*path, key)) for key, item in value.items()}
+    if type(value) is tuple:
+        return tuple(_map(item, change, (*path, index)) for index, item in enumerate(value))
+    return change(path, value)
+
+
+def _leaves(call: Arguments) -> list[tuple[Path, object]]:
+    found: list[tuple[Path, object]] = []
+    _map(call, lambda path, leaf: found.append((path, leaf)))
+    return found
+
+
+def _each(leaf: object, change: Callable[[torch.Tensor], torch.Tensor]) -> object:
+    if isinstance(leaf, torch.Tensor):
+        return change(leaf)
+    return [_each(item, change) for item in leaf] if isinstance(leaf, list) else leaf
+
+
+def _store(leaf: object) -> object:
+    return _each(leaf, lambda tensor: tensor.detach().to("cpu", copy=True))
+
+
+def _alike(first: object, second: object, rows: bool) -> bool:
+    if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
+        if rows:
+            return first.shape[1:] == second.shape[1:]
+        return first.shape == second.shape and torch.equal(first, second)
+    if isinstance(first, list) and isinstance(second, list):
+        return rows or (len(first) == len(second) and all(map(_alike, first, second, [False] * len(first))))
+    return type(first) is type(second) and bool(first == second)

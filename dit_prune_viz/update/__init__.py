@@ -1,0 +1,19 @@
+"""Weight update: move the weights that a mask keeps, so that the layer's output stays where it was."""
+
+from dit_prune_viz.update.least_squares import least_squares_update
+from dit_prune_viz.update.model import UPDATES, update_model
+from dit_prune_viz.update.obs import obs_update
+from dit_prune_viz.update.packages import package_layers, peak_bytes
+from dit_prune_viz.update.solve import inverse_diagonal
+from dit_prune_viz.update.weights import UpdatedWeights
+
+__all__ = [
+    "UPDATES",
+    "UpdatedWeights",
+    "inverse_diagonal",
+    "least_squares_update",
+    "obs_update",
+    "package_layers",
+    "peak_bytes",
+    "update_model",
+]
