@@ -3,6 +3,7 @@
 from dit_prune_viz.granularity.counts import check_sparsity, removed
 from dit_prune_viz.masks.apply import pruned
 from dit_prune_viz.masks.build import build_mask, build_masks
+from dit_prune_viz.masks.cluster import update_cluster
 from dit_prune_viz.masks.packed import PackedMask, pack
 from dit_prune_viz.masks.report import LayerReport, PlanReport, report_layer, summarize
 from dit_prune_viz.masks.select import keep_mask, keep_mask_groups, n_m_mask
@@ -22,4 +23,5 @@ __all__ = [
     "removed",
     "report_layer",
     "summarize",
+    "update_cluster",
 ]

@@ -10,25 +10,26 @@ from torch import Tensor
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.masks.packed import PackedMask, pack
 from dit_prune_viz.masks.select import keep_mask, keep_mask_groups
-from dit_prune_viz.saliency import Saliency, layer_scores
+from dit_prune_viz.saliency import Saliency, layer_scores, needed_statistic
 
 if TYPE_CHECKING:
     from dit_prune_viz.plan import ClusterPlan, LayerPlan, PruningPlan
 
 
-def build_mask(layer_plan: LayerPlan, saliency: Saliency, weight: Tensor, norm: Tensor) -> Tensor:
-    """The mask (d_out, d_in) of one layer alone, from its weight (d_out, d_in) and input norms ‖X_j‖₂ (d_in,).
+def build_mask(layer_plan: LayerPlan, saliency: Saliency, weight: Tensor, statistic: Tensor) -> Tensor:
+    """The mask (d_out, d_in) of one layer alone, from its weight (d_out, d_in) and the statistic of its inputs (d_in,)
+    that the saliency ranks by: the norms ‖X_j‖₂, or the diagonal of H⁻¹.
 
-    UserError for NaN or infinite saliencies and for clusters made for a layer of another shape.
+    UserError for NaN or infinite saliencies and for clusters or a count made for a layer of another shape.
     """
-    scores = layer_scores(saliency, layer_plan.name, weight, norm)
+    scores = layer_scores(saliency, layer_plan.name, weight, statistic)
     return _mask(scores, layer_plan, layer_plan.clusters)
 
 
 def _mask(scores: Tensor, layer_plan: LayerPlan, clusters: ClusterPlan | None) -> Tensor:
     granularity = layer_plan.granularity
     if clusters is None:
-        return keep_mask(scores, sparsity=layer_plan.sparsity, granularity=granularity)
+        return keep_mask(scores, sparsity=layer_plan.sparsity, granularity=granularity, count=layer_plan.count)
     base = _mask(scores, layer_plan, clusters.beneath) if None in clusters.sparsity else None
     return keep_mask_groups(scores, clusters.labels, clusters.sparsity, granularity, clusters.unit, base)
 
@@ -39,19 +40,22 @@ def build_masks(
     norm: Callable[[str], Tensor],
     *,
     layers: Iterable[str] | None = None,
+    inverse_hessian: Callable[[str], Tensor] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, PackedMask]:
     """The packed masks of the plan's layers, or of the named `layers` alone, in their order.
 
-    `weight(name)` gives a layer's weights (d_out, d_in), `norm(name)` its input norms ‖X_j‖₂ (d_in,). Weights are only
-    read. UserError as in `build_mask`, and for a layer the plan does not know.
+    `weight(name)` gives a layer's weights (d_out, d_in), `norm(name)` its input norms ‖X_j‖₂ (d_in,), and
+    `inverse_hessian(name)` the diagonal of H⁻¹ (d_in,), which the OBS saliency ranks by. Weights are only read.
+    UserError as in `build_mask`, for a layer the plan does not know, and for OBS without `inverse_hessian`.
     """
+    statistic = needed_statistic(plan.saliency, norm, inverse_hessian)
     names = list(plan.layers if layers is None else layers)
     masks = {}
     for done, name in enumerate(names):
         if progress:
             progress(done, len(names), f"Masking {name}")
-        masks[name] = pack(build_mask(plan.layer(name), plan.saliency, weight(name), norm(name)))
+        masks[name] = pack(build_mask(plan.layer(name), plan.saliency, weight(name), statistic(name)))
     if progress:
         progress(len(names), len(names), "Masks are ready")
     return masks

@@ -6,6 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dit_prune_viz.masks.order_cpu import bracket, smallest_on_cpu
+
+_MANY = 1 << 17
+"""So many values of a row are a sample of it; rows of no more are sorted out whole."""
+
 
 def smallest(rows: Tensor, k: int | Tensor) -> Tensor:
     """Bool (r, c), True at the k smallest values of every row of `rows` (r, c); of equal values the first ones.
@@ -17,6 +22,8 @@ def smallest(rows: Tensor, k: int | Tensor) -> Tensor:
     if isinstance(k, int):
         if k == 0 or k == c:
             return torch.full((r, c), k > 0, device=rows.device)
+        if not rows.is_cuda:
+            return torch.from_numpy(smallest_on_cpu(rows.detach().cpu().numpy(), k)).to(rows.device)
         edge = _kth(rows, k)
         k = torch.full((r,), k, device=rows.device)
     else:
@@ -34,12 +41,21 @@ def smallest(rows: Tensor, k: int | Tensor) -> Tensor:
 
 
 def _kth(rows: Tensor, k: int) -> Tensor:
-    """The k-th smallest value of every row, k from 1."""
-    if rows.is_cuda:
-        return rows.kthvalue(k, dim=1).values
-    # On a CPU NumPy's partition is several times faster than torch's kthvalue.
-    edge = np.partition(rows.cpu().numpy(), k - 1, axis=1)[:, k - 1]
-    return torch.from_numpy(edge.copy()).to(rows.device)
+    """The k-th smallest value of every row, k from 1, on a GPU."""
+    return _kth_of_many(rows[0], k) if len(rows) == 1 and rows.shape[1] > _MANY else rows.kthvalue(k, dim=1).values
+
+
+def _kth_of_many(values: Tensor, k: int) -> Tensor:
+    """The k-th smallest of `values` (n,) as (1,), k from 1: a GPU's kthvalue would leave one row to one processor.
+
+    A sample brackets it; then only what lies in the bracket is sorted.
+    """
+    low, high = bracket(values[:: max(1, len(values) // _MANY) | 1].sort().values, k / len(values))
+    before = int((values < low).sum())
+    within = values[(values >= low) & (values <= high)]
+    if not before < k <= before + len(within):
+        before, within = 0, values
+    return within.sort().values[k - before - 1][None]
 
 
 def _kth_each(rows: Tensor, k: Tensor) -> Tensor:

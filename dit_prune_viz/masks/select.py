@@ -11,19 +11,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dit_prune_viz.checks import whole
 from dit_prune_viz.clustering.units import UNITS, count_units
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.granularity.choose import GRANULARITIES
+from dit_prune_viz.granularity import check_granularity, n_of_m
 from dit_prune_viz.granularity.counts import check_sparsity, removed
 from dit_prune_viz.masks.order import smallest
 
 
-def keep_mask(scores: Tensor, *, sparsity: float, granularity: str = "layer") -> Tensor:
-    """The mask (d_out, d_in) that prunes the smallest of `scores` (d_out, d_in), over the layer or inside each row.
+def keep_mask(scores: Tensor, *, sparsity: float, granularity: str = "layer", count: int | None = None) -> Tensor:
+    """The mask (d_out, d_in) that prunes the smallest of `scores` (d_out, d_in), over the layer or inside each group.
 
-    UserError for a sparsity outside 0–1, an unknown granularity, scores that are NaN or infinite.
+    Groups are rows or columns; N:M, such as "2:4", keeps the N greatest of every M and looks at no sparsity. `count`
+    replaces the sparsity by an exact number of weights: each of g rows (or columns) loses floor(count / g), and then
+    go the smallest of what would go next in each until the count is reached. UserError for a sparsity outside 0–1, an
+    unknown granularity, scores that are NaN or infinite, a count that the layer or N:M cannot have.
     """
     scores = _checked(scores, granularity)
+    if count is not None:
+        return ~_prune_count(scores, _checked_count(count, scores, granularity), granularity)
+    pattern = n_of_m(granularity)
+    if pattern:
+        return n_m_mask(scores, *pattern)
+    if granularity == "column":
+        return ~_prune(scores.T.contiguous(), check_sparsity(sparsity), "row").T
     return ~_prune(scores, check_sparsity(sparsity), granularity)
 
 
@@ -42,10 +53,20 @@ def keep_mask_groups(
     A cluster of N weights loses floor(N·s) of them, the smallest of the cluster. Granularity "row" ranks inside the
     rows instead: each row gives floor(n·s) of its n weights in the cluster, and for clusters of columns or weights,
     whose share of a row may be small, the cluster is then filled up to floor(N·s) with the smallest of what would go
-    next in each row. Clusters with a sparsity each are an extension of arXiv 2607.00927, which gives none. UserError
-    as in `keep_mask`, and for labels that do not fit.
+    next in each row. "column" is the same with rows and columns exchanged. Clusters with a sparsity each are an
+    extension of arXiv 2607.00927, which gives none. UserError as in `keep_mask`, for labels that do not fit, and for
+    N:M, which leaves no sparsity to choose.
     """
     scores = _checked(scores, granularity)
+    if n_of_m(granularity) and any(sparsity is not None for sparsity in sparsities):
+        raise UserError(f"{granularity} leaves no sparsity to choose per cluster; rank by layer, row or column first.")
+    if granularity == "column":
+        turned = _checked_labels(labels, scores, len(sparsities), unit)
+        if unit == "weight":
+            turned = turned.view(scores.shape).T.reshape(-1)
+        unit = {"row": "column", "column": "row"}.get(unit, unit)
+        base = None if base is None else base.T
+        return keep_mask_groups(scores.T.contiguous(), turned, sparsities, "row", unit, base).T.contiguous()
     sparsities = [sparsity if sparsity is None else check_sparsity(sparsity) for sparsity in sparsities]
     labels = _checked_labels(labels, scores, len(sparsities), unit)
     if base is None:
@@ -107,23 +128,48 @@ def _prune_shares(table: Tensor, sizes: Tensor, sparsity: float) -> Tensor:
     """Bool (r, c), True = pruned: floor(N·s) of a cluster whose share of row i are the first sizes[i] of table[i]."""
     counts = torch.tensor([removed(size, sparsity) for size in sizes.tolist()], device=table.device)
     pruned = smallest(table, counts)
-    missing = removed(int(sizes.sum()), sparsity) - int(counts.sum())
+    return _fill_up(table, pruned, torch.minimum(counts + 1, sizes), removed(int(sizes.sum()), sparsity))
+
+
+def _prune_count(scores: Tensor, count: int, granularity: str) -> Tensor:
+    """Bool of the table's shape, True = pruned: exactly `count` of the layer, spread evenly over the groups."""
+    if granularity == "layer":
+        return smallest(scores.view(1, -1), count).view(scores.shape)
+    if granularity == "column":
+        return _prune_count(scores.T.contiguous(), count, "row").T
+    pattern = n_of_m(granularity)
+    if pattern:
+        return ~n_m_mask(scores, *pattern)
+    each = count // scores.shape[0]
+    return _fill_up(scores, smallest(scores, each), min(each + 1, scores.shape[1]), count)
+
+
+def _fill_up(table: Tensor, pruned: Tensor, following: int | Tensor, count: int) -> Tensor:
+    """`pruned` up to `count` in all: the smallest of those that the `following` smallest of each row have more."""
+    missing = count - int(pruned.sum())
     if missing:
-        following = smallest(table, torch.minimum(counts + 1, sizes)) & ~pruned
-        candidates = table.masked_fill(~following, torch.inf).amin(1, keepdim=True)
-        pruned |= following & smallest(candidates.T, missing).T
+        next_ones = smallest(table, following) & ~pruned
+        candidates = table.masked_fill(~next_ones, torch.inf).amin(1, keepdim=True)
+        pruned |= next_ones & smallest(candidates.T, missing).T
     return pruned
 
 
 def _checked(scores: Tensor, granularity: str) -> Tensor:
-    if granularity not in GRANULARITIES:
-        raise UserError(f"There is no granularity '{granularity}'; choose one of {', '.join(GRANULARITIES)}.")
+    check_granularity(granularity)
     if scores.ndim != 2 or not scores.numel():
         raise UserError(f"Scores must fill a table of rows and columns, but their shape is {tuple(scores.shape)}.")
     scores = scores.detach().to(torch.float32)
     if not torch.isfinite(torch.stack(scores.aminmax())).all():
         raise UserError("The scores hold NaN or infinite values, so they cannot be ranked; check weights and norms.")
     return scores
+
+
+def _checked_count(count: object, scores: Tensor, granularity: str) -> int:
+    count = whole(count, "The number of weights to remove from a layer", 0, scores.numel())
+    pattern = n_of_m(granularity)
+    if pattern and count * pattern[1] != scores.numel() * (pattern[1] - pattern[0]):
+        raise UserError(f"{granularity} removes a fixed share of a layer, not {count:,} of {scores.numel():,} weights.")
+    return count
 
 
 def _checked_labels(labels: np.ndarray | Tensor, scores: Tensor, k: int, unit: str) -> Tensor:

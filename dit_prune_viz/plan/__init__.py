@@ -1,7 +1,8 @@
 """The pruning plan: everything that decides the masks, and what they are predicted to cost."""
 
+from dit_prune_viz.plan.clusters import allocate_clusters
 from dit_prune_viz.plan.counts import remaining_parameters
-from dit_prune_viz.plan.damage import ClusterDamage, cluster_damage, damage
+from dit_prune_viz.plan.damage import ClusterDamage, cluster_damage, damage, damage_second_moment
 from dit_prune_viz.plan.make import make_plan
 from dit_prune_viz.plan.plan import ClusterPlan, LayerPlan, LayerPlans, PruningPlan
 
@@ -11,8 +12,10 @@ __all__ = [
     "LayerPlan",
     "LayerPlans",
     "PruningPlan",
+    "allocate_clusters",
     "cluster_damage",
     "damage",
+    "damage_second_moment",
     "make_plan",
     "remaining_parameters",
 ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dit_prune_viz.granularity.counts import check_sparsity, removed
+from dit_prune_viz.granularity.counts import check_sparsity
+from dit_prune_viz.granularity.groups import removed_in_layer
 
 
 def remaining_parameters(
@@ -12,10 +13,9 @@ def remaining_parameters(
 ) -> int:
     """How many of a model's `total` parameters are left when every layer is pruned to `sparsity`.
 
-    `shapes` maps layers to (d_out, d_in), `granularity` layers to "layer" or "row" (as `choose` returns it). A layer
-    loses floor(d_out·d_in·s) weights, or floor(d_in·s) in every row. UserError for a sparsity outside 0–1.
+    `shapes` maps layers to (d_out, d_in), `granularity` layers to theirs (as `choose` returns it). A layer loses
+    floor(d_out·d_in·s) weights, floor(d_in·s) in every row, floor(d_out·s) in every column, or M − N of every M.
+    UserError for a sparsity outside 0–1, and for an M that does not divide a layer's inputs.
     """
     sparsity = check_sparsity(sparsity)
-    for name, (d_out, d_in) in shapes.items():
-        total -= d_out * removed(d_in, sparsity) if granularity[name] == "row" else removed(d_out * d_in, sparsity)
-    return total
+    return total - sum(removed_in_layer(shape, granularity[name], sparsity) for name, shape in shapes.items())

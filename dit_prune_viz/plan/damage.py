@@ -53,6 +53,28 @@ def damage(weight: Tensor, mean_square: Tensor, mask: Tensor) -> float:
     return float(energy.masked_fill_(mask.to(energy.device), 0).sum()) / total if total else 0.0
 
 
+def damage_second_moment(weight: Tensor, hessian: Tensor, mask: Tensor, update: Tensor | None = None) -> float:
+    """tr(ΔW·H·ΔWᵀ) / tr(W·H·Wᵀ): the damage on full second moments, so that correlated inputs count as they are.
+
+    weight and mask (True = kept) are (d_out, d_in), hessian is Σ X_tᵀX_t of the inputs (d_in, d_in) in any unit. ΔW is
+    what the layer loses: the pruned weights, or W minus `update` (d_out, d_in), updated weights which `mask` cuts too.
+    With independent inputs and no update it is `damage`; an update that makes up for what is pruned lowers it, a bad
+    one may lift it above 1. In float64; 0 where the layer has no energy. UserError if the shapes do not match.
+    """
+    d_out, d_in = weight.shape
+    if tuple(hessian.shape) != (d_in, d_in) or tuple(mask.shape) != (d_out, d_in):
+        raise UserError(
+            f"A Hessian of shape {tuple(hessian.shape)} and a mask of shape {tuple(mask.shape)} do not belong to "
+            f"weights of shape {(d_out, d_in)}; calibrate the model that is loaded."
+        )
+    dense = exact(weight).to(torch.float64)
+    moments = exact(hessian).to(dense)
+    kept = (dense if update is None else exact(update).to(dense)).masked_fill(~mask.to(dense.device), 0)
+    lost = dense - kept
+    total = float(((dense @ moments) * dense).sum())
+    return float(((lost @ moments) * lost).sum()) / total if total else 0.0
+
+
 def cluster_damage(weight: Tensor, mean_square: Tensor, mask: Tensor, clusters: Labelled) -> tuple[ClusterDamage, ...]:
     """The figures of every cluster of a layer under a mask, in order of ids; arguments as in `damage`.
 

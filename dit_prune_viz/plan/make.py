@@ -1,17 +1,22 @@
-"""A plan from a method, a granularity and one sparsity for all layers."""
+"""A plan from a method, a granularity, one sparsity for the whole model, and how it is shared out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from numbers import Real
 from typing import Protocol
 
 from torch import Tensor
 
+from dit_prune_viz.allocation import OWL, Allocation, LayerCost, Uniform, find_allocation, layer_cost
+from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import Progress, UserError
-from dit_prune_viz.granularity import cag_threshold, choose, heterogeneity, resolve_mode
-from dit_prune_viz.granularity.counts import check_sparsity
+from dit_prune_viz.granularity import cag_threshold, check_n_m, choose, heterogeneity, n_of_m, resolve_mode
+from dit_prune_viz.granularity.counts import check_sparsity, removed
 from dit_prune_viz.plan.plan import LayerPlan, PruningPlan
-from dit_prune_viz.saliency import Saliency, find_method, layer_scores
+from dit_prune_viz.saliency import Saliency, find_method, layer_scores, needed_statistic
 
 
 class Named(Protocol):
@@ -30,30 +35,88 @@ def make_plan(
     granularity: str = "auto",
     sparsity: float = 0.5,
     threshold: float | None = None,
+    allocation: str | Allocation = "uniform",
+    mean_square: Callable[[str], Tensor] | None = None,
+    sensitivity: Mapping[str, float] | None = None,
+    inverse_hessian: Callable[[str], Tensor] | None = None,
     progress: Progress | None = None,
 ) -> PruningPlan:
-    """Plan all `layers` at one sparsity; G_out of every layer is measured with the method's own saliencies.
+    """Plan all `layers`; G_out of every layer is measured with the method's own saliencies.
 
-    `weight(name)` gives a layer's weights (d_out, d_in), `norm(name)` its input norms ‖X_j‖₂ (d_in,). granularity is
-    one of MODES; `threshold` replaces CAG's own (arXiv 2607.00927). Weights are only read, one layer at a time.
-    UserError for an unknown method or granularity, a sparsity outside 0–1, a negative threshold, NaN or infinite
-    weights or norms, no layers.
+    `weight(name)` gives a layer's weights (d_out, d_in), `norm(name)` its input norms ‖X_j‖₂ (d_in,), and
+    `inverse_hessian(name)` the diagonal of H⁻¹ (d_in,), which the OBS saliency ranks by. granularity is one of MODES,
+    or N:M such as "2:4", which decides the sparsity by itself; `threshold` replaces CAG's own (arXiv 2607.00927).
+
+    allocation: "uniform" gives every layer the same sparsity, rounded down in each of its groups. Any other (see
+    `find_allocation`) shares floor(all weights · sparsity) out, exact to one weight, from the layers' energies
+    W²·`mean_square`(name), E[x_j²] (d_in,), which is ‖X_j‖₂² up to a factor unless given, and from how much each
+    layer's damage counts: `sensitivity` by layer, 1 for all unless given.
+
+    Weights are only read, one layer at a time. UserError for an unknown method, granularity or allocation, a sparsity
+    outside 0–1, a negative threshold, NaN or infinite weights or norms, no layers, an M that does not divide a layer's
+    inputs, N:M together with an allocation, budgets that floors and ceilings forbid, a sensitivity that is missing,
+    negative or NaN, and OBS without `inverse_hessian`.
     """
-    saliency, sparsity = find_method(method), check_sparsity(sparsity)
+    saliency, sparsity, share = find_method(method), check_sparsity(sparsity), find_allocation(allocation)
     resolved = resolve_mode(granularity, saliency.name)
+    statistic = needed_statistic(saliency, norm, inverse_hessian)
+    pattern, exactly = n_of_m(resolved), not isinstance(share, Uniform)
     if not layers:
         raise UserError("The model has no layers to prune; load a diffusion transformer.")
+    if pattern and exactly:
+        raise UserError(f"{resolved} gives every layer the same sparsity; choose the allocation uniform with it.")
+    names = [layer.name for layer in layers]
+    counts_as = _checked_sensitivity(names, sensitivity)
+    steps = len(names) * (2 if exactly else 1)
     g_out = {}
-    for done, layer in enumerate(layers):
+    for done, name in enumerate(names):
         if progress:
-            progress(done, len(layers), f"Scoring {layer.name}")
-        g_out[layer.name] = heterogeneity(layer_scores(saliency, layer.name, weight(layer.name), norm(layer.name)))
-    if progress:
-        progress(len(layers), len(layers), "Plan is ready")
+            progress(done, steps, f"Scoring {name}")
+        scores = layer_scores(saliency, name, weight(name), statistic(name))
+        check_n_m(resolved, scores.shape[1], name)
+        g_out[name] = heterogeneity(scores)
     if resolved != "cag":
         threshold = None
     elif threshold is None:
         threshold = cag_threshold(g_out.values())
-    granularities = choose(resolved, g_out, saliency.name, threshold)
-    plans = {name: LayerPlan(name, granularities[name], value, sparsity) for name, value in g_out.items()}
-    return PruningPlan(saliency, granularity, sparsity, threshold, plans)
+    chosen = choose(resolved, g_out, saliency.name, threshold)
+    if pattern:
+        sparsity = 1 - pattern[0] / pattern[1]
+    plans = {name: LayerPlan(name, chosen[name], value, sparsity) for name, value in g_out.items()}
+    if exactly:
+        costs = []
+        for done, name in enumerate(names, start=len(names)):
+            if progress:
+                progress(done, steps, f"Weighing {name}")
+            scores = layer_scores(saliency, name, weight(name), statistic(name))
+            square = norm(name).double().square() if mean_square is None else mean_square(name)
+            level = {"outlier_level": share.m} if isinstance(share, OWL) else {}
+            costs.append(
+                layer_cost(name, scores, weight(name), square, chosen[name], sensitivity=counts_as[name], **level)
+            )
+        plans = _shared_out(plans, costs, share, sparsity)
+    if progress:
+        progress(steps, steps, "Plan is ready")
+    return PruningPlan(saliency, granularity, sparsity, threshold, plans, share.name)
+
+
+def _shared_out(
+    plans: Mapping[str, LayerPlan], costs: Sequence[LayerCost], share: Allocation, sparsity: float
+) -> dict[str, LayerPlan]:
+    """The same plans with the counts that `share` gives them, floor(all weights · sparsity) in all."""
+    counts = share.counts(costs, removed(sum(cost.weights for cost in costs), sparsity))
+    return {
+        cost.name: replace(plans[cost.name], sparsity=counts[cost.name] / cost.weights, count=counts[cost.name])
+        for cost in costs
+    }
+
+
+def _checked_sensitivity(names: Sequence[str], sensitivity: Mapping[str, float] | None) -> Mapping[str, float]:
+    if sensitivity is None:
+        return dict.fromkeys(names, 1.0)
+    for name in names:
+        value = sensitivity.get(name)
+        good = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+        if not good:
+            raise UserError(f"The sensitivity of layer {name} is {brief(value)}; measure it, or give a number above 0.")
+    return {name: float(sensitivity[name]) for name in names}

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from dit_prune_viz.checks import whole
 from dit_prune_viz.clustering.clusters import Clusters, frozen_labels
 from dit_prune_viz.clustering.units import check_unit
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.granularity.choose import GRANULARITIES, MODES
+from dit_prune_viz.granularity import check_granularity, check_mode, n_of_m
 from dit_prune_viz.granularity.counts import check_sparsity
 from dit_prune_viz.saliency import Saliency
 
@@ -68,9 +69,11 @@ class ClusterPlan:
 class LayerPlan:
     """How one layer is pruned.
 
-    granularity: "layer" or "row", the groups that are ranked. g_out: the layer's heterogeneity. sparsity: 0–1, of the
-    whole layer; where there are clusters, theirs rule instead. UserError for an unknown granularity or a sparsity
-    outside 0–1.
+    granularity: "layer", "row" or "column", the groups that are ranked, or N:M such as "2:4", which decides the
+    sparsity by itself. g_out: the layer's heterogeneity. sparsity: 0–1, of the whole layer. count: exactly how many
+    weights go, as an allocation of the model's budget sets it; it rules over the sparsity. Where there are clusters,
+    their sparsities rule instead. UserError for an unknown granularity, a sparsity outside 0–1, a count that is no
+    whole number of at least 0, and for clusters with sparsities of their own under N:M.
     """
 
     name: str
@@ -78,11 +81,22 @@ class LayerPlan:
     g_out: float
     sparsity: float
     clusters: ClusterPlan | None = None
+    count: int | None = None
 
     def __post_init__(self) -> None:
-        if self.granularity not in GRANULARITIES:
-            raise UserError(f"There is no granularity '{self.granularity}'; choose one of {', '.join(GRANULARITIES)}.")
+        check_granularity(self.granularity)
         object.__setattr__(self, "sparsity", check_sparsity(self.sparsity))
+        if self.count is not None:
+            object.__setattr__(self, "count", whole(self.count, "The number of weights to remove", 0, 2**62))
+        if n_of_m(self.granularity) and self.clusters is not None and self.clusters.rules:
+            raise UserError(
+                f"Layer {self.name} is pruned {self.granularity}, which leaves no sparsity to choose per cluster; "
+                "rank it by layer, row or column first."
+            )
+
+    def with_sparsity(self, sparsity: float) -> LayerPlan:
+        """The same plan at another sparsity, which rules from now on. UserError for a sparsity outside 0–1."""
+        return replace(self, sparsity=check_sparsity(sparsity), count=None)
 
 
 class LayerPlans(Mapping[str, LayerPlan]):
@@ -110,9 +124,10 @@ class LayerPlans(Mapping[str, LayerPlan]):
 class PruningPlan:
     """Everything that decides the masks of a model.
 
-    saliency: the metric. mode: the granularity as it was asked for (one of MODES). sparsity: the target, 0–1.
+    saliency: the metric. mode: the granularity as it was asked for (one of MODES, or N:M). sparsity: the target, 0–1.
     threshold: the G_out above which layers are pruned row by row, None unless CAG chose the granularity.
-    layers: layer → LayerPlan, in the model's order. UserError for an unknown mode or a sparsity outside 0–1.
+    layers: layer → LayerPlan, in the model's order. allocation: the name of what shared the budget out among them.
+    UserError for an unknown mode or a sparsity outside 0–1.
     """
 
     saliency: Saliency
@@ -120,10 +135,10 @@ class PruningPlan:
     sparsity: float
     threshold: float | None
     layers: Mapping[str, LayerPlan]
+    allocation: str = "uniform"
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise UserError(f"There is no granularity '{self.mode}'; choose one of {', '.join(MODES)}.")
+        check_mode(self.mode)
         object.__setattr__(self, "sparsity", check_sparsity(self.sparsity))
         object.__setattr__(self, "layers", LayerPlans(self.layers))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -12,6 +13,8 @@ from dit_prune_viz.saliency.base import power_product
 @dataclass(frozen=True)
 class Magnitude:
     """I_ij = |W_ij|; STW with (m, n) = (1, 0). The activations play no part."""
+
+    statistic: ClassVar[str] = "norm"
 
     @property
     def name(self) -> str:

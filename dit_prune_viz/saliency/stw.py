@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -21,6 +22,7 @@ class STW:
 
     m: float = 2.0
     n: float = 1.0
+    statistic: ClassVar[str] = "norm"
 
     def __post_init__(self) -> None:
         for exponent in (self.m, self.n):

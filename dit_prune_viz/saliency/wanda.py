@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -12,6 +13,8 @@ from dit_prune_viz.saliency.base import power_product
 @dataclass(frozen=True)
 class Wanda:
     """I_ij = |W_ij| · ‖X_j‖₂ (arXiv 2306.11695); STW with (m, n) = (1, 1)."""
+
+    statistic: ClassVar[str] = "norm"
 
     @property
     def name(self) -> str:

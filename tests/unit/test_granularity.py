@@ -11,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.granularity import cag_threshold, choose, heterogeneity, resolve_mode
+from dit_prune_viz.granularity import (
+    cag_threshold,
+    check_granularity,
+    check_n_m,
+    choose,
+    heterogeneity,
+    n_of_m,
+    removed_in_layer,
+    resolve_mode,
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -110,6 +119,41 @@ def test_a_threshold_of_ones_own():
             choose("cag", g_out, "wanda", threshold=bad)
 
 
-def test_unknown_granularity():
-    with pytest.raises(UserError, match="no granularity 'column'"):
-        resolve_mode("column", "wanda")
+def test_ria_and_obs_by_their_papers():
+    g_out = {"a": 0.01, "b": 1.0}
+    for method in ("ria", "RIA a=0.7"):
+        assert choose("auto", g_out, method) == {"a": "row", "b": "row"}
+    assert choose("auto", g_out, "obs") == {"a": "layer", "b": "layer"}
+
+
+def test_columns_and_n_m_for_all():
+    g_out = {"a": 0.01, "b": 1.0}
+    for mode in ("column", "2:4", "1:16"):
+        assert choose(mode, g_out, "dit-pruning") == {"a": mode, "b": mode}
+        assert check_granularity(mode) == mode
+    assert (n_of_m("4:8"), n_of_m("row"), n_of_m(None)) == ((4, 8), None, None)
+
+
+def test_what_a_layer_loses():
+    assert removed_in_layer((3, 8), "layer", 0.3) == 7
+    assert removed_in_layer((3, 8), "row", 0.3) == 6
+    assert removed_in_layer((3, 8), "column", 0.34) == 8
+    assert removed_in_layer((3, 8), "1:4", 0.0) == 18
+    with pytest.raises(UserError, match="4:6 does not fit a layer with 8 inputs"):
+        removed_in_layer((3, 8), "4:6", 0.3)
+
+
+@pytest.mark.parametrize("bad", ["block", "cag:2", "2:", "0:4", "2:4:8", "-1:4", "2.5:4", " 2:4", 24, None, ["row"]])
+def test_unknown_granularity(bad):
+    for check in (check_granularity, lambda mode: resolve_mode(mode, "wanda")):
+        with pytest.raises(UserError, match="no granularity"):
+            check(bad)
+
+
+def test_impossible_n_m():
+    for bad in ("4:4", "5:4"):
+        with pytest.raises(UserError, match="N must be smaller than M"):
+            check_granularity(bad)
+    with pytest.raises(UserError, match=r"2:4 does not fit layer blocks\.0\.q with 30 inputs"):
+        check_n_m("2:4", 30, "blocks.0.q")
+    check_n_m("row", 30)

@@ -57,10 +57,10 @@ def indices(scores: torch.Tensor) -> np.ndarray:
 
 
 @EXAMPLES
-@given(scores=scored(), sparsity=SPARSITIES, granularity=st.sampled_from(["layer", "row"]))
+@given(scores=scored(), sparsity=SPARSITIES, granularity=st.sampled_from(["layer", "row", "column"]))
 def test_keep_mask_is_the_oracles(scores, sparsity, granularity):
     at = indices(scores)
-    groups = [at.ravel()] if granularity == "layer" else list(at)
+    groups = {"layer": [at.ravel()], "row": list(at), "column": list(at.T)}[granularity]
     mask = keep_mask(scores, sparsity=sparsity, granularity=granularity)
     assert mask.dtype == torch.bool
     assert np.array_equal(mask.numpy(), oracle(scores, [(group, sparsity) for group in groups]))

@@ -76,6 +76,7 @@ def test_options_of_a_plan():
         ({"sparsity": 1.5}, "Sparsity must"),
         ({"sparsity": float("nan")}, "Sparsity must"),
         ({"threshold": -1.0}, "threshold"),
+        ({"allocation": "damage-aware:0.6,0.9"}, "floors alone remove"),
     ],
 )
 def test_bad_options(options, message):
@@ -159,7 +160,7 @@ def test_clusters_of_clusters_move_only_what_they_are_given(granularity):
 
 def test_bad_parts():
     with pytest.raises(UserError, match="no granularity"):
-        LayerPlan("q", "column", 0.1, 0.5)
+        LayerPlan("q", "block", 0.1, 0.5)
     with pytest.raises(UserError, match="Sparsity must"):
         LayerPlan("q", "row", 0.1, float("nan"))
     with pytest.raises(UserError, match="no unit"):
@@ -205,6 +206,9 @@ def test_progress_and_cancelling():
     steps = []
     made = plan(progress=lambda *step: steps.append(step[:2]))
     assert steps == [(i, 4) for i in range(5)]
+    steps.clear()
+    plan(progress=lambda *step: steps.append(step[:2]), allocation="tempered")
+    assert steps == [(i, 8) for i in range(9)]
     steps.clear()
     masks_of(made, progress=lambda *step: steps.append(step[:2]))
     assert steps == [(i, 4) for i in range(5)]
