@@ -3,45 +3,21 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import FrozenInstanceError, dataclass, replace
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_plans import LAYERS, NORMS, SHAPES, WEIGHTS, masks_of, mean_square, plan
 
 from dit_prune_viz.clustering import Clusters, cluster, plane
 from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.granularity import cag_threshold, heterogeneity
 from dit_prune_viz.masks import build_mask, build_masks, keep_mask, removed, report_layer, summarize
-from dit_prune_viz.plan import ClusterPlan, LayerPlan, PruningPlan, cluster_damage, damage, make_plan
+from dit_prune_viz.plan import ClusterPlan, LayerPlan, cluster_damage, damage, make_plan
 from dit_prune_viz.saliency import STW, Magnitude
-
-
-@dataclass(frozen=True)
-class Named:
-    name: str
-
-
-SHAPES = {"adaLN": (24, 10), "q": (10, 10), "mlp in": (40, 10), "mlp out": (10, 40)}
-LAYERS = [Named(name) for name in SHAPES]
-_GENERATOR = torch.Generator().manual_seed(7)
-WEIGHTS = {name: torch.randn(shape, generator=_GENERATOR) * 0.1 for name, shape in SHAPES.items()}
-WEIGHTS["adaLN"] *= torch.logspace(-1, 0, 24)[:, None]
-NORMS = {name: torch.rand(shape[1], generator=_GENERATOR) * 20 + 1 for name, shape in SHAPES.items()}
-
-
-def mean_square(name: str) -> torch.Tensor:
-    return NORMS[name] ** 2 / 128
-
-
-def plan(**options) -> PruningPlan:
-    return make_plan(LAYERS, WEIGHTS.__getitem__, NORMS.__getitem__, **options)
-
-
-def masks_of(made: PruningPlan, **options):
-    return build_masks(made, WEIGHTS.__getitem__, NORMS.__getitem__, **options)
 
 
 def test_dit_pruning_ranks_rows_where_g_out_is_large():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_plans import NORMS, SHAPES, WEIGHTS, Named, masks_of, mean_square, plan
 
 from dit_prune_viz.allocation import Tempered, find_allocation
 from dit_prune_viz.clustering import Clusters
@@ -17,38 +18,12 @@ from dit_prune_viz.masks import build_mask, build_masks, keep_mask, removed, sum
 from dit_prune_viz.plan import (
     ClusterPlan,
     LayerPlan,
-    PruningPlan,
     allocate_clusters,
     damage,
     damage_second_moment,
     make_plan,
 )
 from dit_prune_viz.saliency import STW
-
-
-@dataclass(frozen=True)
-class Named:
-    name: str
-
-
-SHAPES = {"adaLN": (24, 10), "q": (10, 10), "mlp in": (40, 10), "mlp out": (10, 40)}
-LAYERS = [Named(name) for name in SHAPES]
-_GENERATOR = torch.Generator().manual_seed(7)
-WEIGHTS = {name: torch.randn(shape, generator=_GENERATOR) * 0.1 for name, shape in SHAPES.items()}
-WEIGHTS["adaLN"] *= torch.logspace(-1, 0, 24)[:, None]
-NORMS = {name: torch.rand(shape[1], generator=_GENERATOR) * 20 + 1 for name, shape in SHAPES.items()}
-
-
-def mean_square(name: str) -> torch.Tensor:
-    return NORMS[name] ** 2 / 128
-
-
-def plan(**options) -> PruningPlan:
-    return make_plan(LAYERS, WEIGHTS.__getitem__, NORMS.__getitem__, **options)
-
-
-def masks_of(made: PruningPlan, **options):
-    return build_masks(made, WEIGHTS.__getitem__, NORMS.__getitem__, **options)
 
 
 @pytest.mark.parametrize("allocation", ["owl", "tempered:0.6", "damage-aware", "global", Tempered(0.3)])

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import math
-import threading
-import time
 
 import pytest
 import torch
@@ -10,7 +8,7 @@ import torch
 from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.ui import layer_view
 from dit_prune_viz.ui.comparison import Frame, compare
-from dit_prune_viz.ui.jobs import Busy, Jobs, Reporter, Result
+from dit_prune_viz.ui.jobs import Busy, Jobs
 from dit_prune_viz.ui.session import Session
 from dit_prune_viz.ui.startup import Startup
 from dit_prune_viz.ui.workspace import Recent, Workspace
@@ -209,64 +207,6 @@ def test_a_selection_of_everything_is_the_layer(clustered, layer):
     report = next(item for item in clustered.report.layers if item.name == layer)
     assert (found.units, found.weights, found.energy) == (len(units), report.weights, pytest.approx(1))
     assert found.damage == pytest.approx(report.damage)
-
-
-def test_jobs_report_emit_and_return():
-    def work(report: Reporter) -> str:
-        report(1, 2, "half")
-        report.emit("picture")
-        return "done"
-
-    updates = list(Jobs().run("me", work))
-    assert updates[-1] == Result("done")
-    assert "picture" in updates
-
-
-def test_a_job_s_error_is_raised_where_it_is_watched():
-    def work(report: Reporter) -> None:
-        raise UserError("No.")
-
-    with pytest.raises(UserError, match=r"No\."):
-        list(Jobs().run("me", work))
-
-
-def test_cancel_stops_the_owner_s_job_and_no_other():
-    jobs, stopped = Jobs(), threading.Event()
-
-    def work(report: Reporter) -> None:
-        try:
-            while True:
-                report(0, 1, "working")
-                time.sleep(0.01)
-        finally:
-            stopped.set()
-
-    running = jobs.run("me", work)
-    assert isinstance(next(running), Busy)
-    assert not jobs.cancel("you")
-    assert not stopped.is_set()
-    assert jobs.cancel("me")
-    with pytest.raises(Cancelled):
-        list(running)
-    assert stopped.wait(2)
-    assert not jobs.cancel("me")
-
-
-def test_leaving_a_job_cancels_it():
-    jobs, stopped = Jobs(), threading.Event()
-
-    def work(report: Reporter) -> None:
-        try:
-            while True:
-                report(0, 1, "working")
-                time.sleep(0.01)
-        finally:
-            stopped.set()
-
-    running = jobs.run("me", work)
-    next(running)
-    running.close()
-    assert stopped.wait(2)
 
 
 def test_waiting_for_the_model_can_be_cancelled(workspace):
