@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from dit_prune_viz.calibration import Calibration
     from dit_prune_viz.pipelines import Model
 
-UPDATES = ("least-squares", "obs")
-"""The best weights under the mask, or SparseGPT's greedy ones."""
+UPDATES = ("least-squares", "obs", "mean")
+"""The best weights under the mask, SparseGPT's greedy ones, or the weights as they are and biases that make up for the
+mean output that the mask takes away."""
 
 _CONSTANT = 1e-5
 """Share of the inputs' energy about their mean below which they are constant, up to rounding."""
@@ -53,7 +54,8 @@ def update_model(
     model and its forward pass at most `peak_bytes(package_layers(…), inputs.nbytes)`, which can be asked beforehand,
     and the result, which is no larger than the pruned layers' weights, on the model's device.
 
-    A layer whose inputs were all zero has no entry in the result: its mask alone changes nothing.
+    A layer whose inputs were all zero has no entry in the result: its mask alone changes nothing. Nor has one that
+    "mean" finds without a bias.
 
     Args:
         model: the calibrated model; its lock is held meanwhile.
@@ -138,7 +140,11 @@ def _update(
         cross = moments.cross - torch.outer(moments.reference, mean) if centred else moments.cross
         target = weight.float() @ cross
     try:
-        if centred and float(hessian.diagonal().sum()) <= _CONSTANT * energy:
+        if method == "mean":
+            if not centred:
+                return None
+            updated = weight.float() * keep
+        elif centred and float(hessian.diagonal().sum()) <= _CONSTANT * energy:
             updated = weight.float() * keep  # the inputs never changed: the bias alone makes up for everything
         elif method == "obs":
             updated = obs_update(weight, keep, hessian, damping=damping)

@@ -9,7 +9,7 @@ from dit_prune_viz.calibration import calibrate, collect_moments, record_inputs,
 from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.masks import PackedMask, keep_mask, pack, pruned
 from dit_prune_viz.pipelines import load_model
-from dit_prune_viz.update import UpdatedWeights, package_layers, peak_bytes, update_model
+from dit_prune_viz.update import UPDATES, UpdatedWeights, package_layers, peak_bytes, update_model
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def layer_error(model, moments, update, name) -> float:
     return float(((change @ hessian) * change).sum() + (2 * (change @ total) * shift + moments.tokens * shift**2).sum())
 
 
-@pytest.mark.parametrize("method", ["least-squares", "obs"])
+@pytest.mark.parametrize("method", UPDATES)
 def test_every_layer_of_a_model_gets_better(flux, calibration, inputs, dense_moments, masks, method):
     before = {name: value.clone() for name, value in flux.transformer.state_dict().items()}
     updates = update_model(flux, masks, calibration, method=method, inputs=inputs)
@@ -68,6 +68,16 @@ def test_moving_biases_keeps_the_mean_and_lowers_the_error(flux, calibration, in
     mean = dense_moments[name].total / dense_moments[name].tokens
     dense = flux.weight(name) @ mean + flux.transformer.get_submodule(name).bias
     torch.testing.assert_close(moved.dense() @ mean + moved.bias, dense, rtol=1e-4, atol=1e-5)
+
+
+def test_mean_moves_biases_and_no_weight(flux, calibration, inputs, dense_moments, masks):
+    for name, update in update_model(flux, masks, calibration, inputs=inputs, method="mean").items():
+        kept = flux.weight(name) * masks[name].unpack()
+        assert torch.equal(update.dense(), kept)
+        mean = dense_moments[name].total / dense_moments[name].tokens
+        lost = (flux.weight(name) - kept) @ mean
+        torch.testing.assert_close(update.bias, flux.transformer.get_submodule(name).bias + lost, rtol=1e-4, atol=1e-5)
+    assert update_model(flux, masks, calibration, inputs=inputs, method="mean", biases=False) == {}
 
 
 def test_packages_do_not_change_the_result(flux, calibration, inputs, masks):
