@@ -1,4 +1,4 @@
-"""Hooks that add up squared inputs of the prunable layers for chosen rows of a batch, and nothing else."""
+"""Hooks that add up inputs and squared inputs of the prunable layers for chosen rows of a batch, and nothing else."""
 
 from __future__ import annotations
 
@@ -14,30 +14,34 @@ from dit_prune_viz.pipelines.layers import Layer
 
 
 class Sums:
-    """Running Σ x_j² and token counts per layer and bin, on the device of the activations."""
+    """Running Σ x_j², Σ x_j and token counts per layer and bin, on the device of the activations."""
 
     def __init__(self, layers: Sequence[Layer], bins: int, device: torch.device):
         where = torch.device("cpu") if device.type == "mps" else device  # MPS has no float64
-        self.squares = {
-            layer.name: torch.zeros(bins, layer.shape[1], dtype=torch.float64, device=where) for layer in layers
-        }
+
+        def empty() -> dict[str, torch.Tensor]:
+            shapes = {layer.name: (bins, layer.shape[1]) for layer in layers}
+            return {name: torch.zeros(shape, dtype=torch.float64, device=where) for name, shape in shapes.items()}
+
+        self.squares, self.totals = empty(), empty()
         self.tokens = {layer.name: torch.zeros(bins, dtype=torch.int64) for layer in layers}
 
     def add(self, layer: str, inputs: torch.Tensor, bin_index: int) -> None:
         """Add tokens (…, d_in). Squares are taken in float32 and summed in float64, outside any autocast: inside one,
         products would silently be bfloat16."""
-        self.add_energy(layer, *self.energy(inputs), bin_index)
+        self.add_moments(layer, *self.moments(inputs), bin_index)
 
-    def energy(self, inputs: torch.Tensor) -> tuple[torch.Tensor, int]:
-        """(Σ x_j² (d_in,) float64, number of tokens) of tokens (…, d_in)."""
+    def moments(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int]:
+        """(Σ x_j², Σ x_j, both (d_in,) float64, number of tokens) of tokens (…, d_in)."""
         with torch.autocast(inputs.device.type, enabled=False):
-            squares = inputs.reshape(-1, inputs.shape[-1]).float().square()
             where = next(iter(self.squares.values())).device
-            return squares.to(where).sum(0, dtype=torch.float64), squares.shape[0]
+            tokens = inputs.reshape(-1, inputs.shape[-1]).float().to(where)
+            return tokens.square().sum(0, dtype=torch.float64), tokens.sum(0, dtype=torch.float64), len(tokens)
 
-    def add_energy(self, layer: str, squares: torch.Tensor, tokens: int, bin_index: int) -> None:
-        """Add what `energy` returned."""
+    def add_moments(self, layer: str, squares: torch.Tensor, totals: torch.Tensor, tokens: int, bin_index: int) -> None:
+        """Add what `moments` returned."""
         self.squares[layer][bin_index] += squares
+        self.totals[layer][bin_index] += totals
         self.tokens[layer][bin_index] += tokens
 
     def check(self) -> None:
@@ -89,7 +93,7 @@ def watch_inputs(
     rows: Sequence[int] = ()
     batch = bin_index = 0
     last: tuple[weakref.ref, int | None] = (lambda: None, None)
-    energy: tuple[torch.Tensor, int]
+    moments: tuple[torch.Tensor, torch.Tensor, int]
 
     def before(module, args, kwargs):
         nonlocal rows, batch, bin_index, last
@@ -99,16 +103,16 @@ def watch_inputs(
 
     def watch(name):
         def hook(module, args):
-            nonlocal last, energy
+            nonlocal last, moments
             if not rows:
                 return
             inputs = args[0]
             version = None if inputs.is_inference() else inputs._version
-            # q, k and v follow each other on one tensor; its squares are summed once.
+            # q, k and v follow each other on one tensor, which is summed once.
             if last[0]() is not inputs or version is None or last[1] != version:
-                energy = sums.energy(select_rows(inputs, rows, batch))
+                moments = sums.moments(select_rows(inputs, rows, batch))
                 last = (weakref.ref(inputs), version)
-            sums.add_energy(name, *energy, bin_index)
+            sums.add_moments(name, *moments, bin_index)
 
         return hook
 

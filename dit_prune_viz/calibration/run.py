@@ -84,6 +84,7 @@ def calibrate(
         timesteps=tuple(timesteps),
         edges=tuple(index / bins for index in range(bins + 1)),
         sum_squares={name: value.cpu() for name, value in sums.squares.items()},
+        sums={name: value.cpu() for name, value in sums.totals.items()},
         tokens=sums.tokens,
         draw=draw,
         steps=steps,

@@ -84,6 +84,8 @@ def update_model(
     for layer in wanted:
         if tuple(masks[layer.name].shape) != layer.shape:
             raise UserError(f"The mask of layer {layer.name} belongs to another model; prune the model that is loaded.")
+    if method == "mean" and biases and not sequential and calibration.sums:
+        return _mean_updates(model, masks, calibration, scale)
     packages = package_layers(
         (layer for layer in model.layers if layer in wanted), package_bytes, sequential=sequential
     )
@@ -116,6 +118,21 @@ def update_model(
                 updates[name] = update
             earlier = {**earlier, name: masks[name]}
             advance(what=f"Updating {name}")
+    return updates
+
+
+@torch.no_grad()
+def _mean_updates(
+    model: Model, masks: Mapping[str, PackedMask], calibration: Calibration, scale: Sequence[float]
+) -> dict[str, UpdatedWeights]:
+    """The method "mean" from what the calibration has summed; no input is watched again."""
+    updates = {}
+    for name, mask in masks.items():
+        weight, bias = model.weight(name), model.transformer.get_submodule(name).bias
+        mean = calibration.mean(name, scale).to(weight.device)
+        if bias is not None and bool(mean.any()):
+            kept = weight.float() * mask.to(weight.device).unpack()
+            updates[name] = compact(kept, mask, weight.dtype, bias.float() + (weight.float() - kept) @ mean)
     return updates
 
 

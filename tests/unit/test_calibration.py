@@ -182,8 +182,29 @@ def test_sums_ignore_autocast():
         sums.add("a", inputs, 1)
     expected = inputs.double().square().sum((0, 1))
     torch.testing.assert_close(sums.squares["a"][1], expected, rtol=1e-6, atol=0)
+    torch.testing.assert_close(sums.totals["a"][1], inputs.double().sum((0, 1)), rtol=1e-5, atol=1e-4)
     assert sums.tokens["a"].tolist() == [0, 7 * 33]
     assert not sums.squares["a"][0].any()
+
+
+def test_means_and_centred_norms_are_those_of_the_tokens():
+    generator = torch.Generator().manual_seed(3)
+    early, late = torch.randn(40, 6, generator=generator) + 2, torch.randn(25, 6, generator=generator) * 3
+    early[:, 5], late[:, 5] = 1, 1
+    sums = Sums([Layer("a", "s", 0, "q", (8, 6))], 2, torch.device("cpu"))
+    sums.add("a", early, 0)
+    sums.add("a", late, 1)
+    found = Calibration(2, 0, 0.0, (), (0, 0.5, 1), sums.squares, sums.tokens, sums.totals)
+    every = torch.cat([early, late]).double()
+    centred = every - every.mean(0)
+    torch.testing.assert_close(found.mean("a").double(), every.mean(0), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found.norm("a", centred=True)[:5].double(), centred.norm(dim=0)[:5], rtol=1e-5, atol=0)
+    variance = centred.square().mean(0)
+    torch.testing.assert_close(found.mean_square("a", centred=True)[:5].double(), variance[:5], rtol=1e-5, atol=0)
+    assert 0 < found.norm("a", centred=True)[5] <= 0.011 * found.norm("a")[5]
+    only = late.double() - late.double().mean(0)
+    torch.testing.assert_close(found.norm("a", (0, 1), centred=True)[:5].double(), only.norm(dim=0)[:5])
+    torch.testing.assert_close(found.mean("a", (0, 1)).double(), late.double().mean(0), rtol=1e-5, atol=1e-6)
 
 
 def test_one_tensor_for_two_layers_and_one_changed_in_between():
