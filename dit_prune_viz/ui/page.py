@@ -8,7 +8,7 @@ from pathlib import Path
 import gradio as gr
 
 from dit_prune_viz.pipelines.source import local_path
-from dit_prune_viz.ui import api, compare_tab, controls, layer_tab, map_tab, scatter, topbar
+from dit_prune_viz.ui import api, compare_tab, controls, layer_tab, map_tab, scatter, topbar, tradeoff_tab
 from dit_prune_viz.ui.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.ui.jobs import Busy, Jobs
 from dit_prune_viz.ui.session import Session
@@ -66,13 +66,15 @@ def _page(actions: Actions, source: str) -> gr.Blocks:
                     layer_view = layer_tab.build(frame, actions)
                 with gr.Tab("Compare", id="compare", render_children=True):
                     compare_view = compare_tab.build(frame, actions)
+                with gr.Tab("Trade-off", id="tradeoff", render_children=True):
+                    tradeoff_view = tradeoff_tab.build(frame, actions)
 
         cancel.click(actions.cancel, queue=False, **INTERNAL)
         _open_on_click(map_view, layer_view, tabs)
         page.queue(default_concurrency_limit=None)  # the jobs themselves know what has to wait
         page.load(actions.prepare, None, frame.outputs, **INTERNAL)
         page.unload(actions.leave)
-        _follow_model(frame, layer_view, compare_view)
+        _follow_model(frame, layer_view, compare_view, tradeoff_view)
     return page
 
 
@@ -87,7 +89,12 @@ def _open_on_click(map_view: map_tab.MapTab, layer_view: layer_tab.LayerTab, tab
     )
 
 
-def _follow_model(frame: Frame, layer_view: layer_tab.LayerTab, compare_view: compare_tab.CompareTab) -> None:
+def _follow_model(
+    frame: Frame,
+    layer_view: layer_tab.LayerTab,
+    compare_view: compare_tab.CompareTab,
+    tradeoff_view: tradeoff_tab.TradeoffTab,
+) -> None:
     """Whatever depends on which model is loaded and how it is calibrated; nothing moves while both stay the same."""
     basis, model = gr.State(None), gr.State(None)  # what the page shows: see _basis, and the model's part of it
 
@@ -95,9 +102,11 @@ def _follow_model(frame: Frame, layer_view: layer_tab.LayerTab, compare_view: co
         number = _basis(session)[0]
         if number == shown:
             return (gr.skip(),) * len(outputs)
-        return number, layer_tab.choices(session), *compare_tab.suggestions(session)
+        steps = tradeoff_tab.suggestions(session)
+        return number, layer_tab.choices(session), *compare_tab.suggestions(session), steps
 
-    outputs = [model, layer_view.picker, compare_view.prompt, compare_view.examples, compare_view.steps]
+    compared = [compare_view.prompt, compare_view.examples, compare_view.steps]
+    outputs = [model, layer_view.picker, *compared, tradeoff_view.steps]
     frame.session.change(_basis, frame.session, basis, **INTERNAL)
     basis.change(refresh, [frame.session, model], outputs, **INTERNAL).then(**layer_view.open_args)
 

@@ -1,0 +1,238 @@
+"""Measure ways to prune a model against each other: methods × sparsities × prompts × seeds.
+
+Several GPUs: accelerate launch -m dit_prune_viz.experiments run …
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from dit_prune_viz.errors import Cancelled, UserError
+from dit_prune_viz.experiments.candidates import CANDIDATES, SWEEPS, find_candidates, parse_candidate
+from dit_prune_viz.experiments.experiment import Experiment, read_description, with_seeds
+from dit_prune_viz.experiments.export import export
+from dit_prune_viz.experiments.levels import parse_levels
+from dit_prune_viz.experiments.presets import PRESETS, Preset, find_preset
+from dit_prune_viz.experiments.processes import processes
+from dit_prune_viz.experiments.prompts import held_out, read_prompts, split
+from dit_prune_viz.experiments.results import Results, Row
+from dit_prune_viz.experiments.run import RESULTS, run
+from dit_prune_viz.experiments.table import COLUMNS, markdown, tabulate
+from dit_prune_viz.metrics import load_clip
+from dit_prune_viz.pipelines import Model, load_model
+from dit_prune_viz.pipelines.source import local_path
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+BUNDLED_MODEL, BUNDLED_CLIP = ASSETS / "emoji-flux", ASSETS / "emoji-clip"
+OTHER_CLIP = "openai/clip-vit-base-patch32"
+_DRAWING = ("steps", "guidance", "height", "width")
+_USUAL = {
+    "methods": "magnitude,wanda,dit-pruning",
+    "sparsities": "30,50,70,2:4",
+    "seeds": 3,
+    "first_seed": 0,
+}
+_PRESET_OPTIONS = ("model", "methods", "sparsities", "seeds", "first_seed", "clip", *_DRAWING)
+_FEW = 64
+_PERIOD = 5.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.do(options)
+    except UserError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, Cancelled):
+        print("stopped; finished cells are kept, the same command goes on from there.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m dit_prune_viz.experiments", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    runs = commands.add_parser("run", help="measure methods × sparsities × prompts × seeds; goes on where it stopped")
+    runs.set_defaults(do=_run)
+    add = runs.add_argument
+    add("--out", type=Path, required=True, help="folder of the results")
+    add("--preset", help=f"settings of a table of the paper, other options go first: {', '.join(PRESETS)}")
+    add("--model", help="folder or hub id (the bundled model)")
+    add("--methods", help=f"of {', '.join([*CANDIDATES, *SWEEPS])} (magnitude,wanda,dit-pruning)")
+    add("--candidate", action="append", default=[], help="one of your own: 'NAME: method=wanda granularity=row'")
+    add("--sparsities", help="in percent, and patterns (30,50,70,2:4)")
+    add("--prompts", type=int, help="how many prompts (64, or all of a smaller set)")
+    add("--prompt-set", type=Path, help="a prompt a line, CSV/TSV with a column Prompt, MJHQ-30K's meta_data.json")
+    add("--prompt-seed", type=int, default=0, help="draws the prompts from the set")
+    add("--seeds", type=int, help="how many noises per prompt (3)")
+    add("--first-seed", type=int, help="(0)")
+    for name, kind in (("steps", int), ("guidance", float), ("height", int), ("width", int)):
+        add(f"--{name}", type=kind, help="the model's default unless given")
+    add("--samples", type=int, default=128, help="calibration inputs")
+    add("--calibration-seed", type=int, default=0)
+    add("--clip", help="folder or hub id of the CLIP that scores; none for no CLIP score")
+    add("--device", help="cpu, cuda, … (the fastest there is)")
+    add("--dtype", default="auto")
+    add("--batch", type=int, help="pictures drawn at a time")
+    add("--cache", type=Path, help="folder of the dense pictures (OUT/dense)")
+    for name, do, words in (("table", _table, "print what a folder holds"), ("export", _export, "write its files")):
+        shows = commands.add_parser(name, help=words)
+        shows.set_defaults(do=do)
+        shows.add_argument("--out", type=Path, required=True)
+    lists = commands.add_parser("list", help="name methods and presets")
+    lists.set_defaults(do=_list)
+    return parser
+
+
+def _fill_in(options: argparse.Namespace) -> Preset | None:
+    """Give every option that was left out the preset's value, else the usual one."""
+    preset = find_preset(options.preset) if options.preset else None
+    for name in _PRESET_OPTIONS:
+        if getattr(options, name) is None:
+            setattr(options, name, getattr(preset, name) if preset else _USUAL.get(name))
+    return preset
+
+
+def _run(options: argparse.Namespace) -> None:
+    preset = _fill_in(options)
+    crew = processes()
+    if crew.main and crew.count > 1:
+        print(f"{crew.count} processes share the work.", file=sys.stderr)
+    candidates = find_candidates(options.methods) + tuple(parse_candidate(text) for text in options.candidate)
+    levels = parse_levels(options.sparsities)
+    source = options.model or str(BUNDLED_MODEL)
+    model = load_model(source, device=options.device or crew.device, dtype=options.dtype)
+    prompts, calibration_prompts = _prompts(model, options, preset)
+    experiment = Experiment(
+        candidates=candidates,
+        levels=levels,
+        prompts=prompts,
+        calibration_prompts=calibration_prompts,
+        steps=options.steps,
+        guidance_scale=options.guidance,
+        height=options.height,
+        width=options.width,
+        samples=options.samples,
+        calibration_seed=options.calibration_seed,
+    )
+    experiment = with_seeds(experiment, options.seeds, options.first_seed)
+    talk = _Talk(silent=not crew.main)
+    outcome = run(
+        model,
+        experiment,
+        options.out,
+        clip=_clip(source, options.clip, model),
+        pictures=options.cache,
+        batch=options.batch,
+        progress=talk,
+        on_row=talk.row,
+        processes=crew,
+    )
+    if crew.main:
+        if outcome.notice:
+            print(outcome.notice, file=sys.stderr)
+        _show(outcome.rows)
+        _show_published(preset)
+        paths = export(outcome.rows, read_description(options.out), options.out)
+        print("\nWritten: " + ", ".join(str(path) for path in paths))
+
+
+def _prompts(model: Model, options: argparse.Namespace, preset: Preset | None) -> tuple[tuple[str, ...], ...]:
+    """(evaluation, calibration) prompts, none in both."""
+    own = model.defaults.prompts
+    chosen = read_prompts(options.prompt_set) if options.prompt_set else preset.own_prompts() if preset else None
+    if chosen is None and preset:
+        raise UserError(f"The preset {preset.name} needs prompts: give --prompt-set with {preset.prompt_source}.")
+    if chosen is None:
+        return split(own, _FEW if options.prompts is None else options.prompts, options.prompt_seed)
+    usual = preset.prompts if preset else min(_FEW, len(chosen.prompts))
+    count = usual if options.prompts is None else options.prompts
+    prompts = chosen.sample(count, options.prompt_seed)
+    return prompts, held_out(own, prompts)
+
+
+def _clip(source: str, asked: str | None, model: Model):
+    if asked == "none":
+        return None
+    folder = local_path(source)
+    bundled = folder is not None and folder.resolve() == BUNDLED_MODEL
+    chosen = asked or (str(BUNDLED_CLIP) if bundled else OTHER_CLIP)
+    path = local_path(chosen)
+    name = "bundled emoji-CLIP" if path is not None and path.resolve() == BUNDLED_CLIP else None
+    return load_clip(chosen, name=name, device=model.device)
+
+
+def _table(options: argparse.Namespace) -> None:
+    results = Results(options.out / RESULTS)
+    if results.notice:
+        print(results.notice, file=sys.stderr)
+    if not results.rows:
+        raise UserError(f"{options.out} has no results yet; run an experiment into it first.")
+    for name in dict.fromkeys(row.experiment for row in results.rows):
+        print(f"\nExperiment {name}")
+        _show(results.of(name))
+
+
+def _export(options: argparse.Namespace) -> None:
+    description = read_description(options.out)
+    rows = Results(options.out / RESULTS).of(description.get("digest", ""))
+    if not rows:
+        raise UserError(f"{options.out} has no results yet; run an experiment into it first.")
+    print("Written: " + ", ".join(str(path) for path in export(rows, description, options.out)))
+
+
+def _show(rows: Sequence[Row]) -> None:
+    lines = tabulate(rows)
+    for line in lines:
+        if line.candidate == "dense" and (clip := line.figures["clip"]):
+            print(f"\nDense: CLIP {clip.text(2)}; {line.prompts} prompts, {line.seeds} seeds.")
+    for score in COLUMNS:
+        if any(line.figures[score] for line in lines if line.candidate != "dense"):
+            print("\n" + markdown(lines, score))
+
+
+def _list(options: argparse.Namespace) -> None:
+    for candidate in CANDIDATES.values():
+        settings = ", ".join(f"{name} {value}" for name, value in candidate.settings.items() if value)
+        print(f"{candidate.name}: {candidate.words} ({settings})")
+
+    for preset in PRESETS.values():
+        print(f"preset {preset.name}: {preset.words}; {preset.prompts:,} prompts ({preset.prompt_source})")
+
+
+def _show_published(preset: Preset | None) -> None:
+    if preset and preset.published:
+        print("\nPublished (arXiv 2607.00927), CLIP as a cosine: ", end="")
+        cells = (f"{c} {level} {scores}" for (c, level), scores in preset.published.items())
+        print("; ".join(cells))
+
+
+class _Talk:
+    """Progress and finished cells, a line each, on the terminal."""
+
+    def __init__(self, *, silent: bool) -> None:
+        self._silent, self._next = silent, 0.0
+        self._start: tuple[int, float] | None = None
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        now = time.monotonic()
+        if self._silent or now < self._next:
+            return
+        self._next = now + _PERIOD
+        self._start = self._start or (done, now)
+        drawn = done - self._start[0]
+        left = f", about {(now - self._start[1]) / drawn * (total - done) / 60:.0f} min left" if drawn else ""
+        print(f"[{done:,}/{total:,} pictures{left}] {what}", file=sys.stderr, flush=True)
+
+    def row(self, row: Row) -> None:
+        if self._silent:
+            return
+        means = {name: row.mean(name) for name in row.scores}
+        scores = ", ".join(f"{name} {mean:.4g}" for name, mean in means.items() if mean is not None)
+        print(f"{row.candidate} {row.level} seed {row.seed}: {scores}", flush=True)

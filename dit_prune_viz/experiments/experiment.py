@@ -1,0 +1,123 @@
+"""What an experiment is: checked, described, and recognised when it is asked for again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dit_prune_viz.checks import whole
+from dit_prune_viz.errors import UserError
+from dit_prune_viz.experiments.candidates import DENSE, Candidate
+from dit_prune_viz.experiments.levels import Level
+from dit_prune_viz.experiments.paint import requests_for
+from dit_prune_viz.generation import Request
+from dit_prune_viz.metrics import ClipScorer
+from dit_prune_viz.pipelines import Model
+
+DESCRIPTION = "experiment.json"
+_FORMAT = 1
+_MAX_SEEDS = 1000
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What to measure.
+
+    candidates × levels × seeds are the cells; each draws every one of `prompts`, from a noise of its own per prompt and
+    seed. steps, guidance_scale, height, width: None takes the model's default. calibration_prompts must have no prompt
+    in common with `prompts`; samples and calibration_seed as in `calibrate`.
+    """
+
+    candidates: tuple[Candidate, ...]
+    levels: tuple[Level, ...]
+    prompts: tuple[str, ...]
+    calibration_prompts: tuple[str, ...]
+    seeds: tuple[int, ...] = (0, 1, 2)
+    steps: int | None = None
+    guidance_scale: float | None = None
+    height: int | None = None
+    width: int | None = None
+    samples: int = 128
+    calibration_seed: int = 0
+
+    def drawing(self, model: Model) -> Request:
+        """The settings of every picture, as a request without prompt and seed."""
+        steps = model.defaults.steps if self.steps is None else self.steps
+        return Request("", 0, steps, self.guidance_scale, self.height, self.width)
+
+    def cells(self) -> list[tuple[Candidate, Level]]:
+        """What is pruned: every candidate at every level, level by level; patterns only where they mean something."""
+        pairs = [(candidate, level) for level in self.levels for candidate in self.candidates]
+        return [(candidate, level) for candidate, level in pairs if not level.pattern or candidate.takes_patterns]
+
+
+def check(experiment: Experiment) -> None:
+    """UserError for the first thing that is wrong: no candidate, level, prompt or seed; a prompt in both sets."""
+    for what, values in (("method", experiment.candidates), ("sparsity", experiment.levels)):
+        if not values:
+            raise UserError(f"Choose at least one {what} to compare.")
+    if not experiment.cells():
+        raise UserError("None of these methods takes a pattern; add a sparsity in percent, or a method such as wanda.")
+    names = [candidate.name for candidate in experiment.candidates]
+    if len(set(names)) < len(names) or DENSE.name in names:
+        raise UserError(f"Every method needs a name of its own, and none is called {DENSE.name}.")
+    if not experiment.prompts or not experiment.calibration_prompts:
+        raise UserError("An experiment needs prompts to draw, and other prompts for calibration.")
+    if set(experiment.prompts) & set(experiment.calibration_prompts):
+        raise UserError("Some prompts are in both the evaluation and the calibration; hold the evaluated ones out.")
+    if not 1 <= len(set(experiment.seeds)) == len(experiment.seeds) <= _MAX_SEEDS:
+        raise UserError(f"An experiment needs 1 to {_MAX_SEEDS:,} different seeds.")
+    for seed in experiment.seeds:
+        whole(seed, "The seed", 0, 2**32 - 1)
+
+
+def with_seeds(experiment: Experiment, count: int, first: int = 0) -> Experiment:
+    """The same experiment with the seeds first, first + 1, … UserError for a count outside 1–1,000."""
+    count = whole(count, "The number of seeds", 1, _MAX_SEEDS)
+    first = whole(first, "The seed", 0, 2**32 - 1 - count)
+    return replace(experiment, seeds=tuple(range(first, first + count)))
+
+
+def describe(experiment: Experiment, model: Model, clip: ClipScorer | None) -> dict:
+    """Everything but candidates, levels and seeds that decides the numbers, as JSON."""
+    # A request needs some prompt to be checked, and one for a class-conditional model has to be a class.
+    request = vars(requests_for(model, experiment.prompts[:1], 0, experiment.drawing(model))[0])
+    drawing = {name: value for name, value in request.items() if name not in ("prompt", "seed")}
+    return {
+        "format": _FORMAT,
+        "model": model.name,
+        "fingerprint": model.fingerprint,
+        "dtype": str(model.dtype),
+        "clip": clip.name if clip else None,
+        "drawing": drawing,
+        "prompts": list(experiment.prompts),
+        "calibration": {
+            "samples": experiment.samples,
+            "seed": experiment.calibration_seed,
+            "prompts": list(experiment.calibration_prompts),
+        },
+    }
+
+
+def digest(content: object) -> str:
+    """A short name for JSON content."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def write_description(path: Path, content: dict) -> None:
+    """Write `describe` and its digest down. UserError if the folder cannot be written to."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path.parent} cannot be written to ({error.strerror}); choose another folder.") from error
+
+
+def read_description(folder: Path) -> dict:
+    """What the last experiment of `folder` was: `describe` and its digest. UserError if none was run there."""
+    try:
+        return json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} has no results yet; run an experiment into it first.") from error

@@ -1,0 +1,47 @@
+"""Results as files for other programs: CSV, JSON and PNG."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from dit_prune_viz.experiments.picture import draw_curves
+from dit_prune_viz.experiments.results import SCORES, Row
+from dit_prune_viz.experiments.table import tabulate
+
+_FIELDS = ("candidate", "level", "sparsity", "seed", "prompts", *SCORES, "damage", "prune_seconds", "seconds")
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """A line per cell, each score its mean over the prompts; empty where there is none."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(_FIELDS)
+    for row in rows:
+        values = {name: row.mean(name) for name in SCORES}
+        table.writerow([values[name] if name in values else getattr(row, name) for name in _FIELDS])
+    return text.getvalue()
+
+
+def as_json(rows: Sequence[Row], description: Mapping[str, object]) -> str:
+    """Everything: what was asked for, every cell with a score per prompt, and the table."""
+    content = {
+        "experiment": description,
+        "cells": [asdict(row) for row in rows],
+        "table": [asdict(line) for line in tabulate(rows)],
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def export(rows: Sequence[Row], description: Mapping[str, object], folder: Path, name: str = "results") -> list[Path]:
+    """Write `name`.csv, .json and .png into `folder`; returns their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}{ending}" for ending in (".csv", ".json", ".png")]
+    paths[0].write_text(as_csv(rows), encoding="utf-8")
+    paths[1].write_text(as_json(rows, description), encoding="utf-8")
+    draw_curves(tabulate(rows)).save(paths[2])
+    return paths

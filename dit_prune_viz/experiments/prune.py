@@ -1,0 +1,95 @@
+"""From a candidate and a sparsity to masks, updated weights and their report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dit_prune_viz.calibration import Calibration
+from dit_prune_viz.errors import Progress
+from dit_prune_viz.experiments.candidates import Candidate
+from dit_prune_viz.experiments.levels import Level
+from dit_prune_viz.experiments.supplies import Supplies
+from dit_prune_viz.masks import PackedMask, PlanReport, build_masks, summarize
+from dit_prune_viz.pipelines import Model
+from dit_prune_viz.plan import PruningPlan, make_plan
+from dit_prune_viz.update import UpdatedWeights, update_model
+
+
+@dataclass(frozen=True, eq=False)
+class Pruned:
+    """plan, masks and report of a pruned model; updates: layer → updated weights, empty for masks only.
+
+    seconds: how long it took, calibration and what an earlier candidate left in the supplies excluded.
+    """
+
+    plan: PruningPlan
+    masks: Mapping[str, PackedMask]
+    report: PlanReport
+    seconds: float
+    updates: Mapping[str, UpdatedWeights] = field(default_factory=dict)
+
+
+def prune(
+    candidate: Candidate,
+    model: Model,
+    calibration: Calibration,
+    level: Level,
+    *,
+    supplies: Supplies | None = None,
+    progress: Progress | None = None,
+) -> Pruned:
+    """Prune `model` the way of `candidate` to `level`; the model stays as it is.
+
+    supplies: of the same model and calibration, to share Hessians and sensitivities between candidates. UserError for
+    a setting that does not exist, and whatever planning, masking and updating refuse.
+    """
+    supplies = supplies or Supplies(model, calibration, progress)
+    start = time.perf_counter()
+    plan = _plan(candidate, supplies, level, progress)
+    masks = build_masks(
+        plan,
+        model.weight,
+        supplies.norm(candidate.timestep, centred=candidate.centred),
+        inverse_hessian=supplies.inverse_hessian(candidate.timestep),
+        progress=progress,
+    )
+    updates = {}
+    if candidate.update:
+        updates = update_model(
+            model,
+            masks,
+            calibration,
+            method=candidate.update,
+            timestep=candidate.timestep,
+            sequential=candidate.sequential,
+            inputs=supplies.inputs,
+            progress=progress,
+        )
+    lost = supplies.mean_square("uniform", centred=candidate.centred)
+    report = summarize(plan, masks, model.weight, lost, parameters=model.parameters)
+    return Pruned(plan, masks, report, time.perf_counter() - start, updates)
+
+
+def _plan(candidate: Candidate, supplies: Supplies, level: Level, progress: Progress | None) -> PruningPlan:
+    model = supplies.model
+
+    def plan(allocation: str, sensitivity: Mapping[str, float] | None) -> PruningPlan:
+        return make_plan(
+            model.layers,
+            model.weight,
+            supplies.norm(candidate.timestep, centred=candidate.centred),
+            method=candidate.method,
+            granularity=level.pattern or candidate.granularity,
+            sparsity=level.sparsity,
+            allocation=allocation,
+            mean_square=supplies.mean_square(candidate.timestep, centred=candidate.centred),
+            sensitivity=sensitivity,
+            inverse_hessian=supplies.inverse_hessian(candidate.timestep),
+            progress=progress,
+        )
+
+    if not candidate.sensitivity or candidate.allocation == "uniform":
+        return plan(candidate.allocation, None)
+    return plan(candidate.allocation, supplies.sensitivity(plan("uniform", None)).weights())

@@ -1,0 +1,119 @@
+"""Finished cells in a JSONL file that survives a kill at any moment."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+from dit_prune_viz.errors import UserError
+
+SCORES = ("clip", "ssim", "psnr", "latent_mse")
+"""Per picture: 100·max(cos, 0) of picture and prompt; SSIM, PSNR (dB) and mean squared latent error to dense."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One cell: a candidate at one sparsity, drawn with one seed for every prompt.
+
+    experiment, settings: digests of what was asked for and of the candidate's settings. level: as people read it;
+    sparsity: the share of prunable weights that went. damage: predicted. scores: name of the score → one value per
+    prompt, None where there is none (a PSNR of equal pictures, a latent that is not finite, no CLIP).
+    """
+
+    experiment: str
+    candidate: str
+    settings: str
+    level: str
+    sparsity: float
+    seed: int
+    damage: float
+    prune_seconds: float
+    seconds: float
+    scores: dict[str, list[float | None]] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, str, str, int]:
+        """What makes the cell: two rows with the same key are the same measurement."""
+        return self.experiment, self.settings, self.level, self.seed
+
+    @property
+    def prompts(self) -> int:
+        return max((len(values) for values in self.scores.values()), default=0)
+
+    def mean(self, score: str) -> float | None:
+        """The mean of a score over the prompts that have one; None where none has."""
+        values = [value for value in self.scores.get(score, ()) if value is not None]
+        return sum(values) / len(values) if values else None
+
+
+class Results:
+    """The rows of one file, and a way to append to it.
+
+    notice: a sentence for people if something in the file could not be read, else None.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.rows: list[Row] = []
+        self.notice: str | None = None
+        self._half = 0, 0  # size of the file when it ended in half a line, and without that
+        self._load()
+
+    def append(self, row: Row) -> None:
+        """Write a row down for good, after whatever another run has added meanwhile."""
+        line = json.dumps(asdict(row) | {"mean": {name: row.mean(name) for name in SCORES}}) + "\n"
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("ab") as file:
+            size, whole = self._half
+            if size and file.tell() == size:
+                file.truncate(whole)
+            self._half = 0, 0
+            file.write(line.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        self.rows.append(row)
+
+    def of(self, experiment: str) -> list[Row]:
+        """The rows of one experiment, each cell once."""
+        return list({row.key: row for row in self.rows if row.experiment == experiment}.values())
+
+    def _load(self) -> None:
+        try:
+            content = self._path.read_bytes()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise UserError(f"{self._path} cannot be read ({error.strerror}); choose another folder.") from error
+        *lines, rest = content.split(b"\n")
+        for number, line in enumerate(lines, 1):
+            row = _row(line)
+            if row is None:
+                raise UserError(
+                    f"Line {number} of {self._path} is no result; move the file away or remove that line, the other "
+                    "rows will be used."
+                )
+            self.rows.append(row)
+        if rest:
+            self._half = len(content), len(content) - len(rest)
+            self.notice = f"The last line of {self._path.name} was half written and is dropped; its cell runs again."
+
+
+def _row(line: bytes) -> Row | None:
+    try:
+        values = json.loads(line)
+        row = Row(**{item.name: values[item.name] for item in fields(Row)})
+    except (ValueError, KeyError, TypeError):
+        return None
+    good = isinstance(row.scores, dict) and all(isinstance(part, list) for part in row.scores.values())
+    return row if good and isinstance(row.seed, int) else None
+
+
+def spread(values: Sequence[float]) -> float:
+    """Sample standard deviation, 0 for fewer than two values."""
+    if len(values) < 2:
+        return 0.0
+    mean = sum(values) / len(values)
+    return (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5

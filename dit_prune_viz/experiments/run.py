@@ -1,0 +1,139 @@
+"""Methods × sparsities × seeds over a set of prompts, cell by cell, each written down as soon as it is finished."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dit_prune_viz.calibration import Calibration, calibrate
+from dit_prune_viz.checks import whole
+from dit_prune_viz.errors import Progress
+from dit_prune_viz.experiments.candidates import DENSE, Candidate
+from dit_prune_viz.experiments.dense import DenseStore
+from dit_prune_viz.experiments.experiment import DESCRIPTION, Experiment, check, describe, digest, write_description
+from dit_prune_viz.experiments.levels import Level
+from dit_prune_viz.experiments.paint import default_batch
+from dit_prune_viz.experiments.painter import Painter
+from dit_prune_viz.experiments.processes import Alone
+from dit_prune_viz.experiments.prune import Pruned, prune
+from dit_prune_viz.experiments.results import Results, Row
+from dit_prune_viz.experiments.supplies import Supplies
+from dit_prune_viz.metrics import ClipScorer
+from dit_prune_viz.pipelines import Model
+
+RESULTS, PICTURES = "results.jsonl", "dense"
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """rows: the experiment's cells, finished now or earlier. notice: a sentence about the file, or None."""
+
+    rows: tuple[Row, ...]
+    notice: str | None = None
+
+
+def run(
+    model: Model,
+    experiment: Experiment,
+    folder: str | Path,
+    *,
+    clip: ClipScorer | None = None,
+    calibration: Calibration | None = None,
+    pictures: str | Path | None = None,
+    batch: int | None = None,
+    progress: Progress | None = None,
+    on_row: Callable[[Row], None] | None = None,
+    turn: Callable[[], AbstractContextManager] = nullcontext,
+    processes: Alone | None = None,
+) -> Outcome:
+    """Measure every cell that `folder` does not have yet; `results.jsonl` in it grows by one row per cell.
+
+    Args:
+        model: stays as it was.
+        clip: None leaves the CLIP scores out.
+        calibration: made with the experiment's settings if there is one already.
+        pictures: folder for the dense pictures, `folder`/dense unless given; runs may share it.
+        batch: pictures drawn at a time; None chooses by the model's size.
+        progress: called after every denoising step, counted in pictures of this run; may raise `Cancelled`. Whatever
+            stops a run, the cells that were finished stay.
+        on_row: called with every row, those of an earlier run first.
+        turn: a context in which model work is done, entered anew for every batch.
+        processes: shares the work out; None is this process alone.
+
+    Raises:
+        UserError: no candidate, level, prompt or seed; a prompt in both sets; a folder or file that cannot be used.
+    """
+    check(experiment)
+    processes = processes or Alone()
+    folder = Path(folder)
+    results = Results(folder / RESULTS)
+    description = describe(experiment, model, clip)
+    name = digest(description)
+    if processes.main:
+        write_description(folder / DESCRIPTION, description | {"digest": name})
+    cells = [(DENSE, Level(0.0)), *experiment.cells()]
+    wanted = [(c, level, seed) for c, level in cells for seed in experiment.seeds]
+    known = {row.key: row for row in results.of(name)}
+    known = processes.same(known)
+    # Settings make a cell, not names: one that was measured under another name counts.
+    mine = [replace(known[key], candidate=cell[0].name) for cell in wanted if (key := _key(name, *cell)) in known]
+    for row in mine:
+        if on_row:
+            on_row(row)
+    missing = [cell for cell in wanted if _key(name, *cell) not in known]
+    if missing:
+        size = default_batch(model) if batch is None else whole(batch, "The batch", 1, 1024)
+        store = DenseStore(Path(pictures) if pictures else folder / PICTURES, model)
+        painter = Painter(model, experiment, clip, store, size, turn, processes, progress, len(missing))
+        for row in _measure(painter, missing, name, calibration):
+            if processes.main:
+                results.append(row)
+            mine.append(row)
+            if on_row:
+                on_row(row)
+    order = {_key(name, *cell): place for place, cell in enumerate(wanted)}
+    return Outcome(tuple(sorted(mine, key=lambda row: order[row.key])), results.notice)
+
+
+def _key(name: str, candidate: Candidate, level: Level, seed: int) -> tuple[str, str, str, int]:
+    return name, digest([candidate.name == DENSE.name, candidate.settings]), level.label, seed
+
+
+def _measure(
+    painter: Painter, missing: list[tuple[Candidate, Level, int]], name: str, calibration: Calibration | None
+) -> Iterator[Row]:
+    experiment, model = painter.experiment, painter.model
+    pruned_as: tuple[Candidate, Level] | None = None
+    state: Pruned | None = None
+    supplies: Supplies | None = None
+    for candidate, level, seed in missing:
+        start = time.perf_counter()
+        if candidate is not DENSE and pruned_as != (candidate, level):
+            with painter.turn():
+                calibration = calibration or calibrate(
+                    model,
+                    samples=experiment.samples,
+                    seed=experiment.calibration_seed,
+                    prompts=experiment.calibration_prompts,
+                    progress=painter.aside,
+                )
+                supplies = supplies or Supplies(model, calibration, painter.aside)
+                state = prune(candidate, model, calibration, level, supplies=supplies, progress=painter.aside)
+            pruned_as = candidate, level
+        scores = painter.draw(state, f"{candidate.name} {level.label}", seed)
+        _, settings, label, _ = _key(name, candidate, level, seed)
+        yield Row(
+            experiment=name,
+            candidate=candidate.name,
+            settings=settings,
+            level=label,
+            sparsity=state.report.achieved if state else 0.0,
+            seed=seed,
+            damage=state.report.damage if state else 0.0,
+            prune_seconds=state.seconds if state else 0.0,
+            seconds=time.perf_counter() - start,
+            scores=scores,
+        )

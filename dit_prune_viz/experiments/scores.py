@@ -1,0 +1,35 @@
+"""The scores of a batch of pictures against the dense model's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from dit_prune_viz.experiments.paint import Painting
+from dit_prune_viz.experiments.results import SCORES
+from dit_prune_viz.metrics import ClipScorer, psnr, ssim
+
+Scores = dict[str, list[float | None]]
+
+
+def score(
+    dense: Sequence[Painting], painted: Sequence[Painting], prompts: Sequence[str], clip: ClipScorer | None
+) -> Scores:
+    """Name of the score → a value per picture (see `SCORES`); no CLIP scores without a CLIP."""
+    pairs = [(a, b) for a, b in zip(dense, painted, strict=True)]
+    similar = clip.score([painting.image for painting in painted], prompts) if clip else [math.nan] * len(pairs)
+    return {
+        "clip": [_finite(float(value)) for value in similar],
+        "ssim": [_finite(ssim(a.image, b.image)) for a, b in pairs],
+        "psnr": [_finite(psnr(a.image, b.image)) for a, b in pairs],
+        "latent_mse": [_finite(float((a.latents - b.latents).double().square().mean())) for a, b in pairs],
+    }
+
+
+def joined(parts: Sequence[Scores]) -> Scores:
+    """The scores of several batches, one after another."""
+    return {name: [value for part in parts for value in part[name]] for name in SCORES}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,88 @@
+"""What pruning needs beside the norms, made when first asked for and kept for the next candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
+
+from torch import Tensor
+
+from dit_prune_viz.calibration import Calibration
+from dit_prune_viz.calibration.hessian import collect_hessians
+from dit_prune_viz.calibration.inputs import Inputs, record_inputs
+from dit_prune_viz.calibration.weights import timestep_weights
+from dit_prune_viz.errors import Progress
+from dit_prune_viz.pipelines import Model
+from dit_prune_viz.plan import PruningPlan
+from dit_prune_viz.sensitivity import Sensitivity, measure_sensitivity
+from dit_prune_viz.update import inverse_diagonal, package_layers
+
+_PACKAGE_BYTES = 2 << 30
+
+
+class Supplies:
+    """The calibration of one model and what follows from it. Hessians are collected in packages of 2 GiB and only the
+    diagonals of their inverses are kept.
+
+    UserError wherever calibration, Hessians and sensitivity refuse.
+    """
+
+    def __init__(self, model: Model, calibration: Calibration, progress: Progress | None = None) -> None:
+        self.model, self.calibration = model, calibration
+        self._progress = progress
+        self._inverse: dict[str, dict[str, Tensor]] = {}
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        """The transformer inputs that the calibration watched."""
+        return record_inputs(self.model, self.calibration, progress=self._progress)
+
+    def norm(self, timestep: str, *, centred: bool = False) -> Callable[[str], Tensor]:
+        """Layer → ‖X_j‖₂ (d_in,), the timesteps weighed as asked; of the inputs less their means if `centred`."""
+        return partial(self.calibration.norm, weights=self._weights(timestep), centred=centred)
+
+    def mean_square(self, timestep: str, *, centred: bool = False) -> Callable[[str], Tensor]:
+        """Layer → E[x_j²] (d_in,), the timesteps weighed as asked; the variance if `centred`."""
+        return partial(self.calibration.mean_square, weights=self._weights(timestep), centred=centred)
+
+    def _weights(self, timestep: str) -> tuple[float, ...] | None:
+        return None if timestep == "uniform" else timestep_weights(timestep, self.calibration.edges)
+
+    def inverse_hessian(self, timestep: str) -> Callable[[str], Tensor]:
+        """Layer → diagonal of H⁻¹ (d_in,), of all layers at the first call."""
+
+        def diagonal(layer: str) -> Tensor:
+            if timestep not in self._inverse:
+                self._inverse[timestep] = self._inverses(timestep)
+            return self._inverse[timestep][layer]
+
+        return diagonal
+
+    def sensitivity(self, plan: PruningPlan) -> Sensitivity:
+        """Every layer alone, ranked as `plan` ranks; figures that are known already take no time."""
+        return measure_sensitivity(
+            self.model,
+            self.calibration,
+            plan,
+            inverse_hessian=self.inverse_hessian("uniform"),
+            progress=self._progress,
+        )
+
+    def _inverses(self, timestep: str) -> dict[str, Tensor]:
+        weights = timestep_weights(timestep, self.calibration.edges)
+        found: dict[str, Tensor] = {}
+        for package in package_layers(self.model.layers, _PACKAGE_BYTES):
+            hessians: Mapping[str, Tensor] = collect_hessians(
+                self.model,
+                [layer.name for layer in package],
+                like=self.calibration,
+                weights=weights,
+                inputs=self.inputs,
+                progress=self._progress,
+            )
+            shared: dict[int, Tensor] = {}  # layers with the same input share their Hessian
+            for name, hessian in hessians.items():
+                if id(hessian) not in shared:
+                    shared[id(hessian)] = inverse_diagonal(hessian).cpu()
+                found[name] = shared[id(hessian)]
+        return found

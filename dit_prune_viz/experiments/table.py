@@ -1,0 +1,111 @@
+"""From rows to a table: means over prompts and seeds with their spread, and paired differences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from dit_prune_viz.experiments.results import SCORES, Row, spread
+
+COLUMNS = {
+    "clip": "CLIP",
+    "ssim": "SSIM",
+    "psnr": "PSNR, dB",
+    "latent_mse": "latent MSE",
+    "damage": "predicted damage",
+}
+"""Scores of a cell, as people read them."""
+_DIGITS = {"clip": 2, "ssim": 3, "psnr": 2, "latent_mse": 4, "damage": 4}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """mean: over prompts, then seeds. spread: sample standard deviation of the seeds' means, 0 with one seed."""
+
+    mean: float
+    spread: float
+
+    def text(self, digits: int) -> str:
+        return f"{self.mean:.{digits}f} ± {self.spread:.{digits}f}" if self.spread else f"{self.mean:.{digits}f}"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One candidate at one level over its seeds.
+
+    figures: score → Figure, or None where no picture has that score. seconds: to prune, calibration excluded.
+    """
+
+    candidate: str
+    level: str
+    sparsity: float
+    seeds: int
+    prompts: int
+    seconds: float
+    figures: dict[str, Figure | None]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far one candidate is ahead of another in a score, from the same prompts and noises.
+
+    mean: over prompts and seeds. spread: sample standard deviation of the seeds' mean differences.
+    """
+
+    mean: float
+    spread: float
+    seeds: int
+
+
+def tabulate(rows: Iterable[Row]) -> list[Line]:
+    """A line per candidate and level, in the order in which they first appear."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.candidate, row.level), []).append(row)
+    return [_line(group) for group in groups.values()]
+
+
+def difference(rows: Sequence[Row], score: str, ours: tuple[str, str], theirs: tuple[str, str]) -> Difference | None:
+    """The paired difference `ours` − `theirs`, each a (candidate, level), in one of `SCORES`; None without pairs."""
+    one, other = (
+        {row.seed: row.scores.get(score, []) for row in rows if (row.candidate, row.level) == side}
+        for side in (ours, theirs)
+    )
+    means = []
+    for seed in sorted(one.keys() & other.keys()):
+        pairs = zip(one[seed], other[seed], strict=True)
+        gaps = [a - b for a, b in pairs if a is not None and b is not None]
+        if gaps:
+            means.append(sum(gaps) / len(gaps))
+    return Difference(sum(means) / len(means), spread(means), len(means)) if means else None
+
+
+def markdown(lines: Sequence[Line], score: str) -> str:
+    """A Markdown table of one score: a row per candidate, a column per level."""
+    levels = list(dict.fromkeys(line.level for line in lines if line.candidate != "dense"))
+    cells = {(line.candidate, line.level): line.figures[score] for line in lines}
+    text = [f"| {COLUMNS[score]} | " + " | ".join(levels) + " |", "|---" * (len(levels) + 1) + "|"]
+    for candidate in dict.fromkeys(line.candidate for line in lines if line.candidate != "dense"):
+        figures = [cells.get((candidate, level)) for level in levels]
+        shown = [figure.text(_DIGITS[score]) if figure else "–" for figure in figures]
+        text.append(f"| {candidate} | " + " | ".join(shown) + " |")
+    return "\n".join(text)
+
+
+def _line(group: Sequence[Row]) -> Line:
+    first = group[0]
+    figures = {name: _figure([row.mean(name) for row in group]) for name in SCORES}
+    return Line(
+        candidate=first.candidate,
+        level=first.level,
+        sparsity=first.sparsity,
+        seeds=len(group),
+        prompts=first.prompts,
+        seconds=max(row.prune_seconds for row in group),
+        figures=figures | {"damage": Figure(first.damage, 0.0)},
+    )
+
+
+def _figure(values: Sequence[float | None]) -> Figure | None:
+    present = [value for value in values if value is not None]
+    return Figure(sum(present) / len(present), spread(present)) if present else None
