@@ -39,9 +39,9 @@ def screenshots(request, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def app_url():
-    """The address of a running `python app.py`."""
-    with running_app() as url:
+def app_url(tmp_path_factory):
+    """The address of a running `python app.py`, which has measured nothing yet."""
+    with running_app(XDG_CACHE_HOME=str(tmp_path_factory.mktemp("cache"))) as url:
         yield url
 
 

@@ -251,6 +251,21 @@ def test_cancel_stops_a_generation_and_the_next_one_runs(page: Page, screenshots
     page.locator("#scores dl").wait_for()
 
 
+def test_methods_are_compared_and_the_figures_taken_away(page: Page, screenshots):
+    page.get_by_role("tab", name="Trade-off").click()
+    for field, value in (("levels", "50"), ("prompts", "2"), ("steps", "2")):
+        page.locator(f"#tradeoff-{field} input, #tradeoff-{field} textarea").first.fill(value)
+    page.locator("#tradeoff-run").click()
+    rows = page.locator("#tradeoff-table tbody tr")
+    expect(rows).to_have_count(4)  # dense, magnitude, Wanda, DiT-Pruning
+    expect(page.locator("#bar")).to_contain_text("Ready")
+    shoot(page, screenshots, "tradeoff")
+    with page.expect_download() as download:
+        page.locator("#tradeoff-csv").click()
+    table = download.value.path().read_text().splitlines()
+    assert [line.split(",")[0] for line in table] == ["candidate", "dense", "magnitude", "wanda", "dit-pruning"]
+
+
 @pytest.mark.parametrize(
     ("field", "value", "sentence"),
     [
