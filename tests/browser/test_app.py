@@ -35,7 +35,11 @@ def open_first_layer(page: Page) -> None:
     page.locator('#layer-map [data-points="78"]').first.wait_for()
     page.locator("#layer-map .plot").first.focus()
     page.keyboard.press("ArrowRight")
+    layer = page.locator("#layer-map .plot-spoken").first.inner_text().split(",")[0]
     page.keyboard.press("Enter")
+    # The table of the layer that the page had opened by itself must not be taken for this one.
+    expect(page.locator("#layer-picker input")).to_have_value(re.compile(rf"^{re.escape(layer)} "))
+    expect(page.locator("#cluster-table caption")).to_contain_text(f"{layer}:")
     page.locator("#cluster-table tbody tr").first.wait_for()
 
 
