@@ -20,7 +20,8 @@ def timestep_weights(scheme: str | Sequence[float], edges: Sequence[float]) -> t
 
     "early" (arXiv 2607.00927, Fig. 6) takes the bins whose centre lies in the noisy half (timestep ≥ ½) and "late" the
     others. "log" is OBS-Diff's (arXiv 2510.06751): the k-th of B bins, counted from the noisiest, weighs
-    1.2 − 0.4·ln k / ln B, so the first weighs 1.2 and the last 0.8. Numbers given by hand are checked and returned.
+    1.2 − 0.4·ln k / ln B, so the first weighs 1.2 and the last 0.8. Numbers given by hand, also as one text with
+    commas between them, are checked and returned.
 
     Args:
         scheme: one of SCHEMES, or (bins,) numbers of at least 0, not all of them 0, from the clean end (timestep 0) on.
@@ -30,6 +31,8 @@ def timestep_weights(scheme: str | Sequence[float], edges: Sequence[float]) -> t
         UserError: an unknown scheme, numbers that do not fit, a scheme that leaves no bin.
     """
     bins = len(edges) - 1
+    if isinstance(scheme, str) and "," in scheme:
+        scheme = scheme.split(",")
     if not isinstance(scheme, str):
         return checked_weights(scheme, bins)
     if scheme == "uniform":

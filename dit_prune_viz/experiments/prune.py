@@ -14,7 +14,7 @@ from dit_prune_viz.experiments.supplies import Supplies
 from dit_prune_viz.masks import PackedMask, PlanReport, build_masks, summarize
 from dit_prune_viz.pipelines import Model
 from dit_prune_viz.plan import PruningPlan, make_plan
-from dit_prune_viz.update import UpdatedWeights, update_model
+from dit_prune_viz.update import UpdatedWeights, check_update, update_model
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +47,17 @@ def prune(
     """
     supplies = supplies or Supplies(model, calibration, progress)
     start = time.perf_counter()
+    plan, masks, report = mask_model(candidate, supplies, level, progress=progress)
+    updates = update_masked(candidate, supplies, masks, progress=progress)
+    return Pruned(plan, masks, report, time.perf_counter() - start, updates)
+
+
+def mask_model(
+    candidate: Candidate, supplies: Supplies, level: Level, *, progress: Progress | None = None
+) -> tuple[PruningPlan, dict[str, PackedMask], PlanReport]:
+    """Plan, masks and report of the candidate at `level`; its update is left aside. UserError as in `prune`."""
+    model = supplies.model
+    check_update(candidate.update)
     plan = _plan(candidate, supplies, level, progress)
     masks = build_masks(
         plan,
@@ -55,21 +66,26 @@ def prune(
         inverse_hessian=supplies.inverse_hessian(candidate.timestep),
         progress=progress,
     )
-    updates = {}
-    if candidate.update:
-        updates = update_model(
-            model,
-            masks,
-            calibration,
-            method=candidate.update,
-            timestep=candidate.timestep,
-            sequential=candidate.sequential,
-            inputs=supplies.inputs,
-            progress=progress,
-        )
     lost = supplies.mean_square("uniform", centred=candidate.centred)
-    report = summarize(plan, masks, model.weight, lost, parameters=model.parameters)
-    return Pruned(plan, masks, report, time.perf_counter() - start, updates)
+    return plan, masks, summarize(plan, masks, model.weight, lost, parameters=model.parameters)
+
+
+def update_masked(
+    candidate: Candidate, supplies: Supplies, masks: Mapping[str, PackedMask], *, progress: Progress | None = None
+) -> dict[str, UpdatedWeights]:
+    """The candidate's weight update for these masks; empty for a candidate without one. UserError as there."""
+    if not candidate.update:
+        return {}
+    return update_model(
+        supplies.model,
+        masks,
+        supplies.calibration,
+        method=candidate.update,
+        timestep=supplies.weights(candidate.timestep) or "uniform",
+        sequential=candidate.sequential,
+        inputs=None if candidate.update == "mean" and not candidate.sequential else supplies.inputs,
+        progress=progress,
+    )
 
 
 def _plan(candidate: Candidate, supplies: Supplies, level: Level, progress: Progress | None) -> PruningPlan:

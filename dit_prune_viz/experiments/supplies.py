@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cached_property, partial
+from dataclasses import dataclass, field
+from functools import partial
 
 from torch import Tensor
 
@@ -20,41 +21,55 @@ from dit_prune_viz.update import inverse_diagonal, package_layers
 _PACKAGE_BYTES = 2 << 30
 
 
+@dataclass(eq=False)
+class Kept:
+    """What the supplies of one calibration have made: the watched inputs, and diagonals by timestep weighting."""
+
+    inputs: Inputs | None = None
+    inverse: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+
 class Supplies:
     """The calibration of one model and what follows from it. Hessians are collected in packages of 2 GiB and only the
     diagonals of their inverses are kept.
 
+    progress: is told about whatever has to be made. kept: what earlier supplies of the same calibration have made.
     UserError wherever calibration, Hessians and sensitivity refuse.
     """
 
-    def __init__(self, model: Model, calibration: Calibration, progress: Progress | None = None) -> None:
+    def __init__(
+        self, model: Model, calibration: Calibration, progress: Progress | None = None, kept: Kept | None = None
+    ) -> None:
         self.model, self.calibration = model, calibration
         self._progress = progress
-        self._inverse: dict[str, dict[str, Tensor]] = {}
+        self._kept = Kept() if kept is None else kept
 
-    @cached_property
+    @property
     def inputs(self) -> Inputs:
         """The transformer inputs that the calibration watched."""
-        return record_inputs(self.model, self.calibration, progress=self._progress)
+        if self._kept.inputs is None:
+            self._kept.inputs = record_inputs(self.model, self.calibration, progress=self._progress)
+        return self._kept.inputs
 
     def norm(self, timestep: str, *, centred: bool = False) -> Callable[[str], Tensor]:
         """Layer → ‖X_j‖₂ (d_in,), the timesteps weighed as asked; of the inputs less their means if `centred`."""
-        return partial(self.calibration.norm, weights=self._weights(timestep), centred=centred)
+        return partial(self.calibration.norm, weights=self.weights(timestep), centred=centred)
 
     def mean_square(self, timestep: str, *, centred: bool = False) -> Callable[[str], Tensor]:
         """Layer → E[x_j²] (d_in,), the timesteps weighed as asked; the variance if `centred`."""
-        return partial(self.calibration.mean_square, weights=self._weights(timestep), centred=centred)
+        return partial(self.calibration.mean_square, weights=self.weights(timestep), centred=centred)
 
-    def _weights(self, timestep: str) -> tuple[float, ...] | None:
+    def weights(self, timestep: str) -> tuple[float, ...] | None:
+        """One weight per timestep bin; None where all weigh the same. UserError as in `timestep_weights`."""
         return None if timestep == "uniform" else timestep_weights(timestep, self.calibration.edges)
 
     def inverse_hessian(self, timestep: str) -> Callable[[str], Tensor]:
         """Layer → diagonal of H⁻¹ (d_in,), of all layers at the first call."""
 
         def diagonal(layer: str) -> Tensor:
-            if timestep not in self._inverse:
-                self._inverse[timestep] = self._inverses(timestep)
-            return self._inverse[timestep][layer]
+            if timestep not in self._kept.inverse:
+                self._kept.inverse[timestep] = self._inverses(timestep)
+            return self._kept.inverse[timestep][layer]
 
         return diagonal
 

@@ -1,7 +1,7 @@
 """Weight update: move the weights that a mask keeps, so that the layer's output stays where it was."""
 
 from dit_prune_viz.update.least_squares import least_squares_update
-from dit_prune_viz.update.model import UPDATES, update_model
+from dit_prune_viz.update.model import UPDATES, check_update, update_model
 from dit_prune_viz.update.obs import obs_update
 from dit_prune_viz.update.packages import package_layers, peak_bytes
 from dit_prune_viz.update.solve import inverse_diagonal
@@ -10,6 +10,7 @@ from dit_prune_viz.update.weights import UpdatedWeights
 __all__ = [
     "UPDATES",
     "UpdatedWeights",
+    "check_update",
     "inverse_diagonal",
     "least_squares_update",
     "obs_update",

@@ -33,6 +33,13 @@ _CONSTANT = 1e-5
 """Share of the inputs' energy about their mean below which they are constant, up to rounding."""
 
 
+def check_update(method: str) -> str:
+    """`method` itself, one of UPDATES, or "" for none. UserError for anything else."""
+    if not isinstance(method, str) or method not in ("", *UPDATES):
+        raise UserError(f"There is no weight update {brief(method)}; choose one of {', '.join(UPDATES)}.")
+    return method
+
+
 def update_model(
     model: Model,
     masks: Mapping[str, PackedMask],
@@ -77,8 +84,9 @@ def update_model(
         UserError: an unknown method, weighting or layer, masks that do not fit, a Hessian that is not finite, too
             little memory, a calibration that does not say what it watched.
     """
-    if not isinstance(method, str) or method not in UPDATES:
-        raise UserError(f"There is no weight update {brief(method)}; choose one of {', '.join(UPDATES)}.")
+    check_update(method)
+    if not method:
+        return {}
     scale = timestep_weights(timestep, calibration.edges)
     wanted = set(map(model.layer, masks))
     for layer in wanted:
