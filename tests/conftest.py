@@ -6,9 +6,14 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 from tiny_models import TINY_PROMPTS, build_dit, build_flux, build_pixart, build_sd3, clip_text_config, clip_tokenizer
+
+# A busy machine takes longer now and then, which says nothing about the code.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 
 def _save(tmp_path_factory, name: str, build: Callable[[], object], defaults: dict | None) -> Path:

@@ -18,7 +18,8 @@ class Candidate:
     method of `update_model`. timestep: how the timesteps of the calibration are weighed, for saliency and update.
     sensitivity: whether measured sensitivities weigh the layers of the allocation. sequential: whether the update shows
     later blocks what the earlier ones give when pruned. centred: norms and energies are those of the inputs less their
-    means, for candidates whose update moves the biases. words: an explanation for people.
+    means, for candidates whose update moves the biases. exchange: whether pruned and kept weights change places while
+    that lowers the output error, see `update.exchange`. words: an explanation for people.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Candidate:
     sensitivity: bool = False
     sequential: bool = False
     centred: bool = False
+    exchange: bool = False
     words: str = ""
 
     @property
@@ -87,7 +89,7 @@ SWEEPS = MappingProxyType(
 )
 """Several candidates under one name."""
 
-_SWITCHES = ("sensitivity", "sequential", "centred")
+_SWITCHES = ("sensitivity", "sequential", "centred", "exchange")
 DENSE = Candidate("dense", "magnitude", words="the model as it is")
 
 
@@ -111,7 +113,8 @@ def find_candidates(names: str | Sequence[str]) -> tuple[Candidate, ...]:
 def parse_candidate(text: str) -> Candidate:
     """A candidate of one's own: "NAME: method=stw:1.5,1 granularity=cag allocation=tempered:0.6 update=obs".
 
-    What is left out keeps its default; `sensitivity=yes`, `sequential=yes` and `centred=yes` switch those on.
+    What is left out keeps its default; `sensitivity=yes`, `sequential=yes`, `centred=yes` and `exchange=yes` switch
+    those on.
     UserError for another form.
     """
     name, found, rest = text.partition(": ")

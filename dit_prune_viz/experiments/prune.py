@@ -48,7 +48,11 @@ def prune(
     supplies = supplies or Supplies(model, calibration, progress)
     start = time.perf_counter()
     plan, masks, report = mask_model(candidate, supplies, level, progress=progress)
-    updates = update_masked(candidate, supplies, masks, progress=progress)
+    updates = update_masked(candidate, supplies, masks, plan=plan, progress=progress)
+    if candidate.exchange:
+        masks = {name: updates[name].mask if name in updates else mask for name, mask in masks.items()}
+        report = _report(candidate, supplies, plan, masks)
+        updates = updates if candidate.update else {}
     return Pruned(plan, masks, report, time.perf_counter() - start, updates)
 
 
@@ -66,16 +70,28 @@ def mask_model(
         inverse_hessian=supplies.inverse_hessian(candidate.timestep),
         progress=progress,
     )
+    return plan, masks, _report(candidate, supplies, plan, masks)
+
+
+def _report(candidate: Candidate, supplies: Supplies, plan: PruningPlan, masks: Mapping[str, PackedMask]) -> PlanReport:
+    model = supplies.model
     lost = supplies.mean_square("uniform", centred=candidate.centred)
-    return plan, masks, summarize(plan, masks, model.weight, lost, parameters=model.parameters)
+    return summarize(plan, masks, model.weight, lost, parameters=model.parameters)
 
 
 def update_masked(
-    candidate: Candidate, supplies: Supplies, masks: Mapping[str, PackedMask], *, progress: Progress | None = None
+    candidate: Candidate,
+    supplies: Supplies,
+    masks: Mapping[str, PackedMask],
+    *,
+    plan: PruningPlan,
+    progress: Progress | None = None,
 ) -> dict[str, UpdatedWeights]:
-    """The candidate's weight update for these masks; empty for a candidate without one. UserError as there."""
-    if not candidate.update:
+    """The candidate's weight update for these masks of `plan`, with masks of its own where the candidate exchanges;
+    empty for a candidate that does neither. UserError as in `update_model`."""
+    if not (candidate.update or candidate.exchange):
         return {}
+    replayed = candidate.update != "mean" or candidate.sequential or candidate.exchange
     return update_model(
         supplies.model,
         masks,
@@ -83,7 +99,8 @@ def update_masked(
         method=candidate.update,
         timestep=supplies.weights(candidate.timestep) or "uniform",
         sequential=candidate.sequential,
-        inputs=None if candidate.update == "mean" and not candidate.sequential else supplies.inputs,
+        exchanges=plan if candidate.exchange else None,
+        inputs=supplies.inputs if replayed else None,
         progress=progress,
     )
 

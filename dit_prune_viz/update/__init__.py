@@ -1,5 +1,6 @@
 """Weight update: move the weights that a mask keeps, so that the layer's output stays where it was."""
 
+from dit_prune_viz.update.exchange import exchange, exchange_groups
 from dit_prune_viz.update.least_squares import least_squares_update
 from dit_prune_viz.update.model import UPDATES, check_update, update_model
 from dit_prune_viz.update.obs import obs_update
@@ -11,6 +12,8 @@ __all__ = [
     "UPDATES",
     "UpdatedWeights",
     "check_update",
+    "exchange",
+    "exchange_groups",
     "inverse_diagonal",
     "least_squares_update",
     "obs_update",

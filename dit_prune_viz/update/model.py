@@ -14,8 +14,9 @@ from dit_prune_viz.calibration.weights import timestep_weights
 from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.masks.apply import pruned
-from dit_prune_viz.masks.packed import PackedMask
+from dit_prune_viz.masks.packed import PackedMask, pack
 from dit_prune_viz.pipelines.device import out_of_memory
+from dit_prune_viz.update.exchange import exchange, exchange_groups
 from dit_prune_viz.update.least_squares import least_squares_update
 from dit_prune_viz.update.obs import obs_update
 from dit_prune_viz.update.packages import package_layers
@@ -24,6 +25,7 @@ from dit_prune_viz.update.weights import UpdatedWeights, compact
 if TYPE_CHECKING:
     from dit_prune_viz.calibration import Calibration
     from dit_prune_viz.pipelines import Model
+    from dit_prune_viz.plan import LayerPlan, PruningPlan
 
 UPDATES = ("least-squares", "obs", "mean")
 """The best weights under the mask, SparseGPT's greedy ones, or the weights as they are and biases that make up for the
@@ -51,6 +53,7 @@ def update_model(
     sequential: bool = False,
     biases: bool = True,
     damping: float = 0.1,
+    exchanges: PruningPlan | None = None,
     inputs: Inputs | None = None,
     progress: Progress | None = None,
 ) -> dict[str, UpdatedWeights]:
@@ -66,9 +69,9 @@ def update_model(
 
     Args:
         model: the calibrated model; its lock is held meanwhile.
-        masks: layer -> mask; the masks stay exactly as they are.
+        masks: layer -> mask; they stay exactly as they are unless `exchanges` is given.
         calibration: which inputs to watch.
-        method: one of UPDATES.
+        method: one of UPDATES, or "" to leave weights and biases as they are, which makes sense with `exchanges` only.
         timestep: α of the timestep bins, a scheme's name or (bins,) numbers, see `timestep_weights`.
         package_bytes: memory for the Hessians of one package.
         sequential: block by block, later ones see the inputs that the updated earlier ones give them. "least-squares"
@@ -77,6 +80,8 @@ def update_model(
         biases: also move the bias of layers that have one, so that the mean output stays exactly.
         damping: see `least_squares_update`; 128 inputs of 16 prompts ask for more than 1 %, or the text stream's layers
             and the MLPs fit these inputs and no others.
+        exchanges: the plan of the masks. Before its weights move, each layer exchanges pruned for kept weights inside
+            the groups of the plan, see `exchange`; the new masks are those of the result.
         inputs: those of `calibration`, recorded before.
         progress: called after every step of recording, every replayed call and every layer; may raise `Cancelled`.
 
@@ -85,14 +90,15 @@ def update_model(
             little memory, a calibration that does not say what it watched.
     """
     check_update(method)
-    if not method:
+    if not method and exchanges is None:
         return {}
+    biases = biases and bool(method)
     scale = timestep_weights(timestep, calibration.edges)
     wanted = set(map(model.layer, masks))
     for layer in wanted:
         if tuple(masks[layer.name].shape) != layer.shape:
             raise UserError(f"The mask of layer {layer.name} belongs to another model; prune the model that is loaded.")
-    if method == "mean" and biases and not sequential and calibration.sums:
+    if method == "mean" and biases and not sequential and calibration.sums and exchanges is None:
         return _mean_updates(model, masks, calibration, scale)
     packages = package_layers(
         (layer for layer in model.layers if layer in wanted), package_bytes, sequential=sequential
@@ -117,14 +123,15 @@ def update_model(
         )
         for name in names:
             try:
-                update = _update(model, name, masks[name], moments.pop(name), method, damping, biases)
+                layer = None if exchanges is None else exchanges.layer(name)
+                update = _update(model, name, masks[name], moments.pop(name), method, damping, biases, layer)
             except (RuntimeError, MemoryError) as error:
                 if out_of_memory(error):
                     raise UserError(f"Updating {name} does not fit into the memory of {model.device}.") from error
                 raise
             if update is not None:
                 updates[name] = update
-            earlier = {**earlier, name: masks[name]}
+            earlier = {**earlier, name: masks[name] if update is None else update.mask}
             advance(what=f"Updating {name}")
     return updates
 
@@ -146,7 +153,14 @@ def _mean_updates(
 
 @torch.no_grad()
 def _update(
-    model: Model, name: str, mask: PackedMask, moments: Moments, method: str, damping: float, biases: bool
+    model: Model,
+    name: str,
+    mask: PackedMask,
+    moments: Moments,
+    method: str,
+    damping: float,
+    biases: bool,
+    exchanges: LayerPlan | None,
 ) -> UpdatedWeights | None:
     weight = model.weight(name)
     bias = model.transformer.get_submodule(name).bias
@@ -164,12 +178,17 @@ def _update(
     if moments.cross is not None:
         cross = moments.cross - torch.outer(moments.reference, mean) if centred else moments.cross
         target = weight.float() @ cross
+    constant = centred and float(hessian.diagonal().sum()) <= _CONSTANT * energy
     try:
-        if method == "mean":
-            if not centred:
+        if exchanges is not None and not constant:
+            groups = exchange_groups(exchanges, mask.shape)
+            keep = exchange(weight, keep, hessian, groups=groups, damping=damping, target=target)
+            mask = pack(keep)
+        if not method or method == "mean":
+            if not centred and exchanges is None:
                 return None
             updated = weight.float() * keep
-        elif centred and float(hessian.diagonal().sum()) <= _CONSTANT * energy:
+        elif constant:
             updated = weight.float() * keep  # the inputs never changed: the bias alone makes up for everything
         elif method == "obs":
             updated = obs_update(weight, keep, hessian, damping=damping)
