@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dit_prune_viz.calibration import Calibration
 from dit_prune_viz.errors import Progress
@@ -60,16 +60,9 @@ def mask_model(
     candidate: Candidate, supplies: Supplies, level: Level, *, progress: Progress | None = None
 ) -> tuple[PruningPlan, dict[str, PackedMask], PlanReport]:
     """Plan, masks and report of the candidate at `level`; its update is left aside. UserError as in `prune`."""
-    model = supplies.model
     check_update(candidate.update)
     plan = _plan(candidate, supplies, level, progress)
-    masks = build_masks(
-        plan,
-        model.weight,
-        supplies.norm(candidate.timestep, centred=candidate.centred),
-        inverse_hessian=supplies.inverse_hessian(candidate.timestep),
-        progress=progress,
-    )
+    masks = _masks(candidate, supplies, plan, progress)
     return plan, masks, _report(candidate, supplies, plan, masks)
 
 
@@ -108,7 +101,7 @@ def update_masked(
 def _plan(candidate: Candidate, supplies: Supplies, level: Level, progress: Progress | None) -> PruningPlan:
     model = supplies.model
 
-    def plan(allocation: str, sensitivity: Mapping[str, float] | None) -> PruningPlan:
+    def plan(allocation: str, weights: Mapping[str, float] | None) -> PruningPlan:
         return make_plan(
             model.layers,
             model.weight,
@@ -118,11 +111,33 @@ def _plan(candidate: Candidate, supplies: Supplies, level: Level, progress: Prog
             sparsity=level.sparsity,
             allocation=allocation,
             mean_square=supplies.mean_square(candidate.timestep, centred=candidate.centred),
-            sensitivity=sensitivity,
+            sensitivity=weights,
             inverse_hessian=supplies.inverse_hessian(candidate.timestep),
             progress=progress,
         )
 
-    if not candidate.sensitivity or candidate.allocation == "uniform":
-        return plan(candidate.allocation, None)
-    return plan(candidate.allocation, supplies.sensitivity(plan("uniform", None)).weights())
+    if candidate.allocation == "uniform":
+        return plan("uniform", None)
+    weights = supplies.sensitivity(plan("uniform", None)).weights() if candidate.sensitivity else None
+    found = plan(candidate.allocation, weights)
+    if not candidate.exchange:
+        return found
+    # A rehearsal: layers whose errors cancel well when weights are exchanged can lose more, so the budget is shared out
+    # again with each layer's energy scaled by what its exchange leaves of its error.
+    masks = _masks(candidate, supplies, found, progress)
+    rehearsed = replace(candidate, sequential=False, update=candidate.update and "mean")
+    trial = update_masked(rehearsed, supplies, masks, plan=found, progress=progress)
+    left = {name: trial[name].left if name in trial else 1.0 for name in masks}
+    return plan(candidate.allocation, {name: value * (weights or {}).get(name, 1.0) for name, value in left.items()})
+
+
+def _masks(
+    candidate: Candidate, supplies: Supplies, plan: PruningPlan, progress: Progress | None
+) -> dict[str, PackedMask]:
+    return build_masks(
+        plan,
+        supplies.model.weight,
+        supplies.norm(candidate.timestep, centred=candidate.centred),
+        inverse_hessian=supplies.inverse_hessian(candidate.timestep),
+        progress=progress,
+    )

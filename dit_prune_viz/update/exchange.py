@@ -69,6 +69,19 @@ def exchange(
     return keep
 
 
+def error_left(weight: Tensor, before: Tensor, after: Tensor, hessian: Tensor, damping: float = 0.1) -> float:
+    """Σ d·H·dᵀ of the weights that the mask `after` prunes ÷ the same of `before`; 1 where there was no error.
+
+    weight and masks (d_out, d_in), True = kept; H is damped as in `exchange`.
+    """
+    matrix = damped(hessian, damping)
+    errors = []
+    for mask in (after, before):
+        lost = weight.float().masked_fill(mask.to(weight.device), 0)
+        errors.append(float(((lost @ matrix) * lost).sum(dtype=torch.float64)))
+    return errors[0] / errors[1] if errors[1] > 0 else 1.0
+
+
 def exchange_groups(plan: LayerPlan, shape: tuple[int, int]) -> Tensor | None:
     """Which weights of a row may change places, so that every count of the layer's plan stays: `groups` of `exchange`.
 

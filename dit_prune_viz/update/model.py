@@ -16,7 +16,7 @@ from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.masks.apply import pruned
 from dit_prune_viz.masks.packed import PackedMask, pack
 from dit_prune_viz.pipelines.device import out_of_memory
-from dit_prune_viz.update.exchange import exchange, exchange_groups
+from dit_prune_viz.update.exchange import error_left, exchange, exchange_groups
 from dit_prune_viz.update.least_squares import least_squares_update
 from dit_prune_viz.update.obs import obs_update
 from dit_prune_viz.update.packages import package_layers
@@ -179,11 +179,12 @@ def _update(
         cross = moments.cross - torch.outer(moments.reference, mean) if centred else moments.cross
         target = weight.float() @ cross
     constant = centred and float(hessian.diagonal().sum()) <= _CONSTANT * energy
+    left = 1.0
     try:
         if exchanges is not None and not constant:
             groups = exchange_groups(exchanges, mask.shape)
-            keep = exchange(weight, keep, hessian, groups=groups, damping=damping, target=target)
-            mask = pack(keep)
+            before, keep = keep, exchange(weight, keep, hessian, groups=groups, damping=damping, target=target)
+            mask, left = pack(keep), error_left(weight, before, keep, hessian, damping)
         if not method or method == "mean":
             if not centred and exchanges is None:
                 return None
@@ -197,4 +198,4 @@ def _update(
     except UserError as error:
         raise UserError(f"Layer {name}: {error}") from error
     moved = bias.float() + weight.float() @ source - updated @ mean if centred else None
-    return compact(updated, mask, weight.dtype, moved)
+    return compact(updated, mask, weight.dtype, moved, left)

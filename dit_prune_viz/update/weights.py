@@ -16,12 +16,14 @@ class UpdatedWeights:
     """New values for the weights that a mask keeps; pruned weights are 0.
 
     values: (kept,) floating point, row by row. mask: which weights they are. bias: (d_out,) in the place of the layer's
-    own bias, None where that one stays. UserError if there are more or fewer values than kept weights.
+    own bias, None where that one stays. left: what exchanging has left of the layer's squared output error, 1 where
+    nothing was exchanged. UserError if there are more or fewer values than kept weights.
     """
 
     values: Tensor
     mask: PackedMask
     bias: Tensor | None = None
+    left: float = 1.0
 
     def __post_init__(self) -> None:
         if self.values.shape != (self.mask.kept,):
@@ -46,10 +48,12 @@ class UpdatedWeights:
         if self.values.device == torch.device(device):
             return self
         bias = None if self.bias is None else self.bias.to(device)
-        return UpdatedWeights(self.values.to(device), self.mask.to(device), bias)
+        return UpdatedWeights(self.values.to(device), self.mask.to(device), bias, self.left)
 
 
-def compact(weight: Tensor, mask: PackedMask, dtype: torch.dtype, bias: Tensor | None = None) -> UpdatedWeights:
+def compact(
+    weight: Tensor, mask: PackedMask, dtype: torch.dtype, bias: Tensor | None = None, left: float = 1.0
+) -> UpdatedWeights:
     """The kept weights of `weight` (d_out, d_in) in `dtype`, on its device."""
     values = weight[mask.to(weight.device).unpack()].to(dtype)
-    return UpdatedWeights(values, mask, bias if bias is None else bias.to(dtype))
+    return UpdatedWeights(values, mask, bias if bias is None else bias.to(dtype), left)
