@@ -41,8 +41,11 @@ class Candidate:
 
     @property
     def takes_patterns(self) -> bool:
-        """Whether N:M means something for it: its groups take the place of the granularity and leave no allocation."""
-        return self.granularity == "auto" and self.allocation == "uniform"
+        """Whether N:M means something for it: its groups take the place of the granularity and leave no allocation.
+
+        What exchanges does so inside the groups, and does without its budget there.
+        """
+        return self.exchange or (self.granularity == "auto" and self.allocation == "uniform")
 
 
 _ALL = (
@@ -57,21 +60,40 @@ _ALL = (
     Candidate("obs-update", "dit-pruning", update="obs", words="DiT-Pruning's masks, kept weights updated (OBS)"),
     Candidate("mean", update="mean", words="DiT-Pruning's masks, biases make up for the lost mean output"),
     Candidate(
-        "best-mask",
+        "tempered-mean",
         "stw:2,1",
         "cag",
         "tempered:0.6",
         "mean",
         centred=True,
-        words="centred STW, tempered budget, biases make up for the lost mean; no weight moves",
+        words="tempered budget, biases make up for the lost mean",
     ),
     Candidate(
-        "best",
+        "exchange-mask",
         "stw:2,1",
         "cag",
-        "tempered:0.6",
+        "tempered:0.8",
+        exchange=True,
+        words="pruned and kept weights change places until their errors cancel; masks alone, nothing else moves",
+    ),
+    Candidate(
+        "exchange",
+        "stw:2,1",
+        "cag",
+        "tempered:0.8",
+        "mean",
+        centred=True,
+        exchange=True,
+        words="the same, and biases make up for the lost mean; no weight moves",
+    ),
+    Candidate(
+        "exchange-update",
+        "stw:2,1",
+        "cag",
+        "tempered:0.8",
         "least-squares",
         centred=True,
+        exchange=True,
         words="the same masks, kept weights and biases by least squares",
     ),
 )

@@ -116,7 +116,7 @@ def _plan(candidate: Candidate, supplies: Supplies, level: Level, progress: Prog
             progress=progress,
         )
 
-    if candidate.allocation == "uniform":
+    if candidate.allocation == "uniform" or level.pattern:
         return plan("uniform", None)
     weights = supplies.sensitivity(plan("uniform", None)).weights() if candidate.sensitivity else None
     found = plan(candidate.allocation, weights)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -15,7 +17,9 @@ from dit_prune_viz.experiments.supplies import Supplies
 from dit_prune_viz.generation import Request
 from dit_prune_viz.masks import keep_mask
 from dit_prune_viz.pipelines import load_model
+from dit_prune_viz.plan import damage_second_moment
 from dit_prune_viz.update import inverse_diagonal
+from dit_prune_viz.update.solve import damped
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +64,32 @@ def test_a_pattern_keeps_two_of_four(flux, calibration, supplies):
         assert (mask.unpack().view(-1, 4).sum(1) == 2).all()
     with pytest.raises(UserError):
         prune(Candidate("x"), flux, calibration, Level(2 / 3, "1:3"), supplies=supplies)
+
+
+def test_exchanges_keep_patterns_and_counts_and_lower_the_error(flux, calibration, supplies):
+    candidate = CANDIDATES["exchange-mask"]
+    found = prune(candidate, flux, calibration, Level(0.5, "2:4"), supplies=supplies)
+    assert not found.updates
+    plain = prune(Candidate("x", "stw:2,1"), flux, calibration, Level(0.5, "2:4"), supplies=supplies)
+    hessians = collect_hessians(flux, list(found.masks), like=calibration, inputs=supplies.inputs)
+    for name, mask in found.masks.items():
+        assert (mask.unpack().view(-1, 4).sum(1) == 2).all()
+        errors = [
+            damage_second_moment(flux.weight(name), damped(hessians[name], 0.1), masks.unpack())
+            for masks in (mask, plain.masks[name])
+        ]
+        assert errors[0] <= errors[1] * 1.0001
+    assert any(not torch.equal(mask.bits, plain.masks[name].bits) for name, mask in found.masks.items())
+
+
+def test_a_rehearsal_moves_the_budget_to_where_errors_cancel(flux, calibration, supplies):
+    level = Level(0.6)
+    exchanging = prune(CANDIDATES["exchange"], flux, calibration, level, supplies=supplies)
+    without = prune(replace(CANDIDATES["exchange"], exchange=False), flux, calibration, level, supplies=supplies)
+    assert exchanging.report.removed == without.report.removed == int(0.6 * flux.prunable_parameters)
+    assert [layer.removed for layer in exchanging.report.layers] != [layer.removed for layer in without.report.layers]
+    again = prune(CANDIDATES["exchange"], flux, calibration, level, supplies=supplies)
+    assert all(torch.equal(mask.bits, again.masks[name].bits) for name, mask in exchanging.masks.items())
 
 
 def test_timesteps_weigh_on_saliency_and_update(flux, calibration, supplies):
