@@ -19,14 +19,13 @@ CONVERGENCE = "How much the masks of the present plan still change when the mode
 
 def build(frame: Frame, actions: Actions, source: str) -> None:
     """Lay out the column inside the current gradio context and wire it."""
-    with gr.Group():
-        model = gr.Textbox(source, label="Model", info="Hugging Face id or diffusers folder", lines=1, max_lines=1)
-        load = gr.Button("Load", size="sm")
-    with gr.Group():
-        with gr.Row(equal_height=True):
-            samples = gr.Number(128, label="Model inputs", precision=0, min_width=100)
-            seed = gr.Number(0, label="Seed", precision=0, min_width=70)
-        calibrate = gr.Button("Calibrate", size="sm")
+    with gr.Group(), gr.Row(elem_classes="beside"):
+        model = gr.Textbox(source, label="Model, hub id or folder", lines=1, max_lines=1, min_width=120)
+        load = gr.Button("Load", size="sm", scale=0, min_width=60)
+    with gr.Group(), gr.Row(elem_classes="beside"):
+        samples = gr.Number(128, label="Inputs", precision=0, min_width=60)
+        seed = gr.Number(0, label="Seed", precision=0, min_width=60)
+        calibrate = gr.Button("Calibrate", size="sm", scale=0, min_width=76)
     with gr.Accordion("Are these inputs enough?", open=False, elem_id="convergence-box"):
         gr.Markdown(CONVERGENCE, elem_classes="note")
         converge = gr.Button("Compare 16 to 256 inputs", size="sm", elem_id="converge")

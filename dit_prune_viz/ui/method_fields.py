@@ -59,7 +59,6 @@ def build(frame: Frame, actions: Actions) -> None:
     with gr.Group():
         method = gr.Dropdown(METHODS, value=name_of(DEFAULTS), label="Method", elem_id="method")
         words = gr.Markdown(sentence_of(name_of(DEFAULTS)), elem_id="method-words", elem_classes="note")
-        field["score"] = gr.Dropdown(SCORES, value=start.score, label="Weights are scored by", elem_id="score")
         with gr.Row(visible=False, equal_height=True) as exponents:
             field["m"] = gr.Number(start.m, label="m, of |W|", step=0.25, min_width=90, elem_id="exponent-m")
             field["n"] = gr.Number(start.n, label="n, of ‖X‖", step=0.25, min_width=90, elem_id="exponent-n")
@@ -72,13 +71,12 @@ def build(frame: Frame, actions: Actions) -> None:
         field["sparsity"] = gr.Slider(
             0, 100, value=start.sparsity, step=1, label="Global sparsity, %", elem_id="sparsity"
         )
-    with gr.Accordion("Budget, update, timesteps", open=False, elem_id="finer"):
+    with gr.Accordion("Score, budget, update, timesteps", open=False, elem_id="finer"):
+        field["score"] = gr.Dropdown(SCORES, value=start.score, label="Weights are scored by", elem_id="score")
         field["allocation"] = gr.Dropdown(
             ALLOCATIONS, value=start.allocation, label="Budget over layers", elem_id="allocation"
         )
-        field["lam"] = gr.Slider(
-            0, 1, value=start.lam, step=0.05, label="λ, 0 uniform, 1 energy threshold", visible=False, elem_id="lam"
-        )
+        field["lam"] = gr.Slider(0, 1, value=start.lam, step=0.05, label="Tempering λ", visible=False, elem_id="lam")
         with gr.Row(visible=False, equal_height=True) as bounds:
             field["floor"] = gr.Number(start.floor, label="Floor, %", min_width=90, elem_id="floor")
             field["ceiling"] = gr.Number(start.ceiling, label="Ceiling, %", min_width=90, elem_id="ceiling")
@@ -117,7 +115,7 @@ def build(frame: Frame, actions: Actions) -> None:
             info="‖X‖ less its mean, for updates that move the biases",
             elem_id="centred",
         )
-    gr.Markdown("Any change here prunes the whole model anew, clusters set by hand included.", elem_classes="note")
+    gr.Markdown("A change prunes the whole model anew.", elem_classes="note")
     components = [field[name] for name in _NAMES]
     asked = gr.State(DEFAULTS)  # what the column asked for last; a session with other settings was changed elsewhere
     shown = [method, words, exponents, bounds, *components]
