@@ -30,7 +30,7 @@ def build(frame: Frame, actions: Actions, source: str) -> None:
         gr.Markdown(CONVERGENCE, elem_classes="note")
         converge = gr.Button("Compare 16 to 256 inputs", size="sm", elem_id="converge")
         told = gr.Markdown("", elem_classes="note", elem_id="convergence-words")
-        curve = scatter.plot(message("Not compared yet."), height=240, elem_id="convergence")
+        curve = scatter.plot(message("Not compared yet."), height=260, elem_id="convergence")
     method_fields.build(frame, actions)
 
     def load_model(session: Session, source: str, request: gr.Request) -> Iterator[tuple]:

@@ -67,8 +67,9 @@ def build(frame: Frame, actions: Actions) -> MapTab:
     def measure(session: Session, request: gr.Request) -> Iterator[tuple]:
         yield from actions.run(request, session, pruning.sense)
 
-    sense.click(measure, frame.session, frame.outputs, **INTERNAL).success(
-        _show_sensitivity, frame.session, [statistic, heat, help], **INTERNAL
+    # The map shows the statistic first, so that it is drawn when the session changes.
+    sense.click(_show_sensitivity, frame.session, [statistic, help, heat], **INTERNAL).then(
+        measure, frame.session, frame.outputs, **INTERNAL
     )
     frame.session.change(draw, [frame.session, statistic, y], [heat, dots], **INTERNAL)
     statistic.input(draw_heat, [frame.session, statistic], heat, **INTERNAL)
@@ -77,11 +78,8 @@ def build(frame: Frame, actions: Actions) -> MapTab:
     return MapTab(heat, dots)
 
 
-def _show_sensitivity(session: Session | None) -> tuple:
-    """The map in the colour that has just been measured; as it was where that was called off."""
-    if session is None or not session.sensitivity:
-        return (gr.skip(),) * 3
-    return "sensitivity", draw_heat(session, "sensitivity"), _help("sensitivity")
+def _show_sensitivity(session: Session | None) -> tuple[str, str, str]:
+    return "sensitivity", _help("sensitivity"), draw_heat(session, "sensitivity")
 
 
 def draw(session: Session | None, statistic: str, y: str) -> tuple[str, str]:

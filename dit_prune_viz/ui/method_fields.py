@@ -167,6 +167,7 @@ def _show(present: Fields, name: str, *, values: bool = True) -> tuple:
     """Updates for method, words, the rows of exponents and bounds, and all fields; their values only where asked."""
     visible = {
         "pattern": present.granularity == "N:M",
+        "sparsity": present.granularity != "N:M",
         "lam": present.allocation == "tempered",
         "sensitivity": present.allocation != "uniform",
         "sequential": bool(present.update),
@@ -175,8 +176,6 @@ def _show(present: Fields, name: str, *, values: bool = True) -> tuple:
     updates = []
     for field in _NAMES:
         change = {"visible": visible[field]} if field in visible else {}
-        if field == "sparsity":
-            change["interactive"] = present.granularity != "N:M"
         if values:
             change["value"] = getattr(present, field)
         updates.append(gr.update(**change) if change else gr.skip())
