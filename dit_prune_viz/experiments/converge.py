@@ -32,10 +32,12 @@ def find_convergence(
 
     supplies: measure the sensitivities, where the candidate weighs layers by them; the same for all sizes. UserError
     as in `measure_convergence` and `mask_model`, for a candidate that ranks by Hessians, which the smaller sizes do not
-    collect, and for one that needs sensitivities without supplies.
+    collect, for one that needs sensitivities without supplies, and for N:M with one that has groups of its own.
     """
     if getattr(find_method(candidate.method), "statistic", "norm") == "inverse_hessian":
         raise UserError("Convergence is measured for methods that rank by activation norms; choose another than OBS.")
+    if level.pattern and not candidate.takes_patterns:
+        raise UserError(f"{candidate.name} leaves no choice of {level.pattern}; give a sparsity in percent.")
     if candidate.sensitivity and supplies is None:
         raise UserError("Weighing layers by sensitivity takes a calibrated model; switch it off.")
 

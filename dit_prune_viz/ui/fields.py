@@ -42,16 +42,21 @@ class Fields:
     centred: bool = False
 
     @property
+    def fixed(self) -> bool:
+        """Whether N:M leaves neither sparsity nor budget to choose."""
+        return self.granularity == "N:M"
+
+    @property
     def settings(self) -> Settings:
         """What the fields ask for; nothing is checked here."""
         return Settings(
             method=f"stw:{_text(self.m)},{_text(self.n)}" if self.score == "own" else self.score,
             granularity=(self.pattern or "").replace(" ", "") if self.granularity == "N:M" else self.granularity,
             sparsity=None if self.sparsity is None else self.sparsity / 100,
-            allocation=self.allocation + self._numbers(),
+            allocation="uniform" if self.fixed else self.allocation + self._numbers(),
             update=self.update,
             timestep=_spelled(self.weights) if self.timestep == BY_HAND else self.timestep,
-            sensitivity=bool(self.sensitivity),
+            sensitivity=bool(self.sensitivity) and not self.fixed,
             sequential=bool(self.sequential),
             centred=bool(self.centred),
         )
@@ -70,8 +75,8 @@ def fields_of(settings: Settings, kept: Fields | None = None) -> Fields:
     UserError for settings that no field can express, because their method or allocation does not exist.
     """
     kept = kept or Fields()
-    changes: dict[str, object] = {name: getattr(settings, name) for name in ("update", "sensitivity", "sequential")}
-    changes |= {"centred": settings.centred, "sparsity": round(100 * settings.sparsity, 6)}
+    changes: dict[str, object] = {name: getattr(settings, name) for name in ("update", "sequential", "centred")}
+    changes |= {"sparsity": round(100 * settings.sparsity, 6)}
     saliency, share = find_method(settings.method), find_allocation(settings.allocation)
     if saliency.name in METHOD_NAMES:
         changes["score"] = saliency.name
@@ -83,7 +88,8 @@ def fields_of(settings: Settings, kept: Fields | None = None) -> Fields:
     changes |= (
         {"granularity": "N:M", "pattern": settings.granularity} if pattern else {"granularity": settings.granularity}
     )
-    changes["allocation"] = share.name.partition(":")[0]
+    if not pattern:
+        changes |= {"allocation": share.name.partition(":")[0], "sensitivity": settings.sensitivity}
     if isinstance(share, Tempered):
         changes["lam"] = share.lam
     if isinstance(share, DamageAware):

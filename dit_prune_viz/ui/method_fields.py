@@ -166,10 +166,11 @@ def build(frame: Frame, actions: Actions) -> None:
 def _show(present: Fields, name: str, *, values: bool = True) -> tuple:
     """Updates for method, words, the rows of exponents and bounds, and all fields; their values only where asked."""
     visible = {
-        "pattern": present.granularity == "N:M",
-        "sparsity": present.granularity != "N:M",
-        "lam": present.allocation == "tempered",
-        "sensitivity": present.allocation != "uniform",
+        "pattern": present.fixed,
+        "sparsity": not present.fixed,
+        "allocation": not present.fixed,
+        "lam": present.allocation == "tempered" and not present.fixed,
+        "sensitivity": present.allocation != "uniform" and not present.fixed,
         "sequential": bool(present.update),
         "weights": present.timestep == BY_HAND,
     }
@@ -183,6 +184,6 @@ def _show(present: Fields, name: str, *, values: bool = True) -> tuple:
         gr.update(value=name),
         sentence_of(name),
         gr.update(visible=present.score == "own"),
-        gr.update(visible=present.allocation == "damage-aware"),
+        gr.update(visible=present.allocation == "damage-aware" and not present.fixed),
         *updates,
     )

@@ -64,7 +64,8 @@ settings = st.builds(
 @given(settings)
 def test_fields_ask_for_the_settings_they_show(chosen):
     fields = fields_of(chosen)
-    assert fields.settings == chosen
+    free = {"allocation": "uniform", "sensitivity": False} if ":" in chosen.granularity else {}
+    assert fields.settings == Settings(**{**vars(chosen), **free})
     assert fields_of(fields.settings, fields) == fields
 
 
@@ -157,6 +158,16 @@ def test_n_m_sets_the_sparsity_and_gives_way_to_a_model_that_it_does_not_fit(rea
     for pattern, kept in (("1:7", "auto"), ("2:4", "2:4")):
         session = Session(ready.workspace, settings=Settings("wanda", pattern, 0.3))
         assert session.load_model(str(tiny_dit)).settings == Settings("wanda", kept, 0.3)
+
+
+def test_n_m_leaves_no_budget_to_choose_and_gives_it_back(ready):
+    best = fields_of(READY_MADE["best"])
+    pattern = Fields(**{**vars(best), "granularity": "N:M", "pattern": " 1:4"})
+    found = pruning.prune(ready, pattern.settings)
+    assert (found.report.achieved, found.settings.allocation) == (0.75, "uniform")
+    assert found.settings.update == best.update
+    back = Fields(**{**vars(fields_of(found.settings, pattern)), "granularity": "cag"})
+    assert name_of(back.settings) == "best"
 
 
 BAD = {
