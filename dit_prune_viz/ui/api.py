@@ -36,7 +36,7 @@ def build(state: gr.State, actions: Actions) -> None:
         begin = time.perf_counter()
         session = actions.call(session, lambda s: pruning.prune(s, read_settings(settings)))
         seconds = time.perf_counter() - begin
-        return session, {**describe_plan(session), "seconds": seconds, "settings": vars(session.settings)}
+        return session, {**describe_plan(session), "seconds": seconds, "settings": dict(vars(session.settings))}
 
     def cluster(session: Session | None, layer: str, unit: str, algorithm: str, k: float) -> tuple[Session, dict]:
         session = actions.call(session, lambda s: s.cluster(layer, unit, algorithm, k))

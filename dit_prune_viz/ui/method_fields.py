@@ -122,7 +122,7 @@ def build(frame: Frame, actions: Actions) -> None:
 
     def prune(session: Session, request: gr.Request, last: Settings, *values) -> Iterator[tuple]:
         settings = Fields(*values).settings
-        if settings == last:
+        if settings == last and session is not None and settings == session.settings:
             yield (*(gr.skip() for _ in frame.outputs), last)
             return
 
