@@ -99,6 +99,7 @@ def _nested(
         layer.name: torch.zeros(groups * bins, layer.shape[1], dtype=torch.float64, device=where)
         for layer in model.layers
     }
+    totals = {name: torch.zeros_like(square) for name, square in squares.items()}
     tokens = {layer.name: torch.zeros(groups * bins, dtype=torch.int64) for layer in model.layers}
     slots = torch.zeros(0, dtype=torch.int64)
 
@@ -106,6 +107,7 @@ def _nested(
         rows = values.reshape(len(values), -1, values.shape[-1])
         places = slots if len(rows) == len(slots) else slots[:1].expand(len(rows))
         squares[name].index_add_(0, places.to(where), rows.float().square().to(where).sum(1, dtype=torch.float64))
+        totals[name].index_add_(0, places.to(where), rows.to(where).sum(1, dtype=torch.float64))
         tokens[name].index_add_(0, places, torch.full_like(places, rows.shape[1]))
 
     start = 0
@@ -131,6 +133,7 @@ def _nested(
             edges=inputs.edges,
             sum_squares={name: sums(squares[owner], index + 1) for name, owner in owners.items()},
             tokens={name: sums(tokens[owner], index + 1) for name, owner in owners.items()},
+            sums={name: sums(totals[owner], index + 1) for name, owner in owners.items()},
         )
         for index, size in enumerate(sizes)
     ]

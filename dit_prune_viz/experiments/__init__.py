@@ -1,6 +1,7 @@
 """Experiments: methods × sparsities × prompts × seeds, measured, resumable, as tables and files."""
 
 from dit_prune_viz.experiments.candidates import CANDIDATES, Candidate, find_candidates, parse_candidate
+from dit_prune_viz.experiments.converge import convergence_table, find_convergence
 from dit_prune_viz.experiments.experiment import Experiment, with_seeds
 from dit_prune_viz.experiments.levels import Level, parse_level, parse_levels
 from dit_prune_viz.experiments.prompts import PromptSet, held_out, read_prompts, split
@@ -18,7 +19,9 @@ __all__ = [
     "Pruned",
     "Results",
     "Row",
+    "convergence_table",
     "find_candidates",
+    "find_convergence",
     "held_out",
     "parse_candidate",
     "parse_level",

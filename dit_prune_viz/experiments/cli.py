@@ -11,11 +11,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from dit_prune_viz.calibration.convergence import SIZES
+from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.experiments.candidates import CANDIDATES, SWEEPS, find_candidates, parse_candidate
+from dit_prune_viz.experiments.converge import convergence_table, find_convergence
 from dit_prune_viz.experiments.experiment import Experiment, read_description, with_seeds
 from dit_prune_viz.experiments.export import export
-from dit_prune_viz.experiments.levels import parse_levels
+from dit_prune_viz.experiments.levels import parse_level, parse_levels
 from dit_prune_viz.experiments.presets import PRESETS, Preset, find_preset
 from dit_prune_viz.experiments.processes import processes
 from dit_prune_viz.experiments.prompts import held_out, read_prompts, split
@@ -85,6 +88,17 @@ def _parser() -> argparse.ArgumentParser:
         shows = commands.add_parser(name, help=words)
         shows.set_defaults(do=do)
         shows.add_argument("--out", type=Path, required=True)
+    converges = commands.add_parser("converge", help="how much the masks change with more calibration samples")
+    converges.set_defaults(do=_converge)
+    add = converges.add_argument
+    add("--model", help="folder or hub id (the bundled model)")
+    add("--methods", default="dit-pruning", help=f"of {', '.join([*CANDIDATES, *SWEEPS])} (dit-pruning)")
+    add("--candidate", action="append", default=[], help="one of your own: 'NAME: method=wanda granularity=row'")
+    add("--sparsity", default="50", help="in percent, or a pattern such as 2:4 (50)")
+    add("--sizes", default=",".join(map(str, SIZES)), help="numbers of samples (%(default)s)")
+    add("--calibration-seed", type=int, default=0)
+    add("--device", default="auto", help="cpu, cuda, … (the fastest there is)")
+    add("--dtype", default="auto")
     lists = commands.add_parser("list", help="name methods and presets")
     lists.set_defaults(do=_list)
     return parser
@@ -197,6 +211,24 @@ def _show(rows: Sequence[Row]) -> None:
             print("\n" + markdown(lines, score))
 
 
+def _converge(options: argparse.Namespace) -> None:
+    candidates = find_candidates(options.methods) + tuple(parse_candidate(text) for text in options.candidate)
+    level, sizes = parse_level(options.sparsity), _sizes(options.sizes)
+    model = load_model(options.model or str(BUNDLED_MODEL), device=options.device, dtype=options.dtype)
+    for candidate in candidates:
+        talk = _Talk(silent=False, unit="steps")
+        found = find_convergence(candidate, model, level, sizes=sizes, seed=options.calibration_seed, progress=talk)
+        print(f"\n{candidate.name} at {level.label}, {model.prunable_parameters:,} weights\n")
+        print(convergence_table(found))
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"Numbers of samples are written as 16,32,64, not {brief(text)}.") from None
+
+
 def _list(options: argparse.Namespace) -> None:
     for candidate in CANDIDATES.values():
         settings = ", ".join(f"{name} {value}" for name, value in candidate.settings.items() if value)
@@ -216,8 +248,8 @@ def _show_published(preset: Preset | None) -> None:
 class _Talk:
     """Progress and finished cells, a line each, on the terminal."""
 
-    def __init__(self, *, silent: bool) -> None:
-        self._silent, self._next = silent, 0.0
+    def __init__(self, *, silent: bool, unit: str = "pictures") -> None:
+        self._silent, self._unit, self._next = silent, unit, 0.0
         self._start: tuple[int, float] | None = None
 
     def __call__(self, done: int, total: int, what: str) -> None:
@@ -228,7 +260,7 @@ class _Talk:
         self._start = self._start or (done, now)
         drawn = done - self._start[0]
         left = f", about {(now - self._start[1]) / drawn * (total - done) / 60:.0f} min left" if drawn else ""
-        print(f"[{done:,}/{total:,} pictures{left}] {what}", file=sys.stderr, flush=True)
+        print(f"[{done:,}/{total:,} {self._unit}{left}] {what}", file=sys.stderr, flush=True)
 
     def row(self, row: Row) -> None:
         if self._silent:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -36,6 +37,11 @@ class PackedMask:
     def removed(self) -> int:
         """The number of weights that are pruned."""
         return self.weights - self.kept
+
+    @cached_property
+    def digest(self) -> str:
+        """The same for masks with the same bits, wherever they are."""
+        return hashlib.sha256(self.bits.cpu().numpy().tobytes()).hexdigest()
 
     def to(self, device: torch.device | str) -> PackedMask:
         """The same mask with its bits on `device`."""

@@ -5,12 +5,16 @@ They hang on hidden components, because gradio keeps a client's state between ca
 
 from __future__ import annotations
 
+import time
+
 import gradio as gr
 from PIL.Image import Image
 
+from dit_prune_viz.ui import pruning
 from dit_prune_viz.ui.actions import MODEL_WORK, Actions
 from dit_prune_viz.ui.comparison import Comparison, compare
 from dit_prune_viz.ui.session import Session
+from dit_prune_viz.ui.settings import read_settings
 
 
 def build(state: gr.State, actions: Actions) -> None:
@@ -27,6 +31,12 @@ def build(state: gr.State, actions: Actions) -> None:
     def prune(session: Session | None, method: str, granularity: str, sparsity: float) -> tuple[Session, dict]:
         session = actions.call(session, lambda s: s.prune(method, granularity, sparsity))
         return session, describe_plan(session)
+
+    def prune_with(session: Session | None, settings: dict) -> tuple[Session, dict]:
+        begin = time.perf_counter()
+        session = actions.call(session, lambda s: pruning.prune(s, read_settings(settings)))
+        seconds = time.perf_counter() - begin
+        return session, {**describe_plan(session), "seconds": seconds, "settings": dict(vars(session.settings))}
 
     def cluster(session: Session | None, layer: str, unit: str, algorithm: str, k: float) -> tuple[Session, dict]:
         session = actions.call(session, lambda s: s.cluster(layer, unit, algorithm, k))
@@ -52,6 +62,7 @@ def build(state: gr.State, actions: Actions) -> None:
             state,
             [text("dit-pruning", label="method"), text("auto", label="granularity"), number(0.5, label="sparsity")],
         )
+        _endpoint(prune_with, state, [gr.JSON(label="settings")])
         _endpoint(
             cluster,
             state,

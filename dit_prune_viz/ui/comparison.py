@@ -14,6 +14,7 @@ from dit_prune_viz.errors import Cancelled, Progress
 from dit_prune_viz.generation import Request, check_request, stream
 from dit_prune_viz.metrics import ClipScorer, difference, psnr, ssim
 from dit_prune_viz.ui.session import Session
+from dit_prune_viz.ui.updating import update
 
 PREVIEWS = 6
 
@@ -69,7 +70,8 @@ def compare(
     emit: Callable[[Frame], None] | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Generate both pictures with the session's masks, the dense one from the cache where it was made before.
+    """Generate both pictures, the pruned one with the session's masks and weight update, the dense one from the cache
+    where it was made before.
 
     UserError for a bad request or a session that is not pruned, before any work. `progress` may raise Cancelled: the
     running generation stops, nothing is kept of it.
@@ -87,7 +89,8 @@ def compare(
             workspace.pictures.put(key, dense)
         elif emit:
             emit(Frame("dense", request.steps, request.steps, dense.image, dense.curve))
-        pruned = _paint("pruned", session, request, session.masks, clip, emit, progress)
+        updates = update(session, progress)
+        pruned = _paint("pruned", session, request, session.masks, clip, emit, progress, updates)
     distance = psnr(dense.image, pruned.image)
     return Comparison(
         request=request,
@@ -101,13 +104,13 @@ def compare(
     )
 
 
-def _paint(side, session, request, masks, clip: ClipScorer, emit, progress: Progress | None) -> Picture:
+def _paint(side, session, request, masks, clip: ClipScorer, emit, progress: Progress | None, updates=None) -> Picture:
     begin = time.perf_counter()
     offset = 0 if side == "dense" else request.steps
     every = max(1, round(request.steps / PREVIEWS))
     cancel = threading.Event()
     curve: list[tuple[int, float]] = []
-    frames = stream(session.model, request, masks=masks, preview_every=every, cancel=cancel)
+    frames = stream(session.model, request, masks=masks, updates=updates, preview_every=every, cancel=cancel)
     try:
         for step in frames:
             if progress:

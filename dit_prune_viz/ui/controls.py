@@ -1,4 +1,4 @@
-"""The left column, in order of use: model, calibration, method, granularity, sparsity."""
+"""The left column, in order of use: model, calibration, method and what it consists of, sparsity."""
 
 from __future__ import annotations
 
@@ -6,41 +6,32 @@ from collections.abc import Iterator
 
 import gradio as gr
 
-from dit_prune_viz.ui.actions import INTERNAL, Actions, Frame
-from dit_prune_viz.ui.session import Session, Settings
-from dit_prune_viz.ui.topbar import METHOD_NAMES
+from dit_prune_viz.calibration import Convergence
+from dit_prune_viz.figures.convergence import convergence
+from dit_prune_viz.figures.style import message
+from dit_prune_viz.ui import method_fields, pruning, scatter, words
+from dit_prune_viz.ui.actions import INTERNAL, Actions, Frame, idle
+from dit_prune_viz.ui.jobs import Reporter, Result
+from dit_prune_viz.ui.session import Session
 
-GRANULARITIES = [
-    ("As the method's paper", "auto"),
-    ("CAG: by heterogeneity", "cag"),
-    ("Whole layer", "layer"),
-    ("Each output row", "row"),
-]
+CONVERGENCE = "How much the masks of the present plan still change when the model is calibrated on more inputs."
 
 
 def build(frame: Frame, actions: Actions, source: str) -> None:
     """Lay out the column inside the current gradio context and wire it."""
-    with gr.Group():
-        model = gr.Textbox(source, label="Model", info="Hugging Face id or diffusers folder", lines=1, max_lines=1)
-        load = gr.Button("Load", size="sm")
-    with gr.Group():
-        with gr.Row(equal_height=True):
-            samples = gr.Number(128, label="Model inputs", precision=0, min_width=100)
-            seed = gr.Number(0, label="Seed", precision=0, min_width=70)
-        calibrate = gr.Button("Calibrate", size="sm")
-    defaults = Settings()
-    with gr.Group():
-        method = gr.Radio(
-            [(label, name) for name, label in METHOD_NAMES.items()],
-            value=defaults.method,
-            label="Method",
-            elem_classes="stacked",
-        )
-        granularity = gr.Dropdown(GRANULARITIES, value=defaults.granularity, label="Weights are ranked inside")
-        sparsity = gr.Slider(
-            0, 100, value=100 * defaults.sparsity, step=1, label="Global sparsity, %", elem_id="sparsity"
-        )
-    gr.Markdown("Any change here prunes the whole model anew, clusters set by hand included.", elem_classes="note")
+    with gr.Group(), gr.Row(elem_classes="beside"):
+        model = gr.Textbox(source, label="Model, hub id or folder", lines=1, max_lines=1, min_width=120)
+        load = gr.Button("Load", size="sm", scale=0, min_width=60)
+    with gr.Group(), gr.Row(elem_classes="beside"):
+        samples = gr.Number(128, label="Inputs", precision=0, min_width=60)
+        seed = gr.Number(0, label="Seed", precision=0, min_width=60)
+        calibrate = gr.Button("Calibrate", size="sm", scale=0, min_width=76)
+    with gr.Accordion("Are these inputs enough?", open=False, elem_id="convergence-box"):
+        gr.Markdown(CONVERGENCE, elem_classes="note")
+        converge = gr.Button("Compare 16 to 256 inputs", size="sm", elem_id="converge")
+        told = gr.Markdown("", elem_classes="note", elem_id="convergence-words")
+        curve = scatter.plot(message("Not compared yet."), height=260, elem_id="convergence")
+    method_fields.build(frame, actions)
 
     def load_model(session: Session, source: str, request: gr.Request) -> Iterator[tuple]:
         yield from actions.run(request, session, lambda s, report: s.load_model(source, report))
@@ -48,18 +39,25 @@ def build(frame: Frame, actions: Actions, source: str) -> None:
     def run_calibration(session: Session, samples: float, seed: float, request: gr.Request) -> Iterator[tuple]:
         yield from actions.run(request, session, lambda s, report: s.calibrate(samples, seed, report))
 
-    def prune(session: Session, method: str, granularity: str, share: float, request: gr.Request) -> Iterator[tuple]:
-        yield from actions.run(
-            request, session, lambda s, report: s.prune(method, granularity, share / 100, progress=report)
-        )
+    def run_convergence(session: Session, seed: float, request: gr.Request) -> Iterator[tuple]:
+        def work(session: Session, report: Reporter) -> tuple:
+            return session, pruning.converge(session, seed, report)
+
+        for update in actions.watch(request, session, work):
+            if isinstance(update, Result):
+                session, found = update.value
+                yield (*idle(session), *_show(found))
+            elif isinstance(update, tuple):
+                yield (*update, gr.skip(), gr.skip())
 
     gr.on([load.click, model.submit], load_model, [frame.session, model], frame.outputs, **INTERNAL)
     calibrate.click(run_calibration, [frame.session, samples, seed], frame.outputs, **INTERNAL)
-    gr.on(
-        [method.input, granularity.input, sparsity.input],
-        prune,
-        [frame.session, method, granularity, sparsity],
-        frame.outputs,
-        trigger_mode="always_last",
-        **INTERNAL,
-    )
+    converge.click(run_convergence, [frame.session, seed], [*frame.outputs, told, curve], **INTERNAL)
+
+
+def _show(found: Convergence) -> tuple[str, str]:
+    """The last doubling in a sentence, and the curves."""
+    figure = convergence(found.sizes, found.changed, found.to_largest)
+    before, largest = found.sizes[-2:]
+    sentence = f"From {before} to {largest} inputs, {words.percent(found.changed[-1], 2)} of the weights change sides."
+    return sentence, scatter.show(figure)

@@ -14,7 +14,7 @@ from dit_prune_viz.figures.importance_plane import importance_plane
 from dit_prune_viz.figures.saliency_histogram import saliency_histogram
 from dit_prune_viz.figures.unit_scatter import unit_scatter
 from dit_prune_viz.plan import ClusterDamage, ClusterPlan, cluster_damage
-from dit_prune_viz.ui import words
+from dit_prune_viz.ui import pruning, words
 from dit_prune_viz.ui.session import Session
 
 MAX_DOTS = 20_000
@@ -24,6 +24,7 @@ AXES = {
     "column": ("log₁₀ weight norm of the column", "log₁₀ ‖X_j‖₂ of its input"),
     "weight": ("log₁₀ |W_ij|", "log₁₀ ‖X_j‖₂ of its input"),
 }
+RANKED = {"layer": "over the whole layer", "row": "inside each output row", "column": "inside each input column"}
 PROJECTED_AXES = {"pca": ("first component", "second component"), "umap": ("UMAP 1", "UMAP 2")}
 
 
@@ -88,7 +89,7 @@ def caption(session: Session, layer: str) -> str:
     model, _, plan = session.need_plan()
     report = next(report for report in session.report.layers if report.name == layer)
     d_out, d_in = model.layer(layer).shape
-    ranked = "inside each output row" if report.granularity == "row" else "over the whole layer"
+    ranked = RANKED.get(report.granularity, f"{report.granularity} along each row")
     by_hand = ", with a sparsity per cluster" if plan.layer(layer).clusters is not None else ""
     return (
         f"{layer}: {d_out:,} × {d_in:,} weights, ranked {ranked}{by_hand}. "
@@ -99,7 +100,7 @@ def caption(session: Session, layer: str) -> str:
 
 def figures_of_selection(session: Session, layer: str, units: Sequence[int]) -> ClusterDamage:
     """What the selected units hold and cost under the present mask. UserError for units the layer does not have."""
-    model, calibration, _ = session.need_plan()
+    model = session.need_plan()[0]
     clusters = session.need_clusters(layer)
     chosen = np.asarray(units, dtype=np.int64)
     if chosen.size and not (chosen.min() >= 0 and chosen.max() < len(clusters.labels)):
@@ -108,4 +109,4 @@ def figures_of_selection(session: Session, layer: str, units: Sequence[int]) -> 
     labels[chosen] = 1
     selection = ClusterPlan(clusters.unit, labels, (0.0, 0.0))
     mask = session.masks[layer].unpack()
-    return cluster_damage(model.weight(layer), calibration.mean_square(layer), mask, selection)[1]
+    return cluster_damage(model.weight(layer), pruning.mean_square(session, layer), mask, selection)[1]

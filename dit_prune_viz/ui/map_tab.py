@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import gradio as gr
@@ -10,10 +11,12 @@ from dit_prune_viz.figures import Figure
 from dit_prune_viz.figures.layer_map import layer_map
 from dit_prune_viz.figures.layer_scatter import layer_scatter
 from dit_prune_viz.figures.style import message
-from dit_prune_viz.ui import scatter
-from dit_prune_viz.ui.actions import INTERNAL, Frame
+from dit_prune_viz.ui import pruning, scatter
+from dit_prune_viz.ui.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.ui.session import Session
 
+SENSE = "Prunes every layer alone to 50 % and measures what becomes of the transformer's output; it can be cancelled."
+UNMEASURED = "Press “Measure sensitivity” below: every layer is pruned alone, ranked as the present plan does."
 EMPTY = "The layers appear here once the model is calibrated."
 
 
@@ -29,6 +32,11 @@ STATISTICS = {
     "g_out": Statistic("G_out", "heterogeneity of the output rows' mean saliency, Var / Mean²", log=True),
     "sparsity": Statistic("Sparsity", "share of the layer's weights that are pruned", unit="%"),
     "damage": Statistic("Predicted damage", "share of the layer's output energy that the mask removes", unit="%"),
+    "sensitivity": Statistic(
+        "Measured sensitivity",
+        "relative squared error of the transformer's output on held-out inputs with this layer alone pruned to 50 %",
+        log=True,
+    ),
     "weight_scale": Statistic("Weight scale", "root mean square of the weights", log=True),
     "activation_norm": Statistic("Activation norm", "root mean square of ‖X_j‖₂ over input channels", log=True),
     "ratio": Statistic("Activation ÷ weight", "activation norm divided by weight scale", log=True),
@@ -43,7 +51,7 @@ class MapTab:
     dots: gr.HTML
 
 
-def build(frame: Frame) -> MapTab:
+def build(frame: Frame, actions: Actions) -> MapTab:
     """Lay out the tab and keep it up to date with the session. Its plots' clicks are wired by the page."""
     with gr.Row(elem_classes="tab-controls"):
         statistic = gr.Dropdown(CHOICES, value="g_out", label="Colour of the map", scale=1, min_width=180)
@@ -52,11 +60,26 @@ def build(frame: Frame) -> MapTab:
     heat = scatter.plot(message(EMPTY), height=350, elem_id="layer-map")
     dots = scatter.plot(message(EMPTY), height=380, elem_id="layer-dots")
 
+    with gr.Row(elem_classes="tab-controls"):
+        sense = gr.Button("Measure sensitivity", size="sm", scale=0, min_width=180, elem_id="sense")
+        gr.Markdown(SENSE, elem_classes="note grow")
+
+    def measure(session: Session, request: gr.Request) -> Iterator[tuple]:
+        yield from actions.run(request, session, pruning.sense)
+
+    # The map shows the statistic first, so that it is drawn when the session changes.
+    sense.click(_show_sensitivity, frame.session, [statistic, help, heat], **INTERNAL).then(
+        measure, frame.session, frame.outputs, **INTERNAL
+    )
     frame.session.change(draw, [frame.session, statistic, y], [heat, dots], **INTERNAL)
     statistic.input(draw_heat, [frame.session, statistic], heat, **INTERNAL)
     statistic.input(_help, statistic, help, **INTERNAL)
     y.input(draw_dots, [frame.session, y], dots, **INTERNAL)
     return MapTab(heat, dots)
+
+
+def _show_sensitivity(session: Session | None) -> tuple[str, str, str]:
+    return "sensitivity", _help("sensitivity"), draw_heat(session, "sensitivity")
 
 
 def draw(session: Session | None, statistic: str, y: str) -> tuple[str, str]:
@@ -74,6 +97,8 @@ def draw_dots(session: Session | None, y: str) -> str:
 def heat_figure(session: Session | None, key: str) -> Figure:
     if session is None or session.report is None:
         return message(EMPTY)
+    if key == "sensitivity" and not session.sensitivity:
+        return message(UNMEASURED)
     statistic, layers = STATISTICS[key], session.model.layers
     return layer_map(
         [layer.name for layer in layers],
@@ -103,6 +128,8 @@ def dots_figure(session: Session | None, y: str) -> Figure:
 
 
 def _values(session: Session, key: str) -> list[float]:
+    if key == "sensitivity":
+        return [session.sensitivity[layer.name] for layer in session.model.layers]
     reports = {report.name: report for report in session.report.layers}
     source = reports if key in ("g_out", "sparsity", "damage") else session.statistics
     return [getattr(source[layer.name], key) for layer in session.model.layers]

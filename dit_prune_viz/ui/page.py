@@ -61,7 +61,7 @@ def _page(actions: Actions, source: str) -> gr.Blocks:
                 controls.build(frame, actions, source)
             with gr.Column(scale=1, min_width=480), gr.Tabs(elem_id="tabs") as tabs:
                 with gr.Tab("Map", id="map", render_children=True):
-                    map_view = map_tab.build(frame)
+                    map_view = map_tab.build(frame, actions)
                 with gr.Tab("Layer", id="layer", render_children=True):
                     layer_view = layer_tab.build(frame, actions)
                 with gr.Tab("Compare", id="compare", render_children=True):

@@ -17,23 +17,15 @@ from dit_prune_viz.clustering import Clusters, plane
 from dit_prune_viz.clustering import cluster as find_clusters
 from dit_prune_viz.clustering.clusters import MAX_K
 from dit_prune_viz.errors import Progress, UserError
-from dit_prune_viz.masks import PackedMask, PlanReport, build_mask, build_masks, check_sparsity, pack, report_layer
-from dit_prune_viz.masks import summarize as report_plan
+from dit_prune_viz.masks import PackedMask, PlanReport, build_mask, check_sparsity, pack, report_layer
 from dit_prune_viz.pipelines import Model
-from dit_prune_viz.plan import ClusterDamage, PruningPlan, cluster_damage, make_plan
+from dit_prune_viz.plan import ClusterDamage, PruningPlan, cluster_damage
+from dit_prune_viz.ui import pruning
+from dit_prune_viz.ui.settings import DEFAULTS, Settings, fitting, settings_for
 from dit_prune_viz.ui.statistics import LayerStatistics, layer_statistics
 from dit_prune_viz.ui.workspace import Workspace
 
 MAX_SAMPLES = 4096
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What `prune` was last asked for; `calibrate` prunes again with it."""
-
-    method: str = "dit-pruning"
-    granularity: str = "auto"
-    sparsity: float = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,20 +36,23 @@ class Session:
     model: Model | None = None
     calibration: Calibration | None = None
     statistics: Mapping[str, LayerStatistics] = field(default_factory=dict)
-    settings: Settings = Settings()
+    settings: Settings = DEFAULTS
     plan: PruningPlan | None = None
     masks: Mapping[str, PackedMask] = field(default_factory=dict)
     report: PlanReport | None = None
     clusters: Mapping[str, Clusters] = field(default_factory=dict)
     asked: Mapping[str, tuple[str, str, int | None]] = field(default_factory=dict)
     """(unit, algorithm, k) with which each layer's clusters were asked for."""
+    sensitivity: Mapping[str, float] = field(default_factory=dict)
+    """Layer → relative error of the transformer's output with it alone pruned; empty until `pruning.sense` has run."""
 
     def load_model(self, source: str, progress: Progress | None = None) -> Session:
         """Load a diffusers folder or hub id. The new session starts without calibration, plan and clusters."""
         source = source.strip() if isinstance(source, str) else ""
         if not source:
             raise UserError("Give a model: a Hugging Face id such as black-forest-labs/FLUX.1-dev, or a folder.")
-        return Session(self.workspace, model=self.workspace.model(source, progress), settings=self.settings)
+        model = self.workspace.model(source, progress)
+        return Session(self.workspace, model=model, settings=fitting(self.settings, model.layers))
 
     def calibrate(self, samples: int = 128, seed: int = 0, progress: Progress | None = None) -> Session:
         """Watch `samples` transformer inputs, then prune again with the present settings."""
@@ -66,25 +61,24 @@ class Session:
         seed = whole(seed, "The seed", 0, 2**32 - 1)
         calibration = self.workspace.calibration(model, samples, seed, progress)
         statistics = layer_statistics(model, calibration)
-        settled = replace(self, calibration=calibration, statistics=statistics, clusters={}, asked={})
-        return settled.prune(**vars(self.settings), progress=progress)
+        settled = replace(self, calibration=calibration, statistics=statistics, clusters={}, asked={}, sensitivity={})
+        return pruning.prune(settled, self.settings, progress)
 
-    def prune(self, method: str, granularity: str, sparsity: float, *, progress: Progress | None = None) -> Session:
-        """Plan and mask the whole model. Sparsities set per cluster start anew; the clusters themselves stay."""
-        model, calibration = self.need_calibration()
-        sparsity = check_sparsity(sparsity)
-        plan = make_plan(
-            model.layers,
-            model.weight,
-            calibration.norm,
-            method=method,
-            granularity=granularity,
-            sparsity=sparsity,
-            progress=progress,
-        )
-        masks = build_masks(plan, model.weight, calibration.norm, progress=progress)
-        report = report_plan(plan, masks, model.weight, calibration.mean_square, parameters=model.parameters)
-        return replace(self, settings=Settings(method, granularity, sparsity), plan=plan, masks=masks, report=report)
+    def prune(
+        self,
+        method: str,
+        granularity: str,
+        sparsity: float,
+        *,
+        progress: Progress | None = None,
+        **options: str | bool,
+    ) -> Session:
+        """Plan and mask the whole model. Sparsities set per cluster start anew; the clusters themselves stay.
+
+        `method` is a saliency's name ("ria", "stw:1.5,1") or that of a candidate ("best"), which stands for all of its
+        settings; `options` are the fields of `Settings` beside these three.
+        """
+        return pruning.prune(self, settings_for(method, granularity, sparsity, **options), progress)
 
     def cluster(self, layer: str, unit: str = "row", algorithm: str = "kmeans", k: int | None = 4) -> Session:
         """Group a layer's units in the weight–activation plane; `k` None lets the algorithm choose. No mask changes."""
@@ -104,7 +98,7 @@ class Session:
         Clusters that were given no sparsity keep the mask they have, bit for bit, even if the sparsities of another
         clustering of the layer made it.
         """
-        model, calibration, plan = self.need_plan()
+        model, _, plan = self.need_plan()
         clusters = self.need_clusters(layer)
         cluster = whole(cluster, f"The cluster of layer {layer}", 0, clusters.k - 1)
         sparsity = check_sparsity(sparsity)
@@ -113,20 +107,20 @@ class Session:
             plan = plan.with_clusters(layer, clusters)
         plan = plan.with_cluster_sparsity(layer, cluster, sparsity)
         weight = model.weight(layer)
-        mask = pack(build_mask(plan.layer(layer), plan.saliency, weight, calibration.norm(layer)))
-        report = report_layer(plan.layer(layer), mask, weight, calibration.mean_square(layer))
+        mask = pack(build_mask(plan.layer(layer), plan.saliency, weight, pruning.statistic(self, layer)))
+        report = report_layer(plan.layer(layer), mask, weight, pruning.mean_square(self, layer))
         return replace(self, plan=plan, masks={**self.masks, layer: mask}, report=self.report.with_layer(report))
 
     def cluster_rows(self, layer: str) -> tuple[ClusterDamage, ...]:
         """What each cluster of `layer` holds and costs under the present mask."""
-        model, calibration, _ = self.need_plan()
-        clusters = self.need_clusters(layer)
-        return cluster_damage(model.weight(layer), calibration.mean_square(layer), self.masks[layer].unpack(), clusters)
+        model = self.need_plan()[0]
+        clusters, mask = self.need_clusters(layer), self.masks[layer].unpack()
+        return cluster_damage(model.weight(layer), pruning.mean_square(self, layer), mask, clusters)
 
     def scores(self, layer: str) -> Tensor:
         """The saliencies (d_out, d_in) that ranked the layer's weights."""
-        model, calibration, plan = self.need_plan()
-        return plan.saliency.score(model.weight(layer), calibration.norm(layer))
+        model, _, plan = self.need_plan()
+        return plan.saliency.score(model.weight(layer), pruning.statistic(self, layer))
 
     def need_model(self) -> Model:
         if self.model is None:

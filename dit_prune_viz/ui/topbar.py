@@ -7,11 +7,17 @@ from html import escape
 from dit_prune_viz.ui import words
 from dit_prune_viz.ui.jobs import Busy
 from dit_prune_viz.ui.session import Session
+from dit_prune_viz.ui.settings import UPDATE_NAMES
+from dit_prune_viz.ui.updating import is_current
 
-METHOD_NAMES = {"dit-pruning": "DiT-Pruning", "wanda": "Wanda", "magnitude": "Magnitude"}
 DAMAGE_HELP = (
     "Share of the layers' output energy that the masks remove, Σ pruned W²·E[x²] / Σ W²·E[x²], averaged over layers by "
     "their weights. It assumes independent inputs and needs no forward pass."
+)
+
+UPDATE_HELP = (
+    "The pruned picture is drawn with updated weights. Layers whose masks have changed are updated when a picture "
+    "needs them; predicted damage counts the masks alone."
 )
 
 
@@ -44,7 +50,7 @@ def _facts(session: Session | None) -> list[tuple[str, str, str, str]]:
             "Sparsity",
             words.percent(report.achieved, 3),
             f"target {words.percent(report.target, 0)}",
-            f"{METHOD_NAMES[settings.method]}: {report.removed:,} of {report.weights:,} prunable weights are pruned",
+            f"{settings.title}: {report.removed:,} of {report.weights:,} prunable weights are pruned",
         ),
         (
             "Remaining",
@@ -53,7 +59,17 @@ def _facts(session: Session | None) -> list[tuple[str, str, str, str]]:
             f"{report.remaining:,} of {report.parameters:,}",
         ),
         ("Predicted damage", words.percent(report.damage, 2), "of output energy", DAMAGE_HELP),
+        *_update(session),
     ]
+
+
+def _update(session: Session) -> list[tuple[str, str, str, str]]:
+    """The weight update, where the settings have one."""
+    chosen = session.settings.update
+    if not chosen:
+        return []
+    detail = "current" if is_current(session) else "made with the next picture"
+    return [("Weight update", UPDATE_NAMES[chosen], detail, UPDATE_HELP)]
 
 
 def _fact(label: str, value: str, detail: str, explanation: str) -> str:

@@ -1,4 +1,5 @@
-"""What all users of one app share: loaded models, calibrations, the CLIP and the dense pictures, each made once."""
+"""What all users of one app share, each made once: loaded models, calibrations and what follows from them, weight
+updates, the CLIP and the dense pictures."""
 
 from __future__ import annotations
 
@@ -8,13 +9,15 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from dit_prune_viz.calibration import Calibration, calibrate
 from dit_prune_viz.errors import Progress
+from dit_prune_viz.experiments.supplies import Kept
 from dit_prune_viz.metrics import ClipScorer, load_clip
 from dit_prune_viz.pipelines import Model, load_model
 from dit_prune_viz.pipelines.source import local_path
+from dit_prune_viz.ui.shelf import UpdateShelf
 
 WAIT_SECONDS = 0.2
 
@@ -42,6 +45,8 @@ class Workspace:
         self._models: WeakValueDictionary[Hashable, Model] = WeakValueDictionary()
         self._calibrations = Recent(calibrations)
         self.pictures = Recent(pictures)
+        self.updates = UpdateShelf()
+        self._kept: WeakKeyDictionary[Calibration, Kept] = WeakKeyDictionary()
         self._turn = threading.Semaphore(1)
 
     @contextmanager
@@ -72,6 +77,10 @@ class Workspace:
         key = (model.number, samples, seed)
         with self.turn(progress):
             return self._calibrations.get(key, lambda: calibrate(model, samples=samples, seed=seed, progress=progress))
+
+    def kept(self, calibration: Calibration) -> Kept:
+        """What supplies of `calibration` have made (inverse Hessians, recorded inputs), as long as it is in use."""
+        return self._kept.setdefault(calibration, Kept())
 
     @property
     def clip_name(self) -> str:

@@ -240,6 +240,34 @@ def test_global_sparsity_prunes_the_model_anew(page: Page):
     assert bar_value(page, "Sparsity") in ("29.99 %", "30.000 %", "29.999 %", "29.998 %", "29.997 %")
 
 
+def test_a_method_is_chosen_changed_and_drawn_with_its_update(page: Page, screenshots):
+    def choose(field: str, option: str) -> None:
+        page.locator(f"#{field} input").click()
+        page.get_by_role("option", name=option, exact=True).click()
+
+    choose("method", "Ready-made: best-mask")
+    expect(page.locator("#method-words")).to_contain_text("biases make up for the lost mean")
+    expect(page.locator("#bar")).to_contain_text("made with the next picture")
+    expect(page.locator("#granularity input")).to_have_value("CAG: by heterogeneity")
+    page.locator("#finer button").first.click()
+    expect(page.locator("#update input")).to_have_value("Biases for the mean")
+    shoot(page, screenshots, "methods")
+    choose("granularity", "N:M, such as 2:4")
+    expect(page.locator("#method input")).to_have_value("Custom")
+    expect(page.locator("#sparsity")).to_be_hidden()
+    page.locator("#pattern textarea, #pattern input").first.fill("3:7")
+    page.keyboard.press("Enter")
+    expect(page.locator("#bar .problem")).to_contain_text("3:7 does not fit layer")
+    page.locator("#pattern textarea, #pattern input").first.fill("1:4")
+    page.keyboard.press("Tab")
+    expect(page.locator("#bar")).to_contain_text("target 75 %")
+    page.get_by_role("tab", name="Compare").click()
+    page.locator("#steps input").fill("2")
+    page.locator("#generate").click()
+    page.locator("#scores dl").wait_for()
+    expect(page.locator("#bar")).to_contain_text("current")
+
+
 def test_cancel_stops_a_generation_and_the_next_one_runs(page: Page, screenshots):
     page.get_by_role("tab", name="Compare").click()
     page.locator("#prompt textarea").fill("red apple")

@@ -10,10 +10,11 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from dit_prune_viz.experiments import CANDIDATES
 from dit_prune_viz.ui.look import launch_options
 from dit_prune_viz.ui.page import AppSettings, build_app
 
-ENDPOINTS = {"/load_model", "/calibrate", "/prune", "/cluster", "/set_cluster_sparsity", "/generate"}
+ENDPOINTS = {"/load_model", "/calibrate", "/prune", "/prune_with", "/cluster", "/set_cluster_sparsity", "/generate"}
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,22 @@ def test_prune(fresh, method, granularity):
     assert chosen == (expected or ({granularity} if granularity in ("layer", "row") else {"layer", "row"}))
 
 
+def test_prune_with_any_settings(fresh):
+    asked = {"method": "best", "sparsity": 0.6, "timestep": "log"}
+    found = fresh.predict(asked, api_name="/prune_with")
+    assert set(found) == {"target", "achieved", "remaining_parameters", "layers", "seconds", "settings"}
+    assert (found["target"], found["achieved"]) == (0.6, pytest.approx(0.6, abs=1e-4))
+    assert found["seconds"] > 0
+    assert found["settings"] == {**CANDIDATES["best"].settings, "sparsity": 0.6, "timestep": "log"}
+    again = fresh.predict(found["settings"], api_name="/prune_with")
+    assert {**again, "seconds": 0} == {**found, "seconds": 0}
+    scores = fresh.predict("a cat", 0, 2, api_name="/generate")[2]
+    assert scores["ssim"] < 1
+    for method in ("ria", "obs", "stw:1,2", "tempered"):
+        plan = fresh.predict(method, "auto", 0.25, api_name="/prune")
+        assert plan["achieved"] == pytest.approx(0.25, abs=0.01)
+
+
 def test_cluster_and_its_sparsity(client, layer):
     found = client.predict(layer, "row", "kmeans", 3, api_name="/cluster")
     assert set(found) == {"layer", "unit", "clusters"}
@@ -124,6 +141,13 @@ BAD = [
     ("/prune", ("wanda", "block", 0.5), "block"),
     ("/prune", ("wanda", "auto", 1.01), "between 0 and 1"),
     ("/prune", ("wanda", "auto", -0.01), "between 0 and 1"),
+    ("/prune", ("wanda", "3:7", 0.5), "3:7 does not fit layer"),
+    ("/prune", ("stw:1,2,3", "auto", 0.5), "at most 2 numbers"),
+    ("/prune_with", (None,), "JSON object"),
+    ("/prune_with", ({"methud": "best"},), "no setting 'methud'"),
+    ("/prune_with", ({"allocation": "damage-aware:0.9,1"},), "lower the floors"),
+    ("/prune_with", ({"timestep": ["a"] * 10},), "finite numbers"),
+    ("/prune_with", ({"sparsity": "half"},), "between 0 and 1"),
     ("/cluster", ("nowhere", "row", "kmeans", 3), "nowhere"),
     ("/generate", ("", 0, 2), "empty"),
     ("/generate", ("a" * 10_000, 0, 2), "10,000"),

@@ -273,16 +273,30 @@ def test_the_command_line_runs_prints_and_writes_files(tiny_flux, tmp_path, caps
         [*COMMAND, "--prompts", "100"],
         [*COMMAND, "--preset", "nothing"],
         [*COMMAND, "--prompt-set", "nowhere.txt"],
+        ["converge", "--methods", "obs-update,nothing"],
+        ["converge", "--candidate", "mine: method=obs"],
+        ["converge", "--sizes", "many"],
         ["table"],
         ["export"],
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_sentence(tiny_flux, tmp_path, capsys, arguments):
-    model = ["--model", str(tiny_flux)] if arguments[0] == "run" else []
-    assert main([*arguments, *model, "--out", str(tmp_path)]) == 2
+    model = ["--model", str(tiny_flux)] if arguments[0] in ("run", "converge") else []
+    where = [] if arguments[0] == "converge" else ["--out", str(tmp_path)]
+    assert main([*arguments, *model, *where]) == 2
     (line,) = (text for text in capsys.readouterr().err.splitlines() if text.startswith("error:"))
     assert line.endswith(".")
     assert not (tmp_path / "results.jsonl").exists()
+
+
+def test_convergence_on_the_command_line(tiny_flux, capsys):
+    where = ["--model", str(tiny_flux), "--device", "cpu", "--dtype", "float32"]
+    assert main(["converge", *where, "--methods", "wanda,dit-pruning", "--sparsity", "2:4", "--sizes", "2,4,8"]) == 0
+    printed = capsys.readouterr().out
+    assert [line.split(" at ")[0] for line in printed.splitlines() if " at 2:4" in line] == ["wanda", "dit-pruning"]
+    table = [line.split("|")[1:4] for line in printed.splitlines() if line.startswith("| ")]
+    assert [int(row[0]) for row in table if row[0].strip().isdecimal()] == [2, 4, 8] * 2
+    assert 0 < float(table[2][1].strip(" %")) < 50
 
 
 def test_two_processes_measure_what_one_does(tiny_flux, tmp_path):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from dit_prune_viz.figures import style
 from dit_prune_viz.figures.clip_curve import clip_curve
+from dit_prune_viz.figures.convergence import convergence
 from dit_prune_viz.figures.importance_plane import MAX_BINS, bin_plane, importance_plane
 from dit_prune_viz.figures.layer_map import layer_map
 from dit_prune_viz.figures.layer_scatter import kind_group, layer_scatter
@@ -168,6 +169,14 @@ def test_clip_curves_differ_by_dash_and_symbol_and_name_the_model():
     assert "some CLIP" in figure.layout.title.text
 
 
+def test_convergence_draws_each_change_at_the_larger_size_and_leaves_the_last_out():
+    figure = convergence((16, 32, 64), (0.03, 0.01), (0.04, 0.01, 0.0))
+    before, largest = figure.data
+    assert (list(before.x), list(before.y)) == ([32, 64], [3.0, 1.0])
+    assert (list(largest.x), list(largest.y)) == ([16, 32], [4.0, 1.0])
+    assert before.line.dash != largest.line.dash
+
+
 def test_colours_and_symbols_together_tell_forty_clusters_apart():
     looks = [(style.colour(i), style.symbol(i)) for i in range(40)]
     assert len(set(looks)) == 40
@@ -180,6 +189,7 @@ def test_colours_and_symbols_together_tell_forty_clusters_apart():
         style.message("Nothing yet."),
         importance_plane(np.ones((4, 4))),
         clip_curve([], [], steps=4, model="m"),
+        convergence((2, 4), (0.1,), (0.1, 0.0)),
         layer_map(**LAYERS, values=[1, 1, 1], title="x", log=True),
     ],
 )

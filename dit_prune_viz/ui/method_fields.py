@@ -1,0 +1,189 @@
+"""The part of the left column that says how to prune: a ready-made way, and the fields that it sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, replace
+
+import gradio as gr
+
+from dit_prune_viz.ui import pruning
+from dit_prune_viz.ui.actions import INTERNAL, Actions, Frame
+from dit_prune_viz.ui.fields import BY_HAND, Fields, fields_of
+from dit_prune_viz.ui.session import Session
+from dit_prune_viz.ui.settings import (
+    DEFAULTS,
+    METHOD_NAMES,
+    READY_MADE,
+    UPDATE_NAMES,
+    Settings,
+    label_of,
+    name_of,
+    sentence_of,
+)
+
+CUSTOM = "custom"
+METHODS = [(label_of(name), name) for name in (*READY_MADE, CUSTOM)]
+SCORES = [*((label, name) for name, label in METHOD_NAMES.items()), ("Own exponents", "own")]
+GRANULARITIES = [
+    ("As the score's paper", "auto"),
+    ("CAG: by heterogeneity", "cag"),
+    ("Whole layer", "layer"),
+    ("Each output row", "row"),
+    ("Each input column", "column"),
+    ("N:M, such as 2:4", "N:M"),
+]
+ALLOCATIONS = [
+    ("Uniform", "uniform"),
+    ("OWL: outliers lose less", "owl"),
+    ("Tempered by energy", "tempered"),
+    ("Damage-aware", "damage-aware"),
+    ("Global ranking", "global"),
+]
+TIMESTEPS = [
+    ("Uniform", "uniform"),
+    ("Early: the noisy half", "early"),
+    ("Late: the clean half", "late"),
+    ("Log: 1.2 falling to 0.8", "log"),
+    ("By hand", BY_HAND),
+]
+_NAMES = tuple(field.name for field in fields(Fields))
+_TYPED = ("m", "n", "pattern", "lam", "floor", "ceiling", "weights")
+"""Fields that take effect with Enter or when they are left, not with every key."""
+
+
+def build(frame: Frame, actions: Actions) -> None:
+    """Lay the fields out inside the current gradio context and wire them."""
+    start = Fields()
+    field: dict[str, gr.components.Component] = {}
+    with gr.Group():
+        method = gr.Dropdown(METHODS, value=name_of(DEFAULTS), label="Method", elem_id="method")
+        words = gr.Markdown(sentence_of(name_of(DEFAULTS)), elem_id="method-words", elem_classes="note")
+        with gr.Row(visible=False, equal_height=True) as exponents:
+            field["m"] = gr.Number(start.m, label="m, of |W|", step=0.25, min_width=90, elem_id="exponent-m")
+            field["n"] = gr.Number(start.n, label="n, of ‖X‖", step=0.25, min_width=90, elem_id="exponent-n")
+        field["granularity"] = gr.Dropdown(
+            GRANULARITIES, value=start.granularity, label="Weights are ranked inside", elem_id="granularity"
+        )
+        field["pattern"] = gr.Textbox(
+            start.pattern, label="N:M, of M inputs N stay", max_lines=1, visible=False, elem_id="pattern"
+        )
+        field["sparsity"] = gr.Slider(
+            0, 100, value=start.sparsity, step=1, label="Global sparsity, %", elem_id="sparsity"
+        )
+    with gr.Accordion("Score, budget, update, timesteps", open=False, elem_id="finer"):
+        field["score"] = gr.Dropdown(SCORES, value=start.score, label="Weights are scored by", elem_id="score")
+        field["allocation"] = gr.Dropdown(
+            ALLOCATIONS, value=start.allocation, label="Budget over layers", elem_id="allocation"
+        )
+        field["lam"] = gr.Slider(0, 1, value=start.lam, step=0.05, label="Tempering λ", visible=False, elem_id="lam")
+        with gr.Row(visible=False, equal_height=True) as bounds:
+            field["floor"] = gr.Number(start.floor, label="Floor, %", min_width=90, elem_id="floor")
+            field["ceiling"] = gr.Number(start.ceiling, label="Ceiling, %", min_width=90, elem_id="ceiling")
+        field["sensitivity"] = gr.Checkbox(
+            start.sensitivity,
+            label="Weigh layers by measured sensitivity",
+            info="Measures every layer alone first",
+            visible=False,
+            elem_id="weigh",
+        )
+        field["update"] = gr.Dropdown(
+            [(label, name) for name, label in UPDATE_NAMES.items()],
+            value=start.update,
+            label="Weight update",
+            elem_id="update",
+        )
+        field["sequential"] = gr.Checkbox(
+            start.sequential,
+            label="Sequential",
+            info="Later blocks see what earlier ones give when pruned",
+            visible=False,
+            elem_id="sequential",
+        )
+        field["timestep"] = gr.Dropdown(TIMESTEPS, value=start.timestep, label="Timesteps weigh", elem_id="timestep")
+        field["weights"] = gr.Textbox(
+            start.weights,
+            label="10 weights, from clean to noisy",
+            lines=2,
+            max_lines=2,
+            visible=False,
+            elem_id="timestep-weights",
+        )
+        field["centred"] = gr.Checkbox(
+            start.centred,
+            label="Centred inputs",
+            info="‖X‖ less its mean, for updates that move the biases",
+            elem_id="centred",
+        )
+    gr.Markdown("A change prunes the whole model anew.", elem_classes="note")
+    components = [field[name] for name in _NAMES]
+    asked = gr.State(DEFAULTS)  # what the column asked for last; a session with other settings was changed elsewhere
+    shown = [method, words, exponents, bounds, *components]
+
+    def prune(session: Session, request: gr.Request, last: Settings, *values) -> Iterator[tuple]:
+        settings = Fields(*values).settings
+        if settings == last and session is not None and settings == session.settings:
+            yield (*(gr.skip() for _ in frame.outputs), last)
+            return
+
+        def verb(session: Session, report) -> Session:
+            return session if session.settings == settings else pruning.prune(session, settings, report)
+
+        yield (*(gr.skip() for _ in frame.outputs), settings)
+        for update in actions.run(request, session, verb):
+            yield (*update, gr.skip())
+
+    def choose(name: str, *values) -> tuple:
+        present = Fields(*values)
+        if name == CUSTOM:
+            return _show(present, name, values=False)
+        return _show(replace(fields_of(READY_MADE[name], present), sparsity=present.sparsity), name)
+
+    def follow(*values) -> tuple:
+        present = Fields(*values)
+        return _show(present, name_of(present.settings), values=False)
+
+    def sync(session: Session | None, last: Settings, *values) -> tuple:
+        if session is None or session.settings == last:
+            return (gr.skip(),) * (1 + len(shown))
+        return session.settings, *_show(fields_of(session.settings, Fields(*values)), name_of(session.settings))
+
+    pruning_with = {
+        "fn": prune,
+        "inputs": [frame.session, asked, *components],
+        "outputs": [*frame.outputs, asked],
+        "trigger_mode": "always_last",
+        **INTERNAL,
+    }
+    chosen = [field[name].input for name in _NAMES if name not in _TYPED or name == "lam"]
+    typed = [event for name in _TYPED if name != "lam" for event in (field[name].submit, field[name].blur)]
+    gr.on([*chosen, *typed], follow, components, shown, queue=False, trigger_mode="always_last", **INTERNAL)
+    gr.on([*chosen, *typed], **pruning_with)
+    method.input(choose, [method, *components], shown, queue=False, **INTERNAL).then(**pruning_with)
+    frame.session.change(sync, [frame.session, asked, *components], [asked, *shown], **INTERNAL)
+
+
+def _show(present: Fields, name: str, *, values: bool = True) -> tuple:
+    """Updates for method, words, the rows of exponents and bounds, and all fields; their values only where asked."""
+    visible = {
+        "pattern": present.fixed,
+        "sparsity": not present.fixed,
+        "allocation": not present.fixed,
+        "lam": present.allocation == "tempered" and not present.fixed,
+        "sensitivity": present.allocation != "uniform" and not present.fixed,
+        "sequential": bool(present.update),
+        "weights": present.timestep == BY_HAND,
+    }
+    updates = []
+    for field in _NAMES:
+        change = {"visible": visible[field]} if field in visible else {}
+        if values:
+            change["value"] = getattr(present, field)
+        updates.append(gr.update(**change) if change else gr.skip())
+    return (
+        gr.update(value=name),
+        sentence_of(name),
+        gr.update(visible=present.score == "own"),
+        gr.update(visible=present.allocation == "damage-aware" and not present.fixed),
+        *updates,
+    )

@@ -1,0 +1,112 @@
+"""From a session's settings to masks, and whatever has to rank or weigh the same way afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from dit_prune_viz.checks import whole
+from dit_prune_viz.errors import Progress
+from dit_prune_viz.experiments import Level, find_convergence
+from dit_prune_viz.experiments.prune import mask_model
+from dit_prune_viz.experiments.supplies import Supplies
+from dit_prune_viz.masks import PackedMask, build_mask, check_sparsity, pack
+from dit_prune_viz.saliency import find_method, needed_statistic
+from dit_prune_viz.sensitivity import measure_sensitivity
+from dit_prune_viz.ui.settings import Settings
+
+if TYPE_CHECKING:
+    from dit_prune_viz.calibration import Convergence
+    from dit_prune_viz.ui.session import Session
+
+SENSITIVITY_AT = 0.5
+"""The sparsity at which the map's sensitivity is measured."""
+
+
+def prune(session: Session, settings: Settings, progress: Progress | None = None) -> Session:
+    """Plan and mask the whole model. Sparsities set per cluster start anew; the clusters themselves stay.
+
+    UserError as in `mask_model`, and for a sparsity outside 0–1.
+    """
+    session.need_calibration()
+    level = Level(check_sparsity(settings.sparsity))
+    needed = supplies(session, progress)
+    with _turn_if_needed(session, settings, progress):
+        plan, masks, report = mask_model(settings.candidate, needed, level, progress=progress)
+    same = settings.ranking == session.settings.ranking
+    return replace(
+        session,
+        settings=settings,
+        plan=plan,
+        masks=masks,
+        report=report,
+        sensitivity=session.sensitivity if same else {},
+    )
+
+
+def supplies(session: Session, progress: Progress | None = None) -> Supplies:
+    """Norms, energies, Hessians and sensitivities of the session's calibration, each made once for all sessions."""
+    model, calibration = session.need_calibration()
+    return Supplies(model, calibration, progress, session.workspace.kept(calibration))
+
+
+def statistic(session: Session, layer: str) -> Tensor:
+    """The statistic of the layer's inputs (d_in,) by which the session's plan ranks weights."""
+    plan, settings, needed = session.need_plan()[2], session.settings, supplies(session)
+    norm = needed.norm(settings.timestep, centred=settings.centred)
+    return needed_statistic(plan.saliency, norm, needed.inverse_hessian(settings.timestep))(layer)
+
+
+def mean_square(session: Session, layer: str) -> Tensor:
+    """E[x_j²] (d_in,) as the session's predicted damage counts it: the variance where the settings are centred."""
+    return supplies(session).mean_square("uniform", centred=session.settings.centred)(layer)
+
+
+def sense(session: Session, progress: Progress | None = None) -> Session:
+    """Prune every layer alone at 50 %, ranked as in the plan: relative error of the transformer's output.
+
+    Kept by content, so that what has been measured once takes no time. `progress` may raise Cancelled.
+    """
+    model, calibration, plan = session.need_plan()
+
+    def ranking(layer: str, sparsity: float) -> PackedMask:
+        alone = replace(plan.layer(layer), sparsity=sparsity, clusters=None, count=None)
+        return pack(build_mask(alone, plan.saliency, model.weight(layer), statistic(session, layer)))
+
+    with session.workspace.turn(progress):
+        found = measure_sensitivity(model, calibration, ranking, sparsities=(SENSITIVITY_AT,), progress=progress)
+    return replace(session, sensitivity={layer: errors[0] for layer, errors in found.errors.items()})
+
+
+def converge(session: Session, seed: int = 0, progress: Progress | None = None) -> Convergence:
+    """How much the masks of the session's settings still change between 16, 32, 64, 128 and 256 calibration samples.
+
+    UserError as in `find_convergence`. `progress` may raise Cancelled.
+    """
+    model = session.need_plan()[0]
+    seed = whole(seed, "The seed", 0, 2**32 - 1)
+    settings = session.settings
+    with session.workspace.turn(progress):
+        return find_convergence(
+            settings.candidate,
+            model,
+            Level(settings.sparsity),
+            seed=seed,
+            supplies=supplies(session, progress),
+            progress=progress,
+        )
+
+
+@contextmanager
+def _turn_if_needed(session: Session, settings: Settings, progress: Progress | None) -> Iterator[None]:
+    """Hold the model while pruning, where that has to run it: for Hessians not known yet, and for sensitivities."""
+    method = find_method(settings.method)
+    hessians = getattr(method, "statistic", "norm") == "inverse_hessian"
+    unknown = settings.timestep not in session.workspace.kept(session.calibration).inverse
+    runs = (hessians and unknown) or (settings.sensitivity and settings.allocation != "uniform")
+    with session.workspace.turn(progress) if runs else nullcontext():
+        yield
