@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from dit_prune_viz.calibration import Calibration, Convergence, measure_convergence
 from dit_prune_viz.calibration.convergence import SIZES
@@ -28,7 +29,8 @@ def find_convergence(
     supplies: Supplies | None = None,
     progress: Progress | None = None,
 ) -> Convergence:
-    """Calibrate with `sizes` samples, each containing the one before, and mask the model with each by the candidate.
+    """Calibrate with `sizes` samples, each containing the one before, and mask the model with each by the candidate;
+    what it exchanges or updates afterwards is left aside.
 
     supplies: measure the sensitivities, where the candidate weighs layers by them; the same for all sizes. UserError
     as in `measure_convergence` and `mask_model`, for a candidate that ranks by Hessians, which the smaller sizes do not
@@ -36,6 +38,7 @@ def find_convergence(
     """
     if getattr(find_method(candidate.method), "statistic", "norm") == "inverse_hessian":
         raise UserError("Convergence is measured for methods that rank by activation norms; choose another than OBS.")
+    candidate = replace(candidate, exchange=False)  # the masks before any exchange, which takes recorded inputs
     if level.pattern and not candidate.takes_patterns:
         raise UserError(f"{candidate.name} leaves no choice of {level.pattern}; give a sparsity in percent.")
     if candidate.sensitivity and supplies is None:

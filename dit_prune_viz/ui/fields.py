@@ -40,6 +40,7 @@ class Fields:
     timestep: str = "uniform"
     weights: str = EVEN
     centred: bool = False
+    exchange: bool = False
 
     @property
     def fixed(self) -> bool:
@@ -59,6 +60,7 @@ class Fields:
             sensitivity=bool(self.sensitivity) and not self.fixed,
             sequential=bool(self.sequential),
             centred=bool(self.centred),
+            exchange=bool(self.exchange),
         )
 
     def _numbers(self) -> str:
@@ -75,7 +77,8 @@ def fields_of(settings: Settings, kept: Fields | None = None) -> Fields:
     UserError for settings that no field can express, because their method or allocation does not exist.
     """
     kept = kept or Fields()
-    changes: dict[str, object] = {name: getattr(settings, name) for name in ("update", "sequential", "centred")}
+    switches = ("update", "sequential", "centred", "exchange")
+    changes: dict[str, object] = {name: getattr(settings, name) for name in switches}
     changes |= {"sparsity": round(100 * settings.sparsity, 6)}
     saliency, share = find_method(settings.method), find_allocation(settings.allocation)
     if saliency.name in METHOD_NAMES:

@@ -87,6 +87,12 @@ def build(frame: Frame, actions: Actions) -> None:
             visible=False,
             elem_id="weigh",
         )
+        field["exchange"] = gr.Checkbox(
+            start.exchange,
+            label="Exchange pruned for kept weights",
+            info="While that lowers a layer's output error; every count stays",
+            elem_id="exchange",
+        )
         field["update"] = gr.Dropdown(
             [(label, name) for name, label in UPDATE_NAMES.items()],
             value=start.update,
@@ -171,7 +177,7 @@ def _show(present: Fields, name: str, *, values: bool = True) -> tuple:
         "allocation": not present.fixed,
         "lam": present.allocation == "tempered" and not present.fixed,
         "sensitivity": present.allocation != "uniform" and not present.fixed,
-        "sequential": bool(present.update),
+        "sequential": bool(present.update) or present.exchange,
         "weights": present.timestep == BY_HAND,
     }
     updates = []

@@ -103,10 +103,12 @@ def converge(session: Session, seed: int = 0, progress: Progress | None = None) 
 
 @contextmanager
 def _turn_if_needed(session: Session, settings: Settings, progress: Progress | None) -> Iterator[None]:
-    """Hold the model while pruning, where that has to run it: for Hessians not known yet, and for sensitivities."""
+    """Hold the model while pruning, where that has to run it: for Hessians not known yet, for sensitivities, and
+    for what exchanging saves."""
     method = find_method(settings.method)
     hessians = getattr(method, "statistic", "norm") == "inverse_hessian"
     unknown = settings.timestep not in session.workspace.kept(session.calibration).inverse
-    runs = (hessians and unknown) or (settings.sensitivity and settings.allocation != "uniform")
+    measured = settings.sensitivity or settings.exchange
+    runs = (hessians and unknown) or (measured and settings.allocation != "uniform")
     with session.workspace.turn(progress) if runs else nullcontext():
         yield

@@ -75,8 +75,8 @@ class Session:
     ) -> Session:
         """Plan and mask the whole model. Sparsities set per cluster start anew; the clusters themselves stay.
 
-        `method` is a saliency's name ("ria", "stw:1.5,1") or that of a candidate ("best"), which stands for all of its
-        settings; `options` are the fields of `Settings` beside these three.
+        `method` is a saliency's name ("ria", "stw:1.5,1") or that of a candidate ("exchange"), which stands for all of
+        its settings; `options` are the fields of `Settings` beside these three.
         """
         return pruning.prune(self, settings_for(method, granularity, sparsity, **options), progress)
 

@@ -24,7 +24,7 @@ UPDATE_NAMES = MappingProxyType(
 )
 """Label of every weight update."""
 
-_SWITCHES = ("sequential", "sensitivity", "centred")
+_SWITCHES = ("sequential", "sensitivity", "centred", "exchange")
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,17 @@ class Settings:
     sensitivity: bool = False
     sequential: bool = False
     centred: bool = False
+    exchange: bool = False
 
     @property
     def candidate(self) -> Candidate:
         """The same as experiments take it, without the sparsity."""
         return Candidate("", **{field: value for field, value in vars(self).items() if field != "sparsity"})
+
+    @property
+    def finishes(self) -> bool:
+        """Whether the masks are not the last word: weights are exchanged or updated before a picture is drawn."""
+        return bool(self.update) or self.exchange
 
     @property
     def ranking(self) -> tuple:
@@ -76,7 +82,7 @@ def settings_for(method: str, granularity: str = "auto", sparsity: float = 0.5, 
 
 
 def read_settings(given: object) -> Settings:
-    """The settings in a JSON object such as {"method": "best", "sparsity": 0.6}; what is left out keeps its default.
+    """The settings in a JSON object such as {"method": "ria", "sparsity": 0.6}; what is left out keeps its default.
 
     UserError for anything but an object, unknown keys, and values of the wrong kind.
     """
@@ -171,5 +177,10 @@ def _meaning(settings: Settings) -> tuple | None:
         mode = resolve_mode(settings.granularity, saliency.name)
     except UserError:
         return None
-    switches = settings.sensitivity and share.name != "uniform", settings.sequential and bool(settings.update)
-    return saliency, n_of_m(mode) or mode, share, settings.update, settings.timestep, settings.centred, *switches
+    switches = (
+        settings.sensitivity and share.name != "uniform",
+        settings.sequential and settings.finishes,
+        settings.centred,
+        settings.exchange,
+    )
+    return saliency, n_of_m(mode) or mode, share, settings.update, settings.timestep, *switches

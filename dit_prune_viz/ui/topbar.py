@@ -16,7 +16,8 @@ DAMAGE_HELP = (
 )
 
 UPDATE_HELP = (
-    "The pruned picture is drawn with updated weights. Layers whose masks have changed are updated when a picture "
+    "The pruned picture is drawn with updated weights, or with as many others of each row where weights are exchanged. "
+    "Layers whose masks have changed are updated when a picture "
     "needs them; predicted damage counts the masks alone."
 )
 
@@ -64,12 +65,16 @@ def _facts(session: Session | None) -> list[tuple[str, str, str, str]]:
 
 
 def _update(session: Session) -> list[tuple[str, str, str, str]]:
-    """The weight update, where the settings have one."""
-    chosen = session.settings.update
-    if not chosen:
+    """The weight update, where the settings have one or exchange weights."""
+    settings = session.settings
+    if not settings.finishes:
         return []
     detail = "current" if is_current(session) else "made with the next picture"
-    return [("Weight update", UPDATE_NAMES[chosen], detail, UPDATE_HELP)]
+    named = [
+        *(["Exchange"] if settings.exchange else []),
+        *([UPDATE_NAMES[settings.update]] if settings.update else []),
+    ]
+    return [("Update", " + ".join(named), detail, UPDATE_HELP)]
 
 
 def _fact(label: str, value: str, detail: str, explanation: str) -> str:

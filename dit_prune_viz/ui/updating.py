@@ -1,4 +1,5 @@
-"""The weight update of a session, made when a picture needs it and only for layers whose mask has changed."""
+"""What finishes a session's masks, exchanged weights and updated ones: made when a picture needs it and only for layers
+whose mask has changed."""
 
 from __future__ import annotations
 
@@ -16,20 +17,23 @@ if TYPE_CHECKING:
 
 
 def update(session: Session, progress: Progress | None = None) -> dict[str, UpdatedWeights]:
-    """Layer → updated weights for the session's masks, empty if its settings have no update; inside `Workspace.turn`.
+    """Layer → updated weights for the session's masks, empty if its settings have no update and exchange nothing; inside
+    `Workspace.turn`. What is exchanged has masks of its own, with the same counts in the same groups.
 
     Layers whose masks have been updated before take no time, unless the update is sequential, which lets every layer
     depend on all earlier ones. UserError as in `update_model`; `progress` may raise Cancelled, nothing is kept then.
     """
-    session.need_plan()
-    if not session.settings.update:
+    plan = session.need_plan()[2]
+    if not session.settings.finishes:
         return {}
     shelf, keys = session.workspace.updates, _keys(session)
     known = shelf.find(keys)
     missing = {layer: mask for layer, mask in session.masks.items() if layer not in known}
     if missing:
         wanted = session.masks if session.settings.sequential else missing
-        made = update_masked(session.settings.candidate, supplies(session, progress), wanted, progress=progress)
+        made = update_masked(
+            session.settings.candidate, supplies(session, progress), wanted, plan=plan, progress=progress
+        )
         fresh = {layer: made.get(layer) for layer in wanted}
         shelf.put(keys, fresh)
         known |= fresh
@@ -44,8 +48,14 @@ def is_current(session: Session) -> bool:
 
 def _keys(session: Session) -> dict[str, Hashable]:
     settings = session.settings
-    basis = session.model.number, session.calibration, settings.update, settings.timestep
+    basis = session.model.number, session.calibration, settings.update, settings.timestep, settings.exchange
     if settings.sequential:
         whole = hashlib.sha256("".join(mask.digest for mask in session.masks.values()).encode()).hexdigest()
-        return {layer: (*basis, layer, whole) for layer in session.masks}
-    return {layer: (*basis, layer, mask.digest) for layer, mask in session.masks.items()}
+        return {layer: (*basis, layer, whole, _groups(session, layer)) for layer in session.masks}
+    return {layer: (*basis, layer, mask.digest, _groups(session, layer)) for layer, mask in session.masks.items()}
+
+
+def _groups(session: Session, layer: str) -> Hashable:
+    """What decides, beside the mask, which weights of a layer may change places."""
+    plan = session.plan.layer(layer)
+    return (plan.granularity, plan.clusters) if session.settings.exchange else None

@@ -81,12 +81,12 @@ def test_prune(fresh, method, granularity):
 
 
 def test_prune_with_any_settings(fresh):
-    asked = {"method": "best", "sparsity": 0.6, "timestep": "log"}
+    asked = {"method": "exchange", "sparsity": 0.6, "timestep": "log"}
     found = fresh.predict(asked, api_name="/prune_with")
     assert set(found) == {"target", "achieved", "remaining_parameters", "layers", "seconds", "settings"}
     assert (found["target"], found["achieved"]) == (0.6, pytest.approx(0.6, abs=1e-4))
     assert found["seconds"] > 0
-    assert found["settings"] == {**CANDIDATES["best"].settings, "sparsity": 0.6, "timestep": "log"}
+    assert found["settings"] == {**CANDIDATES["exchange"].settings, "sparsity": 0.6, "timestep": "log"}
     again = fresh.predict(found["settings"], api_name="/prune_with")
     assert {**again, "seconds": 0} == {**found, "seconds": 0}
     scores = fresh.predict("a cat", 0, 2, api_name="/generate")[2]

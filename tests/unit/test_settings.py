@@ -92,9 +92,9 @@ def test_every_ready_made_way_is_known_by_its_fields_and_a_change_makes_it_custo
 
 
 def test_json_settings_start_from_a_candidate_or_the_defaults():
-    best = read_settings({"method": "best", "sparsity": 0.6})
-    assert (best.candidate.settings, best.sparsity) == (CANDIDATES["best"].settings, 0.6)
-    assert read_settings({"method": "best", "update": ""}).update == ""
+    best = read_settings({"method": "exchange", "sparsity": 0.6})
+    assert (best.candidate.settings, best.sparsity) == (CANDIDATES["exchange"].settings, 0.6)
+    assert read_settings({"method": "exchange", "update": ""}).update == ""
     assert read_settings({}) == Settings()
     assert read_settings({"method": "ria", "timestep": [1] * 10}).timestep == ",".join(["1"] * 10)
 
@@ -123,7 +123,7 @@ def test_a_session_prunes_as_the_experiments_do(ready, name):
 
 @pytest.mark.parametrize(
     "chosen",
-    [{"method": "obs"}, {"method": "wanda", "centred": True, "timestep": "log"}, {"method": "best-mask"}],
+    [{"method": "obs"}, {"method": "wanda", "centred": True, "timestep": "log"}, {"method": "exchange"}],
     ids=str,
 )
 def test_clusters_rank_and_count_as_the_plan_did(ready, layer, chosen):
@@ -161,13 +161,13 @@ def test_n_m_sets_the_sparsity_and_gives_way_to_a_model_that_it_does_not_fit(rea
 
 
 def test_n_m_leaves_no_budget_to_choose_and_gives_it_back(ready):
-    best = fields_of(READY_MADE["best"])
+    best = fields_of(READY_MADE["exchange"])
     pattern = Fields(**{**vars(best), "granularity": "N:M", "pattern": " 1:4"})
     found = pruning.prune(ready, pattern.settings)
     assert (found.report.achieved, found.settings.allocation) == (0.75, "uniform")
     assert found.settings.update == best.update
     back = Fields(**{**vars(fields_of(found.settings, pattern)), "granularity": "cag"})
-    assert name_of(back.settings) == "best"
+    assert name_of(back.settings) == "exchange"
 
 
 BAD = {
@@ -295,7 +295,7 @@ def test_sensitivity_is_measured_as_the_plan_ranks_and_forgotten_with_another_ra
 
 
 def test_convergence_of_the_present_plan(ready):
-    found = pruning.converge(ready.prune("best-mask", "auto", 0.5))
+    found = pruning.converge(ready.prune("exchange", "auto", 0.5))
     assert found.sizes == (16, 32, 64, 128, 256)
     assert len(found.changed) == 4
     assert found.to_largest[0] > found.to_largest[3] > found.to_largest[4] == 0
