@@ -44,7 +44,7 @@ def build(frame: Frame, actions: Actions) -> CompareTab:
     runs = gr.State(Runs())  # never an output: it changes in place
     with gr.Row(equal_height=True, elem_classes="tab-controls"):
         prompt = gr.Textbox(
-            label=f"Prompts, one to {MAX_PROMPTS}, a line each (Shift+Enter generates)",
+            label="Prompts: one to four, a line each (Shift+Enter generates)",
             lines=2,
             max_lines=4,
             scale=5,
@@ -66,13 +66,13 @@ def build(frame: Frame, actions: Actions) -> CompareTab:
         four = gr.Button("Four at once", size="sm", scale=0, min_width=110, elem_id="four-prompts")
     pictures = compare_view.build()
     strip = runs_strip.strip()
-    with gr.Group(elem_id="cluster-paints"):
+    with gr.Column(elem_id="cluster-paints"):
         gr.Markdown(CLUSTER_NOTE, elem_classes="note")
         with gr.Row(equal_height=True, elem_classes="tab-controls"):
             layer = gr.Dropdown([], label="Layer", scale=4, min_width=220, elem_id="paint-layer")
             cluster = gr.Dropdown([], label="Cluster", scale=3, min_width=160, elem_id="paint-cluster")
-            mode = gr.Radio(MODES, value=variant.WITHOUT, label="What to do with it", scale=4, min_width=260)
-            show = gr.Button("Show what it paints", scale=1, min_width=160, elem_id="paint-run")
+            mode = gr.Dropdown(MODES, value=variant.WITHOUT, label="What to do with it", scale=3, min_width=200)
+            show = gr.Button("Show what it paints", scale=1, min_width=170, elem_id="paint-run")
 
     shown = [*pictures.outputs, strip]
 

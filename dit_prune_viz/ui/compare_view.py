@@ -17,6 +17,8 @@ from dit_prune_viz.ui.contact_sheet import contact_sheet, places
 NOT_YET = "The CLIP scores of both sides will grow here while they denoise."
 NO_SCORES = '<p class="note">Scores appear when both sides are finished.</p>'
 CLIP_UNIT = "100·max(cos, 0)"
+HEIGHTS = {1: 284, 2: 240, 3: 224, 4: 214}
+"""Of the pictures by the number of prompts, in pixels, so that they and their scores fit on one screen."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +84,9 @@ class Live:
         """Updates for `Pictures.outputs`; the first clears what an earlier run left."""
         first, self.started = not self.started, True
         self.curves[frame.side] = frame.curve
-        images = {
-            frame.side: gr.Image(
-                value=contact_sheet(frame.images), label=_label(self.names[frame.side == RIGHT], frame)
-            )
-        }
+        height = HEIGHTS[self.prompts]
+        label = _label(self.names[frame.side == RIGHT], frame)
+        images = {frame.side: gr.Image(value=contact_sheet(frame.images), label=label, height=height)}
         curve = clip_curve(
             self.curves[LEFT],
             self.curves[RIGHT],
@@ -97,8 +97,8 @@ class Live:
         )
         cleared: tuple = (gr.skip(),) * 3
         if first:
-            images.setdefault(RIGHT, gr.Image(value=None, label=_title(self.names[1])))
-            cleared = gr.Image(value=None, label="Difference"), NO_SCORES, gr.ImageSlider(value=None)
+            images.setdefault(RIGHT, gr.Image(value=None, label=_title(self.names[1]), height=height))
+            cleared = gr.Image(value=None, label="Difference", height=height), NO_SCORES, gr.ImageSlider(value=None)
         return images.get(LEFT, gr.skip()), images.get(RIGHT, gr.skip()), *cleared, scatter.show(curve)
 
 
@@ -114,10 +114,11 @@ def finished(done: Comparison) -> tuple:
         prompts=len(done.requests),
     )
     gain = f" × {done.gain}" if done.gain > 1 else ""
+    height = HEIGHTS[len(done.requests)]
     return (
-        gr.Image(value=left, label=_title(done.left.name)),
-        gr.Image(value=right, label=_title(done.right.name)),
-        gr.Image(value=contact_sheet(done.differences), label=f"Difference |left − right|{gain}"),
+        gr.Image(value=left, label=_title(done.left.name), height=height),
+        gr.Image(value=right, label=_title(done.right.name), height=height),
+        gr.Image(value=contact_sheet(done.differences), label=f"Difference |left − right|{gain}", height=height),
         score_table(done),
         gr.ImageSlider(value=(left, right), label=_between(done.left.name, done.right.name)),
         scatter.show(curve),
@@ -187,7 +188,7 @@ def _picture(label: str, name: str) -> gr.Image:
         format="png",
         image_mode=None,
         interactive=False,
-        height=270,
+        height=HEIGHTS[1],
         min_width=180,
         buttons=["download", "fullscreen"],
         elem_id=f"picture-{name}",

@@ -68,7 +68,7 @@ def of_cluster(session: Session, layer: str, cluster: int, mode: str) -> Variant
     chosen = labels == cluster
     keep = weights_of(chosen if mode == ONLY else ~chosen, tuple(shape), clusters.unit)
     what = f"only cluster {cluster}" if mode == ONLY else f"without cluster {cluster}"
-    return Variant(f"{what} · {layer}", masks={layer: pack(keep)})
+    return Variant(f"{what} · {layer.replace('transformer_blocks', 'blocks')}", masks={layer: pack(keep)})
 
 
 def _name(session: Session) -> str:
