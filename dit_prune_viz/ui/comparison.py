@@ -13,7 +13,7 @@ import numpy as np
 from PIL.Image import Image
 
 from dit_prune_viz.errors import Cancelled, Progress, UserError
-from dit_prune_viz.generation import Request, check_request, stream_batch
+from dit_prune_viz.generation import Request, check_request, check_together, stream_batch
 from dit_prune_viz.metrics import ClipScorer, amplified_differences, psnr, ssim
 from dit_prune_viz.pipelines import Model
 from dit_prune_viz.ui import variant
@@ -104,9 +104,7 @@ def split_prompts(text: str) -> tuple[str, ...]:
 def check_prompts(model: Model, prompts: str | Sequence[str], seed: int, steps: int) -> tuple[Request, ...]:
     """A checked request per prompt, all from the same seed. UserError as in `check_request`, and for more than four."""
     prompts = (prompts,) if isinstance(prompts, str) or prompts is None else tuple(prompts)
-    if len(prompts) > MAX_PROMPTS:
-        raise UserError(f"There are {len(prompts)} prompts; write at most {MAX_PROMPTS}.")
-    return tuple(check_request(model, Request(prompt=prompt, seed=seed, steps=steps)) for prompt in prompts)
+    return _checked(model, [Request(prompt=prompt, seed=seed, steps=steps) for prompt in prompts])
 
 
 def compare(
@@ -151,9 +149,8 @@ def paint_cluster(
     """
     model = session.need_model()
     right = variant.of_cluster(session, layer, cluster, mode)
-    requests = (request,) if isinstance(request, Request) else tuple(request)
-    checked = tuple(check_request(model, one) for one in requests)
-    return compare_variants(session, DENSE, right, checked, emit=emit, progress=progress)
+    requests = _checked(model, [request] if isinstance(request, Request) else request)
+    return compare_variants(session, DENSE, right, requests, emit=emit, progress=progress)
 
 
 def compare_variants(
@@ -208,6 +205,12 @@ def measure(left: Side, right: Side, requests: tuple[Request, ...], clip_name: s
         gain=gain,
         seconds=seconds,
     )
+
+
+def _checked(model: Model, requests: Sequence[Request]) -> tuple[Request, ...]:
+    if len(requests) > MAX_PROMPTS:
+        raise UserError(f"There are {len(requests)} prompts; write at most {MAX_PROMPTS}.")
+    return check_together([check_request(model, request) for request in requests])
 
 
 class _Stages:

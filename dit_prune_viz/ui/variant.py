@@ -58,6 +58,8 @@ def of_cluster(session: Session, layer: str, cluster: int, mode: str) -> Variant
     `mode` WITHOUT prunes all weights of the cluster, ONLY all others of its layer; every other layer stays dense.
     UserError for a layer without clusters, an unknown cluster or mode.
     """
+    if not layer:
+        raise UserError("Choose a layer with clusters first; they are made on the Layer page.")
     clusters, shape = session.need_clusters(layer), session.model.layer(layer).shape
     cluster = whole(cluster, f"The cluster of layer {layer}", 0, clusters.k - 1)
     if mode not in (WITHOUT, ONLY):

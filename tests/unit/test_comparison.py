@@ -132,7 +132,7 @@ def test_cancelling_what_a_cluster_paints_leaves_the_model_dense(ready, layer):
 
 BAD = {
     "no clusters": (lambda s, layer: (s.model.layers[1].name, 0, WITHOUT), "no clusters"),
-    "no layer": (lambda s, layer: (None, 0, WITHOUT), "None"),
+    "no layer": (lambda s, layer: (None, 0, WITHOUT), "Choose a layer"),
     "unknown cluster": (lambda s, layer: (layer, 2, WITHOUT), "whole number"),
     "no cluster": (lambda s, layer: (layer, None, WITHOUT), "whole number"),
     "unknown mode": (lambda s, layer: (layer, 0, "half"), "half"),
@@ -146,6 +146,11 @@ def test_a_cluster_that_is_not_there_is_one_sentence(ready, layer, name):
     chosen, cluster, mode = make(session, layer)
     with pytest.raises(UserError, match=words):
         paint_cluster(session, chosen, cluster, REQUEST, mode)
+
+
+def test_more_pictures_than_a_sheet_holds_are_refused(ready, layer):
+    with pytest.raises(UserError, match="at most 4"):
+        paint_cluster(ready.cluster(layer, "row", "kmeans", 2), layer, 0, [REQUEST] * 5)
 
 
 def test_a_pinned_run_takes_the_left_side_and_says_so(ready):
