@@ -64,10 +64,10 @@ def amplified_differences(
         raise UserError("There are no pictures to compare.")
     plain = [np.asarray(difference(*pair)) for pair in pairs]
     high = float(np.quantile(np.concatenate([values.ravel() for values in plain]), 0.995))
-    gain = next(gain for gain in (8, 4, 2, 1) if gain * high <= 255)
-    return tuple(
-        Image.fromarray(np.minimum(values.astype(np.uint16) * gain, 255).astype(np.uint8)) for values in plain
-    ), gain
+    differ = any(values.any() for values in plain)
+    gain = next(gain for gain in (8, 4, 2, 1) if gain * high <= 255) if differ else 1
+    louder = [np.minimum(values.astype(np.uint16) * gain, 255).astype(np.uint8) for values in plain]
+    return tuple(map(Image.fromarray, louder)), gain
 
 
 def _arrays(a: Image.Image, b: Image.Image) -> tuple[np.ndarray, np.ndarray]:
