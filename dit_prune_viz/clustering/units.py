@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from dit_prune_viz.errors import UserError
@@ -28,3 +29,9 @@ def sum_units(table: Tensor, unit: str) -> np.ndarray:
     table = exact(table).double()
     sums = {"row": lambda: table.sum(1), "column": lambda: table.sum(0), "weight": lambda: table.flatten()}
     return sums[check_unit(unit)]().cpu().numpy()
+
+
+def weights_of(units: np.ndarray, shape: tuple[int, int], unit: str) -> Tensor:
+    """Bool (d_out, d_in): the weights of the chosen `units`, bool (units,). UserError: unknown unit."""
+    table = {"row": lambda: units[:, None], "column": lambda: units[None], "weight": lambda: units.reshape(shape)}
+    return torch.from_numpy(np.broadcast_to(table[check_unit(unit)](), shape).copy())

@@ -1,39 +1,56 @@
-"""CLIP score of the previews over denoising steps, for the dense and the pruned model."""
+"""CLIP score of the previews over denoising steps, for both sides of a comparison."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 
 import plotly.graph_objects as go
 
 from dit_prune_viz.figures import style
 
+_LONGEST = 34
+
 
 def clip_curve(
-    dense: Sequence[tuple[int, float]], pruned: Sequence[tuple[int, float]], *, steps: int, model: str
+    left: Sequence[tuple[int, float]],
+    right: Sequence[tuple[int, float]],
+    *,
+    steps: int,
+    model: str,
+    names: tuple[str, str] = ("dense", "pruned"),
+    prompts: int = 1,
 ) -> go.Figure:
-    """`dense` and `pruned` are (step, score) pairs with score = 100·max(cos, 0) under the CLIP named `model`."""
+    """`left` and `right` are (step, score) pairs with score = 100·max(cos, 0) under the CLIP named `model`.
+
+    The scores are means over so many `prompts`. `names` are those of the two sides.
+    """
+    mean = f", mean of {prompts} prompts" if prompts > 1 else ""
     figure = style.blank(
-        f"CLIP score while denoising<br><sup>{model}, 100·max(cos, 0)</sup>",
-        alt=f"CLIP score over {steps} denoising steps, dense and pruned.",
+        f"CLIP score while denoising<br><sup>{escape(model)}, 100·max(cos, 0){mean}</sup>",
+        alt=f"CLIP score over {steps} denoising steps{mean}: {names[0]}, and {names[1]}.",
         x="denoising step",
         y="CLIP score",
         revision=f"clip {steps}",
     )
     for name, points, colour, dash, symbol in (
-        ("dense", dense, style.BLUE, "solid", "circle"),
-        ("pruned", pruned, style.VERMILLION, "dash", "diamond"),
+        (names[0], left, style.BLUE, "solid", "circle"),
+        (names[1], right, style.VERMILLION, "dash", "diamond"),
     ):
         figure.add_scatter(
             x=[step for step, _ in points],
             y=[score for _, score in points],
-            name=name,
+            name=escape(_short(name)),
             mode="lines+markers",
             line={"color": colour, "dash": dash, "width": 2.5},
             marker={"symbol": symbol, "size": 8, "color": colour},
-            hovertemplate=name + " step %{x}: %{y:.1f}<extra></extra>",
+            hovertemplate=escape(name) + " step %{x}: %{y:.1f}<extra></extra>",
         )
     figure.update_xaxes(range=[0, steps + 0.5], nticks=8, showgrid=False)
     style.legend_below(figure)
     figure.update_layout(margin={"t": 60})
     return figure
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"

@@ -33,24 +33,23 @@ def predicted_clean(scheduler, done: Denoised) -> torch.Tensor:
     return (sample - (1 - alpha) ** 0.5 * output) / alpha**0.5
 
 
-def decode(pipeline: DiffusionPipeline, latents: torch.Tensor, height: int, width: int) -> Image.Image | None:
-    """The first picture of latents (batch, channels, rows, columns), or of FLUX's packed (batch, tokens, channels).
+def decode(pipeline: DiffusionPipeline, latents: torch.Tensor, height: int, width: int) -> tuple[Image.Image, ...]:
+    """The pictures of latents (batch, channels, rows, columns), or of FLUX's packed (batch, tokens, channels).
 
     Returns:
-        A picture of `height` × `width` pixels; None for latents of another layout (videos, families with their own
+        Pictures of `height` × `width` pixels; none for latents of another layout (videos, families with their own
         latent statistics), which have no preview.
     """
-    latents = latents[:1]
     if latents.ndim == 3 and _unpacks_like_flux(pipeline):
         latents = pipeline._unpack_latents(latents, height, width, vae_factor(pipeline))
     config = pipeline.vae.config
     scale = config.get("scaling_factor")
     if latents.ndim != 4 or scale is None or config.get("latents_mean") is not None:
-        return None
+        return ()
     latents = latents / scale + (config.get("shift_factor") or 0.0)
     pixels = pipeline.vae.decode(latents.to(pipeline.vae.dtype), return_dict=False)[0]
-    values = (pixels[0].float() / 2 + 0.5).clamp(0, 1).mul(255).round().to("cpu", torch.uint8)
-    return Image.fromarray(values.permute(1, 2, 0).numpy())
+    values = (pixels.float() / 2 + 0.5).clamp(0, 1).mul(255).round().to("cpu", torch.uint8)
+    return tuple(Image.fromarray(picture.numpy()) for picture in values.permute(0, 2, 3, 1))
 
 
 def _unpacks_like_flux(pipeline: DiffusionPipeline) -> bool:

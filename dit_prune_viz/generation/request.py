@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dit_prune_viz.checks import brief, whole
@@ -59,6 +60,15 @@ def check_request(model: Model, request: Request) -> Request:
         height=_size(model, height, defaults.height, "height"),
         width=_size(model, width, defaults.width, "width"),
     )
+
+
+def check_together(requests: Sequence[Request]) -> tuple[Request, ...]:
+    """Checked requests for one batch. UserError if they differ in more than prompt and seed, or if there are none."""
+    if not requests:
+        raise UserError("There is no prompt; write what the pictures should show.")
+    if len({replace(request, prompt="", seed=0) for request in requests}) > 1:
+        raise UserError("Pictures of one batch must agree in steps, guidance and size.")
+    return tuple(requests)
 
 
 def _check_prompt(model: Model, prompt: str) -> None:

@@ -5,23 +5,21 @@ from __future__ import annotations
 import contextvars
 import queue
 import threading
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
 
-from dit_prune_viz.errors import Cancelled, UserError
+from dit_prune_viz.errors import Cancelled
+from dit_prune_viz.generation.paint import paint
 from dit_prune_viz.generation.preview import decode, predicted_clean
-from dit_prune_viz.generation.request import Request, check_request
-from dit_prune_viz.masks.apply import pruned
+from dit_prune_viz.generation.request import Request, check_request, check_together
 from dit_prune_viz.masks.packed import PackedMask
-from dit_prune_viz.pipelines.device import out_of_memory
-from dit_prune_viz.pipelines.families import call_arguments
 from dit_prune_viz.pipelines.model import Model
-from dit_prune_viz.pipelines.steps import Denoised, watch_steps
+from dit_prune_viz.pipelines.steps import Denoised
 
 if TYPE_CHECKING:
     from dit_prune_viz.update import UpdatedWeights
@@ -44,6 +42,20 @@ class Step:
     index: int
     steps: int
     image: Image.Image | None
+    final: bool
+    latents: torch.Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class BatchStep:
+    """One denoising step of several pictures at once, or the finished pictures.
+
+    As `Step`, but images: one per request, or empty where none were decoded; latents: (requests, …).
+    """
+
+    index: int
+    steps: int
+    images: tuple[Image.Image, ...]
     final: bool
     latents: torch.Tensor | None = None
 
@@ -76,7 +88,22 @@ def stream(
             out.
         Cancelled: while iterating, after `cancel` was set.
     """
-    checked = check_request(model, request)
+    steps = stream_batch(model, [request], masks=masks, updates=updates, preview_every=preview_every, cancel=cancel)
+    return _singly(steps)
+
+
+def stream_batch(
+    model: Model,
+    requests: Sequence[Request],
+    *,
+    masks: Mapping[str, PackedMask] | None = None,
+    updates: Mapping[str, UpdatedWeights] | None = None,
+    preview_every: int = 4,
+    cancel: threading.Event | None = None,
+) -> Generator[BatchStep, None, None]:
+    """As `stream` for several pictures that differ in prompt and seed only, drawn in one batch. UserError if they
+    differ in more, or if there are none."""
+    checked = check_together([check_request(model, request) for request in requests])
     sparse = (dict(masks or {}), dict(updates or {}))
     return _steps(model, checked, sparse, preview_every, cancel or threading.Event())
 
@@ -93,19 +120,27 @@ def generate(
     return last.image, last.latents
 
 
+def _singly(steps: Generator[BatchStep, None, None]) -> Generator[Step, None, None]:
+    try:
+        for step in steps:
+            yield Step(step.index, step.steps, next(iter(step.images), None), step.final, step.latents)
+    finally:
+        steps.close()
+
+
 def _steps(
     model: Model,
-    request: Request,
+    requests: tuple[Request, ...],
     sparse: tuple[Mapping[str, PackedMask], Mapping[str, UpdatedWeights]],
     preview_every: int,
     cancel: threading.Event,
-) -> Generator[Step, None, None]:
+) -> Generator[BatchStep, None, None]:
     closed = threading.Event()
-    results: queue.SimpleQueue[Step | BaseException] = queue.SimpleQueue()
+    results: queue.SimpleQueue[BatchStep | BaseException] = queue.SimpleQueue()
 
     def work() -> None:
         try:
-            results.put(_run(model, request, sparse, preview_every, (cancel, closed), results.put))
+            results.put(_run(model, requests, sparse, preview_every, (cancel, closed), results.put))
         except BaseException as error:  # handed over: the consumer raises it
             results.put(error)
 
@@ -117,7 +152,7 @@ def _steps(
         while True:
             result = results.get()
             if isinstance(result, BaseException):
-                raise _explained(result, model)
+                raise result
             yield result
             if result.final:
                 return
@@ -126,49 +161,28 @@ def _steps(
         worker.join()
 
 
-def _run(model, request, sparse, preview_every, stops, emit) -> Step:
+def _run(model, requests, sparse, preview_every, stops, emit) -> BatchStep:
     """The worker's part: the whole run under the lock; emits unfinished steps, returns the finished one."""
-    last: Denoised | None = None
+    steps = 0
+    first = requests[0]
 
     def on_step(done: Denoised) -> None:
-        nonlocal last
+        nonlocal steps
         _stop_if(stops)
-        last = done
+        steps = done.steps
         if done.index == done.steps:
             return
-        image = None
+        images = ()
         if preview_every and done.index % preview_every == 0:
             clean = predicted_clean(model.pipeline.scheduler, done)
-            image = decode(model.pipeline, clean, request.height, request.width)
-        emit(Step(done.index, done.steps, image, final=False))
+            images = decode(model.pipeline, clean[: len(requests)], first.height, first.width)
+        emit(BatchStep(done.index, done.steps, images, final=False))
 
-    arguments = call_arguments(
-        model.pipeline,
-        [request.prompt],
-        steps=request.steps,
-        guidance_scale=request.guidance_scale,
-        height=request.height,
-        width=request.width,
-        max_sequence_length=model.defaults.max_sequence_length,
-    )
-    noise = torch.Generator().manual_seed(request.seed)
     masks, updates = sparse
-    with (
-        _locked(model, stops),
-        torch.no_grad(),  # grad mode belongs to the thread
-        pruned(model.transformer, masks, updates=updates) if masks or updates else nullcontext(),
-        watch_steps(model.pipeline, on_step, generator=noise),
-    ):
-        output = model.pipeline(**arguments, generator=noise, output_type="pil")
-        image = _first_picture(output)
-        latents = last.latents[:1].detach().float().cpu().clone()
-    return Step(last.index, last.steps, image, final=True, latents=latents)
-
-
-def _first_picture(output) -> Image.Image:
-    """The first picture of a pipeline's output; the first frame of a video."""
-    first = (output.images if "images" in output else output.frames)[0]
-    return first[0] if isinstance(first, list) else first
+    with _locked(model, stops):
+        paintings = paint(model, requests, masks=masks, updates=updates, on_step=on_step)
+    images = tuple(painting.image for painting in paintings)
+    return BatchStep(steps, steps, images, final=True, latents=torch.stack([p.latents for p in paintings]))
 
 
 @contextmanager
@@ -185,11 +199,3 @@ def _locked(model: Model, stops: tuple[threading.Event, ...]) -> Iterator[None]:
 def _stop_if(stops: tuple[threading.Event, ...]) -> None:
     if any(event.is_set() for event in stops):
         raise Cancelled("The generation was stopped.")
-
-
-def _explained(error: BaseException, model: Model) -> BaseException:
-    if not out_of_memory(error):
-        return error
-    explained = UserError(f"The picture does not fit into the memory of {model.device}; draw a smaller one.")
-    explained.__cause__ = error
-    return explained

@@ -6,13 +6,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from dit_prune_viz.allocation import OWL, Allocation, find_allocation, layer_cost
 from dit_prune_viz.checks import whole
-from dit_prune_viz.clustering.units import count_units
+from dit_prune_viz.clustering.units import count_units, weights_of
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.granularity import n_of_m
 from dit_prune_viz.granularity.counts import check_sparsity
@@ -51,7 +50,7 @@ def allocate_clusters(
     total = float(energy.sum()) or 1.0
     costs = []
     for i in range(clusters.k):
-        inside = _members(clusters.labels == i, tuple(weight.shape), clusters.unit).to(energy.device)
+        inside = weights_of(clusters.labels == i, tuple(weight.shape), clusters.unit).to(energy.device)
         size = int(inside.sum())
         if not size:
             continue
@@ -75,9 +74,3 @@ def allocate_clusters(
     for i, cost in costs:
         sparsities[i] = counts[cost.name] / cost.weights
     return replace(layer_plan, clusters=replace(clusters, sparsity=tuple(sparsities)))
-
-
-def _members(units: np.ndarray, shape: tuple[int, int], unit: str) -> Tensor:
-    """Bool (d_out, d_in): the weights of the chosen units."""
-    table = {"row": lambda: units[:, None], "column": lambda: units[None], "weight": lambda: units.reshape(shape)}
-    return torch.from_numpy(np.broadcast_to(table[unit](), shape).copy())

@@ -51,7 +51,7 @@ def build(state: gr.State, actions: Actions) -> None:
     def generate(session: Session | None, prompt: str, seed: float, steps: float) -> tuple[Session, Image, Image, dict]:
         session = actions.session(session)
         result = actions.call(session, lambda s: compare(s, prompt, seed, steps))
-        return session, result.dense.image, result.pruned.image, describe_scores(result)
+        return session, result.left.images[0], result.right.images[0], describe_scores(result)
 
     with gr.Row(visible=False):
         text, number = gr.Textbox, gr.Number
@@ -148,8 +148,8 @@ def describe_scores(result: Comparison) -> dict:
     return {
         "clip": {
             "model": result.clip_name,
-            "dense": result.dense.clip,
-            "pruned": result.pruned.clip,
+            "dense": result.left.clip,
+            "pruned": result.right.clip,
             "delta": result.delta,
         },
         "ssim": result.ssim,

@@ -1,159 +1,215 @@
-"""Compare: dense and pruned from the same noise, streamed while they denoise, with scores."""
+"""Compare: one to four prompts drawn by two variants of the model from the same noise, streamed, with scores.
+
+The left side is the dense model or a run that was pinned, the right one the session's masks, or those of one cluster.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from html import escape
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import gradio as gr
 
-from dit_prune_viz.figures.clip_curve import clip_curve
-from dit_prune_viz.figures.style import message
-from dit_prune_viz.ui import scatter
-from dit_prune_viz.ui.actions import INTERNAL, Actions, Frame, idle
-from dit_prune_viz.ui.comparison import Comparison, compare
+from dit_prune_viz.figures import style
+from dit_prune_viz.ui import compare_view, runs_strip, variant
+from dit_prune_viz.ui.actions import INTERNAL, Actions, Frame, done, idle
+from dit_prune_viz.ui.compare_view import Live
+from dit_prune_viz.ui.comparison import MAX_PROMPTS, check_prompts, compare_variants, split_prompts
 from dit_prune_viz.ui.comparison import Frame as Preview
 from dit_prune_viz.ui.jobs import Reporter, Result
+from dit_prune_viz.ui.runs import Runs
 from dit_prune_viz.ui.session import Session
+from dit_prune_viz.ui.variant import DENSE
 
 SUGGESTIONS = 7
-NOT_YET = "The CLIP scores of both pictures will grow here while they denoise."
-NO_SCORES = '<p class="note">Scores appear when both pictures are finished.</p>'
-
-
-@dataclass
-class _Curves:
-    """The CLIP lines of one comparison as they grow. clip_name: the model that scores."""
-
-    clip_name: str = ""
-    steps: int = 1
-    sides: dict = field(default_factory=lambda: {"dense": (), "pruned": ()})
-
-    def add(self, preview: Preview) -> None:
-        self.steps, self.sides[preview.side] = preview.steps, preview.curve
-
-    def show(self) -> str:
-        return scatter.show(
-            clip_curve(self.sides["dense"], self.sides["pruned"], steps=self.steps, model=self.clip_name)
-        )
+MODES = [("prune it alone", variant.WITHOUT), ("keep nothing else of its layer", variant.ONLY)]
+CLUSTER_NOTE = (
+    "**What does this cluster paint?** Everything else stays dense, so the difference is what its weights do. Clusters "
+    "are made on the Layer page."
+)
 
 
 @dataclass(frozen=True)
 class CompareTab:
-    """The components that follow the model."""
+    """The components that follow the model and the layer that is open."""
 
     prompt: gr.Textbox
     examples: gr.Dataset
     steps: gr.Number
+    layer: gr.Dropdown
+    cluster: gr.Dropdown
 
 
 def build(frame: Frame, actions: Actions) -> CompareTab:
+    runs = gr.State(Runs())  # never an output: it changes in place
     with gr.Row(equal_height=True, elem_classes="tab-controls"):
-        prompt = gr.Textbox(label="Prompt", lines=1, max_lines=3, scale=5, min_width=260, elem_id="prompt")
-        seed = gr.Number(0, label="Seed", precision=0, scale=1, min_width=80)
+        prompt = gr.Textbox(
+            label="Prompts: one to four, a line each (Shift+Enter generates)",
+            lines=2,
+            max_lines=4,
+            scale=5,
+            min_width=260,
+            elem_id="prompt",
+        )
+        seed = gr.Number(0, label="Seed", precision=0, scale=1, min_width=80, elem_id="seed")
         steps = gr.Number(20, label="Steps", precision=0, scale=1, min_width=80, elem_id="steps")
         generate = gr.Button("Generate", variant="primary", scale=1, min_width=120, elem_id="generate")
-    examples = gr.Dataset(
-        components=[prompt], samples=[], label="Prompts to try", type="values", samples_per_page=SUGGESTIONS
-    )
-    with gr.Row():
-        dense = _picture("Dense", "dense")
-        pruned = _picture("Pruned", "pruned")
-        difference = _picture("Difference |dense − pruned|", "difference")
-    scores = gr.HTML(NO_SCORES, elem_id="scores", apply_default_css=False)
-    with gr.Row():
-        with gr.Column(scale=2, min_width=280):
-            slider = gr.ImageSlider(
-                label="Dense ◂ ▸ pruned", format="png", interactive=False, max_height=320, elem_id="before-after"
-            )
-        with gr.Column(scale=3, min_width=340):
-            curve = scatter.plot(message(NOT_YET), height=320, elem_id="clip-curve")
+    with gr.Row(elem_id="prompt-examples"):
+        examples = gr.Dataset(
+            components=[prompt],
+            samples=[],
+            label="Prompts to try",
+            show_label=False,
+            type="values",
+            samples_per_page=SUGGESTIONS,
+        )
+        four = gr.Button("Four at once", size="sm", scale=0, min_width=110, elem_id="four-prompts")
+    pictures = compare_view.build()
+    strip = runs_strip.strip()
+    with gr.Column(elem_id="cluster-paints"):
+        gr.Markdown(CLUSTER_NOTE, elem_classes="note")
+        with gr.Row(equal_height=True, elem_classes="tab-controls"):
+            layer = gr.Dropdown([], label="Layer", scale=4, min_width=220, elem_id="paint-layer")
+            cluster = gr.Dropdown([], label="Cluster", scale=3, min_width=160, elem_id="paint-cluster")
+            mode = gr.Dropdown(MODES, value=variant.WITHOUT, label="What to do with it", scale=3, min_width=200)
+            show = gr.Button("Show what it paints", scale=1, min_width=170, elem_id="paint-run")
 
-    pictures = [dense, pruned, difference, slider, curve, scores]
+    shown = [*pictures.outputs, strip]
 
-    def run(session: Session, prompt: str, seed: float, steps: float, request: gr.Request) -> Iterator[tuple]:
-        curves = _Curves()
+    def draw(session: Session, runs: Runs, request: gr.Request, prepare: Callable) -> Iterator[tuple]:
+        """`prepare(session, report)` gives the two variants and the checked requests."""
+        live = Live()
+        finished = False
 
-        def work(session: Session, report: Reporter) -> tuple[Session, Comparison]:
-            curves.clip_name = session.workspace.clip_name
-            return session, compare(session, prompt, seed, steps, emit=report.emit, progress=report)
+        def work(session: Session, report: Reporter) -> tuple:
+            left, right, requests = prepare(session, report)
+            live.names, live.prompts = (left.name, right.name), len(requests)
+            live.clip_name = session.workspace.clip_name
+            return session, right, compare_variants(session, left, right, requests, emit=report.emit, progress=report)
 
-        for update in actions.watch(request, session, work):
-            if isinstance(update, Preview):
-                curves.add(update)
-                yield (*(gr.skip() for _ in frame.outputs), *_preview(update, curves.show()))
-            elif isinstance(update, Result):
-                session, result = update.value
-                yield (*idle(session), *_finished(result))
+        try:
+            for update in actions.watch(request, session, work):
+                if isinstance(update, Preview):
+                    yield (*_still(frame.outputs), *live.show(update), gr.skip())
+                elif isinstance(update, Result):
+                    finished = True
+                    runs.add(*update.value)
+                    yield (*idle(update.value[0]), *show_run(runs))
+                else:
+                    yield (*update, *_still(shown))
+        except Exception:
+            if live.started:
+                yield (*_still(frame.outputs), *show_run(runs))
+            raise
+        if live.started and not finished:  # cancelled halfway: back to the pictures of before
+            yield (*_still(frame.outputs), *show_run(runs))
+
+    def run(session, runs, text, seed, steps, request: gr.Request) -> Iterator[tuple]:
+        def prepare(session: Session, report: Reporter) -> tuple:
+            session.need_plan()
+            requests = check_prompts(session.model, split_prompts(text), seed, steps)
+            return runs.left(session), variant.of_session(session, report), requests
+
+        yield from draw(session, runs, request, prepare)
+
+    def paint(session, runs, layer, cluster, mode, text, seed, steps, request: gr.Request) -> Iterator[tuple]:
+        def prepare(session: Session, _: Reporter) -> tuple:
+            right = variant.of_cluster(session, layer, cluster, mode)
+            return DENSE, right, check_prompts(session.model, split_prompts(text), seed, steps)
+
+        yield from draw(session, runs, request, prepare)
+
+    def restore(session: Session, runs: Runs, event: gr.EventData, request: gr.Request) -> Iterator[tuple]:
+        chosen = runs.find(event.id)
+        if chosen is None:
+            yield (*_still(frame.outputs), *_still([*shown, *asked]))
+            return
+        for update in actions.watch(request, session, lambda s, report: chosen.session):
+            if isinstance(update, Result):
+                runs.shown = chosen
+                first = chosen.comparison.requests[0]
+                yield (*done(update.value), *show_run(runs), "\n".join(chosen.prompts), first.seed, first.steps)
             else:
-                yield (*update, *(gr.skip() for _ in pictures))
+                yield (*update, *_still([*shown, *asked]))
+
+    def pin(runs: Runs, event: gr.EventData) -> tuple:
+        before = runs.shown
+        runs.pin(event.id)
+        if runs.shown is before:  # its other side is not at hand, so that its pictures stay what they are
+            return (*_still(pictures.outputs), runs_strip.show(runs))
+        return show_run(runs)
+
+    def follow(session: Session | None, runs: Runs) -> tuple:
+        return show_run(runs) if runs.follow(session) else tuple(_still(shown))
+
+    asked = [prompt, seed, steps]
+    drawn = [*frame.outputs, *shown]
+    gr.on([generate.click, prompt.submit], run, [frame.session, runs, *asked], drawn, **INTERNAL)
+    show.click(paint, [frame.session, runs, layer, cluster, mode, *asked], drawn, **INTERNAL)
+    strip.submit(restore, [frame.session, runs], [*drawn, *asked], trigger_mode="multiple", **INTERNAL)
+    strip.select(pin, runs, shown, trigger_mode="multiple", **INTERNAL)
+    frame.session.change(follow, [frame.session, runs], shown, **INTERNAL)
+    examples.click(lambda sample: sample[0], examples, prompt, **INTERNAL)
+    four.click(_four, frame.session, prompt, **INTERNAL)
+    layer.input(_cluster_choices, [frame.session, layer], cluster, **INTERNAL)
+    return CompareTab(prompt, examples, steps, layer, cluster)
+
+
+def follow_layer(frame: Frame, tab: CompareTab, open_layer: gr.Dropdown) -> None:
+    """Offer the clusters there are, those of the layer that is open first; nothing moves while they stay the same."""
+    shown = gr.State(None)
+
+    def offer(session: Session | None, open_layer: str | None, shown: tuple | None) -> tuple:
+        layers = list(session.clusters) if session and session.model else []
+        layer = open_layer if open_layer in layers else (layers[-1] if layers else None)
+        basis = (tuple(layers), layer, id(session.clusters[layer]) if layer else None)
+        if basis == shown:
+            return gr.skip(), gr.skip(), gr.skip()
+        return basis, gr.Dropdown(choices=layers, value=layer), _cluster_choices(session, layer)
 
     gr.on(
-        [generate.click, prompt.submit],
-        run,
-        [frame.session, prompt, seed, steps],
-        [*frame.outputs, *pictures],
+        [frame.session.change, open_layer.change],
+        offer,
+        [frame.session, open_layer, shown],
+        [shown, tab.layer, tab.cluster],
         **INTERNAL,
     )
-    examples.click(lambda sample: sample[0], examples, prompt, **INTERNAL)
-    return CompareTab(prompt, examples, steps)
+
+
+def show_run(runs: Runs) -> tuple:
+    """Updates for the pictures and the strip: the run that is shown, or an empty page."""
+    pictures = compare_view.finished(runs.shown.comparison) if runs.shown else compare_view.nothing()
+    return (*pictures, runs_strip.show(runs))
 
 
 def suggestions(session: Session) -> tuple[str, gr.Dataset, int]:
     """Prompt, examples and steps for the session's model."""
     if session.model is None:
         return "", gr.Dataset(samples=[]), 20
-    defaults = session.model.defaults
-    prompts = defaults.prompts[:: max(1, len(defaults.prompts) // SUGGESTIONS)][:SUGGESTIONS]
-    return (prompts[0] if prompts else ""), gr.Dataset(samples=[[text] for text in prompts]), defaults.steps
+    prompts = _examples(session)
+    return prompts[0], gr.Dataset(samples=[[text] for text in prompts]), session.model.defaults.steps
 
 
-def _picture(label: str, name: str) -> gr.Image:
-    return gr.Image(
-        label=label,
-        format="png",
-        interactive=False,
-        height=280,
-        min_width=180,
-        buttons=["download", "fullscreen"],
-        elem_id=f"picture-{name}",
-        elem_classes="picture",
-    )
+def _examples(session: Session) -> tuple[str, ...]:
+    prompts = session.model.defaults.prompts
+    return prompts[:: max(1, len(prompts) // SUGGESTIONS)][:SUGGESTIONS] or ("",)
 
 
-def _preview(preview: Preview, curve: str) -> tuple:
-    """Updates for the pictures while one side denoises; the first preview clears what an earlier run left."""
-    first = preview.side == "dense"
-    dense = preview.image if first else gr.skip()
-    pruned = None if first else preview.image
-    return dense, pruned, None, None, curve, NO_SCORES
+def _four(session: Session | None) -> str:
+    return "\n".join(_examples(session)[:MAX_PROMPTS]) if session and session.model else ""
 
 
-def _finished(result: Comparison) -> tuple:
-    sides = {"dense": result.dense.curve, "pruned": result.pruned.curve}
-    return (
-        result.dense.image,
-        result.pruned.image,
-        result.difference,
-        (result.dense.image, result.pruned.image),
-        _Curves(result.clip_name, result.request.steps, sides).show(),
-        _score_table(result),
-    )
+def _cluster_choices(session: Session | None, layer: str | None) -> gr.Dropdown:
+    """The layer's clusters; the last, which has the largest activations, is chosen."""
+    if session is None or layer not in session.clusters:
+        return gr.Dropdown(choices=[], value=None)
+    clusters = session.clusters[layer]
+    named = [
+        (f"{style.glyph(i)} cluster {i} · {size:,} {clusters.unit}{'' if size == 1 else 's'}", i)
+        for i, size in enumerate(clusters.sizes.tolist())
+    ]
+    return gr.Dropdown(choices=named, value=clusters.k - 1)
 
 
-def _score_table(result: Comparison) -> str:
-    psnr = "identical" if result.psnr is None else f"{result.psnr:.2f} dB"
-    scores = (
-        ("CLIP dense", f"{result.dense.clip:.2f}", "100·max(cos, 0)"),
-        ("CLIP pruned", f"{result.pruned.clip:.2f}", "100·max(cos, 0)"),
-        ("Δ CLIP", f"{result.delta:+.2f}".replace("-", "−"), "pruned − dense"),
-        ("SSIM", f"{result.ssim:.3f}", "to dense, 1 is equal"),
-        ("PSNR", psnr, "to dense"),
-        ("Time", f"{result.dense.seconds:.1f} s · {result.pruned.seconds:.1f} s", "dense · pruned"),
-    )
-    cells = "".join(
-        f'<div><dt>{name}</dt><dd>{value}</dd><dd class="fact-detail">{note}</dd></div>' for name, value, note in scores
-    )
-    source = f"Scores by {escape(result.clip_name)}. Masked weights do not make a dense kernel faster."
-    return f'<dl class="scores">{cells}</dl><p class="note">{source}</p>'
+def _still(components: list) -> list:
+    return [gr.skip() for _ in components]

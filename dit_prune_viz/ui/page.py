@@ -70,6 +70,7 @@ def _page(actions: Actions, source: str) -> gr.Blocks:
                     tradeoff_view = tradeoff_tab.build(frame, actions)
 
         cancel.click(actions.cancel, queue=False, **INTERNAL)
+        compare_tab.follow_layer(frame, compare_view, layer_view.picker)
         _open_on_click(map_view, layer_view, tabs)
         page.queue(default_concurrency_limit=None)  # the jobs themselves know what has to wait
         page.load(actions.prepare, None, frame.outputs, **INTERNAL)

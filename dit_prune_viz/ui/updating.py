@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def update(session: Session, progress: Progress | None = None) -> dict[str, UpdatedWeights]:
-    """Layer → updated weights for the session's masks, empty if its settings have no update and exchange nothing; inside
-    `Workspace.turn`. What is exchanged has masks of its own, with the same counts in the same groups.
+    """Layer → updated weights for the session's masks, empty if its settings have no update and exchange nothing;
+    inside `Workspace.turn`. What is exchanged has masks of its own, with the same counts in the same groups.
 
     Layers whose masks have been updated before take no time, unless the update is sequential, which lets every layer
     depend on all earlier ones. UserError as in `update_model`; `progress` may raise Cancelled, nothing is kept then.

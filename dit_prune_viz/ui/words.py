@@ -19,3 +19,8 @@ def seconds(value: float) -> str:
     """12 s, 3 min 20 s."""
     whole = round(value)
     return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """+1.25 or −0.40, with a real minus sign."""
+    return f"{value:+.{digits}f}".replace("-", "−")

@@ -87,6 +87,68 @@ def points_of_curves(page: Page) -> list[int]:
     return page.evaluate("document.querySelector('#clip-curve .js-plotly-plot')._fullData.map(trace => trace.x.length)")
 
 
+def generate(page: Page, prompts: str, steps: int = 2) -> None:
+    page.locator("#prompt textarea").fill(prompts)
+    page.locator("#steps input").fill(str(steps))
+    page.locator("#generate").click()
+
+
+def test_four_prompts_a_cluster_alone_and_back_to_earlier_runs(page: Page, screenshots):
+    cards, pins = page.locator("#runs li"), page.locator("#runs button.pin")
+    left, right = page.locator("#picture-dense label").first, page.locator("#picture-pruned label").first
+    page.get_by_role("tab", name="Compare").click()
+    expect(page.locator("#runs")).to_contain_text("Earlier runs appear here")
+    generate(page, "grinning face\nred apple\nowl\nmoon cake")
+    expect(page.locator("#scores tbody tr")).to_have_count(4)
+    expect(page.locator("#scores tfoot th")).to_have_text("mean")
+    assert page.locator("#picture-difference img").first.evaluate("image => image.naturalWidth") > 2 * 128
+    assert points_of_curves(page) == [2, 2]
+    expect(cards).to_have_count(1)
+    in_view = page.evaluate(
+        """() => ["#pictures", "#scores table"].every(one =>
+            document.querySelector(one).getBoundingClientRect().bottom <= 720)"""
+    )
+    assert in_view  # with the page at its top: pictures and scores without scrolling on a screen of 1280 × 720
+
+    expect(page.locator("#paint-cluster input")).to_have_value(re.compile("cluster 3"))
+    page.locator("#prompt textarea").fill("owl")
+    page.locator("#paint-run").click()
+    expect(cards).to_have_count(2)
+    expect(right).to_contain_text("Without cluster 3")
+    expect(left).to_have_text(re.compile("Dense"))
+    assert bar_value(page, "Sparsity").startswith("50.0")  # the session's own masks are as they were
+
+    page.locator("#sparsity input[type=number]").fill("80")
+    page.keyboard.press("Tab")
+    expect(page.locator("#bar")).to_contain_text("target 80 %")
+    pins.nth(1).focus()  # the strip works with the keyboard, and keeps the focus when it is drawn anew
+    page.keyboard.press("Enter")
+    expect(pins.nth(1)).to_have_attribute("aria-pressed", "true")
+    expect(pins.nth(1)).to_be_focused()
+    generate(page, "owl")
+    expect(cards).to_have_count(3)
+    expect(left).to_contain_text("Run 1 (DiT-Pruning 50.0 %)")
+    expect(page.locator("#scores .note")).to_contain_text("PSNR to run 1")
+    shoot(page, screenshots, "pinned")
+
+    page.locator('#runs button[data-does="restore"][data-run="1"]').click()
+    expect(page.locator("#bar")).to_contain_text("target 50 %")
+    expect(page.locator("#prompt textarea")).to_have_value("grinning face\nred apple\nowl\nmoon cake")
+    expect(page.locator("#scores tbody tr")).to_have_count(4)
+    expect(left).to_have_text(re.compile("Dense"))
+
+    generate(page, "a\nb\nc\nd\ne")
+    expect(page.locator("#bar .problem")).to_contain_text("There are 5 prompts")
+    generate(page, "owl", steps=200)
+    expect(right).to_contain_text("DiT-Pruning 50.0 %")
+    expect(left).to_contain_text("step")
+    page.locator("#cancel").click()
+    expect(page.locator("#bar")).to_contain_text("Cancelled")
+    expect(page.locator("#scores tbody tr")).to_have_count(4)  # back to what was shown before
+    expect(left).to_have_text(re.compile("Dense$"))
+    expect(cards).to_have_count(3)
+
+
 def ranges(page: Page):
     return page.locator("#cluster-table input[type=range]")
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dit_prune_viz.errors import Cancelled, UserError
-from dit_prune_viz.generation import Request, check_request, generate, stream
+from dit_prune_viz.generation import Request, check_request, generate, stream, stream_batch
 from dit_prune_viz.generation.preview import decode, predicted_clean
 from dit_prune_viz.masks.packed import pack
 from dit_prune_viz.pipelines import load_model
@@ -181,6 +181,37 @@ def test_running_out_of_memory_is_one_sentence(flux):
     assert is_as_before(flux, before)
 
 
+@pytest.mark.parametrize(
+    ("family", "prompts"),
+    [
+        ("flux", ("a cat", "the moon")),
+        ("sd3", ("a cat", "the moon")),
+        ("pixart", ("a cat", "the moon")),
+        ("dit", ("golden retriever", "7")),
+    ],
+)
+def test_a_batch_previews_every_picture_and_draws_each_as_alone(request, family, prompts):
+    model = load_model(request.getfixturevalue(f"tiny_{family}"), device="cpu")
+    asked = [Request(prompt, seed=2, steps=3) for prompt in prompts]
+    steps = list(stream_batch(model, asked, preview_every=1))
+    assert [(step.index, step.final) for step in steps] == [(1, False), (2, False), (3, True)]
+    assert [[image.size for image in step.images] for step in steps] == [[(64, 64)] * 2] * 3
+    first, second = steps[0].images
+    assert not np.array_equal(pixels(first), pixels(second))
+    assert not np.array_equal(pixels(first), pixels(steps[1].images[0]))  # a look at another step, not a still
+    for place, one in enumerate(asked):
+        image, latents = generate(model, one)
+        torch.testing.assert_close(steps[-1].latents[place], latents[0], rtol=1e-3, atol=1e-3)
+        assert np.abs(pixels(steps[-1].images[place]).astype(int) - pixels(image)).max() <= 3
+
+
+def test_pictures_of_different_sizes_are_no_batch(flux):
+    with pytest.raises(UserError, match="agree in steps"):
+        stream_batch(flux, [REQUEST, Request("a cat", seed=7, steps=5)])
+    with pytest.raises(UserError, match="no prompt"):
+        stream_batch(flux, [])
+
+
 @pytest.mark.parametrize(("family", "prompt"), [("sd3", "a cat"), ("pixart", "a cat"), ("dit", "golden retriever")])
 def test_other_families(request, family, prompt):
     model = load_model(request.getfixturevalue(f"tiny_{family}"), device="cpu")
@@ -204,7 +235,7 @@ def test_the_last_prediction_decodes_to_the_final_picture(flux):
         image, _ = generate(flux, REQUEST)
     last = seen[-1]
     assert (last.index, last.steps) == (4, 4)
-    preview = decode(flux.pipeline, predicted_clean(flux.pipeline.scheduler, last), 64, 64)
+    (preview,) = decode(flux.pipeline, predicted_clean(flux.pipeline.scheduler, last), 64, 64)
     assert np.abs(pixels(preview).astype(int) - pixels(image)).max() <= 1
 
 

@@ -136,6 +136,8 @@ BAD = {
     "cluster sparsity": lambda s, layer: s.set_cluster_sparsity(layer, 0, -0.1),
     "empty prompt": lambda s, layer: compare(s, " ", 0, 2),
     "long prompt": lambda s, layer: compare(s, "a" * 10_000, 0, 2),
+    "five prompts": lambda s, layer: compare(s, ["a cat"] * 5, 0, 2),
+    "one of two prompts empty": lambda s, layer: compare(s, ["a cat", ""], 0, 2),
     "steps 0": lambda s, layer: compare(s, "a cat", 0, 0),
     "steps 10,000": lambda s, layer: compare(s, "a cat", 0, 10_000),
     "steps none": lambda s, layer: compare(s, "a cat", 0, None),
@@ -158,23 +160,23 @@ def test_bad_input_is_one_sentence_and_leaves_the_session_alone(clustered, layer
 
 def test_pictures_of_an_unpruned_model_are_identical_and_psnr_is_none(ready):
     result = compare(ready.prune("magnitude", "layer", 0.0), "a cat", 3, 2)
-    assert (result.ssim, result.psnr, result.delta) == (1.0, None, 0.0)
-    assert result.dense.image.tobytes() == result.pruned.image.tobytes()
+    assert (result.ssim, result.psnr, result.delta, result.gain) == (1.0, None, 0.0, 1)
+    assert result.left.images[0].tobytes() == result.right.images[0].tobytes()
 
 
 def test_comparison_streams_both_sides_and_keeps_the_dense_one(ready, tiny_clip):
     frames: list[Frame] = []
     first = compare(ready, "a red bus", 1, 4, emit=frames.append)
-    assert [frame.side for frame in frames] == ["dense"] * 4 + ["pruned"] * 4
+    assert [frame.side for frame in frames] == ["left"] * 4 + ["right"] * 4
     assert [frame.step for frame in frames] == [1, 2, 3, 4] * 2
-    assert frames[-1].curve == first.pruned.curve
+    assert frames[-1].curve == first.right.curve
     assert first.clip_name == tiny_clip.name
-    assert first.dense.clip == pytest.approx(frames[3].curve[-1][1])
+    assert first.left.clip == pytest.approx(frames[3].curve[-1][1])
     assert first.psnr > 0
     again: list[Frame] = []
     second = compare(ready.prune("magnitude", "layer", 0.9), "a red bus", 1, 4, emit=again.append)
-    assert second.dense is first.dense
-    assert [frame.side for frame in again] == ["dense"] + ["pruned"] * 4
+    assert second.left is first.left
+    assert [frame.side for frame in again] == ["left"] + ["right"] * 4
     assert second.ssim < first.ssim
 
 
@@ -186,7 +188,7 @@ def test_a_cancelled_comparison_leaves_the_model_free_and_dense(ready):
     expected = compare(ready, "the moon", 5, 4)
     with pytest.raises(Cancelled):
         compare(ready, "two dogs", 5, 4, progress=stop)
-    assert compare(ready, "the moon", 5, 4).pruned.image.tobytes() == expected.pruned.image.tobytes()
+    assert compare(ready, "the moon", 5, 4).right.images[0].tobytes() == expected.right.images[0].tobytes()
 
 
 def test_layer_pictures_exist_for_every_unit_and_projection(ready, layer):
