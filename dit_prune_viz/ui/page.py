@@ -8,7 +8,7 @@ from pathlib import Path
 import gradio as gr
 
 from dit_prune_viz.pipelines.source import local_path
-from dit_prune_viz.ui import api, compare_tab, controls, layer_tab, map_tab, scatter, topbar, tradeoff_tab
+from dit_prune_viz.ui import api, compare_tab, controls, layer_list, layer_tab, map_tab, scatter, topbar, tradeoff_tab
 from dit_prune_viz.ui.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.ui.jobs import Busy, Jobs
 from dit_prune_viz.ui.session import Session
@@ -61,7 +61,7 @@ def _page(actions: Actions, source: str) -> gr.Blocks:
                 controls.build(frame, actions, source)
             with gr.Column(scale=1, min_width=480), gr.Tabs(elem_id="tabs") as tabs:
                 with gr.Tab("Map", id="map", render_children=True):
-                    map_view = map_tab.build(frame)
+                    map_view = map_tab.build(frame, actions)
                 with gr.Tab("Layer", id="layer", render_children=True):
                     layer_view = layer_tab.build(frame, actions)
                 with gr.Tab("Compare", id="compare", render_children=True):
@@ -79,14 +79,16 @@ def _page(actions: Actions, source: str) -> gr.Blocks:
 
 
 def _open_on_click(map_view: map_tab.MapTab, layer_view: layer_tab.LayerTab, tabs: gr.Tabs) -> None:
-    """A click on a layer in the map opens it in the Layer tab."""
+    """A click on a layer in the map opens it in the Layer tab; the map marks the layer that is open there."""
 
     def pick(event: gr.EventData) -> tuple:
         return gr.Dropdown(value=event.id), gr.Tabs(selected="layer")
 
-    gr.on([map_view.heat.click, map_view.dots.click], pick, None, [layer_view.picker, tabs], **INTERNAL).then(
+    views = [map_view.heat, map_view.dots, map_view.list]
+    gr.on([view.click for view in views], pick, None, [layer_view.picker, tabs], **INTERNAL).then(
         **layer_view.open_args
     )
+    layer_view.picker.change(layer_list.mark, layer_view.picker, map_view.list, **INTERNAL)
 
 
 def _follow_model(

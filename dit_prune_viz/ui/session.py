@@ -51,6 +51,8 @@ class Session:
     clusters: Mapping[str, Clusters] = field(default_factory=dict)
     asked: Mapping[str, tuple[str, str, int | None]] = field(default_factory=dict)
     """(unit, algorithm, k) with which each layer's clusters were asked for."""
+    threshold: float | None = None
+    """CAG's threshold where it was moved by hand, see `ui.thresholds`."""
 
     def load_model(self, source: str, progress: Progress | None = None) -> Session:
         """Load a diffusers folder or hub id. The new session starts without calibration, plan and clusters."""
@@ -70,8 +72,12 @@ class Session:
         return settled.prune(**vars(self.settings), progress=progress)
 
     def prune(self, method: str, granularity: str, sparsity: float, *, progress: Progress | None = None) -> Session:
-        """Plan and mask the whole model. Sparsities set per cluster start anew; the clusters themselves stay."""
+        """Plan and mask the whole model. Sparsities set per cluster start anew; the clusters themselves stay.
+
+        A threshold moved by hand stays while the method does, because another method's G_out are other numbers.
+        """
         model, calibration = self.need_calibration()
+        threshold = self.threshold if method == self.settings.method else None
         sparsity = check_sparsity(sparsity)
         plan = make_plan(
             model.layers,
@@ -80,11 +86,13 @@ class Session:
             method=method,
             granularity=granularity,
             sparsity=sparsity,
+            threshold=threshold,
             progress=progress,
         )
         masks = build_masks(plan, model.weight, calibration.norm, progress=progress)
         report = report_plan(plan, masks, model.weight, calibration.mean_square, parameters=model.parameters)
-        return replace(self, settings=Settings(method, granularity, sparsity), plan=plan, masks=masks, report=report)
+        settings = Settings(method, granularity, sparsity)
+        return replace(self, settings=settings, threshold=threshold, plan=plan, masks=masks, report=report)
 
     def cluster(self, layer: str, unit: str = "row", algorithm: str = "kmeans", k: int | None = 4) -> Session:
         """Group a layer's units in the weight–activation plane; `k` None lets the algorithm choose. No mask changes."""
