@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from dit_prune_viz.figures import style
 
-FILLED = "filled: its weights are ranked row by row; hollow: all together"
+FILLED = "filled: ranked row by row; hollow: as a whole"
 
 
 def layer_scatter(

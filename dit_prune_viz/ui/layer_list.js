@@ -36,10 +36,11 @@ function build(layer, most) {
   const kind = document.createElement("strong");
   kind.textContent = `${layer.kind} · block ${layer.block}`;
   const name = document.createElement("span");
-  name.textContent = layer.name;
+  name.innerHTML = "<bdi></bdi>"; // a long name loses its beginning, not its end
+  name.firstChild.textContent = layer.name;
   open.append(kind, name);
   cell(row, "name").append(open);
-  cell(row, "ranked", layer.granularity === "layer" ? "together" : layer.granularity === "row" ? "by row" : layer.granularity);
+  cell(row, "ranked", { layer: "whole", row: "by row" }[layer.granularity] ?? layer.granularity);
   cell(row, "number", percent(layer.sparsity, 1));
   const damage = cell(row, "number damage", percent(layer.damage, 2));
   damage.style.setProperty("--share", most ? layer.damage / most : 0);

@@ -8,7 +8,19 @@ from pathlib import Path
 import gradio as gr
 
 from dit_prune_viz.pipelines.source import local_path
-from dit_prune_viz.ui import api, compare_tab, controls, layer_list, layer_tab, map_tab, scatter, topbar, tradeoff_tab
+from dit_prune_viz.ui import (
+    api,
+    compare_tab,
+    controls,
+    hints,
+    layer_list,
+    layer_tab,
+    map_tab,
+    scatter,
+    sidebar,
+    topbar,
+    tradeoff_tab,
+)
 from dit_prune_viz.ui.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.ui.jobs import Busy, Jobs
 from dit_prune_viz.ui.session import Session
@@ -55,8 +67,11 @@ def _page(actions: Actions, source: str) -> gr.Blocks:
         with gr.Row(elem_id="topbar", equal_height=True):
             bar = gr.HTML(topbar.render(None, Busy(0, 1, "Opening")), elem_id="bar", apply_default_css=False)
             cancel = gr.Button("Cancel", size="sm", visible=False, elem_id="cancel", scale=0, min_width=90)
+            hints.button()
+        hints.strip()
         frame = Frame(state, bar, cancel)
         with gr.Row(elem_id="body"):
+            sidebar.toggle()
             with gr.Column(scale=0, min_width=280, elem_id="controls"):
                 controls.build(frame, actions, source)
             with gr.Column(scale=1, min_width=480), gr.Tabs(elem_id="tabs") as tabs:

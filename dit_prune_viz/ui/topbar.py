@@ -9,6 +9,7 @@ from dit_prune_viz.ui.jobs import Busy
 from dit_prune_viz.ui.session import Session
 
 METHOD_NAMES = {"dit-pruning": "DiT-Pruning", "wanda": "Wanda", "magnitude": "Magnitude"}
+BRAND = '<h1 class="brand">DiT pruning, seen<span>where a diffusion transformer is redundant</span></h1>'
 DAMAGE_HELP = (
     "Share of the layers' output energy that the masks remove, Σ pruned W²·E[x²] / Σ W²·E[x²], averaged over layers by "
     "their weights. It assumes independent inputs and needs no forward pass."
@@ -18,7 +19,7 @@ DAMAGE_HELP = (
 def render(session: Session | None, busy: Busy | None = None, problem: str | None = None) -> str:
     """The bar as HTML. `problem` is shown in place of the state when nothing is going on."""
     facts = "".join(_fact(*fact) for fact in _facts(session))
-    return f'<div class="bar"><div class="bar-facts">{facts}</div>{_state(session, busy, problem)}</div>'
+    return f'<div class="bar">{BRAND}<div class="bar-facts">{facts}</div>{_state(session, busy, problem)}</div>'
 
 
 def _facts(session: Session | None) -> list[tuple[str, str, str, str]]:
