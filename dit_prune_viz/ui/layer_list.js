@@ -11,8 +11,10 @@ let order = { key: "damage", down: true };
 let pointed = null; // the layer under the pointer or the keyboard's cursor, in whichever view
 
 const percent = (share, digits) => `${(100 * share).toFixed(digits)} %`;
-const short = (value) =>
-  value < 1e4 ? value.toLocaleString("en-US") : value < 1e6 ? `${+(value / 1e3).toPrecision(3)} k` : `${+(value / 1e6).toPrecision(3)} M`;
+function short(value) {
+  if (value < 1e4) return value.toLocaleString("en-US");
+  return value < 1e6 ? `${+(value / 1e3).toPrecision(3)} k` : `${+(value / 1e6).toPrecision(3)} M`;
+}
 
 function compare(a, b) {
   const [x, y] = [a[order.key], b[order.key]];
@@ -62,7 +64,7 @@ function fill() {
     const sorted = header.dataset.key === order.key;
     header.ariaSort = sorted ? (order.down ? "descending" : "ascending") : "none";
   }
-  count.textContent = !rows.length ? "" : found.length < rows.length ? `${found.length} of ${rows.length}` : `${rows.length}`;
+  count.textContent = found.length < rows.length ? `${found.length} of ${rows.length}` : rows.length || "";
   empty.textContent = !rows.length ? props.empty : found.length ? "" : "No layer is called so.";
   mark();
 }

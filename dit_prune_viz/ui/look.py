@@ -7,6 +7,8 @@ from pathlib import Path
 import gradio as gr
 from gradio.themes.utils.fonts import Font
 
+HERE = Path(__file__).parent
+SHEETS = [HERE / name for name in ("style.css", "map.css", "hints.css")]
 SANS = [Font(name) for name in ("system-ui", "Segoe UI", "Roboto", "Noto Sans", "DejaVu Sans", "sans-serif")]
 MONO = [Font(name) for name in ("ui-monospace", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace")]
 
@@ -100,7 +102,8 @@ def launch_options() -> dict:
     """For `Blocks.launch`: the look, no footer links that lead outside, no traceback in the page."""
     return {
         "theme": theme(),
-        "css": (Path(__file__).parent / "style.css").read_text(encoding="utf-8"),
+        "css": "\n".join(sheet.read_text(encoding="utf-8") for sheet in SHEETS),
+        "js": (HERE / "accessible.js").read_text(encoding="utf-8"),
         "footer_links": ["api", "settings"],
         "show_error": False,
         "run_history": False,

@@ -1,6 +1,6 @@
 // Runs once inside gr.HTML, which supplies `element`, `props`, `watch` and `trigger`.
-// The line is a slider of its own laid over the plot, so that dragging redraws nothing and the keyboard reaches it. While
-// it moves, the dots flip between filled and hollow at once; masks and figures follow from the server.
+// The line is a slider of its own laid over the plot, so that dragging redraws nothing and the keyboard reaches it.
+// While it moves, the dots flip between filled and hollow at once; masks and figures follow from the server.
 const tools = element.querySelector(".threshold-tools");
 const note = element.querySelector(".threshold-note");
 const words = element.querySelector(".threshold-words");
@@ -70,7 +70,9 @@ function paint() {
   tools.hidden = !on;
   if (on) {
     const [rows, all] = [above(), values().length];
-    words.innerHTML = `<strong>${rows}</strong> of ${all} layers lie above the line and are ranked <strong>row by row</strong>, the other <strong>${all - rows}</strong> as a whole.`;
+    words.innerHTML =
+      `<strong>${rows}</strong> of ${all} layers lie above the line and are ranked <strong>row by row</strong>, ` +
+      `the other <strong>${all - rows}</strong> as a whole.`;
     if (document.activeElement !== field) field.value = threshold === null ? "" : digits(threshold);
     reset.textContent = `Back to the model's own, ${digits(shown.own ?? null)}`;
     reset.disabled = threshold === shown.own;
