@@ -24,10 +24,12 @@ def layer_scatter(
     threshold: float | None = None,
     own: float | None = None,
     by_row: Sequence[bool] | None = None,
+    y_limits: tuple[float, float] | None = None,
 ) -> go.Figure:
     """One dot per layer on log10 axes; `threshold` draws the CAG line at that y, `own` the model's own beside it.
 
     Layers that are ranked row by row (`by_row`) are filled, the others hollow; all are filled unless it is given.
+    `y_limits` are values that the axis is to reach, where several scatters are to be compared.
     Layers with a value of zero have no logarithm; they are drawn at the smallest positive value of their axis.
     """
     log_x, log_y = _log10(x), _log10(y)
@@ -55,7 +57,7 @@ def layer_scatter(
         )
     figure.update_xaxes(**style.power_of_ten(log_x) or _decimal_ticks(log_x))
     lines = [math.log10(value) for value in (threshold, own) if _drawable(value)]
-    shown = [*log_y, *lines]
+    shown = [*(log_y if y_limits is None else np.log10(y_limits)), *lines]
     # A range of its own, so that the axis stays where it is while the line is dragged.
     margin = 0.08 * (max(shown) - min(shown)) or 0.5
     figure.update_yaxes(

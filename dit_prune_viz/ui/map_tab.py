@@ -5,7 +5,7 @@ line that decides how it is ranked; all three show one selection, and each opens
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import gradio as gr
 
@@ -17,6 +17,7 @@ from dit_prune_viz.ui import layer_list, scatter, threshold_line
 from dit_prune_viz.ui.actions import INTERNAL, Actions, Frame, done
 from dit_prune_viz.ui.jobs import Reporter, Result
 from dit_prune_viz.ui.session import Session
+from dit_prune_viz.ui.statistics import activation_norm_at
 from dit_prune_viz.ui.thresholds import own_threshold, set_threshold
 
 EMPTY = "The layers appear here once the model is calibrated."
@@ -36,9 +37,16 @@ STATISTICS = {
     "damage": Statistic("Predicted damage", "share of the layer's output energy that the mask removes", unit="%"),
     "weights": Statistic("Weights", "how many weights the layer has", log=True),
     "weight_scale": Statistic("Weight scale", "root mean square of the weights", log=True),
-    "activation_norm": Statistic("Activation norm", "root mean square of ‖X_j‖₂ over input channels", log=True),
+    "activation_norm": Statistic(
+        "Activation norm",
+        "root mean square of ‖X_j‖₂ over input channels; of one timestep bin, as if all tokens were watched in it",
+        log=True,
+    ),
     "ratio": Statistic("Activation ÷ weight", "activation norm divided by weight scale", log=True),
 }
+ACTIVATIONS = ("activation_norm", "ratio")
+"""Statistics that a single timestep bin has, too."""
+BINS = 10
 REPORTED = ("g_out", "sparsity", "damage", "weights")
 CHOICES = [(statistic.label, key) for key, statistic in STATISTICS.items()]
 Y_CHOICES = [(STATISTICS[key].label, key) for key in ("g_out", "damage", "activation_norm")]
@@ -58,6 +66,9 @@ def build(frame: Frame, actions: Actions) -> MapTab:
     with gr.Row(elem_classes="tab-controls"):
         statistic = gr.Dropdown(CHOICES, value="g_out", label="Colour of the map", scale=1, min_width=180)
         y = gr.Dropdown(Y_CHOICES, value="g_out", label="Height of the dots", scale=1, min_width=180)
+        timestep = gr.Slider(
+            0, BINS, value=0, step=1, label="Timestep bin, 0 for all", scale=1, min_width=180, visible=False
+        )
         help = gr.Markdown(_help("g_out"), elem_classes="note grow")
     with gr.Row(elem_classes="map-row"):
         with gr.Column(scale=5, min_width=340):
@@ -90,27 +101,24 @@ def build(frame: Frame, actions: Actions) -> MapTab:
         yield refused
 
     line.input(move_line, frame.session, [*frame.outputs, line], trigger_mode="multiple", **INTERNAL)
-    frame.session.change(draw, [frame.session, statistic, y], [heat, layers, line, dots], **INTERNAL)
-    statistic.input(draw_heat, [frame.session, statistic], heat, **INTERNAL)
+    chosen = [frame.session, statistic, y, timestep]
+    views = [heat, layers, line, dots]
+    gr.on([frame.session.change, timestep.change], draw, chosen, views, trigger_mode="always_last", **INTERNAL)
+    gr.on([statistic.input, y.input], draw, chosen, views, **INTERNAL)
+    gr.on([statistic.input, y.input], _timestep, [statistic, y], timestep, **INTERNAL)
     statistic.input(_help, statistic, help, **INTERNAL)
-    y.input(draw_dots, [frame.session, y], [line, dots], **INTERNAL)
     return MapTab(heat, dots, layers)
 
 
-def draw(session: Session | None, statistic: str, y: str) -> tuple[str, str, str, str]:
+def draw(session: Session | None, statistic: str, y: str, timestep: int) -> tuple[str, str, str, str]:
     """The heat map, the list, the line and the dots."""
-    return draw_heat(session, statistic), layer_list.show(session), *draw_dots(session, y)
+    heat, dots = heat_figure(session, statistic, timestep), dots_figure(session, y, timestep)
+    line = threshold_line.show(session, drawn=y == "g_out")
+    return scatter.show(heat), layer_list.show(session), line, scatter.show(dots)
 
 
-def draw_heat(session: Session | None, key: str) -> str:
-    return scatter.show(heat_figure(session, key))
-
-
-def draw_dots(session: Session | None, y: str) -> tuple[str, str]:
-    return threshold_line.show(session, drawn=y == "g_out"), scatter.show(dots_figure(session, y))
-
-
-def heat_figure(session: Session | None, key: str) -> Figure:
+def heat_figure(session: Session | None, key: str, timestep: int = 0) -> Figure:
+    """`timestep` is the number of a bin, counted from 1 at the least noise, for what is known of one; 0 is all."""
     if session is None or session.report is None:
         return message(EMPTY)
     statistic, layers = STATISTICS[key], session.model.layers
@@ -119,14 +127,15 @@ def heat_figure(session: Session | None, key: str) -> Figure:
         [layer.block for layer in layers],
         [layer.kind for layer in layers],
         [layer.stack for layer in layers],
-        _values(session, key),
-        title=statistic.label,
+        _values(session, key, timestep),
+        title=statistic.label + _when(session, key, timestep),
         unit=statistic.unit,
         log=statistic.log,
+        limits=_limits(session, key, timestep),
     )
 
 
-def dots_figure(session: Session | None, y: str) -> Figure:
+def dots_figure(session: Session | None, y: str, timestep: int = 0) -> Figure:
     if session is None or session.report is None:
         return message(EMPTY)
     layers, plan = session.model.layers, session.plan
@@ -135,19 +144,47 @@ def dots_figure(session: Session | None, y: str) -> Figure:
         [layer.name for layer in layers],
         [layer.kind for layer in layers],
         _values(session, "weight_scale"),
-        _values(session, y),
+        _values(session, y, timestep),
         x_label=STATISTICS["weight_scale"].label,
-        y_label=STATISTICS[y].label,
+        y_label=STATISTICS[y].label + _when(session, y, timestep),
         threshold=threshold,
         own=None if threshold is None else own_threshold(session),
         by_row=[plan.layer(layer.name).granularity == "row" for layer in layers],
+        y_limits=_limits(session, y, timestep),
     )
 
 
-def _values(session: Session, key: str) -> list[float]:
+def _values(session: Session, key: str, timestep: int = 0) -> list[float]:
+    if timestep and key in ACTIVATIONS:
+        statistics = {
+            name: replace(known, activation_norm=activation_norm_at(session.calibration, name, timestep - 1))
+            for name, known in session.statistics.items()
+        }
+        return [getattr(statistics[layer.name], key) for layer in session.model.layers]
     reports = {report.name: report for report in session.report.layers}
     source = reports if key in REPORTED else session.statistics
     return [getattr(source[layer.name], key) for layer in session.model.layers]
+
+
+def _limits(session: Session, key: str, timestep: int) -> tuple[float, float] | None:
+    """The least and the greatest value in any bin, so that colours and heights compare while the bins go by."""
+    if not timestep or key not in ACTIVATIONS:
+        return None
+    bins = range(1, len(session.calibration.edges))
+    values = [value for bin in bins for value in _values(session, key, bin) if value > 0]
+    return (min(values), max(values)) if values else None
+
+
+def _when(session: Session, key: str, timestep: int) -> str:
+    if not timestep or key not in ACTIVATIONS:
+        return ""
+    low, high = session.calibration.edges[timestep - 1 : timestep + 1]
+    return f" at timesteps {low:.2g}–{high:.2g}"
+
+
+def _timestep(statistic: str, y: str) -> gr.Slider:
+    """The slider is there while something is shown that differs between timesteps."""
+    return gr.Slider(visible=bool({statistic, y} & set(ACTIVATIONS)))
 
 
 def _help(key: str) -> str:
