@@ -67,7 +67,7 @@ def build(frame: Frame, actions: Actions) -> MapTab:
         statistic = gr.Dropdown(CHOICES, value="g_out", label="Colour of the map", scale=1, min_width=180)
         y = gr.Dropdown(Y_CHOICES, value="g_out", label="Height of the dots", scale=1, min_width=180)
         timestep = gr.Slider(
-            0, BINS, value=0, step=1, label="Timestep bin, 0 for all", scale=1, min_width=180, visible=False
+            0, BINS, value=0, step=1, label="Timestep bin (0: all)", scale=1, min_width=180, visible=False
         )
         help = gr.Markdown(_help("g_out"), elem_classes="note grow")
     with gr.Row(elem_classes="map-row"):

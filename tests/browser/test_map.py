@@ -103,7 +103,7 @@ def test_the_line_moves_layers_between_row_by_row_and_whole(page: Page, screensh
     assert bar_value(page, "Predicted damage") != damage
     shoot(page, screenshots, "line")
 
-    page.get_by_label("G_out threshold").last.fill("0")
+    page.get_by_role("spinbutton", name="G_out threshold").fill("0")
     page.keyboard.press("Tab")
     expect(page.locator("#layer-list td.ranked", has_text="by row")).to_have_count(78)
     page.get_by_text("Wanda", exact=True).click()  # which ranks every layer row by row: there is no line to move
