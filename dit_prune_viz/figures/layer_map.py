@@ -21,10 +21,12 @@ def layer_map(
     title: str,
     unit: str = "",
     log: bool = False,
+    limits: tuple[float, float] | None = None,
 ) -> go.Figure:
     """One cell per layer; cells carry the layer's name, so that a click can open it.
 
     With `log` the colour follows log10 of the value (zeros stay empty) while the hover text shows the value itself.
+    `limits` are the values at the ends of the colours, where several maps are to be compared.
     """
     rows = sorted(set(kinds), key=KINDS.index)
     row_of = {kind: row for row, kind in enumerate(rows)}
@@ -37,6 +39,7 @@ def layer_map(
         cell = row_of[kind], column_of[block]
         raw[cell], cell_names[cell] = value, name
     colour = np.log10(np.where(raw > 0, raw, np.nan)) if log else raw
+    low, high = (None, None) if limits is None else np.log10(limits) if log else limits
 
     alt = f"Heat map of {title} for {len(names)} layers: {len(columns)} blocks by {len(rows)} kinds of layer."
     figure = style.blank(title, alt=alt, x="block", revision="map")
@@ -45,12 +48,14 @@ def layer_map(
         x=columns,
         y=rows,
         customdata=np.stack([cell_names, _labels(raw, unit)], axis=-1),
+        zmin=low,
+        zmax=high,
         colorscale="Cividis",
         xgap=2,
         ygap=2,
         hoverongaps=False,
         hovertemplate="<b>%{customdata[0]}</b><br>%{y}, block %{x}<br>" + title + " %{customdata[1]}<extra></extra>",
-        colorbar=_colourbar(colour, log, unit),
+        colorbar=_colourbar(colour if limits is None else np.array([low, high]), log, unit),
     )
     # Without a range of its own the axis would make room for the names of the stacks on a narrow screen.
     edges = [columns[0] - 0.5, columns[-1] + 0.5]

@@ -10,6 +10,8 @@ import plotly.graph_objects as go
 
 from dit_prune_viz.figures import style
 
+FILLED = "filled: ranked row by row; hollow: as a whole"
+
 
 def layer_scatter(
     names: Sequence[str],
@@ -20,16 +22,24 @@ def layer_scatter(
     x_label: str,
     y_label: str,
     threshold: float | None = None,
+    own: float | None = None,
+    by_row: Sequence[bool] | None = None,
+    y_limits: tuple[float, float] | None = None,
 ) -> go.Figure:
-    """One dot per layer on log10 axes; `threshold` draws the CAG line at that y.
+    """One dot per layer on log10 axes; `threshold` draws the CAG line at that y, `own` the model's own beside it.
 
+    Layers that are ranked row by row (`by_row`) are filled, the others hollow; all are filled unless it is given.
+    `y_limits` are values that the axis is to reach, where several scatters are to be compared.
     Layers with a value of zero have no logarithm; they are drawn at the smallest positive value of their axis.
     """
     log_x, log_y = _log10(x), _log10(y)
+    filled = [True] * len(names) if by_row is None else by_row
     alt = f"Scatter of {len(names)} layers, {y_label} over {x_label}."
-    figure = style.blank("Every layer", alt=alt, x=x_label, y=y_label, revision=f"layers {x_label} {y_label}")
+    title = "Every layer" if by_row is None else f"Every layer<br><sup>{FILLED}</sup>"
+    figure = style.blank(title, alt=alt, x=x_label, y=y_label, revision=f"layers {x_label} {y_label}")
     for index, group in enumerate(dict.fromkeys(map(kind_group, kinds))):
         members = [i for i, kind in enumerate(kinds) if kind_group(kind) == group]
+        symbol = style.symbol(index)
         figure.add_scatter(
             x=log_x[members],
             y=log_y[members],
@@ -38,17 +48,29 @@ def layer_scatter(
             customdata=[[names[i], f"{x[i]:.3g}", f"{y[i]:.3g}"] for i in members],
             hovertemplate="<b>%{customdata[0]}</b><br>"
             + f"{x_label} %{{customdata[1]}}<br>{y_label} %{{customdata[2]}}<extra></extra>",
-            marker={"size": 10, "symbol": style.symbol(index), "color": style.colour(index), "line": style.OUTLINE},
+            marker={
+                "size": 10,
+                "symbol": [symbol if filled[i] else f"{symbol}-open" for i in members],
+                "color": style.colour(index),
+                "line": style.OUTLINE | {"width": [style.OUTLINE["width"] if filled[i] else 2 for i in members]},
+            },
         )
     figure.update_xaxes(**style.power_of_ten(log_x) or _decimal_ticks(log_x))
-    shown = [*log_y, math.log10(threshold)] if _drawable(threshold) else log_y
-    figure.update_yaxes(**style.power_of_ten(shown) or _decimal_ticks(shown))
+    lines = [math.log10(value) for value in (threshold, own) if _drawable(value)]
+    shown = [*(log_y if y_limits is None else np.log10(y_limits)), *lines]
+    # A range of its own, so that the axis stays where it is while the line is dragged.
+    margin = 0.08 * (max(shown) - min(shown)) or 0.5
+    figure.update_yaxes(
+        **style.power_of_ten(shown) or _decimal_ticks(shown), range=[min(shown) - margin, max(shown) + margin]
+    )
     if _drawable(threshold):
+        figure.add_hline(y=lines[0], line={"dash": "dash", "width": 2, "color": style.VERMILLION})
+    if _drawable(own) and own != threshold:
         figure.add_hline(
-            y=math.log10(threshold),
-            line={"dash": "dash", "width": 2, "color": style.VERMILLION},
-            annotation={"text": f"CAG threshold {threshold:.2g}: rows above, layer below", "font": {"size": 11}},
-            annotation_position="top right",
+            y=lines[-1],
+            line={"dash": "dot", "width": 1, "color": style.GREY},
+            annotation={"text": f"the model's own, {own:.2g}", "font": {"size": 11}},
+            annotation_position="top left",
         )
     style.legend_below(figure)
     return figure

@@ -7,6 +7,7 @@ transparent and no text colour is set here, because the page supplies both for i
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
@@ -17,6 +18,8 @@ COLOURS = (SKY, ORANGE, GREEN, VERMILLION, PURPLE, BLUE, YELLOW, GREY)
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star", "triangle-down", "pentagon", "hexagram")
 GLYPHS = ("●", "◆", "■", "▲", "✚", "✖", "★", "▼", "⬟", "✶")
 KEPT, PRUNED = BLUE, VERMILLION
+MESSAGE_WIDTH = 52
+"""Characters in a line of `message`; more would not fit on a phone."""
 OUTLINE = {"width": 0.6, "color": "rgba(40,40,40,.75)"}
 
 
@@ -67,7 +70,10 @@ def message(text: str) -> go.Figure:
         yaxis={"visible": False},
         meta={"alt": text},
     )
-    figure.add_annotation(text=text, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper", font={"size": 13})
+    lines = textwrap.wrap(text, MESSAGE_WIDTH)
+    figure.add_annotation(
+        text=" <br>".join(lines), showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper", font={"size": 12}
+    )
     return figure
 
 

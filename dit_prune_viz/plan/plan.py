@@ -11,7 +11,7 @@ from dit_prune_viz.checks import whole
 from dit_prune_viz.clustering.clusters import Clusters, frozen_labels
 from dit_prune_viz.clustering.units import check_unit
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.granularity import check_granularity, check_mode, n_of_m
+from dit_prune_viz.granularity import check_granularity, check_mode, choose, n_of_m
 from dit_prune_viz.granularity.counts import check_sparsity
 from dit_prune_viz.saliency import Saliency
 
@@ -152,6 +152,22 @@ class PruningPlan:
         """The same plan with one layer's replaced. UserError if the model has no such layer."""
         self.layer(layer.name)
         return replace(self, layers={**self.layers, layer.name: layer})
+
+    def with_threshold(self, threshold: float) -> PruningPlan:
+        """The same plan with CAG's line at another G_out: layers that change sides are ranked the other way.
+
+        What each layer loses, its clusters and their sparsities stay. With the uniform allocation it is the plan that
+        `make_plan` makes with this threshold, without scoring a layer again. UserError for a plan whose granularity
+        CAG did not choose and for a threshold that is negative or NaN.
+        """
+        if self.threshold is None:
+            raise UserError("Only CAG has a threshold, and it did not choose how this plan ranks weights; choose CAG.")
+        chosen = choose("cag", {name: layer.g_out for name, layer in self.layers.items()}, "", threshold)
+        layers = {
+            name: layer if layer.granularity == chosen[name] else replace(layer, granularity=chosen[name])
+            for name, layer in self.layers.items()
+        }
+        return replace(self, threshold=threshold, layers=layers)
 
     def with_clusters(self, layer: str, clusters: Clusters | None) -> PruningPlan:
         """The same plan with clusters for one layer, or with none (None).

@@ -14,7 +14,7 @@ from dit_prune_viz.figures.importance_plane import importance_plane
 from dit_prune_viz.figures.saliency_histogram import saliency_histogram
 from dit_prune_viz.figures.unit_scatter import unit_scatter
 from dit_prune_viz.plan import ClusterDamage, ClusterPlan, cluster_damage
-from dit_prune_viz.ui import pruning, words
+from dit_prune_viz.ui import ranking, words
 from dit_prune_viz.ui.session import Session
 
 MAX_DOTS = 20_000
@@ -109,4 +109,4 @@ def figures_of_selection(session: Session, layer: str, units: Sequence[int]) -> 
     labels[chosen] = 1
     selection = ClusterPlan(clusters.unit, labels, (0.0, 0.0))
     mask = session.masks[layer].unpack()
-    return cluster_damage(model.weight(layer), pruning.mean_square(session, layer), mask, selection)[1]
+    return cluster_damage(model.weight(layer), ranking.mean_square(session, layer), mask, selection)[1]

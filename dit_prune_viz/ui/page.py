@@ -8,7 +8,19 @@ from pathlib import Path
 import gradio as gr
 
 from dit_prune_viz.pipelines.source import local_path
-from dit_prune_viz.ui import api, compare_tab, controls, layer_tab, map_tab, scatter, topbar, tradeoff_tab
+from dit_prune_viz.ui import (
+    api,
+    compare_tab,
+    controls,
+    hints,
+    layer_list,
+    layer_tab,
+    map_tab,
+    scatter,
+    sidebar,
+    topbar,
+    tradeoff_tab,
+)
 from dit_prune_viz.ui.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.ui.jobs import Busy, Jobs
 from dit_prune_viz.ui.session import Session
@@ -55,8 +67,11 @@ def _page(actions: Actions, source: str) -> gr.Blocks:
         with gr.Row(elem_id="topbar", equal_height=True):
             bar = gr.HTML(topbar.render(None, Busy(0, 1, "Opening")), elem_id="bar", apply_default_css=False)
             cancel = gr.Button("Cancel", size="sm", visible=False, elem_id="cancel", scale=0, min_width=90)
+            hints.button()
+        hints.strip()
         frame = Frame(state, bar, cancel)
         with gr.Row(elem_id="body"):
+            sidebar.toggle()
             with gr.Column(scale=0, min_width=280, elem_id="controls"):
                 controls.build(frame, actions, source)
             with gr.Column(scale=1, min_width=480), gr.Tabs(elem_id="tabs") as tabs:
@@ -80,14 +95,16 @@ def _page(actions: Actions, source: str) -> gr.Blocks:
 
 
 def _open_on_click(map_view: map_tab.MapTab, layer_view: layer_tab.LayerTab, tabs: gr.Tabs) -> None:
-    """A click on a layer in the map opens it in the Layer tab."""
+    """A click on a layer in the map opens it in the Layer tab; the map marks the layer that is open there."""
 
     def pick(event: gr.EventData) -> tuple:
         return gr.Dropdown(value=event.id), gr.Tabs(selected="layer")
 
-    gr.on([map_view.heat.click, map_view.dots.click], pick, None, [layer_view.picker, tabs], **INTERNAL).then(
+    views = [map_view.heat, map_view.dots, map_view.list]
+    gr.on([view.click for view in views], pick, None, [layer_view.picker, tabs], **INTERNAL).then(
         **layer_view.open_args
     )
+    layer_view.picker.change(layer_list.mark, layer_view.picker, map_view.list, **INTERNAL)
 
 
 def _follow_model(

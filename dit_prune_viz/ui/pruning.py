@@ -1,4 +1,4 @@
-"""From a session's settings to masks, and whatever has to rank or weigh the same way afterwards."""
+"""From a session's settings to masks, and what is measured about them."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
 from dit_prune_viz.checks import whole
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.experiments import Level, find_convergence
 from dit_prune_viz.experiments.prune import mask_model
-from dit_prune_viz.experiments.supplies import Supplies
 from dit_prune_viz.masks import PackedMask, build_mask, check_sparsity, pack
-from dit_prune_viz.saliency import find_method, needed_statistic
+from dit_prune_viz.saliency import find_method
 from dit_prune_viz.sensitivity import measure_sensitivity
+from dit_prune_viz.ui.ranking import statistic, supplies
 from dit_prune_viz.ui.settings import Settings
+from dit_prune_viz.ui.thresholds import set_threshold
 
 if TYPE_CHECKING:
     from dit_prune_viz.calibration import Convergence
@@ -28,7 +27,8 @@ SENSITIVITY_AT = 0.5
 
 
 def prune(session: Session, settings: Settings, progress: Progress | None = None) -> Session:
-    """Plan and mask the whole model. Sparsities set per cluster start anew; the clusters themselves stay.
+    """Plan and mask the whole model. Sparsities set per cluster start anew; the clusters themselves stay, and so does a
+    threshold moved by hand while the ranking stays.
 
     UserError as in `mask_model`, and for a sparsity outside 0–1.
     """
@@ -38,32 +38,17 @@ def prune(session: Session, settings: Settings, progress: Progress | None = None
     with _turn_if_needed(session, settings, progress):
         plan, masks, report = mask_model(settings.candidate, needed, level, progress=progress)
     same = settings.ranking == session.settings.ranking
-    return replace(
+    found = replace(
         session,
         settings=settings,
         plan=plan,
         masks=masks,
         report=report,
         sensitivity=session.sensitivity if same else {},
+        threshold=None,
     )
-
-
-def supplies(session: Session, progress: Progress | None = None) -> Supplies:
-    """Norms, energies, Hessians and sensitivities of the session's calibration, each made once for all sessions."""
-    model, calibration = session.need_calibration()
-    return Supplies(model, calibration, progress, session.workspace.kept(calibration))
-
-
-def statistic(session: Session, layer: str) -> Tensor:
-    """The statistic of the layer's inputs (d_in,) by which the session's plan ranks weights."""
-    plan, settings, needed = session.need_plan()[2], session.settings, supplies(session)
-    norm = needed.norm(settings.timestep, centred=settings.centred)
-    return needed_statistic(plan.saliency, norm, needed.inverse_hessian(settings.timestep))(layer)
-
-
-def mean_square(session: Session, layer: str) -> Tensor:
-    """E[x_j²] (d_in,) as the session's predicted damage counts it: the variance where the settings are centred."""
-    return supplies(session).mean_square("uniform", centred=session.settings.centred)(layer)
+    kept = session.threshold if same and plan.threshold is not None else None
+    return found if kept is None else set_threshold(found, kept, progress)
 
 
 def sense(session: Session, progress: Progress | None = None) -> Session:

@@ -20,7 +20,7 @@ from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.masks import PackedMask, PlanReport, build_mask, check_sparsity, pack, report_layer
 from dit_prune_viz.pipelines import Model
 from dit_prune_viz.plan import ClusterDamage, PruningPlan, cluster_damage
-from dit_prune_viz.ui import pruning
+from dit_prune_viz.ui import pruning, ranking
 from dit_prune_viz.ui.settings import DEFAULTS, Settings, fitting, settings_for
 from dit_prune_viz.ui.statistics import LayerStatistics, layer_statistics
 from dit_prune_viz.ui.workspace import Workspace
@@ -45,6 +45,8 @@ class Session:
     """(unit, algorithm, k) with which each layer's clusters were asked for."""
     sensitivity: Mapping[str, float] = field(default_factory=dict)
     """Layer → relative error of the transformer's output with it alone pruned; empty until `pruning.sense` has run."""
+    threshold: float | None = None
+    """CAG's threshold where it was moved by hand, see `ui.thresholds`."""
 
     def load_model(self, source: str, progress: Progress | None = None) -> Session:
         """Load a diffusers folder or hub id. The new session starts without calibration, plan and clusters."""
@@ -75,6 +77,7 @@ class Session:
     ) -> Session:
         """Plan and mask the whole model. Sparsities set per cluster start anew; the clusters themselves stay.
 
+        A threshold moved by hand stays while the ranking does, because another one's G_out are other numbers.
         `method` is a saliency's name ("ria", "stw:1.5,1") or that of a candidate ("exchange"), which stands for all of
         its settings; `options` are the fields of `Settings` beside these three.
         """
@@ -107,20 +110,20 @@ class Session:
             plan = plan.with_clusters(layer, clusters)
         plan = plan.with_cluster_sparsity(layer, cluster, sparsity)
         weight = model.weight(layer)
-        mask = pack(build_mask(plan.layer(layer), plan.saliency, weight, pruning.statistic(self, layer)))
-        report = report_layer(plan.layer(layer), mask, weight, pruning.mean_square(self, layer))
+        mask = pack(build_mask(plan.layer(layer), plan.saliency, weight, ranking.statistic(self, layer)))
+        report = report_layer(plan.layer(layer), mask, weight, ranking.mean_square(self, layer))
         return replace(self, plan=plan, masks={**self.masks, layer: mask}, report=self.report.with_layer(report))
 
     def cluster_rows(self, layer: str) -> tuple[ClusterDamage, ...]:
         """What each cluster of `layer` holds and costs under the present mask."""
         model = self.need_plan()[0]
         clusters, mask = self.need_clusters(layer), self.masks[layer].unpack()
-        return cluster_damage(model.weight(layer), pruning.mean_square(self, layer), mask, clusters)
+        return cluster_damage(model.weight(layer), ranking.mean_square(self, layer), mask, clusters)
 
     def scores(self, layer: str) -> Tensor:
         """The saliencies (d_out, d_in) that ranked the layer's weights."""
         model, _, plan = self.need_plan()
-        return plan.saliency.score(model.weight(layer), pruning.statistic(self, layer))
+        return plan.saliency.score(model.weight(layer), ranking.statistic(self, layer))
 
     def need_model(self) -> Model:
         if self.model is None:

@@ -31,5 +31,15 @@ def layer_statistics(model: Model, calibration: Calibration) -> dict[str, LayerS
     }
 
 
+def activation_norm_at(calibration: Calibration, layer: str, bin: int) -> float:
+    """`activation_norm` if every token had been watched in one timestep bin; 0 where none was.
+
+    Scaled to the tokens of all bins, so that bins compare with each other and with the norm over all of them.
+    """
+    squares, tokens = calibration.sum_squares[layer][bin], calibration.tokens[layer]
+    seen = int(tokens[bin])
+    return float(squares.mean() * int(tokens.sum()) / seen) ** 0.5 if seen else 0.0
+
+
 def _rms(values: Tensor) -> float:
     return float(torch.linalg.vector_norm(values.detach().float()) / max(1, values.numel()) ** 0.5)

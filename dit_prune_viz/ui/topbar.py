@@ -10,6 +10,7 @@ from dit_prune_viz.ui.session import Session
 from dit_prune_viz.ui.settings import UPDATE_NAMES
 from dit_prune_viz.ui.updating import is_current
 
+BRAND = '<h1 class="brand">DiT pruning, seen<span>where a diffusion transformer is redundant</span></h1>'
 DAMAGE_HELP = (
     "Share of the layers' output energy that the masks remove, Σ pruned W²·E[x²] / Σ W²·E[x²], averaged over layers by "
     "their weights. It assumes independent inputs and needs no forward pass."
@@ -25,7 +26,7 @@ UPDATE_HELP = (
 def render(session: Session | None, busy: Busy | None = None, problem: str | None = None) -> str:
     """The bar as HTML. `problem` is shown in place of the state when nothing is going on."""
     facts = "".join(_fact(*fact) for fact in _facts(session))
-    return f'<div class="bar"><div class="bar-facts">{facts}</div>{_state(session, busy, problem)}</div>'
+    return f'<div class="bar">{BRAND}<div class="bar-facts">{facts}</div>{_state(session, busy, problem)}</div>'
 
 
 def _facts(session: Session | None) -> list[tuple[str, str, str, str]]:

@@ -43,9 +43,9 @@ class TradeoffTab:
 def build(frame: Frame, actions: Actions, folder: Path | None = None) -> TradeoffTab:
     """Lay out the tab. Measurements are kept in `folder`, by default in the user's cache."""
     gr.Markdown(NOTE, elem_classes="note")
-    methods = gr.CheckboxGroup(
-        [*CANDIDATES, *SWEEPS], value=list(START), label="Methods", info=_explain(), elem_id="tradeoff-methods"
-    )
+    methods = gr.CheckboxGroup([*CANDIDATES, *SWEEPS], value=list(START), label="Methods", elem_id="tradeoff-methods")
+    with gr.Accordion("What the methods do", open=False):
+        gr.Markdown(_explain(), elem_classes="note")
     with gr.Row(equal_height=True, elem_classes="tab-controls"):
         levels = gr.Textbox("30,50,70", label="Sparsities, % or N:M", scale=2, min_width=150, elem_id="tradeoff-levels")
         prompts = gr.Number(8, label="Prompts", precision=0, scale=1, min_width=80, elem_id="tradeoff-prompts")
@@ -53,12 +53,13 @@ def build(frame: Frame, actions: Actions, folder: Path | None = None) -> Tradeof
         steps = gr.Number(20, label="Steps", precision=0, scale=1, min_width=80, elem_id="tradeoff-steps")
         start = gr.Button("Compare", variant="primary", scale=1, min_width=110, elem_id="tradeoff-run")
         sweep = gr.Button("Exponent sweep", scale=1, min_width=130, elem_id="tradeoff-sweep")
-    prompt_set = gr.File(
-        label="A prompt set of your own: a prompt a line, CSV/TSV with a column Prompt, MJHQ-30K's meta_data.json",
-        file_types=[".txt", ".csv", ".tsv", ".json"],
-        type="filepath",
-        height=140,
-    )
+    with gr.Accordion("A prompt set of your own", open=False):
+        prompt_set = gr.File(
+            label="A prompt a line, CSV/TSV with a column Prompt, or MJHQ-30K's meta_data.json",
+            file_types=[".txt", ".csv", ".tsv", ".json"],
+            type="filepath",
+            height=140,
+        )
     score = gr.Dropdown(SCORES, value="ssim", label="Score", scale=0, min_width=160, elem_id="tradeoff-score")
     plot = scatter.plot(message(tradeoff.EMPTY), height=420, elem_id="tradeoff-curves")
     table = gr.HTML("", elem_id="tradeoff-table", apply_default_css=False)
@@ -130,4 +131,4 @@ def _redraw_damage(session: Session | None, measured: Measured) -> str:
 
 
 def _explain() -> str:
-    return "; ".join(f"{escape(name)}: {candidate.words}" for name, candidate in CANDIDATES.items())
+    return "\n".join(f"* **{escape(name)}**: {candidate.words}" for name, candidate in CANDIDATES.items())

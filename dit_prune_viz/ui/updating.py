@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.experiments.prune import update_masked
-from dit_prune_viz.ui.pruning import supplies
+from dit_prune_viz.ui.ranking import supplies
 from dit_prune_viz.update import UpdatedWeights
 
 if TYPE_CHECKING:

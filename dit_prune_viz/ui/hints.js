@@ -1,0 +1,38 @@
+// Runs once inside gr.HTML, which supplies `element` and `props`.
+const strip = element.querySelector(".hints");
+const text = element.querySelector(".hints-text");
+const place = element.querySelector(".hints-step");
+const button = (name) => element.querySelector(`[data-do=${name}]`);
+const SEEN = "dit-prune-viz hints seen";
+let step = 0;
+
+// A browser may forbid a page to remember anything; then the hints are there on every visit.
+function remembered(value) {
+  try {
+    if (value) localStorage.setItem(SEEN, value);
+    return localStorage.getItem(SEEN);
+  } catch {
+    return null;
+  }
+}
+
+function show(to) {
+  strip.hidden = to === null;
+  document.documentElement.dataset.hint = to === null ? "" : to + 1; // the style sheet outlines what it is about
+  if (to === null) return remembered("yes");
+  step = to;
+  text.textContent = props.steps[step];
+  place.textContent = `${step + 1} of ${props.steps.length}`;
+  button("back").disabled = step === 0;
+  button("next").textContent = step === props.steps.length - 1 ? "Done" : "Next";
+}
+
+button("next").addEventListener("click", () => show(step + 1 < props.steps.length ? step + 1 : null));
+button("back").addEventListener("click", () => show(step - 1));
+button("close").addEventListener("click", () => show(null));
+strip.addEventListener("keydown", (event) => event.key === "Escape" && show(null));
+document.addEventListener("show-hints", () => {
+  show(0);
+  button("next").focus();
+});
+if (!remembered()) show(0);

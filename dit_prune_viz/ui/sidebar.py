@@ -1,0 +1,29 @@
+"""On a narrow screen the left column folds away above the page; this button opens it."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+SCRIPT = """
+const button = element.querySelector("button");
+const column = () => document.getElementById("controls");
+button.addEventListener("click", () => {
+  const open = button.ariaExpanded !== "true";
+  button.ariaExpanded = String(open);
+  column()?.classList.toggle("open", open);
+});
+"""
+
+
+def toggle() -> gr.HTML:
+    """The button; the style sheet hides it where the column has room of its own."""
+    return gr.HTML(
+        value="",
+        html_template=(
+            '<button type="button" class="plain" aria-expanded="false" aria-controls="controls">'
+            "Model, calibration and method</button>"
+        ),
+        js_on_load=SCRIPT,
+        elem_id="controls-toggle",
+        apply_default_css=False,
+    )

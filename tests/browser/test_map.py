@@ -1,0 +1,159 @@
+"""The map's line and list, the first steps, narrow screens, and an accessibility check of every page."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+from test_app import bar_value, shoot
+
+PAGES = ("Map", "Layer", "Compare", "Trade-off")
+PHONE = {"width": 390, "height": 844}
+
+
+def open_page(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name).click()
+    expect(page.get_by_role("tab", name=name)).to_have_attribute("aria-selected", "true")
+    page.wait_for_timeout(500)
+
+
+def violations(page: Page) -> list[str]:
+    """What axe-core finds that is serious or critical."""
+    return [
+        f"{found['id']}: {node['html'][:200]}"
+        for found in Axe().run(page).response["violations"]
+        if found["impact"] in ("serious", "critical")
+        for node in found["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"], indirect=True)
+def test_every_page_is_accessible_and_fits_a_phone(page: Page, screenshots, scheme):
+    for name in PAGES:
+        open_page(page, name)
+        assert violations(page) == [], name
+    page.set_viewport_size(PHONE)
+    for name in PAGES:
+        open_page(page, name)
+        assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"], name
+        shoot(page, screenshots, f"{scheme}-phone-{name}")
+    expect(page.locator("#controls")).to_be_hidden()
+    toggle = page.get_by_role("button", name="Model, calibration and method")
+    toggle.click()
+    expect(page.locator("#controls")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+    assert violations(page) == []
+    toggle.click()
+    expect(page.locator("#controls")).to_be_hidden()
+
+
+def by_row(page: Page) -> int:
+    """How many layers the page says lie above the line."""
+    return int(page.locator(".threshold-words strong").first.inner_text())
+
+
+def filled(page: Page) -> int:
+    """How many dots are filled, that is, how many layers are ranked row by row."""
+    return page.evaluate(
+        """() => document.querySelector("#layer-dots .js-plotly-plot").data
+            .flatMap(trace => trace.marker.symbol).filter(symbol => !symbol.endsWith("-open")).length"""
+    )
+
+
+def ranked_by_row(page: Page) -> int:
+    """How many rows of the list say so: that is what the masks were made with."""
+    return page.locator("#layer-list td.ranked", has_text="by row").count()
+
+
+def test_the_line_moves_layers_between_row_by_row_and_whole(page: Page, screenshots):
+    line = page.locator(".cag-line")
+    line.wait_for()
+    own, damage = by_row(page), bar_value(page, "Predicted damage")
+    rows = page.locator("#layer-list tbody tr")
+    expect(rows).to_have_count(78)
+    assert own == filled(page) == ranked_by_row(page)
+    damages = [float(cell.split()[0]) for cell in page.locator("#layer-list td.damage").all_inner_texts()]
+    assert damages == sorted(damages, reverse=True)
+
+    line.focus()
+    page.keyboard.press("ArrowDown")  # one layer more
+    assert by_row(page) == own + 1  # at once
+    expect(page.locator("#layer-list td.ranked", has_text="by row")).to_have_count(own + 1)
+    assert filled(page) == own + 1
+    page.keyboard.press("End")
+    assert by_row(page) == 0
+    expect(page.locator("#layer-list td.ranked", has_text="by row")).to_have_count(0)
+
+    page.get_by_role("button", name="Back to the model's own").click()
+    expect(page.locator("#layer-list td.ranked", has_text="by row")).to_have_count(own)
+    expect(page.locator("#bar")).to_contain_text(damage)
+
+    box = line.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x, y + 60, steps=6)
+    assert by_row(page) > own + 5  # before the pointer is let go
+    page.mouse.up()
+    after = by_row(page)
+    expect(page.locator("#layer-list td.ranked", has_text="by row")).to_have_count(after)
+    assert filled(page) == after
+    assert bar_value(page, "Predicted damage") != damage
+    shoot(page, screenshots, "line")
+
+    page.get_by_role("spinbutton", name="G_out threshold").fill("0")
+    page.keyboard.press("Tab")
+    expect(page.locator("#layer-list td.ranked", has_text="by row")).to_have_count(78)
+    page.get_by_text("Wanda", exact=True).click()  # which ranks every layer row by row: there is no line to move
+    expect(page.locator(".threshold-note")).to_contain_text("Choose CAG")
+    expect(line).to_be_hidden()
+
+
+def test_one_layer_is_marked_in_all_views_and_opened_from_the_list(page: Page, screenshots):
+    page.locator(".cag-line").wait_for()
+    page.locator("#layer-map .plot").first.focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    layer = page.locator("#layer-map .plot-spoken").first.inner_text().split(",")[0]
+    marked = page.locator("#layer-list tr.marked")
+    expect(marked).to_have_count(1)
+    expect(marked).to_have_attribute("data-layer", layer)
+    expect(marked).to_be_in_viewport()
+    expect(page.locator("#layer-dots .plot-ring")).to_be_visible()
+
+    page.get_by_label("Search layers").fill("ADALN 3")
+    expect(page.locator("#layer-list tbody tr")).to_have_count(2)
+    page.get_by_label("Search layers").fill("nothing of the kind")
+    expect(page.locator(".layers-empty")).to_have_text("No layer is called so.")
+    page.get_by_label("Search layers").fill("")
+    page.get_by_role("button", name="weights").click()
+    expect(page.locator("#layer-list th[data-key=weights]")).to_have_attribute("aria-sort", "descending")
+    first = page.locator("#layer-list tbody tr").first
+    name = first.get_attribute("data-layer")
+    first.get_by_role("button").press("Enter")
+    expect(page.get_by_role("tab", name="Layer")).to_have_attribute("aria-selected", "true")
+    expect(page.locator("#layer-picker input")).to_have_value(re.compile(rf"^{re.escape(name)} "))
+    open_page(page, "Map")
+    page.mouse.move(0, 0)
+    expect(page.locator("#layer-list [aria-current=true]")).to_have_attribute("title", name)
+
+
+def test_the_first_steps_are_shown_once_and_come_back_when_asked_for(page: Page):
+    hints = page.get_by_role("region", name="First steps")
+    expect(hints).to_contain_text("1 of 4")
+    page.get_by_role("button", name="Next", exact=True).click()
+    expect(hints).to_contain_text("2 of 4")
+    page.locator("#layer-map .nsewdrag").click(position={"x": 30, "y": 6})  # they never stand in the way
+    expect(page.get_by_role("tab", name="Layer")).to_have_attribute("aria-selected", "true")
+    page.get_by_role("button", name="Dismiss the hints").click()
+    expect(hints).to_be_hidden()
+    page.reload()
+    page.locator('#layer-map [data-points="78"]').first.wait_for()
+    expect(hints).to_be_hidden()
+    page.get_by_role("button", name="Show the first steps").click()
+    expect(hints).to_contain_text("1 of 4")
+    for _ in range(4):
+        page.keyboard.press("Enter")  # on Next, which has the focus
+    expect(hints).to_be_hidden()
