@@ -75,7 +75,7 @@ def _update(session: Session) -> list[tuple[str, str, str, str]]:
         *(["Exchange"] if settings.exchange else []),
         *([UPDATE_NAMES[settings.update]] if settings.update else []),
     ]
-    return [("Update", " + ".join(named), detail, UPDATE_HELP)]
+    return [("Weight update", " + ".join(named), detail, UPDATE_HELP)]
 
 
 def _fact(label: str, value: str, detail: str, explanation: str) -> str:

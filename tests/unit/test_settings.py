@@ -16,7 +16,7 @@ from dit_prune_viz.experiments.prune import mask_model, update_masked
 from dit_prune_viz.experiments.supplies import Supplies
 from dit_prune_viz.masks import build_masks
 from dit_prune_viz.plan import make_plan
-from dit_prune_viz.ui import pruning, topbar, updating
+from dit_prune_viz.ui import pruning, topbar, updating, variant
 from dit_prune_viz.ui.comparison import compare
 from dit_prune_viz.ui.fields import BY_HAND, Fields, fields_of
 from dit_prune_viz.ui.session import Session
@@ -236,7 +236,8 @@ def test_updates_are_made_when_needed_and_only_for_new_masks(ready, layer):
     assert "made with the next picture" in topbar.render(session)
     assert "Weight update" not in topbar.render(ready)
     made = updating.update(session)
-    oracle = update_masked(session.settings.candidate, Supplies(ready.model, ready.calibration), session.masks)
+    needed = Supplies(ready.model, ready.calibration)
+    oracle = update_masked(session.settings.candidate, needed, session.masks, plan=session.plan)
     assert made.keys() == oracle.keys()
     for name, update in made.items():
         assert torch.equal(update.values, oracle[name].values)
@@ -248,6 +249,21 @@ def test_updates_are_made_when_needed_and_only_for_new_masks(ready, layer):
     assert torch.equal(again[layer].mask.bits, moved.masks[layer].bits)
     assert all(updating.update(session)[name] is made[name] for name in made)  # the way back takes no time
     assert updating.update(ready) == {}
+
+
+def test_what_is_exchanged_is_drawn_and_keeps_its_counts(ready, layer):
+    session = ready.prune("wanda", "auto", 0.6, exchange=True)
+    assert "Exchange" in topbar.render(session)
+    drawn = variant.of_session(session)
+    for name, mask in drawn.masks.items():
+        assert torch.equal(mask.unpack().sum(1), session.masks[name].unpack().sum(1))
+        assert mask is drawn.updates[name].mask
+    assert any(not torch.equal(drawn.masks[name].bits, session.masks[name].bits) for name in drawn.masks)
+    columns = session.cluster(layer, "column", "kmeans", 2).set_cluster_sparsity(layer, 0, 0.2)
+    again = variant.of_session(columns)
+    assert [name for name in drawn.masks if again.masks[name] is not drawn.masks[name]] == [layer]
+    inside = torch.from_numpy(columns.clusters[layer].labels == 0)
+    assert again.masks[layer].unpack()[:, inside].sum() == columns.masks[layer].unpack()[:, inside].sum()
 
 
 def test_a_sequential_update_is_made_anew_as_a_whole(ready, layer):
