@@ -42,6 +42,7 @@ class Workspace:
         self._models: WeakValueDictionary[Hashable, Model] = WeakValueDictionary()
         self._calibrations = Recent(calibrations)
         self.pictures = Recent(pictures)
+        self.views, self.scores = Recent(256), Recent(2)  # of layers, by content: what the Layer page draws from
         self._turn = threading.Semaphore(1)
 
     @contextmanager
