@@ -17,7 +17,8 @@ def project(
 ) -> np.ndarray:
     """Coordinates float32 (units, 2) of standardised `features` (units, d), by PCA or UMAP, the same for a seed.
 
-    `progress` hears of UMAP's epochs and may stop them by raising. UserError for an unknown method, fewer than 3 units, NaN or infinite features.
+    `progress` hears of UMAP's epochs and may stop them by raising. UserError for an unknown method, fewer than 3 units,
+    NaN or infinite features.
     """
     if method not in PROJECTIONS:
         raise UserError(f"There is no projection '{method}'; choose one of {', '.join(PROJECTIONS)}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -51,8 +52,7 @@ class History:
             return None
         what, session = self._past.pop()
         self._future.append((what, self.present))
-        self.present, self._last = session, None
-        return session
+        return self._turn_to(session)
 
     def redo(self) -> Session | None:
         """The session after the step undone last; None if there is none."""
@@ -60,6 +60,14 @@ class History:
             return None
         what, session = self._future.pop()
         self._past.append((what, self.present))
+        return self._turn_to(session)
+
+    def _turn_to(self, session: Session) -> Session:
+        """The session as the present, with the clusters of layers that were only looked at since then."""
+        now = self.present
+        if now.model is session.model and now.calibration is session.calibration:
+            looked_at = {**now.clusters, **session.clusters}
+            session = replace(session, clusters=looked_at, asked={**now.asked, **session.asked})
         self.present, self._last = session, None
         return session
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from torch import Tensor
 
 from dit_prune_viz.clustering import Clusters, plane, profiles, stratified_sample
 from dit_prune_viz.clustering.stored import stored_projection
-from dit_prune_viz.errors import Progress
+from dit_prune_viz.clustering.units import count_units
+from dit_prune_viz.errors import Progress, UserError
+from dit_prune_viz.plan import ClusterDamage
 
 if TYPE_CHECKING:
     from dit_prune_viz.ui.session import Session
@@ -109,8 +112,114 @@ def projected(
     return kept(session, "projected", (*basis_key(session, layer), unit, projection, most, bins), make)
 
 
-def frames(session: Session, layer: str, unit: str, shown: np.ndarray) -> np.ndarray:
-    """log10 activation norm of the shown units per timestep bin, float32 (bins, shown); constant where none was seen."""
+def activity(session: Session, layer: str, unit: str) -> np.ndarray:
+    """Mean square activation of every row's output or column's input per timestep bin, float32 (units, bins).
+
+    Of a single weight it is that of its column. Rows as under independent inputs, Σ_j W_ij²·E[x_j²]. NaN where no token
+    was seen.
+    """
     weight = session.need_model().weight(layer)
-    bins = norm_bins(session, layer)
-    return np.ascontiguousarray(profiles(weight, bins, unit, chosen=shown)[:, 1:].T)
+    calibration = session.need_calibration()[1]
+
+    def make() -> np.ndarray:
+        tokens = calibration.tokens[layer].double()
+        square = (calibration.sum_squares[layer] / tokens[:, None]).float()  # 0 / 0 is NaN
+        if unit != "row":
+            return square.T.numpy().copy()
+        dense = weight.float()
+        return ((dense * dense) @ square.T.to(dense.device)).cpu().numpy()
+
+    key = (
+        *basis_key(session, layer),
+        "row" if unit == "row" else "column",
+        _crc(calibration.sum_squares[layer].numpy()),
+    )
+    return kept(session, "activity", key, make)
+
+
+def watched_bins(session: Session, layer: str) -> list[int]:
+    """The timestep bins in which anything was watched, from noise to picture."""
+    return [
+        i for i, tokens in reversed(list(enumerate(session.need_calibration()[1].tokens[layer].tolist()))) if tokens
+    ]
+
+
+def frames(session: Session, layer: str, unit: str, shown: np.ndarray) -> np.ndarray:
+    """log10 activation norm of the shown units in every watched bin, float32 (bins, shown).
+
+    As if all tokens had been watched in that bin, so that bins compare with each other and with all of them.
+    """
+    square = activity(session, layer, unit)
+    units = shown % len(square) if unit == "weight" else shown
+    tokens = float(session.need_calibration()[1].tokens[layer].sum())
+    values = square[units][:, watched_bins(session, layer)].T * np.float32(tokens)
+    positive = values > 0
+    floor = values[positive].min() if positive.any() else 1.0
+    return np.ascontiguousarray(0.5 * np.log10(np.maximum(values, floor)))
+
+
+@dataclass(frozen=True, eq=False)
+class UnitSums:
+    """Of every row or column: its energy and its pruned energy ÷ the layer's energy, and the share of it pruned."""
+
+    energy: np.ndarray
+    damage: np.ndarray
+    sparsity: np.ndarray
+
+
+def unit_sums(session: Session, layer: str, unit: str) -> UnitSums:
+    """The figures of all rows or columns under the present mask, float64 (units,) each."""
+
+    def make() -> UnitSums:
+        weight = session.need_model().weight(layer).cpu().float()
+        square = mean_square(session, layer).cpu().float()
+        energy = (weight * weight).mul_(square)
+        cut = ~session.masks[layer].unpack().cpu()
+        axis = 1 if unit == "row" else 0
+        whole = energy.sum(axis, dtype=torch.float64)
+        total = float(whole.sum()) or 1.0
+        lost = energy.mul_(cut).sum(axis, dtype=torch.float64)
+        share = cut.sum(axis).double() / cut.shape[axis]
+        return UnitSums(whole.numpy() / total, lost.numpy() / total, share.numpy())
+
+    return kept(session, "sums", (*basis_key(session, layer), unit, mask_key(session, layer)), make)
+
+
+def cluster_rows(session: Session, layer: str) -> tuple[ClusterDamage, ...]:
+    """As `Session.cluster_rows`, remembered."""
+    key = (*basis_key(session, layer), mask_key(session, layer), *labels_key(session.need_clusters(layer)))
+    return kept(session, "rows", key, lambda: session.cluster_rows(layer))
+
+
+def summary(session: Session, layer: str, unit: str, units: np.ndarray) -> ClusterDamage:
+    """What units hold and cost under the present mask. UserError for units the layer does not have."""
+    shape = session.need_model().layer(layer).shape
+    if units.size and not (units.min() >= 0 and units.max() < count_units(shape, unit)):
+        raise UserError("The selection belongs to another layer; select again.")
+    each = {"row": shape[1], "column": shape[0], "weight": 1}[unit]
+    if unit == "weight":
+        total = float(energy_of_layer(session, layer)) or 1.0
+        weight = session.need_model().weight(layer).flatten().cpu()[torch.from_numpy(units.astype(np.int64))].double()
+        square = mean_square(session, layer).cpu().double()[torch.from_numpy(units % shape[1]).long()]
+        energy = (weight.square() * square).numpy() / total
+        bits = session.masks[layer].bits.cpu().numpy()
+        cut = (bits[units >> 3] >> (units & 7).astype(np.uint8) & 1) == 0
+        return _damage(units, each, cut.mean() if units.size else 0.0, energy[cut].sum(), energy.sum())
+    sums = unit_sums(session, layer, unit)
+    share = sums.sparsity[units].mean() if units.size else 0.0
+    return _damage(units, each, share, sums.damage[units].sum(), sums.energy[units].sum())
+
+
+def _damage(units: np.ndarray, each: int, sparsity: float, damage: float, energy: float) -> ClusterDamage:
+    return ClusterDamage(0, len(units), len(units) * each, float(sparsity), float(damage), float(energy))
+
+
+def energy_of_layer(session: Session, layer: str) -> float:
+    """The layer's energy Σ W_ij²·E[x_j²]."""
+
+    def make() -> float:
+        weight = session.need_model().weight(layer).cpu().float()
+        columns = (weight * weight).sum(0, dtype=torch.float64)
+        return float(columns @ mean_square(session, layer).cpu().double())
+
+    return kept(session, "total", basis_key(session, layer), make)
