@@ -64,14 +64,14 @@ def saliency_histogram(
             marker={"color": style.ORANGE, "line": {"width": 0.5, "color": "rgba(40,40,40,.75)"}},
             hovertemplate="%{y:,} selected<extra></extra>",
         )
-    figure.update_layout(barmode="stack", bargap=0, dragmode="select", selectdirection="h", margin={"t": 34})
+    figure.update_layout(barmode="stack", bargap=0, dragmode="select", selectdirection="h", margin={"t": 34, "b": 40})
     figure.update_xaxes(**style.power_of_ten(edges))
     if single_cut and 0 < kept < scores.size:
         lowest = float(scores.min(where=keep, initial=np.inf))
         figure.add_vline(
             x=np.log10(lowest) if lowest > 0 else edges[0], line={"dash": "dash", "width": 2, "color": style.GREY}
         )
-    style.legend_below(figure)
+    figure.update_layout(legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"})
     return figure
 
 

@@ -96,6 +96,11 @@ function rename(button, id, name) {
   });
 }
 
+const padlock = (locked) =>
+  `<svg viewBox="0 0 16 16" width="14" height="14" aria-hidden="true"><rect x="3" y="7" width="10" height="7" rx="1.5"` +
+  ` fill="${locked ? "currentColor" : "none"}" stroke="currentColor" stroke-width="1.3"/>` +
+  `<path d="M5 7V${locked ? "5a3 3 0 0 1 6 0v2" : "4a3 3 0 0 1 6 0"}" fill="none" stroke="currentColor"/></svg>`;
+
 const modeOf = (event) => (event.shiftKey ? "add" : event.altKey ? "subtract" : "set");
 
 // Where the curve stands at a sparsity (0–1), linear between its points.
@@ -213,7 +218,8 @@ function fill() {
     const key = keyOf(layer, clustering, id);
     const [range, field] = row.querySelectorAll(".sparsity input");
     const lock = row.querySelector(".lock");
-    lock.textContent = locked ? "🔒" : "🔓";
+    lock.innerHTML = padlock(locked);
+    lock.title = locked ? "Locked: other sliders leave its sparsity alone" : "Lock its sparsity";
     lock.setAttribute("aria-pressed", locked);
     if (touched.has(key) || sent?.has(key)) return; // what the curve says now is newer
     if (!range.matches(":active")) range.value = 100 * sparsity;

@@ -30,7 +30,7 @@ TEMPLATE = (
     '</div><table class="clusters" hidden><caption></caption><thead><tr>'
     + "".join(f'<th scope="col">{header}</th>' for header in HEADERS)
     + '</tr></thead><tbody></tbody><tfoot><tr><td></td><td class="name">layer</td>'
-    + '<td></td><td class="number weights"></td><td></td><td class="sparsity"></td><td class="number"></td>'
+    + '<td></td><td class="number"></td><td></td><td class="sparsity"></td><td class="number"></td>'
     + "<td></td><td></td></tr></tfoot></table>"
 )
 

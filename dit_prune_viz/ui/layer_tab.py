@@ -49,7 +49,7 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
         with gr.Column(scale=3, min_width=380):
             units = scatter.unit_plot(
                 message(layer_page.EMPTY),
-                height=452,
+                height=470,
                 elem_id="units",
                 details=lambda asked: _details(actions, asked),
                 frames=lambda asked: _frames(actions, asked),
@@ -62,14 +62,14 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
                 carve = gr.Button("Make it a cluster", size="sm", min_width=110, elem_id="carve")
                 clear = gr.Button("Select nothing", size="sm", min_width=100)
         with gr.Column(scale=2, min_width=300):
-            importance = scatter.plot(message(layer_page.NO_IMPORTANCE), height=228, elem_id="importance")
+            importance = scatter.plot(message(layer_page.NO_IMPORTANCE), height=216, elem_id="importance")
             with gr.Row(elem_id="plane-tools"):
                 order = gr.Dropdown(
                     SORTED, value="original", show_label=False, container=False, min_width=120, elem_id="plane-order"
                 )
                 overlay = gr.Checkbox(False, label="mask over it", container=False, min_width=100)
-            cut = scatter.plot(message(layer_page.NO_CUT), height=172, elem_id="cut")
-            lines = scatter.plot(message(layer_page.NO_LINES), height=160, elem_id="timesteps")
+            cut = scatter.plot(message(layer_page.NO_CUT), height=158, elem_id="cut")
+            lines = scatter.plot(message(layer_page.NO_LINES), height=150, elem_id="timesteps")
     table = cluster_table.table()
     how = gr.Markdown("", elem_classes="note", elem_id="how-clustered")
     gr.Markdown(

@@ -8,7 +8,7 @@ let draws = 0;
 let targets = null; // what the arrow keys walk through, listed when they first do
 let cursor = -1;
 let mode = "set"; // what the drag or click that is going on does to the selection: set, add (shift), subtract (alt)
-let displayed = ""; // the selection that is shown, as the server sent it
+let displayed = ""; // the selected units that are shown, packed
 
 function colours() {
   const style = getComputedStyle(document.body);
@@ -110,7 +110,14 @@ function unpackBytes(text) {
 }
 
 const subject = () => host.layout.meta?.subject ?? "";
-const select = (ids, how) => trigger("select", { packed: pack(ids), mode: how, subject: subject() });
+
+// What was selected shows at once; the page, which has the last word, answers a moment later.
+function select(ids, how) {
+  trigger("select", { packed: pack(ids), mode: how, subject: subject() });
+  const chosen = how === "set" ? new Set() : (idsIn(displayed) ?? new Set());
+  for (const id of ids) how === "subtract" ? chosen.delete(id) : chosen.add(id);
+  showSelection(chosen.size ? pack([...chosen].sort((a, b) => a - b)) : "");
+}
 
 // The dots inside what was drawn last, whatever was drawn before: the page knows what to add it to.
 function inside(event) {
@@ -168,10 +175,12 @@ function look(point) {
   }, 60);
 }
 
-function chosenIds() {
-  const chosen = props.selection ? JSON.parse(props.selection) : null;
-  return chosen?.ids && chosen.subject === subject() ? new Set(new Int32Array(unpackBytes(chosen.ids))) : null;
+function sentSelection() {
+  const sent = props.selection ? JSON.parse(props.selection) : null;
+  return sent?.subject === subject() ? sent.ids : "";
 }
+
+const idsIn = (packed) => (packed ? new Set(new Int32Array(unpackBytes(packed))) : null);
 
 function indicesIn(trace, chosen) {
   if (!chosen) return null;
@@ -180,11 +189,11 @@ function indicesIn(trace, chosen) {
   return found;
 }
 
-function showSelection() {
+function showSelection(packed) {
   const traces = drawn ? unitTraces() : [];
   if (!traces.length) return;
-  const chosen = chosenIds();
-  displayed = props.selection;
+  const chosen = idsIn(packed);
+  displayed = packed;
   const selectedpoints = traces.map((trace) => indicesIn(trace, chosen));
   Plotly.update(host, { selectedpoints }, { selections: [] }, traces.map((trace) => trace.index));
 }
@@ -202,7 +211,8 @@ function draw() {
     element.dataset.points = countTargets();
     element.dataset.drawn = `${draws} ${Math.round(performance.now() - started)}`;
     showFrames();
-    if (props.selection) showSelection();
+    displayed = "";
+    if (sentSelection()) showSelection(sentSelection());
   });
   host.setAttribute("aria-label", figure.layout.meta?.alt ?? "plot");
 }
@@ -317,7 +327,7 @@ function start() {
   if (!window.Plotly) return void setTimeout(start, 25);
   draw();
   watch("value", draw);
-  watch("selection", () => props.selection !== displayed && showSelection());
+  watch("selection", () => sentSelection() !== displayed && showSelection(sentSelection()));
   new MutationObserver(draw).observe(document.body, { attributes: true, attributeFilter: ["class"] });
   new ResizeObserver(() => drawn && host.clientWidth && Plotly.Plots.resize(host)).observe(element);
 }
