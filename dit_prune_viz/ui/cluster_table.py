@@ -12,7 +12,8 @@ from pathlib import Path
 
 import gradio as gr
 
-from dit_prune_viz.errors import Progress
+from dit_prune_viz.checks import brief
+from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.figures import style
 from dit_prune_viz.granularity import n_of_m
 from dit_prune_viz.plan import damage_curves
@@ -124,6 +125,8 @@ def apply(session: Session, edits: list[dict], progress: Progress | None = None)
             session = cluster_edits.spread(session, layer)
         elif verb == "kind":
             session = cluster_edits.apply_to_kind(session, layer, progress)
+        else:
+            raise UserError(f"Clusters cannot be changed by {brief(verb)}.")
     return session
 
 

@@ -186,9 +186,25 @@ def unit_sums(session: Session, layer: str, unit: str) -> UnitSums:
 
 
 def cluster_rows(session: Session, layer: str) -> tuple[ClusterDamage, ...]:
-    """As `Session.cluster_rows`, remembered."""
-    key = (*basis_key(session, layer), mask_key(session, layer), *labels_key(session.need_clusters(layer)))
-    return kept(session, "rows", key, lambda: session.cluster_rows(layer))
+    """As `Session.cluster_rows`, remembered; clusters of rows or columns are summed up from their units."""
+    clusters = session.need_clusters(layer)
+    key = (*basis_key(session, layer), mask_key(session, layer), *labels_key(clusters))
+
+    def make() -> tuple[ClusterDamage, ...]:
+        if clusters.unit == "weight":
+            return session.cluster_rows(layer)
+        sums, each = unit_sums(session, layer, clusters.unit), session.masks[layer].weights // len(clusters.labels)
+        sparsity, damage, energy = (
+            np.bincount(clusters.labels, values, clusters.k) for values in (sums.sparsity, sums.damage, sums.energy)
+        )
+        sizes = clusters.sizes
+        shares = sparsity / np.maximum(1, sizes)
+        return tuple(
+            ClusterDamage(i, int(sizes[i]), int(sizes[i]) * each, float(shares[i]), float(damage[i]), float(energy[i]))
+            for i in range(clusters.k)
+        )
+
+    return kept(session, "rows", key, make)
 
 
 def summary(session: Session, layer: str, unit: str, units: np.ndarray) -> ClusterDamage:

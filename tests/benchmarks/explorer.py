@@ -116,7 +116,8 @@ def slider_hz() -> dict:
         box = slider.bounding_box()
         page.evaluate(
             """() => { window.updates = 0; const cell = document.querySelector("#cluster-table .damage");
-                new MutationObserver(() => window.updates++).observe(cell, { childList: true, characterData: true, subtree: true }); }"""
+                const what = { childList: true, characterData: true, subtree: true };
+                new MutationObserver(() => window.updates++).observe(cell, what); }"""
         )
         page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
         page.mouse.down()

@@ -11,7 +11,7 @@ import torch
 
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.masks import build_mask
-from dit_prune_viz.ui import cluster_table, layer_page, layer_view
+from dit_prune_viz.ui import cluster_table, layer_data, layer_page, layer_view
 from dit_prune_viz.ui.history import STEPS, History
 from dit_prune_viz.ui.selection import Selection
 from dit_prune_viz.ui.session import Session
@@ -197,3 +197,18 @@ def test_the_history_is_bounded(session):
     while history.undo() is not None:
         undone += 1
     assert undone == STEPS
+
+
+def test_an_unknown_verb_is_a_mistake(session, layers):
+    with pytest.raises(UserError, match="explode"):
+        cluster_table.apply(session, [verb(session, layers[0], "explode", 0)])
+
+
+@pytest.mark.parametrize("unit", ["row", "column", "weight"])
+def test_the_table_s_figures_are_the_session_s(session, layers, unit):
+    now = session.cluster(layers[0], unit, k=3).set_cluster_sparsity(layers[0], 1, 0.8)
+    for quick, exact in zip(layer_data.cluster_rows(now, layers[0]), now.cluster_rows(layers[0]), strict=True):
+        assert (quick.id, quick.units, quick.weights) == (exact.id, exact.units, exact.weights)
+        assert (quick.sparsity, quick.damage, quick.energy) == pytest.approx(
+            (exact.sparsity, exact.damage, exact.energy), abs=1e-6
+        )
