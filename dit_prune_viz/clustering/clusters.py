@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from dit_prune_viz.clustering.algorithms import ALGORITHMS, FITS
+from dit_prune_viz.clustering.algorithms import ALGORITHMS, FITS, Choice
 from dit_prune_viz.clustering.sample import stratified_sample
 from dit_prune_viz.clustering.scale import standardise
 from dit_prune_viz.clustering.units import check_unit
@@ -16,6 +16,15 @@ MAX_K = 64
 _CHUNK = 1 << 20
 
 
+@dataclass(frozen=True)
+class Tag:
+    """How a person knows a cluster: its name, the index of its colour and symbol, whether its sparsity is locked."""
+
+    name: str
+    look: int
+    locked: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class Clusters:
     """A cluster id for every unit of a layer.
@@ -23,7 +32,8 @@ class Clusters:
     unit: one of UNITS. algorithm: one of ALGORITHMS, or the name of another origin, such as "lasso".
     labels: int16 (units,), ids 0..k−1, read-only; single weights row by row. k: the number of clusters.
     noise: the id of the cluster of units that HDBSCAN left out (always the last), None where there is none.
-    UserError for an unknown unit, or ids outside 0..k−1.
+    tags: one per cluster, "cluster 0" and so on unless given. choice: how k was found, None where it was set.
+    UserError for an unknown unit, ids outside 0..k−1, or tags that are not k.
     """
 
     unit: str
@@ -31,10 +41,16 @@ class Clusters:
     labels: np.ndarray
     k: int
     noise: int | None = None
+    tags: tuple[Tag, ...] = field(default=(), repr=False)
+    choice: Choice | None = None
 
     def __post_init__(self) -> None:
         check_unit(self.unit)
         object.__setattr__(self, "labels", frozen_labels(self.labels, self.k))
+        if not self.tags:
+            object.__setattr__(self, "tags", tuple(Tag(f"cluster {i}", i) for i in range(self.k)))
+        if len(self.tags) != self.k:
+            raise UserError(f"There are {self.k} clusters but {len(self.tags)} names; cluster again.")
 
     @property
     def sizes(self) -> np.ndarray:
@@ -84,12 +100,14 @@ def cluster(
     scaled = standardise(points)
     if len(points) == 1:
         return Clusters(unit, algorithm, np.zeros(1, np.int16), 1)
-    predict = FITS[algorithm](scaled[stratified_sample(scaled, sample, seed=seed)], k, seed)
+    predict, choice = FITS[algorithm](scaled[stratified_sample(scaled, sample, seed=seed)], k, seed)
     found = np.concatenate([predict(scaled[start : start + _CHUNK]) for start in range(0, len(scaled), _CHUNK)])
-    return _in_order(found, scaled, unit, algorithm)
+    return _in_order(found, scaled, unit, algorithm, choice)
 
 
-def _in_order(found: np.ndarray, points: np.ndarray, unit: str, algorithm: str) -> Clusters:
+def _in_order(
+    found: np.ndarray, points: np.ndarray, unit: str, algorithm: str, choice: Choice | None = None
+) -> Clusters:
     """Clusters with ids in order of their centres, from any labels; those below 0 are noise."""
     ids, labels = np.unique(found, return_inverse=True)
     sizes = np.bincount(labels)
@@ -97,4 +115,5 @@ def _in_order(found: np.ndarray, points: np.ndarray, unit: str, algorithm: str) 
     order = np.lexsort((x, y, ids < 0))  # the last key rules
     rank = np.empty(len(ids), np.int16)
     rank[order] = np.arange(len(ids))
-    return Clusters(unit, algorithm, rank[labels], len(ids), noise=len(ids) - 1 if ids[0] < 0 else None)
+    noise = len(ids) - 1 if ids[0] < 0 else None
+    return Clusters(unit, algorithm, rank[labels], len(ids), noise=noise, choice=choice)

@@ -7,15 +7,18 @@ import warnings
 import numpy as np
 
 from dit_prune_viz.clustering.scale import standardise
-from dit_prune_viz.errors import UserError
+from dit_prune_viz.errors import Progress, UserError
 
 PROJECTIONS = ("pca", "umap")
 
 
-def project(features: np.ndarray, *, method: str = "pca", seed: int = 0) -> np.ndarray:
+def project(
+    features: np.ndarray, *, method: str = "pca", seed: int = 0, progress: Progress | None = None
+) -> np.ndarray:
     """Coordinates float32 (units, 2) of standardised `features` (units, d), by PCA or UMAP, the same for a seed.
 
-    UserError for an unknown method, fewer than 3 units, NaN or infinite features.
+    `progress` hears of UMAP's epochs and may stop them by raising. UserError for an unknown method, fewer than 3 units,
+    NaN or infinite features.
     """
     if method not in PROJECTIONS:
         raise UserError(f"There is no projection '{method}'; choose one of {', '.join(PROJECTIONS)}.")
@@ -24,7 +27,7 @@ def project(features: np.ndarray, *, method: str = "pca", seed: int = 0) -> np.n
     if not np.isfinite(features).all():
         raise UserError("The features hold NaN or infinite values; calibrate again in float32 or bfloat16.")
     features = standardise(features)
-    return (_pca(features) if method == "pca" else _umap(features, seed)).astype(np.float32)
+    return (_pca(features) if method == "pca" else _umap(features, seed, progress)).astype(np.float32)
 
 
 def _pca(features: np.ndarray) -> np.ndarray:
@@ -37,7 +40,24 @@ def _pca(features: np.ndarray) -> np.ndarray:
     return features @ axes
 
 
-def _umap(features: np.ndarray, seed: int) -> np.ndarray:
+class _Epochs:
+    """A file that tqdm writes to and that hands on what it reads there."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def write(self, text: str) -> None:
+        done, _, total = text.strip("\r\n ").partition("/")
+        if done.isdigit() and total.isdigit():
+            self._progress(int(done), int(total), "UMAP epochs")
+
+    def flush(self) -> None:
+        pass
+
+
+def _umap(features: np.ndarray, seed: int, progress: Progress | None) -> np.ndarray:
+    if progress:
+        progress(0, 1, "UMAP: finding neighbours")
     from umap import UMAP  # takes seconds to import
 
     neighbours = min(15, len(features) - 1)
@@ -45,5 +65,13 @@ def _umap(features: np.ndarray, seed: int) -> np.ndarray:
     start = "spectral" if len(features) > 2 * neighbours else "random"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about what the seed costs, and about equal units
-        mapper = UMAP(n_neighbors=neighbours, min_dist=0.1, init=start, random_state=seed, n_jobs=1)
+        watch = {"disable": False, "file": _Epochs(progress), "bar_format": "{n_fmt}/{total_fmt}", "mininterval": 0.2}
+        mapper = UMAP(
+            n_neighbors=neighbours,
+            min_dist=0.1,
+            init=start,
+            random_state=seed,
+            n_jobs=1,
+            tqdm_kwds=watch if progress else None,
+        )
         return np.asarray(mapper.fit_transform(features))

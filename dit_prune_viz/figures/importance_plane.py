@@ -2,48 +2,145 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import plotly.graph_objects as go
 
 from dit_prune_viz.figures import style
 
 MAX_BINS = 120
+_PRECISE = 1 << 20
+"""Layers of no more weights are summed in float64."""
+
+VEIL = [[0, "rgba(128,128,128,0)"], [0.5, "rgba(90,30,10,.35)"], [1, "rgba(25,8,4,.92)"]]
 
 
-def importance_plane(scores: np.ndarray) -> go.Figure:
-    """`scores` is (d_out, d_in). At most 120 bins a side; each shows log10 of its mean saliency.
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """Saliencies in bins. order is what the channels are sorted by, out and in the channels in the order drawn.
 
-    Horizontal streaks are output channels that matter as a whole: the pattern for which CAG ranks inside rows.
+    scores: (≤120, ≤120), mean saliency per bin; pruned: the share of its weights that are pruned, or None.
     """
+
+    scores: np.ndarray
+    out_edges: np.ndarray
+    in_edges: np.ndarray
+    out: np.ndarray
+    inn: np.ndarray
+    order: str = "original order"
+    pruned: np.ndarray | None = None
+
+
+def make_plane(
+    scores: np.ndarray,
+    keep: np.ndarray | None = None,
+    *,
+    out: np.ndarray | None = None,
+    inn: np.ndarray | None = None,
+    order: str = "original order",
+) -> Plane:
+    """All weights of `scores` (d_out, d_in) in bins, output and input channels in the orders `out` and `inn`."""
     d_out, d_in = scores.shape
-    binned, out_edges, in_edges = bin_plane(scores)
-    positive = binned > 0
-    z = np.log10(np.where(positive, binned, np.nan)).astype(np.float32)
+    out = np.arange(d_out) if out is None else out
+    inn = np.arange(d_in) if inn is None else inn
+    binned, out_edges, in_edges = bin_plane(scores, out, inn)
+    pruned = None if keep is None else 1 - bin_plane(keep, out, inn)[0]
+    return Plane(binned, out_edges, in_edges, out, inn, order, pruned)
+
+
+def importance_plane(
+    plane: Plane | np.ndarray, *, unit: str = "row", selected: np.ndarray | None = None, overlay: bool = False
+) -> go.Figure:
+    """At most 120 bins a side; each shows log10 of its mean saliency.
+
+    Horizontal streaks are output channels that matter as a whole: the pattern for which CAG ranks inside rows. With
+    `overlay` what is pruned is veiled. `selected` says for every `unit` of the layer whether it is selected: rows and
+    columns are framed, bins with selected weights get a dot.
+    """
+    plane = plane if isinstance(plane, Plane) else make_plane(plane)
+    binned = plane.scores
+    d_out, d_in = len(plane.out), len(plane.inn)
+    z = np.log10(np.where(binned > 0, binned, np.nan)).astype(np.float32)
     per_bin = f"{int(np.ceil(d_out / binned.shape[0]))} × {int(np.ceil(d_in / binned.shape[1]))}"
+    by = "" if plane.order == "original order" else f", {plane.order}"
     figure = style.blank(
-        f"Importance plane<br><sup>log₁₀ mean saliency, bins of at most {per_bin} weights</sup>",
-        alt=f"Heat map of saliency over {d_out} output and {d_in} input channels.",
-        x="input channel",
-        y="output channel",
-        revision="plane",
+        f"Importance plane<br><sup>log₁₀ mean saliency of all weights, bins of at most {per_bin}</sup>",
+        alt=f"Heat map of saliency over {d_out} output and {d_in} input channels{by}.",
+        x=f"input channel{by}",
+        y=f"output channel{by}",
+        revision=f"plane {plane.order}",
     )
     figure.add_heatmap(
         z=z,
-        x=in_edges[:-1],
-        y=out_edges[:-1],
+        x=plane.in_edges[:-1],
+        y=plane.out_edges[:-1],
         colorscale="Cividis",
         hovertemplate="out %{y}+, in %{x}+<br>10^%{z:.2f}<extra></extra>",
         colorbar={"thickness": 10, "outlinewidth": 0, "tickfont": {"size": 10}, "nticks": 5},
     )
+    if overlay and plane.pruned is not None:
+        figure.add_heatmap(
+            z=plane.pruned.astype(np.float32),
+            x=plane.in_edges[:-1],
+            y=plane.out_edges[:-1],
+            zmin=0,
+            zmax=1,
+            colorscale=VEIL,
+            showscale=False,
+            hovertemplate="out %{y}+, in %{x}+<br>%{z:.0%} pruned<extra></extra>",
+        )
+    if selected is not None:
+        _show_selected(figure, plane, unit, selected)
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_xaxes(showgrid=False)
-    figure.update_layout(margin={"t": 60, "r": 8})
+    direction = {"row": "v", "column": "h"}.get(unit, "any")
+    figure.update_layout(margin={"t": 50, "r": 8, "b": 40}, dragmode="select", selectdirection=direction)
     return figure
 
 
-def bin_plane(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Means over at most MAX_BINS × MAX_BINS bins of nearly equal size, and the bins' edges on both axes."""
-    out_edges = np.linspace(0, scores.shape[0], min(MAX_BINS, scores.shape[0]) + 1).astype(int)
-    in_edges = np.linspace(0, scores.shape[1], min(MAX_BINS, scores.shape[1]) + 1).astype(int)
-    sums = np.add.reduceat(np.add.reduceat(scores.astype(np.float64), out_edges[:-1], 0), in_edges[:-1], 1)
-    return sums / np.outer(np.diff(out_edges), np.diff(in_edges)), out_edges, in_edges
+def _show_selected(figure: go.Figure, plane: Plane, unit: str, selected: np.ndarray) -> None:
+    if unit == "weight":
+        share = bin_plane(selected.reshape(len(plane.out), len(plane.inn)), plane.out, plane.inn)[0]
+        rows, columns = np.nonzero(share > 0)
+        figure.add_scatter(
+            x=plane.in_edges[columns],
+            y=plane.out_edges[rows],
+            mode="markers",
+            marker={"size": 3, "color": style.ORANGE, "symbol": "square"},
+            hoverinfo="skip",
+            showlegend=False,
+        )
+        return
+    along = "y" if unit == "row" else "x"
+    order, edges = (plane.out, plane.out_edges) if unit == "row" else (plane.inn, plane.in_edges)
+    hit = np.add.reduceat(selected[order].astype(np.int64), edges[:-1]) > 0
+    change = np.flatnonzero(np.diff(np.concatenate([[0], hit.astype(np.int8), [0]])))
+    # Bins are drawn around their first channel, so that a frame begins half a bin before.
+    half = (edges[1] - edges[0]) / 2
+    for start, end in zip(change[::2], change[1::2], strict=True):
+        span = {f"{along}0": edges[start] - half, f"{along}1": edges[end] - half}
+        across = {"xref": "x domain", "x0": 0, "x1": 1} if along == "y" else {"yref": "y domain", "y0": 0, "y1": 1}
+        figure.add_shape(
+            type="rect", line={"width": 1.2, "color": style.ORANGE}, fillcolor="rgba(230,159,0,.22)", **span, **across
+        )
+
+
+def bin_plane(
+    scores: np.ndarray, out: np.ndarray | None = None, inn: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Means over at most MAX_BINS × MAX_BINS bins of nearly equal size, and the bins' edges on both axes.
+
+    `out` and `inn` are orders of the channels, the original ones unless given.
+    """
+    d_out, d_in = scores.shape
+    out_edges = np.linspace(0, d_out, min(MAX_BINS, d_out) + 1).astype(int)
+    in_edges = np.linspace(0, d_in, min(MAX_BINS, d_in) + 1).astype(int)
+    dtype = np.float64 if scores.size <= _PRECISE else np.float32
+    # A product with a table that says which bin a channel is in adds up all weights without moving any of them.
+    belongs = np.zeros((d_in, len(in_edges) - 1), dtype=dtype)
+    belongs[np.arange(d_in) if inn is None else inn, np.repeat(np.arange(len(in_edges) - 1), np.diff(in_edges))] = 1
+    sums = scores.astype(dtype, copy=False) @ belongs
+    sums = sums.astype(np.float64) if out is None else sums[out].astype(np.float64)
+    binned = np.add.reduceat(sums, out_edges[:-1], 0)
+    return binned / np.outer(np.diff(out_edges), np.diff(in_edges)), out_edges, in_edges

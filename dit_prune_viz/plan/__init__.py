@@ -2,9 +2,11 @@
 
 from dit_prune_viz.plan.clusters import allocate_clusters
 from dit_prune_viz.plan.counts import remaining_parameters
+from dit_prune_viz.plan.curves import damage_curves
 from dit_prune_viz.plan.damage import ClusterDamage, cluster_damage, damage, damage_second_moment
 from dit_prune_viz.plan.make import make_plan
 from dit_prune_viz.plan.plan import ClusterPlan, LayerPlan, LayerPlans, PruningPlan
+from dit_prune_viz.plan.redistribute import redistribute
 
 __all__ = [
     "ClusterDamage",
@@ -15,7 +17,9 @@ __all__ = [
     "allocate_clusters",
     "cluster_damage",
     "damage",
+    "damage_curves",
     "damage_second_moment",
     "make_plan",
+    "redistribute",
     "remaining_parameters",
 ]

@@ -10,6 +10,7 @@ import gradio as gr
 
 from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.ui import topbar
+from dit_prune_viz.ui.history import History
 from dit_prune_viz.ui.jobs import Busy, Jobs, Queued, Reporter, Result
 from dit_prune_viz.ui.session import Session
 from dit_prune_viz.ui.startup import Startup
@@ -41,12 +42,16 @@ class Frame:
 class Actions:
     def __init__(self, jobs: Jobs, startup: Startup) -> None:
         self._jobs, self._startup = jobs, startup
-        self._newest: dict[str, Session] = {}
+        self._histories: dict[str, History] = {}
         """Per page: gradio hands a listener the session of the moment it was triggered, which may have moved on."""
 
     def session(self, session: Session | None) -> Session:
         """The user's session; a new user's is the prepared one, which may have to be waited for."""
         return session if session is not None else self._startup.wait()
+
+    def prepared(self) -> Session | None:
+        """The session that new visitors begin with, None while it is being prepared."""
+        return self._startup.prepared()
 
     def call(self, session: Session | None, verb: Callable[[Session], Any]) -> Any:
         """For the API: run a verb here and now, a UserError becoming the client's error."""
@@ -57,40 +62,55 @@ class Actions:
         except Exception as fault:  # of the app's own: the client gets a sentence, the terminal the traceback
             raise gr.Error(UNEXPECTED) from fault
 
-    def run(self, request: gr.Request, session: Session | None, verb: Verb) -> Iterator[tuple]:
+    def newest(self, owner: str | None, session: Session | None = None) -> Session | None:
+        """The page's present session, or else the given one."""
+        history = self._histories.get(owner)
+        return session if history is None or history.present is None else history.present
+
+    def run(
+        self, request: gr.Request, session: Session | None, verb: Verb, step: str | None = "the last change"
+    ) -> Iterator[tuple]:
         """For the page: updates for `Frame.outputs` while `verb` runs, the new session at the end."""
-        for update in self.watch(request, session, verb):
+        for update in self.watch(request, session, verb, step):
             if isinstance(update, Result):
                 yield done(update.value)
             elif isinstance(update, tuple):
                 yield update
 
     def watch(
-        self, request: gr.Request, session: Session | None, work: Callable[[Session, Reporter], Any]
+        self,
+        request: gr.Request,
+        session: Session | None,
+        work: Callable[[Session, Reporter], Any],
+        step: str | None = "the last change",
     ) -> Iterator[Any]:
         """Like `run` for any work: bar updates as tuples for `Frame.outputs`, everything else as it comes.
 
-        The work gets the page's newest session; if it returns a session, that one is the newest from then on.
+        The work gets the page's newest session; if it returns a session, that one is the newest from then on, and
+        `step` is what can be undone (see `History.step`).
         """
         owner = request.session_hash
+        before: Session | None = None
 
         def begin(report: Reporter) -> Any:
+            nonlocal before
             for busy in self._startup.watch():
                 report(busy.done, busy.total, busy.what)
-            return work(self._newest.get(owner) or self.session(session), report)
+            before = self.newest(owner) or self.session(session)
+            return work(before, report)
 
         def stay(problem: str) -> tuple:
-            return idle(self._newest.get(owner, session), problem)
+            return idle(self.newest(owner, session), problem)
 
         try:
             for update in self._jobs.run(owner, begin):
                 if isinstance(update, Busy):
-                    yield gr.skip(), topbar.render(self._newest.get(owner, session), update), gr.Button(visible=True)
+                    yield gr.skip(), topbar.render(self.newest(owner, session), update), gr.Button(visible=True)
                 elif isinstance(update, Queued):
                     yield gr.skip(), gr.skip(), gr.skip()
                 else:
                     if isinstance(update, Result) and isinstance(update.value, Session):
-                        self._newest[owner] = update.value
+                        self._histories.setdefault(owner, History()).step(before, update.value, step)
                     yield update
         except Cancelled:
             yield stay("Cancelled; nothing has changed.")
@@ -108,8 +128,25 @@ class Actions:
         """
         for busy in self._startup.watch():
             yield gr.skip(), topbar.render(None, busy), gr.skip()
-        session = self._newest.get(request.session_hash) or self._startup.wait()
+        session = self.newest(request.session_hash) or self._startup.wait()
         yield session, topbar.render(session, problem=self._startup.problem), gr.skip()
+
+    def undo(self, session: Session, request: gr.Request) -> Iterator[tuple]:
+        """For the page's button: back to the session before the last step."""
+        yield from self._travel(session, request, History.undo)
+
+    def redo(self, session: Session, request: gr.Request) -> Iterator[tuple]:
+        """For the page's button: the step undone last, done again."""
+        yield from self._travel(session, request, History.redo)
+
+    def _travel(self, session: Session, request: gr.Request, way: Callable[[History], Session | None]) -> Iterator:
+        history = self._histories.setdefault(request.session_hash, History())
+        yield from self.run(request, session, lambda now, report: way(history) or now, step=None)
+
+    def undo_buttons(self, request: gr.Request) -> tuple[gr.Button, gr.Button]:
+        """The buttons Undo and Redo, each usable if there is something to do."""
+        history = self._histories.get(request.session_hash, History())
+        return tuple(gr.Button(interactive=name is not None) for name in history.names)
 
     def cancel(self, request: gr.Request) -> None:
         self._jobs.cancel(request.session_hash)
@@ -117,7 +154,7 @@ class Actions:
     def leave(self, request: gr.Request) -> None:
         """For a page that is closed: stop its work and forget its session."""
         self._jobs.cancel(request.session_hash)
-        self._newest.pop(request.session_hash, None)
+        self._histories.pop(request.session_hash, None)
 
 
 def mistake(problem: UserError) -> gr.Error:

@@ -12,21 +12,32 @@ from pathlib import Path
 
 import gradio as gr
 
+from dit_prune_viz.checks import brief
+from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.figures import style
-from dit_prune_viz.ui import layer_view
+from dit_prune_viz.granularity import n_of_m
+from dit_prune_viz.plan import damage_curves
+from dit_prune_viz.ui import cluster_edits, layer_data, layer_view
 from dit_prune_viz.ui.session import Session
 
 SCRIPT = (Path(__file__).parent / "cluster_table.js").read_text(encoding="utf-8")
-HEADERS = ("", "", "units", "weights", "share of energy", "sparsity, %", "predicted damage")
+HEADERS = ("", "", "units", "weights", "share of energy", "sparsity, %", "predicted damage", "over sparsity", "")
 TEMPLATE = (
-    '<table class="clusters" hidden><caption></caption><thead><tr>'
+    '<div class="cluster-tools" hidden><label title="What a slider changes, the unlocked clusters make up for">'
+    '<input type="checkbox"> keep the layer\'s overall sparsity</label>'
+    '<button type="button" data-verb="spread" title="Same number of pruned weights, shared out among the unlocked '
+    'clusters so that predicted damage is least">Spread for least damage</button>'
+    '<button type="button" data-verb="kind" title="The same clusters, by nearest centre, as sparse as here"></button>'
+    '</div><table class="clusters" hidden><caption></caption><thead><tr>'
     + "".join(f'<th scope="col">{header}</th>' for header in HEADERS)
-    + "</tr></thead><tbody></tbody></table>"
+    + '</tr></thead><tbody></tbody><tfoot><tr><td></td><td class="name">layer</td>'
+    + '<td></td><td class="number"></td><td></td><td class="sparsity"></td><td class="number"></td>'
+    + "<td></td><td></td></tr></tfoot></table>"
 )
 
 
 def table() -> gr.HTML:
-    """Its `input` event carries `number` and `edits`; see `apply`."""
+    """Its `input` event carries `number` and `edits`, see `apply`; its `select` event a `cluster` and a `mode`."""
     return gr.HTML(
         value="",
         html_template=TEMPLATE,
@@ -42,24 +53,89 @@ def show(session: Session | None, layer: str | None) -> str:
     at = time.monotonic()
     if not layer_view.is_clustered(session, layer):
         return json.dumps({"at": at, "layer": layer, "clustering": "", "caption": "", "rows": []})
+    tags, curves = session.clusters[layer].tags, _curves(session, layer)
     rows = [
-        {**vars(row), "glyph": style.glyph(row.id), "colour": style.colour(row.id)}
-        for row in session.cluster_rows(layer)
+        {
+            **vars(row),
+            **vars(tag),
+            "glyph": style.glyph(tag.look),
+            "colour": style.colour(tag.look),
+            "curve": None if curves is None else [float(f"{damage:.4g}") for damage in curves[row.id]],
+        }
+        for row, tag in zip(layer_data.cluster_rows(session, layer), tags, strict=True)
     ]
-    shown = {"layer": layer, "clustering": layer_view.clustering_id(session, layer)}
+    kind = session.model.layer(layer).kind
+    alike = sum(other.kind == kind for other in session.model.layers)
+    shown = {
+        "layer": layer,
+        "clustering": layer_view.clustering_id(session, layer),
+        "editable": curves is not None,
+        "kind": f"Apply to all {alike} layers {kind}" if alike > 1 else None,
+    }
     return json.dumps({"at": at, **shown, "caption": layer_view.caption(session, layer), "rows": rows})
 
 
-def apply(session: Session, edits: list[dict]) -> Session:
-    """The session with the edits made (layer, clustering, cluster, sparsity 0–1).
+def _curves(session: Session, layer: str):
+    """Damage over sparsity of every cluster, (k, points); None under N:M, where no sparsity can be chosen."""
+    clusters, granularity = session.clusters[layer], session.plan.layer(layer).granularity
+    if n_of_m(granularity):
+        return None
+    key = (*layer_data.score_key(session, layer), *layer_data.labels_key(clusters), granularity)
+    return layer_data.kept(
+        session,
+        "curves",
+        key,
+        lambda: damage_curves(
+            layer_data.scores(session, layer),
+            session.model.weight(layer),
+            layer_data.mean_square(session, layer),
+            clusters,
+            granularity,
+        ),
+    )
 
-    An edit of clusters that are gone, because the layer was clustered anew or another model was loaded meanwhile, is
-    left out: its slider stood for other weights. UserError for an unknown cluster or a sparsity outside 0–1.
+
+def apply(session: Session, edits: list[dict], progress: Progress | None = None) -> Session:
+    """The session with the edits made: layer, clustering and cluster, and what the verb needs.
+
+    sparsity (0–1, keep: whether the layer keeps its own), rename (name), look (index of a colour), lock (locked), merge
+    (other), split; of the whole layer spread and kind. An edit of clusters that are gone, because the layer was
+    clustered anew or another model was loaded meanwhile, is left out: its slider stood for other weights. UserError
+    for an unknown cluster or verb, or values that the verb does not take.
     """
     for edit in edits:
-        if layer_view.clustering_id(session, edit["layer"]) == edit["clustering"]:
-            session = session.set_cluster_sparsity(edit["layer"], edit["cluster"], edit["sparsity"])
+        layer, cluster = edit["layer"], edit["cluster"]
+        if layer_view.clustering_id(session, layer) != edit["clustering"]:
+            continue
+        verb = edit.get("verb", "sparsity")
+        if verb == "sparsity":
+            keep = bool(edit.get("keep", False))
+            session = cluster_edits.set_sparsity(session, layer, cluster, edit["sparsity"], keep_layer=keep)
+        elif verb == "rename":
+            session = cluster_edits.tag_cluster(session, layer, cluster, name=edit["name"])
+        elif verb == "look":
+            session = cluster_edits.tag_cluster(session, layer, cluster, look=edit["look"])
+        elif verb == "lock":
+            session = cluster_edits.tag_cluster(session, layer, cluster, locked=edit["locked"])
+        elif verb == "merge":
+            session = cluster_edits.merge_clusters(session, layer, [cluster, edit["other"]])
+        elif verb == "split":
+            session = cluster_edits.split_cluster(session, layer, cluster)
+        elif verb == "spread":
+            session = cluster_edits.spread(session, layer)
+        elif verb == "kind":
+            session = cluster_edits.apply_to_kind(session, layer, progress)
+        else:
+            raise UserError(f"Clusters cannot be changed by {brief(verb)}.")
     return session
+
+
+def step_name(edits: list[dict]) -> str:
+    """What undo calls these edits; the moves of one slider share a name and become one step."""
+    if len(edits) == 1 and edits[0].get("verb", "sparsity") == "sparsity":
+        edit = edits[0]
+        return f"sparsity of {edit['layer']}, cluster {edit['cluster']}…"
+    return "a change of clusters"
 
 
 def answer(number: int, *, changed: bool) -> gr.HTML:

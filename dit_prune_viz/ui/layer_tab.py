@@ -1,29 +1,30 @@
-"""Layer: one layer's units, clusters with a sparsity slider each, and what the cut does to its saliencies."""
+"""Layer: one layer's units, its clusters with a sparsity slider each, its saliencies and timesteps, all linked."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import base64
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import gradio as gr
+import numpy as np
 
+from dit_prune_viz.clustering.units import count_units
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.figures.style import message
-from dit_prune_viz.ui import cluster_table, layer_view, scatter, words
+from dit_prune_viz.ui import cluster_edits, cluster_table, layer_data, layer_page, layer_view, scatter
 from dit_prune_viz.ui.actions import INTERNAL, Actions, Frame, done, mistake
 from dit_prune_viz.ui.jobs import Reporter, Result
+from dit_prune_viz.ui.layer_page import ALGORITHMS, AUTOMATIC, BY_HAND, COUNTS, HINT, LayerPage
+from dit_prune_viz.ui.selection import search
 from dit_prune_viz.ui.session import Session
+from dit_prune_viz.ui.workspace import Recent
 
-EMPTY = "A layer appears here once the model is calibrated."
-NO_CUT = "Its saliencies, and where they are cut."
-NO_IMPORTANCE = "Where in the layer they lie."
-HINT = "Draw around dots to see what they hold."
 UNITS = [("rows", "row"), ("columns", "column"), ("weights", "weight")]
-ALGORITHMS = [("k-means", "kmeans"), ("Gaussian mixture", "gmm"), ("HDBSCAN", "hdbscan")]
 PROJECTIONS = [("plane", "plane"), ("PCA", "pca"), ("UMAP", "umap")]
-AUTOMATIC = "auto"
-NOTHING = ("", ())
-COUNTS = [("automatic", AUTOMATIC), *((str(k), k) for k in range(1, 11))]
+SAMPLES = [("8,192", 8192), ("20,000", layer_view.MAX_DOTS), ("100,000", 100_000)]
+SORTED = [("original order", "original"), ("cluster", "cluster"), ("energy", "energy")]
+MAX_PAGES = 512
 
 
 @dataclass(frozen=True)
@@ -36,63 +37,141 @@ class LayerTab:
 
 def build(frame: Frame, actions: Actions) -> LayerTab:
     """Lay out the tab and wire it; the page decides when a layer is opened."""
+    pages = Recent(MAX_PAGES)
     with gr.Row(elem_classes="tab-controls"):
-        picker = gr.Dropdown([], label="Layer", scale=6, min_width=320, elem_id="layer-picker")
-        unit = gr.Dropdown(UNITS, value="row", label="Dots are", scale=2, min_width=120)
-        projection = gr.Dropdown(PROJECTIONS, value="plane", label="Seen in", scale=2, min_width=95)
-        algorithm = gr.Dropdown(ALGORITHMS, value="kmeans", label="Clusters by", scale=3, min_width=150)
-        k = gr.Dropdown(COUNTS, value=4, label="How many", scale=2, min_width=110)
-    with gr.Row():
+        picker = gr.Dropdown([], label="Layer", scale=6, min_width=280, elem_id="layer-picker")
+        unit = gr.Dropdown(UNITS, value="row", label="Dots are", scale=2, min_width=90)
+        projection = gr.Dropdown(PROJECTIONS, value="plane", label="Seen in", scale=2, min_width=85)
+        most = gr.Dropdown(SAMPLES, value=layer_view.MAX_DOTS, label="Dots at most", scale=2, min_width=95)
+        algorithm = gr.Dropdown(ALGORITHMS, value="kmeans", label="Clusters by", scale=3, min_width=120)
+        k = gr.Dropdown(COUNTS, value=4, label="How many", scale=2, min_width=95)
+    with gr.Row(elem_id="layer-views"):
         with gr.Column(scale=3, min_width=380):
-            units = scatter.plot(message(EMPTY), height=480, elem_id="units")
+            units = scatter.unit_plot(
+                message(layer_page.EMPTY),
+                height=470,
+                elem_id="units",
+                details=lambda asked: _details(actions, asked),
+                frames=lambda asked: _frames(actions, asked),
+            )
             selection = gr.Markdown(HINT, elem_classes="note", elem_id="selection")
+            with gr.Row(elem_id="selection-tools"):
+                find = gr.Textbox(
+                    placeholder="Find by number: 12, 40-60", show_label=False, container=False, min_width=150, scale=2
+                )
+                carve = gr.Button("Make it a cluster", size="sm", min_width=110, elem_id="carve")
+                clear = gr.Button("Select nothing", size="sm", min_width=100)
         with gr.Column(scale=2, min_width=300):
-            cut = scatter.plot(message(NO_CUT), height=240, elem_id="cut")
-            importance = scatter.plot(message(NO_IMPORTANCE), height=262, elem_id="importance")
+            importance = scatter.plot(message(layer_page.NO_IMPORTANCE), height=216, elem_id="importance")
+            with gr.Row(elem_id="plane-tools"):
+                order = gr.Dropdown(
+                    SORTED, value="original", show_label=False, container=False, min_width=120, elem_id="plane-order"
+                )
+                overlay = gr.Checkbox(False, label="mask over it", container=False, min_width=100)
+            cut = scatter.plot(message(layer_page.NO_CUT), height=158, elem_id="cut")
+            lines = scatter.plot(message(layer_page.NO_LINES), height=150, elem_id="timesteps")
     table = cluster_table.table()
-    picked = gr.State(NOTHING)  # the clustering that was drawn in, and the indices of the units inside the lasso
+    how = gr.Markdown("", elem_classes="note", elem_id="how-clustered")
     gr.Markdown(
         "A slider rebuilds the masks of this layer only; the other clusters keep the sparsity they have. The damages "
         "of the clusters add up to the layer's. Sparsity per cluster is this app's extension of DiT-Pruning, whose "
         "paper gives none.",
         elem_classes="note",
     )
+    views = [units, importance, cut, lines, table, selection, unit, algorithm, k, how]
+
+    def page_of(request: gr.Request) -> LayerPage:
+        return pages.get(request.session_hash, lambda: LayerPage(request.session_hash))
+
+    def updates(request: gr.Request, session: Session | None, change: Callable[[LayerPage, Session], None]) -> list:
+        """The updates of all views after a change of what this page shows."""
+        page = page_of(request)
+        with page.lock:
+            now = actions.newest(request.session_hash, session)
+            try:
+                change(page, now)
+                return page.updates(now)
+            except UserError as problem:
+                raise mistake(problem) from problem
+
+    def refresh(session: Session | None, request: gr.Request) -> list:
+        return updates(request, session, lambda page, now: None)
+
+    def look(session: Session, projection: str, most: int, order: str, overlay: bool, request: gr.Request) -> Iterator:
+        """The same layer seen otherwise; PCA and UMAP take a while the first time."""
+
+        def change(page: LayerPage, now: Session) -> None:
+            page.view = replace(page.view, projection=projection, most=most, order=order, overlay=bool(overlay))
+
+        def work(session: Session, report: Reporter) -> Session:
+            layer = page_of(request).view.layer
+            if projection != "plane" and layer_view.is_clustered(session, layer):
+                report(0, 1, f"Projecting {layer}")
+                layer_data.projected(session, layer, session.clusters[layer].unit, projection, most, report)
+            return session
+
+        if projection != "plane":
+            for update in actions.watch(request, session, work, step=None):
+                if isinstance(update, Result):
+                    break
+                yield (*update, *_still(views))
+            else:
+                return
+        yield (*done(actions.newest(request.session_hash, session)), *updates(request, session, change))
 
     def open_layer(
-        session: Session, layer: str, unit: str, projection: str, algorithm: str, k: int | str, request: gr.Request
+        session: Session, layer: str, unit: str, algorithm: str, k: int | str, request: gr.Request
     ) -> Iterator[tuple]:
-        drawn = scatter.show(message(EMPTY))
+        """Show a layer with the clusters it has, or with some found as the controls say."""
+        known = layer_view.is_clustered(actions.newest(request.session_hash, session), layer)
+        page = page_of(request)
+        if page.view.projection == "umap":  # takes long, and was not asked for here
+            page.view = replace(page.view, projection="plane")
 
+        def show(page: LayerPage, now: Session) -> None:
+            page.view = replace(page.view, layer=layer)
+
+        if known:
+            yield (*_still(frame.outputs), *updates(request, session, show), page.view.projection)
+            return
+        for update in _cluster(session, layer, unit, algorithm, k, request, step=None):
+            if isinstance(update, Result):
+                frames = done(update.value) if layer_view.is_clustered(update.value, layer) else _still(frame.outputs)
+                yield (*frames, *updates(request, update.value, show), page.view.projection)
+            else:
+                yield (*update, *_still(views), gr.skip())
+
+    def _cluster(session, layer, unit, algorithm, k, request, step: str | None) -> Iterator:
         def work(session: Session, report: Reporter) -> Session:
             if session.plan is None or layer not in session.masks:
                 return session
             report(0, 1, f"Clustering {layer}")
-            found = _clustered(session, layer, unit, algorithm, None if k == AUTOMATIC else k)
-            report.emit(scatter.show(layer_view.units_figure(found, layer, projection)))
-            return found
+            by = ALGORITHMS[0][1] if algorithm == BY_HAND[1] else algorithm
+            return session.cluster(layer, unit, by, None if k == AUTOMATIC else k)
 
-        for update in actions.watch(request, session, work):
-            if isinstance(update, str):
-                drawn = update
-            elif isinstance(update, Result):
-                found = update.value
-                frames = done(found) if layer_view.is_clustered(found, layer) else _still(frame.outputs)
-                yield (*frames, drawn, NOTHING, *show_costs(found, layer))
+        return actions.watch(request, session, work, step=step)
+
+    def cluster_anew(
+        session: Session, layer: str, unit: str, algorithm: str, k: int | str, request: gr.Request
+    ) -> Iterator[tuple]:
+        for update in _cluster(session, layer, unit, algorithm, k, request, step=f"clusters of {layer}"):
+            if isinstance(update, Result):
+                yield (*done(update.value), *updates(request, update.value, lambda page, now: None))
             else:
-                yield (*update, *_still([units, picked, *costs]))
+                yield (*update, *_still(views))
 
     def set_sparsity(session: Session, request: gr.Request, event: gr.EventData) -> Iterator[tuple]:
         changed = False
 
         def work(session: Session, report: Reporter) -> Session:
             nonlocal changed
-            after = cluster_table.apply(session, event.edits)
+            after = cluster_table.apply(session, event.edits, report)
             changed = after is not session
             return after
 
         refused = (*_still(frame.outputs), cluster_table.answer(event.number, changed=False))
         try:
-            for update in actions.watch(request, session, work):
+            for update in actions.watch(request, session, work, step=cluster_table.step_name(event.edits)):
                 if isinstance(update, Result):
                     yield (*done(update.value), cluster_table.answer(event.number, changed=changed))
                     return
@@ -102,27 +181,77 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
             raise
         yield refused
 
-    costs = [table, cut, importance]
-    chosen = [frame.session, picker, unit, projection, algorithm, k]
+    def make_cluster(session: Session, request: gr.Request) -> Iterator[tuple]:
+        page = page_of(request)
+
+        def work(session: Session, report: Reporter) -> Session:
+            layer = page.view.layer
+            if not len(page.selection.of(layer_view.subject(session, layer))):
+                raise UserError("Nothing is selected; draw around dots first.")
+            unit = session.need_clusters(layer).unit
+            return cluster_edits.cluster_of_selection(session, layer, unit, page.selection.ids)
+
+        yield from actions.run(request, session, work, step="a cluster of the selection")
+
+    def select_in(origin: str, read: Callable[[gr.EventData, LayerPage, Session], np.ndarray]) -> Callable:
+        """A listener that makes what `read` finds in the event the page's selection."""
+
+        def listener(session: Session | None, request: gr.Request, event: gr.EventData) -> list:
+            def change(page: LayerPage, now: Session) -> None:
+                if layer_view.is_clustered(now, page.view.layer):
+                    page.select(now, read(event, page, now), getattr(event, "mode", "set"), origin)
+
+            return updates(request, session, change)
+
+        return listener
+
+    def found(session: Session | None, text: str, request: gr.Request) -> list:
+        def change(page: LayerPage, now: Session) -> None:
+            layer = page.view.layer
+            if layer_view.is_clustered(now, layer):
+                shape = now.model.layer(layer).shape
+                page.select(now, search(text, count_units(shape, now.clusters[layer].unit)), "set", "search")
+
+        return updates(request, session, change)
+
+    def forget(session: Session | None, request: gr.Request) -> list:
+        return updates(request, session, lambda page, now: page.select(now, [], "set", "nothing"))
+
     open_args = {
         "fn": open_layer,
-        "inputs": chosen,
-        "outputs": [*frame.outputs, units, picked, *costs],
+        "inputs": [frame.session, picker, unit, algorithm, k],
+        "outputs": [*frame.outputs, *views, projection],
         "trigger_mode": "always_last",
         **INTERNAL,
     }
-    gr.on([c.input for c in (picker, unit, projection, algorithm, k)], **open_args)
-    # "always_last" would send the first event again, not the last; the events of both carry their own data.
-    table.input(set_sparsity, frame.session, [*frame.outputs, table], trigger_mode="multiple", **INTERNAL)
-    units.select(_picked, None, picked, trigger_mode="multiple", **INTERNAL)
+    picker.input(**open_args)
     gr.on(
-        [picked.change, frame.session.change],
-        describe_selection,
-        [frame.session, picker, picked],
-        selection,
+        [c.input for c in (unit, algorithm, k)],
+        **{**open_args, "fn": cluster_anew, "outputs": [*frame.outputs, *views]},
+    )
+    gr.on(
+        [c.input for c in (projection, most, order, overlay)],
+        look,
+        [frame.session, projection, most, order, overlay],
+        [*frame.outputs, *views],
+        trigger_mode="always_last",
         **INTERNAL,
     )
-    frame.session.change(show_costs, [frame.session, picker], costs, **INTERNAL)
+    # "always_last" would send the first event again, not the last; the events of both carry their own data.
+    table.input(set_sparsity, frame.session, [*frame.outputs, table], trigger_mode="multiple", **INTERNAL)
+    selecting = {
+        units.select: select_in("units", lambda event, page, now: scatter.ids_of(event)),
+        importance.select: select_in("plane", _in_plane),
+        cut.select: select_in("cut", _in_range),
+        table.select: select_in("table", lambda e, page, now: _of_cluster(now, page, e.cluster)),
+        lines.click: select_in("lines", lambda e, page, now: _of_cluster(now, page, e.id)),
+    }
+    for event, listener in selecting.items():
+        event(listener, frame.session, views, trigger_mode="multiple", **INTERNAL)
+    find.submit(found, [frame.session, find], views, **INTERNAL)
+    clear.click(forget, frame.session, views, **INTERNAL)
+    carve.click(make_cluster, frame.session, frame.outputs, **INTERNAL)
+    frame.session.change(refresh, frame.session, views, **INTERNAL)
     return LayerTab(picker, open_args)
 
 
@@ -133,45 +262,44 @@ def choices(session: Session) -> gr.Dropdown:
     return gr.Dropdown(choices=named, value=session.largest_heterogeneity() or (named[0][1] if named else None))
 
 
-def show_costs(session: Session | None, layer: str | None) -> tuple[str, str, str]:
-    """What follows every slider: the cluster table, the histogram with the cut, the importance plane."""
-    table = cluster_table.show(session, layer)
-    if not layer_view.is_clustered(session, layer):
-        return table, scatter.show(message(NO_CUT)), scatter.show(message(NO_IMPORTANCE))
-    return table, *map(scatter.show, (layer_view.cut_figure(session, layer), layer_view.plane_figure(session, layer)))
+def _in_plane(event: gr.EventData, page: LayerPage, session: Session) -> np.ndarray:
+    return layer_view.units_in_plane(session, page.view, event.range["x"], event.range["y"])
 
 
-def _picked(event: gr.EventData) -> tuple[str, tuple[int, ...]]:
-    return event.subject, tuple(event.ids)
+def _in_range(event: gr.EventData, page: LayerPage, session: Session) -> np.ndarray:
+    low, high = sorted(event.range["x"])
+    units = layer_view.units_in_range(session, page.view.layer, low, high)
+    if not len(units):
+        raise UserError("No unit has half of its weights in this range; drag over a wider one.")
+    return units
 
 
-def describe_selection(session: Session | None, layer: str | None, picked: tuple[str, tuple[int, ...]]) -> str:
-    """What the lasso holds and costs under the present masks, in words.
-
-    `picked` is the clustering that was drawn in and the units; a lasso of clusters that are gone says nothing.
-    """
-    clustering, units = picked
-    if not units or not layer_view.is_clustered(session, layer):
-        return HINT
-    if clustering != layer_view.clustering_id(session, layer):
-        return HINT
-    try:
-        found = layer_view.figures_of_selection(session, layer, units)
-    except UserError as problem:
-        raise mistake(problem) from problem
-    noun = session.clusters[layer].unit + ("" if found.units == 1 else "s")
-    return (
-        f"**{found.units:,} {noun} selected** · {words.count(found.weights)} weights · "
-        f"{words.percent(found.energy)} of the layer's energy · sparsity {words.percent(found.sparsity)} · "
-        f"predicted damage {words.percent(found.damage, 2)}"
-    )
+def _of_cluster(session: Session, page: LayerPage, cluster: object) -> np.ndarray:
+    return layer_view.units_of_cluster(session, page.view.layer, int(cluster))
 
 
-def _clustered(session: Session, layer: str, unit: str, algorithm: str, k: int | None) -> Session:
-    """The session with these clusters on the layer; the same session if it has them already."""
-    if session.asked.get(layer) == (unit, algorithm, k):
-        return session
-    return session.cluster(layer, unit, algorithm, k)
+def _asked_about(actions: Actions, asked: dict) -> tuple[Session, str] | None:
+    """The session and the layer that the browser asks about; None if the page has moved on."""
+    session = actions.newest(str(asked.get("owner", ""))) or actions.prepared()
+    subject = str(asked.get("subject", ""))
+    layer = subject.partition("/")[2].rpartition("/")[0]
+    return (session, layer) if subject and layer_view.subject(session, layer) == subject else None
+
+
+def _details(actions: Actions, asked: dict) -> str:
+    about = _asked_about(actions, asked)
+    return layer_view.describe_unit(*about, int(asked["id"])) if about else ""
+
+
+def _frames(actions: Actions, asked: dict) -> str:
+    """The heights of the dots that are drawn in every timestep bin, float32 in base64, bin after bin."""
+    about = _asked_about(actions, asked)
+    if about is None:
+        return ""
+    session, layer = about
+    unit = session.clusters[layer].unit
+    shown = layer_data.shown_units(session, layer, unit, "plane", int(asked["dots"]))
+    return base64.b64encode(layer_data.frames(session, layer, unit, shown).astype("<f4").tobytes()).decode()
 
 
 def _still(components: list) -> list:

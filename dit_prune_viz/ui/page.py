@@ -27,6 +27,7 @@ from dit_prune_viz.ui.session import Session
 from dit_prune_viz.ui.startup import Startup
 from dit_prune_viz.ui.workspace import Workspace
 
+HOTKEYS = (Path(__file__).parent / "hotkeys.js").read_text(encoding="utf-8")
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 BUNDLED_MODEL, BUNDLED_CLIP = ASSETS / "emoji-flux", ASSETS / "emoji-clip"
 BUNDLED_CLIP_NAME = "bundled emoji-CLIP"
@@ -67,6 +68,8 @@ def _page(actions: Actions, source: str) -> gr.Blocks:
         with gr.Row(elem_id="topbar", equal_height=True):
             bar = gr.HTML(topbar.render(None, Busy(0, 1, "Opening")), elem_id="bar", apply_default_css=False)
             cancel = gr.Button("Cancel", size="sm", visible=False, elem_id="cancel", scale=0, min_width=90)
+            undo = gr.Button("↶ Undo", size="sm", interactive=False, elem_id="undo", scale=0, min_width=76)
+            redo = gr.Button("↷ Redo", size="sm", interactive=False, elem_id="redo", scale=0, min_width=76)
             hints.button()
         hints.strip()
         frame = Frame(state, bar, cancel)
@@ -86,6 +89,10 @@ def _page(actions: Actions, source: str) -> gr.Blocks:
 
         cancel.click(actions.cancel, queue=False, **INTERNAL)
         compare_tab.follow_layer(frame, compare_view, layer_view.picker)
+        undo.click(actions.undo, state, frame.outputs, **INTERNAL)
+        redo.click(actions.redo, state, frame.outputs, **INTERNAL)
+        state.change(actions.undo_buttons, None, [undo, redo], **INTERNAL)
+        page.load(None, None, None, js=HOTKEYS)
         _open_on_click(map_view, layer_view, tabs)
         page.queue(default_concurrency_limit=None)  # the jobs themselves know what has to wait
         page.load(actions.prepare, None, frame.outputs, **INTERNAL)

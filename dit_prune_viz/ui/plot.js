@@ -2,9 +2,13 @@
 // The div outlives every update, so Plotly.react keeps zoom and selection as long as the figure's uirevision is the same.
 const host = element.querySelector(".plot");
 const spoken = element.querySelector(".plot-spoken");
+const detail = element.querySelector(".plot-detail");
 let drawn = false;
-let targets = [];
+let draws = 0;
+let targets = null; // what the arrow keys walk through, listed when they first do
 let cursor = -1;
+let mode = "set"; // what the drag or click that is going on does to the selection: set, add (shift), subtract (alt)
+let displayed = ""; // the selected units that are shown, packed
 
 function colours() {
   const style = getComputedStyle(document.body);
@@ -35,17 +39,41 @@ const maximise = {
   click: () => (document.fullscreenElement ? document.exitFullscreen() : element.requestFullscreen()),
 };
 
+function save(format) {
+  const layout = { ...host.layout, paper_bgcolor: colours().panel, selections: [] };
+  const name = (host.layout.title?.text ?? "plot").split("<")[0];
+  Plotly.downloadImage({ data: host.data, layout }, { format, filename: name, scale: 2, width: 1100, height: 700 });
+}
+
+const camera = "M4 7h4l2-3h4l2 3h4v12H4zM12 9a4 4 0 1 0 .01 0z";
+const saving = ["png", "svg"].map((format) => ({
+  name: `save-${format}`,
+  title: `Save as ${format.toUpperCase()}`,
+  icon: { width: 24, height: 24, path: format === "png" ? camera : "M12 3v10l4-4 1.5 1.5L12 16l-5.5-5.5L8 9l4 4zM4 18h16v2H4z" },
+  click: () => save(format),
+}));
+
 const config = {
   displaylogo: false,
   showSendToCloud: false, // nothing leaves this machine
   responsive: true,
-  modeBarButtonsToAdd: [maximise],
-  modeBarButtonsToRemove: ["autoScale2d", "zoomIn2d", "zoomOut2d"],
-  toImageButtonOptions: { scale: 2 },
+  modeBarButtonsToAdd: [...saving, maximise],
+  modeBarButtonsToRemove: ["toImage", "autoScale2d", "zoomIn2d", "zoomOut2d"],
 };
 
-function idsOf(points) {
-  return points.map((point) => (Array.isArray(point.customdata) ? point.customdata[0] : point.customdata));
+function idOf(point) {
+  return Array.isArray(point.customdata) ? point.customdata[0] : point.customdata;
+}
+
+// Dots of a layer's units: they alone carry whole numbers, and they alone show the page's selection.
+const unitTraces = () => (host._fullData ?? []).filter((trace) => trace.meta?.units && trace.visible === true);
+
+function countTargets() {
+  return host._fullData.reduce((sum, trace) => {
+    if (!trace.customdata || trace.visible !== true) return sum;
+    if (trace.type !== "heatmap") return sum + trace.x.length;
+    return sum + trace.customdata.flat().filter((cell) => cell?.[0]).length;
+  }, 0);
 }
 
 function listTargets() {
@@ -63,55 +91,228 @@ function listTargets() {
       for (let i = 0; i < trace.x.length; i++) {
         const data = trace.customdata[i];
         const id = Array.isArray(data) ? data[0] : data;
-        targets.push({ id, label: `${trace.name}: ${id}`, x: trace.x[i], y: trace.y[i] });
+        const label = `${trace.name}: ${id}`;
+        targets.push({ id, label, x: trace.x[i], y: trace.y[i], unit: Boolean(trace.meta?.units) });
       }
     }
   });
 }
 
-function select(points) {
-  trigger("select", { ids: idsOf(points), subject: host.layout.meta?.subject ?? "" });
+function pack(ids) {
+  const bytes = new Uint8Array(Int32Array.from(ids).buffer);
+  let text = "";
+  for (let i = 0; i < bytes.length; i += 32768) text += String.fromCharCode(...bytes.subarray(i, i + 32768));
+  return btoa(text);
+}
+
+function unpackBytes(text) {
+  return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer;
+}
+
+const subject = () => host.layout.meta?.subject ?? "";
+
+// What was selected shows at once; the page, which has the last word, answers a moment later.
+function select(ids, how) {
+  trigger("select", { packed: pack(ids), mode: how, subject: subject() });
+  const chosen = how === "set" ? new Set() : (idsIn(displayed) ?? new Set());
+  for (const id of ids) how === "subtract" ? chosen.delete(id) : chosen.add(id);
+  showSelection(chosen.size ? pack([...chosen].sort((a, b) => a - b)) : "");
+}
+
+// The dots inside what was drawn last, whatever was drawn before: the page knows what to add it to.
+function inside(event) {
+  const found = [];
+  const { lassoPoints: lasso, range } = event;
+  if (!lasso && !range) return found;
+  const [xs, ys] = lasso ? [lasso.x, lasso.y] : [range.x, range.y];
+  const [left, right, low, high] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
+  const within = (x, y) => {
+    let odd = false;
+    for (let i = 0, j = xs.length - 1; i < xs.length; j = i++) {
+      if (ys[i] > y !== ys[j] > y && x < ((xs[j] - xs[i]) * (y - ys[i])) / (ys[j] - ys[i]) + xs[i]) odd = !odd;
+    }
+    return odd;
+  };
+  for (const { x, y, customdata } of unitTraces()) {
+    for (let i = 0; i < x.length; i++) {
+      if (x[i] < left || x[i] > right || y[i] < low || y[i] > high) continue;
+      if (!lasso || within(x[i], y[i])) found.push(customdata[i]);
+    }
+  }
+  return found;
 }
 
 function attach() {
   host.on("plotly_click", (event) => {
-    const [id] = idsOf(event.points);
-    if (id !== undefined && id !== "") trigger("click", { id });
+    const point = event.points[0];
+    const id = idOf(point);
+    if (id === undefined || id === "") return;
+    if (point.data.meta?.units) select([id], mode);
+    else trigger("click", { id, mode });
   });
   host.on("plotly_selected", (event) => {
-    if (event) select(event.points.filter((point) => point.data.meta?.units));
+    if (!event) return;
+    if (unitTraces().length) select(inside(event), mode);
+    else if (event.range) {
+      trigger("select", { range: event.range, mode });
+      Plotly.relayout(host, { selections: [] });
+    }
   });
-  host.on("plotly_deselect", () => select([]));
+  host.on("plotly_deselect", () => unitTraces().length && select([], "set"));
+  host.on("plotly_hover", (event) => look(event.points[0]));
+  host.on("plotly_unhover", () => look(null));
+}
+
+// Details of the dot under the pointer are looked up once it rests there.
+let looking = null;
+function look(point) {
+  if (!detail) return;
+  clearTimeout(looking);
+  if (!point?.data.meta?.units) return void (detail.textContent = "");
+  const id = idOf(point);
+  looking = setTimeout(async () => {
+    detail.textContent = await server.details({ owner: props.owner, subject: subject(), id });
+  }, 60);
+}
+
+function sentSelection() {
+  const sent = props.selection ? JSON.parse(props.selection) : null;
+  return sent?.subject === subject() ? sent.ids : "";
+}
+
+const idsIn = (packed) => (packed ? new Set(new Int32Array(unpackBytes(packed))) : null);
+
+function indicesIn(trace, chosen) {
+  if (!chosen) return null;
+  const found = [];
+  for (let i = 0; i < trace.customdata.length; i++) if (chosen.has(trace.customdata[i])) found.push(i);
+  return found;
+}
+
+function showSelection(packed) {
+  const traces = drawn ? unitTraces() : [];
+  if (!traces.length) return;
+  const chosen = idsIn(packed);
+  displayed = packed;
+  const selectedpoints = traces.map((trace) => indicesIn(trace, chosen));
+  Plotly.update(host, { selectedpoints }, { selections: [] }, traces.map((trace) => trace.index));
 }
 
 function draw() {
   if (!props.value) return;
   const figure = JSON.parse(props.value);
   figure.layout.template = template();
+  figure.layout.selectionrevision = ++draws; // the page says what is selected, not Plotly
+  const started = performance.now();
   Plotly.react(host, figure.data, figure.layout, config).then(() => {
     if (!drawn) attach();
     drawn = true;
-    listTargets();
-    element.dataset.points = targets.length;
+    targets = null;
+    element.dataset.points = countTargets();
+    element.dataset.drawn = `${draws} ${Math.round(performance.now() - started)}`;
+    showFrames();
+    displayed = "";
+    if (sentSelection()) showSelection(sentSelection());
   });
   host.setAttribute("aria-label", figure.layout.meta?.alt ?? "plot");
 }
 
-// Arrow keys walk through the dots or cells, Enter opens the one that is announced.
+// Timesteps: the dots' heights in every bin are fetched once, then a slider or the play button moves them.
+const steps = element.querySelector(".plot-steps");
+let frames = null; // { subject, ids, values, heights }: dots in ascending order, bin after bin; heights of all bins
+let playing = null;
+
+function showFrames() {
+  if (!steps) return;
+  const labels = host.layout.meta?.frames ?? [];
+  steps.hidden = labels.length < 2;
+  const slider = steps.querySelector("input");
+  slider.max = labels.length;
+  frames = null;
+  if (Number(slider.value) > labels.length) slider.value = 0;
+  if (Number(slider.value)) moveTo(Number(slider.value));
+  else nameFrame(0);
+}
+
+function nameFrame(frame) {
+  const labels = host.layout.meta?.frames ?? [];
+  steps.querySelector("output").textContent = frame ? `timesteps ${labels[frame - 1]}` : "all timesteps";
+  element.dataset.frame = frame;
+}
+
+async function moveTo(frame) {
+  const traces = unitTraces();
+  if (!frames || frames.subject !== subject()) {
+    const about = subject();
+    const ids = Int32Array.from(traces.flatMap((trace) => [...trace.customdata])).sort();
+    const values = await server.frames({ owner: props.owner, subject: about, dots: ids.length });
+    if (!values || about !== subject()) return;
+    const at = new Map();
+    ids.forEach((id, i) => at.set(id, i));
+    frames = { subject: about, at, count: ids.length, values: new Float32Array(unpackBytes(values)) };
+    frames.all = new Map(traces.map((trace) => [trace.index, Float32Array.from(trace.y)]));
+  }
+  const y = traces.map((trace) => {
+    if (!frame) return frames.all.get(trace.index);
+    const moved = new Float32Array(trace.customdata.length);
+    const start = (frame - 1) * frames.count;
+    for (let i = 0; i < moved.length; i++) moved[i] = frames.values[start + frames.at.get(trace.customdata[i])];
+    return moved;
+  });
+  nameFrame(frame);
+  await Plotly.restyle(host, { y }, traces.map((trace) => trace.index));
+}
+
+if (steps) {
+  const slider = steps.querySelector("input");
+  const button = steps.querySelector("button");
+  const stop = () => {
+    clearInterval(playing);
+    playing = null;
+    button.textContent = "▶";
+    button.setAttribute("aria-label", "Play through the timesteps");
+  };
+  slider.addEventListener("input", () => {
+    stop();
+    moveTo(Number(slider.value));
+  });
+  button.addEventListener("click", () => {
+    if (playing) return stop();
+    button.textContent = "⏸";
+    button.setAttribute("aria-label", "Pause");
+    playing = setInterval(() => {
+      slider.value = Number(slider.value) >= Number(slider.max) ? 0 : Number(slider.value) + 1;
+      moveTo(Number(slider.value));
+    }, 600);
+  });
+}
+
+// Arrow keys walk through the dots or cells, Enter opens or selects the one that is announced, Escape selects nothing.
 host.addEventListener("keydown", (event) => {
   const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-  if (step && targets.length) {
+  if (step && drawn) {
+    if (!targets) listTargets();
+    if (!targets.length) return;
     cursor = (cursor + step + targets.length) % targets.length;
     const { x, y, label } = targets[cursor];
     Plotly.Fx.hover(host, { xval: x, yval: y });
     spoken.textContent = label;
     event.preventDefault();
-  } else if ((event.key === "Enter" || event.key === " ") && targets[cursor]) {
-    trigger("click", { id: targets[cursor].id });
+  } else if ((event.key === "Enter" || event.key === " ") && targets?.[cursor]) {
+    const how = event.shiftKey ? "add" : event.altKey ? "subtract" : "set";
+    if (targets[cursor].unit) select([targets[cursor].id], how);
+    else trigger("click", { id: targets[cursor].id, mode: how });
     event.preventDefault();
+  } else if (event.key === "Escape" && drawn && unitTraces().length && !document.fullscreenElement) {
+    select([], "set");
   }
 });
 host.addEventListener("blur", () => drawn && Plotly.Fx.unhover(host));
+host.addEventListener(
+  "pointerdown",
+  (event) => (mode = event.shiftKey ? "add" : event.altKey ? "subtract" : "set"),
+  true
+);
 
 // The first plot loads Plotly for all, from wherever the page itself comes: behind a proxy that may be a sub-path.
 function load() {
@@ -126,6 +327,7 @@ function start() {
   if (!window.Plotly) return void setTimeout(start, 25);
   draw();
   watch("value", draw);
+  watch("selection", () => sentSelection() !== displayed && showSelection(sentSelection()));
   new MutationObserver(draw).observe(document.body, { attributes: true, attributeFilter: ["class"] });
   new ResizeObserver(() => drawn && host.clientWidth && Plotly.Plots.resize(host)).observe(element);
 }

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from dit_prune_viz.calibration import Calibration
 from dit_prune_viz.checks import whole
-from dit_prune_viz.clustering import Clusters, plane
+from dit_prune_viz.clustering import Clusters, match, plane
 from dit_prune_viz.clustering import cluster as find_clusters
 from dit_prune_viz.clustering.clusters import MAX_K
 from dit_prune_viz.errors import Progress, UserError
-from dit_prune_viz.masks import PackedMask, PlanReport, build_mask, check_sparsity, pack, report_layer
+from dit_prune_viz.masks import PackedMask, PlanReport
 from dit_prune_viz.pipelines import Model
 from dit_prune_viz.plan import ClusterDamage, PruningPlan, cluster_damage
-from dit_prune_viz.ui import pruning, ranking
+from dit_prune_viz.ui import cluster_edits, pruning, ranking
 from dit_prune_viz.ui.settings import DEFAULTS, Settings, fitting, settings_for
 from dit_prune_viz.ui.statistics import LayerStatistics, layer_statistics
 from dit_prune_viz.ui.workspace import Workspace
@@ -88,7 +88,8 @@ class Session:
         model, calibration, _ = self.need_plan()
         weight = model.weight(layer)
         k = None if k is None else whole(k, "The number of clusters k", 1, MAX_K)
-        clusters = find_clusters(plane(weight, calibration.norm(layer), unit), unit=unit, algorithm=algorithm, k=k)
+        found = find_clusters(plane(weight, calibration.norm(layer), unit), unit=unit, algorithm=algorithm, k=k)
+        clusters = match(found, self.clusters.get(layer))
         return replace(
             self,
             clusters={**self.clusters, layer: clusters},
@@ -101,18 +102,7 @@ class Session:
         Clusters that were given no sparsity keep the mask they have, bit for bit, even if the sparsities of another
         clustering of the layer made it.
         """
-        model, _, plan = self.need_plan()
-        clusters = self.need_clusters(layer)
-        cluster = whole(cluster, f"The cluster of layer {layer}", 0, clusters.k - 1)
-        sparsity = check_sparsity(sparsity)
-        ruling = plan.layer(layer).clusters
-        if ruling is None or ruling.labels is not clusters.labels:
-            plan = plan.with_clusters(layer, clusters)
-        plan = plan.with_cluster_sparsity(layer, cluster, sparsity)
-        weight = model.weight(layer)
-        mask = pack(build_mask(plan.layer(layer), plan.saliency, weight, ranking.statistic(self, layer)))
-        report = report_layer(plan.layer(layer), mask, weight, ranking.mean_square(self, layer))
-        return replace(self, plan=plan, masks={**self.masks, layer: mask}, report=self.report.with_layer(report))
+        return cluster_edits.set_sparsity(self, layer, cluster, sparsity)
 
     def cluster_rows(self, layer: str) -> tuple[ClusterDamage, ...]:
         """What each cluster of `layer` holds and costs under the present mask."""

@@ -30,6 +30,10 @@ class Startup:
         self._done.wait()
         return self._session
 
+    def prepared(self) -> Session | None:
+        """The same without waiting, None if it is not there yet."""
+        return self._session if self._done.is_set() else None
+
     def watch(self, seconds: float = 0.25) -> Iterator[Busy]:
         """Progress until the session is there."""
         while not self._done.is_set():

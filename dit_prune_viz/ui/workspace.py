@@ -47,6 +47,7 @@ class Workspace:
         self.pictures = Recent(pictures)
         self.updates = UpdateShelf()
         self._kept: WeakKeyDictionary[Calibration, Kept] = WeakKeyDictionary()
+        self.views, self.scores = Recent(256), Recent(2)  # of layers, by content: what the Layer page draws from
         self._turn = threading.Semaphore(1)
 
     @contextmanager

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from dit_prune_viz.errors import Cancelled, UserError
-from dit_prune_viz.ui import layer_view
+from dit_prune_viz.ui import layer_data, layer_view
 from dit_prune_viz.ui.comparison import Frame, compare
 from dit_prune_viz.ui.jobs import Busy, Jobs
+from dit_prune_viz.ui.layer_view import View
+from dit_prune_viz.ui.selection import Selection
 from dit_prune_viz.ui.session import Session
 from dit_prune_viz.ui.startup import Startup
 from dit_prune_viz.ui.workspace import Recent, Workspace
@@ -195,12 +198,43 @@ def test_layer_pictures_exist_for_every_unit_and_projection(ready, layer):
     for unit in ("row", "column", "weight"):
         found = ready.cluster(layer, unit, "kmeans", 2)
         for projection in ("plane", "pca"):
-            figure = layer_view.units_figure(found, layer, projection)
-            dots = sum(len(trace.x) for trace in figure.data if trace.type.startswith("scatter"))
+            figure = layer_view.units_picture(found, View(layer, projection)).make()
+            dots = sum(len(trace.x) for trace in figure.data if trace.meta)
             assert dots == min(layer_view.MAX_DOTS, len(found.clusters[layer].labels))
         assert layer in layer_view.caption(found, layer)
-    assert layer_view.cut_figure(ready, layer).data
-    assert layer_view.plane_figure(ready, layer).data
+        chosen = Selection(layer_view.subject(found, layer)).changed([0, 1], "set", "units")
+        for order in ("original", "cluster", "energy"):
+            assert layer_view.plane_picture(found, View(layer, order=order, overlay=True), chosen).make().data
+        for picture in (layer_view.cut_picture, layer_view.lines_picture):
+            assert any("select" in trace.name for trace in picture(found, View(layer), chosen).make().data)
+
+
+@pytest.mark.parametrize("unit", ["row", "column", "weight"])
+def test_a_band_of_the_plane_and_a_range_of_the_histogram_select_units(ready, layer, unit):
+    found = ready.cluster(layer, unit, "kmeans", 2)
+    d_out, d_in = found.model.layer(layer).shape
+    everything = layer_view.units_in_plane(found, View(layer), (-1, d_in), (-1, d_out))
+    assert sorted(everything) == list(range(len(found.clusters[layer].labels)))
+    assert sorted(layer_view.units_in_range(found, layer, -30, 30)) == sorted(everything)
+    assert not len(layer_view.units_in_range(found, layer, 20, 30))
+    half = layer_view.units_in_plane(found, View(layer, order="energy"), (-1, d_in), (-1, d_out / 2 - 1))
+    if unit == "row":
+        energy = layer_data.unit_sums(found, layer, "row").energy
+        assert energy[half].min() >= np.delete(energy, half).max()
+
+
+def test_the_metric_s_exponents_turn_the_cut_and_rows_make_it_a_band(ready, layer):
+    for method, m, n in (("dit-pruning", 2, 1), ("wanda", 1, 1), ("magnitude", 1, 0)):
+        found = ready.prune(method, "layer", 0.5).cluster(layer, "weight", "kmeans", 2)
+        cut = layer_view.metric_cut(found, layer)
+        assert (cut.m, cut.n, cut.low) == (m, n, cut.high)
+        # Of all weights, those above the line are the kept ones.
+        points = layer_data.points(found, layer, "weight").astype(np.float64)
+        above = m * points[:, 0] + n * points[:, 1] >= cut.low - 1e-5
+        keep = found.masks[layer].unpack().numpy().ravel()
+        assert (above == keep).mean() > 0.999
+    banded = layer_view.metric_cut(ready.prune("wanda", "row", 0.5).cluster(layer, "weight", "kmeans", 2), layer)
+    assert banded.high > banded.low
 
 
 def test_a_selection_of_everything_is_the_layer(clustered, layer):

@@ -288,7 +288,7 @@ def test_a_cancelled_update_keeps_nothing_and_the_picture_uses_the_finished_one(
     updated = compare(session, "a cat", 0, 2)
     assert updating.is_current(session)
     masked = compare(ready.prune("dit-pruning", "auto", 0.8), "a cat", 0, 2)
-    assert updated.pruned.image.tobytes() != masked.pruned.image.tobytes()
+    assert updated.right.images[0].tobytes() != masked.right.images[0].tobytes()
     assert updated.dense is masked.dense
 
 

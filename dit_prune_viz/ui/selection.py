@@ -1,0 +1,68 @@
+"""The one selection that every view of a layer shares: which of its units, whatever they were chosen in."""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dit_prune_viz.checks import brief
+from dit_prune_viz.errors import UserError
+
+NONE = np.zeros(0, dtype=np.int32)
+MAX_TEXT = 10_000
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """Units of one layer, by index.
+
+    subject: names model, layer and kind of unit (see `layer_view.subject`); a selection lasts while that stays the
+    same, whatever happens to clusters and masks. ids: int32, ascending, none twice. origin: the view it was made in.
+    """
+
+    subject: str = ""
+    ids: np.ndarray = field(default_factory=lambda: NONE)
+    origin: str = ""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def of(self, subject: str) -> Selection:
+        """The selection itself where it is about `subject`, else an empty one that is."""
+        return self if self.subject == subject else Selection(subject)
+
+    def changed(self, ids: np.ndarray, mode: str, origin: str) -> Selection:
+        """With `ids` in its place ("set"), added to it ("add") or taken away from it ("subtract")."""
+        ids = np.asarray(ids, dtype=np.int32)
+        combine = {"set": lambda old, new: np.unique(new), "add": np.union1d, "subtract": np.setdiff1d}
+        return Selection(self.subject, combine.get(mode, combine["set"])(self.ids, ids).astype(np.int32), origin)
+
+
+def unpack(packed: str) -> np.ndarray:
+    """Ids as the browser sends them: little-endian int32 in base64. UserError for anything else."""
+    try:
+        raw = base64.b64decode(packed, validate=True)
+        return np.frombuffer(raw, dtype="<i4").astype(np.int32)
+    except (ValueError, TypeError):
+        raise UserError("The selection could not be read; select again.") from None
+
+
+def packed(ids: np.ndarray) -> str:
+    return base64.b64encode(np.asarray(ids, dtype="<i4").tobytes()).decode()
+
+
+def search(text: str, units: int) -> np.ndarray:
+    """The units that a person wrote down: "12", "10-20", "3, 5, 40-44". UserError for what a layer does not have."""
+    found: list[np.ndarray] = []
+    for part in re.split(r"[,;\s]+", str(text)[:MAX_TEXT].strip()):
+        match = re.fullmatch(r"(\d{1,12})(?:[-–](\d{1,12}))?", part)
+        if match is None:
+            raise UserError(f"Write numbers such as 12 or 10-20, not {brief(part)}.")
+        low, high = int(match[1]), int(match[2] or match[1])
+        if low > high or high >= units:
+            raise UserError(f"The layer has units 0 to {units - 1:,}, but not {brief(part)}.")
+        found.append(np.arange(low, high + 1, dtype=np.int32))
+    return np.unique(np.concatenate(found))

@@ -1,0 +1,136 @@
+"""The linked views of the Layer page, in a real browser: what is selected in one shows, counts and acts in all."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.sync_api import Page, expect
+
+PLOT = "document.querySelector('#units .js-plotly-plot')"
+
+
+def open_layer(page: Page) -> None:
+    page.get_by_role("tab", name="Layer").click()
+    page.locator("#cluster-table tbody tr").first.wait_for()
+    page.wait_for_function(f"{PLOT}?._fullData?.some(trace => trace.meta?.units)")
+
+
+def drag(page: Page, plot: str, corners: list[tuple[float, float]], key: str | None = None) -> None:
+    """The pointer from corner to corner, given in shares of the plot's area."""
+    area = page.locator(f"#{plot} .nsewdrag").first
+    area.scroll_into_view_if_needed()
+    box = area.bounding_box()
+    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners]
+    if key:
+        page.keyboard.down(key)
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place, steps=4)
+    page.mouse.up()
+    if key:
+        page.keyboard.up(key)
+
+
+def box(left: float, top: float, right: float, bottom: float) -> list[tuple[float, float]]:
+    return [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
+
+
+def selected(page: Page) -> int:
+    """How many units the page says are selected."""
+    found = re.match(r"([\d,]+) \w+ selected", page.locator("#selection p, #selection").last.inner_text().strip())
+    return int(found[1].replace(",", "")) if found else 0
+
+
+def shown(page: Page) -> int:
+    """How many dots of the scatter are not grey."""
+    traces = f"{PLOT}._fullData.filter(trace => trace.meta?.units)"
+    return page.evaluate(f"{traces}.reduce((sum, trace) => sum + (trace.selectedpoints?.length ?? 0), 0)")
+
+
+def find(page: Page, unit: int | str) -> None:
+    page.locator("#selection-tools textarea, #selection-tools input").first.fill(str(unit))
+    page.keyboard.press("Enter")
+
+
+def sparsity_of(page: Page, unit: int) -> str:
+    """The share of one row that is pruned, as the page says it."""
+    find(page, unit)
+    expect(page.locator("#selection")).to_contain_text("1 row selected")
+    page.wait_for_timeout(500)
+    return re.search(r"sparsity ([\d.]+) %", page.locator("#selection").inner_text())[1]
+
+
+def test_a_lasso_becomes_a_cluster_whose_slider_changes_those_rows_alone(page: Page, screenshots):
+    open_layer(page)
+    rows = page.locator("#cluster-table tbody tr")
+    drag(page, "units", box(0.02, 0.02, 0.6, 0.98))
+    expect(page.locator("#selection")).to_contain_text("selected")
+    first = selected(page)
+    assert first == shown(page) > 0
+    drag(page, "units", box(0.6, 0.02, 0.98, 0.98), "Shift")
+    page.wait_for_function(f"{PLOT} && !document.querySelector('#selection').innerText.includes('{first:,} rows')")
+    assert selected(page) > first
+    drag(page, "units", box(0.6, 0.02, 0.98, 0.98), "Alt")
+    expect(page.locator("#selection")).to_contain_text(f"{first:,} rows selected")
+    assert shown(page) == first
+    chosen = page.evaluate(
+        f"{PLOT}._fullData.filter(t => t.meta?.units).map(t => [[...t.customdata], t.selectedpoints ?? []])"
+    )
+    inside = next(ids[points[0]] for ids, points in chosen if points)
+    outside = next(id for ids, points in chosen for i, id in enumerate(ids) if i not in set(points))
+
+    zoom = page.evaluate(f"Plotly.relayout({PLOT}, {{'yaxis.range': [-9, 9]}}).then(() => {PLOT}.layout.yaxis.range)")
+    page.locator("#carve").click()
+    named = rows.filter(has_text="selection")
+    expect(named).to_have_count(1)
+    expect(named.locator("td").nth(2)).to_have_text(f"{first:,}")
+    before = sparsity_of(page, inside), sparsity_of(page, outside)
+    named.locator("input[type=range]").fill("96")
+    expect(page.locator("#cluster-table tfoot")).to_be_visible()
+    expect(named.locator("input[type=number]")).to_have_value(re.compile(r"^9[56]"))
+    page.wait_for_timeout(1500)
+    after = sparsity_of(page, inside), sparsity_of(page, outside)
+    assert float(after[0]) > float(before[0])
+    assert after[1] == before[1]
+    assert page.evaluate(f"{PLOT}.layout.yaxis.range") == zoom  # it survives clusters and sliders
+    page.screenshot(path=screenshots / "layer-linked.png", full_page=True)
+
+    page.locator("#selection").click()
+    page.keyboard.press("Control+z")
+    page.wait_for_timeout(1500)
+    assert sparsity_of(page, inside) == before[0]
+    page.locator("#undo").click()
+    expect(named).to_have_count(0)
+    page.locator("#redo").click()
+    expect(named).to_have_count(1)
+
+    # The other views select as well, and all of them show it.
+    for plot, corners in (("importance", box(0.1, 0.1, 0.6, 0.4)[:3:2]), ("units", box(0.1, 0.1, 0.5, 0.9))):
+        find(page, inside)
+        expect(page.locator("#selection")).to_contain_text("1 row selected")
+        drag(page, plot, corners)
+        expect(page.locator("#selection")).not_to_contain_text("1 row selected")
+    page.locator("#cluster-table .name button").first.click()
+    units = rows.first.locator("td").nth(2).inner_text()
+    expect(page.locator("#selection")).to_contain_text(f"{units} row")
+    for plot in ("importance", "cut", "timesteps"):
+        assert page.evaluate(
+            """id => { const plot = document.querySelector(`#${id} .js-plotly-plot`);
+                return plot.layout.shapes?.length || plot._fullData.some(t => /select/.test(t.name)); }""",
+            plot,
+        )
+
+
+def test_the_dots_move_through_the_timesteps_while_the_axes_stay(page: Page):
+    open_layer(page)
+    heights = f"{PLOT}._fullData.find(trace => trace.meta?.units).y[0]"
+    still = page.evaluate(heights)
+    axis = page.evaluate(f"{PLOT}.layout.yaxis.range")
+    page.locator("#units .plot-steps button").click()
+    expect(page.locator("#units .plot-steps output")).to_contain_text("0.")
+    page.wait_for_function(f"{heights} !== {still}")
+    page.locator("#units .plot-steps button").click()
+    assert page.evaluate(f"{PLOT}.layout.yaxis.range") == axis
+    page.locator("#units .plot-steps input").fill("0")
+    page.wait_for_function(f"{heights} === {still}")
