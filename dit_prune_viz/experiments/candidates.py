@@ -70,11 +70,8 @@ _ALL = (
     ),
     Candidate(
         "exchange-mask",
-        "stw:2,1",
-        "cag",
-        "tempered:0.8",
         exchange=True,
-        words="pruned and kept weights change places until their errors cancel; masks alone, nothing else moves",
+        words="DiT-Pruning's plan, then pruned and kept weights change places until their errors cancel; masks alone",
     ),
     Candidate(
         "exchange",
@@ -84,7 +81,7 @@ _ALL = (
         "mean",
         centred=True,
         exchange=True,
-        words="the same, and biases make up for the lost mean; no weight moves",
+        words="exchanged masks on a tempered budget, and biases make up for the lost mean; no weight moves",
     ),
     Candidate(
         "exchange-update",

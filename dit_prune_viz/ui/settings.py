@@ -134,12 +134,12 @@ READY_MADE = MappingProxyType(
         **{
             name: Settings(**candidate.settings)
             for name, candidate in CANDIDATES.items()
-            if name not in METHODS and candidate.allocation != "uniform"
+            if name not in METHODS and (candidate.exchange or candidate.allocation != "uniform")
         },
     }
 )
-"""The ways to prune a person picks by name: the paper's method, its peers, and the candidates that share a budget out
-over the layers."""
+"""The ways to prune a person picks by name: the paper's method, its peers, and the candidates that exchange weights or
+share a budget out over the layers."""
 
 
 def label_of(name: str) -> str:
