@@ -5,6 +5,7 @@ The big layers belong to a one-block PixArt with random weights: its MLPs are as
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
+from types import ModuleType
 
 TESTS = Path(__file__).resolve().parents[1]
 sys.path += [str(TESTS), str(TESTS / "browser")]
@@ -37,21 +39,29 @@ def build(width: int, folder: Path) -> None:
     (folder / "generation_defaults.json").write_text(json.dumps(defaults))
 
 
+def _browser_tests() -> ModuleType:
+    """The settings of the browser tests, which say how to start Chromium."""
+    spec = importlib.util.spec_from_file_location("browser_conftest", TESTS / "browser" / "conftest.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @contextmanager
 def opened(width: int | None) -> Iterator:
     """The page with its Layer tab open, for a model that wide or the bundled one."""
-    from conftest import FLAGS, NAMES
     from playwright.sync_api import sync_playwright
     from serving import running_app
 
-    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    flags = _browser_tests()
+    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, flags.NAMES)), None)
     with tempfile.TemporaryDirectory() as folder:
         arguments = []
         if width is not None:
             build(width, Path(folder) / "model")
             arguments = ["--model", str(Path(folder) / "model")]
         with running_app(*arguments, XDG_CACHE_HOME=folder) as url, sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+            browser = playwright.chromium.launch(executable_path=path, args=flags.FLAGS)
             page = browser.new_page(viewport={"width": 1280, "height": 720})
             page.set_default_timeout(900_000)
             page.goto(url)
