@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
+from collections.abc import Callable
+from concurrent.futures import Future
 
 import numpy as np
 
@@ -10,6 +13,7 @@ from dit_prune_viz.clustering.scale import standardise
 from dit_prune_viz.errors import Progress, UserError
 
 PROJECTIONS = ("pca", "umap")
+_POLL_SECONDS = 0.1
 
 
 def project(
@@ -41,15 +45,17 @@ def _pca(features: np.ndarray) -> np.ndarray:
 
 
 class _Epochs:
-    """A file that tqdm writes to and that hands on what it reads there."""
+    """A file that tqdm writes to and that remembers what it reads there.
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+    Nothing may be raised in here: tqdm holds a lock of the whole process while it writes, and would never let go of it.
+    """
+
+    done, total = 0, 1
 
     def write(self, text: str) -> None:
         done, _, total = text.strip("\r\n ").partition("/")
         if done.isdigit() and total.isdigit():
-            self._progress(int(done), int(total), "UMAP epochs")
+            self.done, self.total = int(done), int(total)
 
     def flush(self) -> None:
         pass
@@ -63,15 +69,40 @@ def _umap(features: np.ndarray, seed: int, progress: Progress | None) -> np.ndar
     neighbours = min(15, len(features) - 1)
     # The spectral start needs more units than it has coordinates and neighbours.
     start = "spectral" if len(features) > 2 * neighbours else "random"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about what the seed costs, and about equal units
-        watch = {"disable": False, "file": _Epochs(progress), "bar_format": "{n_fmt}/{total_fmt}", "mininterval": 0.2}
-        mapper = UMAP(
-            n_neighbors=neighbours,
-            min_dist=0.1,
-            init=start,
-            random_state=seed,
-            n_jobs=1,
-            tqdm_kwds=watch if progress else None,
-        )
-        return np.asarray(mapper.fit_transform(features))
+    epochs = _Epochs()
+    watch = {"disable": False, "file": epochs, "bar_format": "{n_fmt}/{total_fmt}", "mininterval": 0.2}
+
+    def fit() -> np.ndarray:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about what the seed costs, and about equal units
+            mapper = UMAP(
+                n_neighbors=neighbours,
+                min_dist=0.1,
+                init=start,
+                random_state=seed,
+                n_jobs=1,
+                tqdm_kwds=watch if progress else None,
+            )
+            return np.asarray(mapper.fit_transform(features))
+
+    return _watched(fit, epochs, progress) if progress else fit()
+
+
+def _watched(fit: Callable[[], np.ndarray], epochs: _Epochs, progress: Progress) -> np.ndarray:
+    """What `fit` gives, from a thread beside the one that reports; called off, the thread ends unheard by itself."""
+    outcome: Future[np.ndarray] = Future()
+
+    def work() -> None:
+        try:
+            outcome.set_result(fit())
+        except BaseException as problem:
+            outcome.set_exception(problem)
+
+    threading.Thread(target=work, name="umap", daemon=True).start()
+    while True:
+        try:
+            return outcome.result(_POLL_SECONDS)
+        except TimeoutError:
+            if outcome.done():
+                raise
+            progress(epochs.done, epochs.total, "UMAP epochs")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tqdm import tqdm
 
 from dit_prune_viz.clustering import Clusters, carry, carve, cluster, match, merge, split, stored_projection, with_tag
 from dit_prune_viz.errors import Cancelled, UserError
@@ -127,12 +130,16 @@ def test_a_projection_is_made_once_and_read_from_disk_from_then_on(tmp_path):
 
 
 def test_umap_says_how_far_it_is_and_can_be_stopped(tmp_path):
-    features = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
+    features = np.random.default_rng(0).normal(size=(1500, 4)).astype(np.float32)
 
     def stop(done, total, what):
-        if done:
+        if what == "UMAP epochs":
             raise Cancelled
 
     with pytest.raises(Cancelled):
         stored_projection(features, method="umap", folder=tmp_path, progress=stop)
     assert not list(tmp_path.glob("*.npz"))
+    free = threading.Thread(target=lambda: tqdm(range(1)).close(), daemon=True)
+    free.start()
+    free.join(10)
+    assert not free.is_alive()  # the lock of everybody's progress bars was let go of
