@@ -158,7 +158,7 @@ function attach() {
       Plotly.relayout(host, { selections: [] });
     }
   });
-  host.on("plotly_deselect", () => unitTraces().length && select([], "set"));
+  host.on("plotly_doubleclick", () => host.layout.dragmode !== "zoom" && unitTraces().length && select([], "set"));
   host.on("plotly_hover", (event) => look(event.points[0]));
   host.on("plotly_unhover", () => look(null));
 }
