@@ -54,6 +54,6 @@ def timestep_lines(
             hovertemplate="%{y:.3g}<extra>selection</extra>",
         )
     figure.update_xaxes(range=[1.02, -0.02])
-    figure.update_yaxes(type="log", nticks=4)
+    figure.update_yaxes(type="log", dtick="D2", tickformat=".1g")
     figure.update_layout(showlegend=False, margin={"t": 34, "b": 40})
     return figure

@@ -123,7 +123,6 @@ function select(ids, how) {
 function inside(event) {
   const found = [];
   const { lassoPoints: lasso, range } = event;
-  if (!lasso && !range) return found;
   const [xs, ys] = lasso ? [lasso.x, lasso.y] : [range.x, range.y];
   const [left, right, low, high] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
   const within = (x, y) => {
@@ -151,7 +150,7 @@ function attach() {
     else trigger("click", { id, mode });
   });
   host.on("plotly_selected", (event) => {
-    if (!event) return;
+    if (!event?.lassoPoints && !event?.range) return; // an outline was taken away, nothing was drawn
     if (unitTraces().length) select(inside(event), mode);
     else if (event.range) {
       trigger("select", { range: event.range, mode });
@@ -294,8 +293,9 @@ host.addEventListener("keydown", (event) => {
     if (!targets) listTargets();
     if (!targets.length) return;
     cursor = (cursor + step + targets.length) % targets.length;
-    const { x, y, label } = targets[cursor];
+    const { id, x, y, label, unit } = targets[cursor];
     Plotly.Fx.hover(host, { xval: x, yval: y });
+    host.emit("plotly_hover", { points: [{ customdata: id, data: { meta: { units: unit } } }] }); // Fx.hover tells nobody
     spoken.textContent = label;
     event.preventDefault();
   } else if ((event.key === "Enter" || event.key === " ") && targets?.[cursor]) {
@@ -307,7 +307,11 @@ host.addEventListener("keydown", (event) => {
     select([], "set");
   }
 });
-host.addEventListener("blur", () => drawn && Plotly.Fx.unhover(host));
+host.addEventListener("blur", () => {
+  if (!drawn) return;
+  Plotly.Fx.unhover(host);
+  host.emit("plotly_unhover", {});
+});
 host.addEventListener(
   "pointerdown",
   (event) => (mode = event.shiftKey ? "add" : event.altKey ? "subtract" : "set"),

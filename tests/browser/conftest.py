@@ -62,10 +62,18 @@ def scheme(request) -> str:
 
 
 @pytest.fixture
-def page(browser, app_url, scheme):
+def visits() -> str:
+    """Whether the visitor has been here "before", and dismissed the hints, or comes for the "first" time."""
+    return "before"
+
+
+@pytest.fixture
+def page(browser, app_url, scheme, visits):
     """The app, opened and ready. Fails if the page logs an error or asks any other host for anything."""
     context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme=scheme)
     page = context.new_page()
+    if visits == "before":
+        page.add_init_script("localStorage.setItem('dit-prune-viz hints seen', 'yes')")
     page.set_default_timeout(60_000)
     errors, elsewhere = [], []
     page.on("pageerror", lambda error: errors.append(str(error)))

@@ -40,6 +40,7 @@ def open_first_layer(page: Page) -> None:
     # The table of the layer that the page had opened by itself must not be taken for this one.
     expect(page.locator("#layer-picker input")).to_have_value(re.compile(rf"^{re.escape(layer)} "))
     expect(page.locator("#cluster-table caption")).to_contain_text(f"{layer}:")
+    expect(page.locator("#units")).to_contain_text(layer)
     page.locator("#cluster-table tbody tr").first.wait_for()
 
 
