@@ -70,6 +70,7 @@ class LayerPage:
         ]
 
     def _empty(self, session: Session | None) -> list:
+        self.selection = Selection()
         sentences = {"units": EMPTY, "plane": NO_IMPORTANCE, "cut": NO_CUT, "lines": NO_LINES}
         plots = [
             self._once(name, text, lambda text=text: scatter.show(message(text))) for name, text in sentences.items()

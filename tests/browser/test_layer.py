@@ -83,9 +83,15 @@ def test_a_lasso_becomes_a_cluster_whose_slider_changes_those_rows_alone(page: P
     inside = next(ids[points[0]] for ids, points in chosen if points)
     outside = next(id for ids, points in chosen for i, id in enumerate(ids) if i not in set(points))
 
-    zoom = page.evaluate(f"Plotly.relayout({PLOT}, {{'yaxis.range': [-9, 9]}}).then(() => {PLOT}.layout.yaxis.range)")
+    whole = page.evaluate(f"{PLOT}.layout.yaxis.range")
+    page.locator("#units").hover()
+    page.locator('#units .modebar-btn[data-attr="dragmode"][data-val="zoom"]').click()
+    drag(page, "units", [(0.1, 0.2), (0.9, 0.8)])
+    page.wait_for_function(f"whole => {PLOT}.layout.yaxis.range[0] !== whole[0]", arg=whole)
+    page.wait_for_timeout(500)  # it glides there
+    zoom = page.evaluate(f"{PLOT}.layout.yaxis.range")
     page.locator("#carve").click()
-    named = rows.filter(has_text="selection")
+    named = rows.filter(has=page.locator("td.name", has_text="selection"))
     expect(named).to_have_count(1)
     expect(named.locator("td").nth(2)).to_have_text(f"{first:,}")
     before = sparsity_of(page, inside), sparsity_of(page, outside)
@@ -109,6 +115,8 @@ def test_a_lasso_becomes_a_cluster_whose_slider_changes_those_rows_alone(page: P
     expect(named).to_have_count(1)
 
     # The other views select as well, and all of them show it.
+    page.locator("#units").hover()
+    page.locator('#units .modebar-btn[data-attr="dragmode"][data-val="lasso"]').click()
     for plot, corners in (("importance", box(0.1, 0.1, 0.6, 0.4)[:3:2]), ("units", box(0.1, 0.1, 0.5, 0.9))):
         find(page, inside)
         expect(page.locator("#selection")).to_contain_text("1 row selected")
