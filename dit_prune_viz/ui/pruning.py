@@ -28,7 +28,7 @@ SENSITIVITY_AT = 0.5
 
 def prune(session: Session, settings: Settings, progress: Progress | None = None) -> Session:
     """Plan and mask the whole model. Sparsities set per cluster start anew; the clusters themselves stay, and so does a
-    threshold moved by hand while the ranking stays.
+    threshold moved by hand while the scores do.
 
     UserError as in `mask_model`, and for a sparsity outside 0–1.
     """
@@ -38,6 +38,7 @@ def prune(session: Session, settings: Settings, progress: Progress | None = None
     with _turn_if_needed(session, settings, progress):
         plan, masks, report = mask_model(settings.candidate, needed, level, progress=progress)
     same = settings.ranking == session.settings.ranking
+    comparable = settings.scoring == session.settings.scoring
     found = replace(
         session,
         settings=settings,
@@ -47,7 +48,7 @@ def prune(session: Session, settings: Settings, progress: Progress | None = None
         sensitivity=session.sensitivity if same else {},
         threshold=None,
     )
-    kept = session.threshold if same and plan.threshold is not None else None
+    kept = session.threshold if comparable and plan.threshold is not None else None
     return found if kept is None else set_threshold(found, kept, progress)
 
 

@@ -77,7 +77,7 @@ class Session:
     ) -> Session:
         """Plan and mask the whole model. Sparsities set per cluster start anew; the clusters themselves stay.
 
-        A threshold moved by hand stays while the ranking does, because another one's G_out are other numbers.
+        A threshold moved by hand stays while the scores do, because another method's G_out are other numbers.
         `method` is a saliency's name ("ria", "stw:1.5,1") or that of a candidate ("exchange"), which stands for all of
         its settings; `options` are the fields of `Settings` beside these three.
         """

@@ -56,9 +56,14 @@ class Settings:
         return bool(self.update) or self.exchange
 
     @property
+    def scoring(self) -> tuple:
+        """Everything that decides the scores of the weights, and so G_out."""
+        return self.method, self.timestep, self.centred
+
+    @property
     def ranking(self) -> tuple:
         """Everything that decides which weights of a layer go before which."""
-        return self.method, self.granularity, self.timestep, self.centred
+        return *self.scoring, self.granularity
 
     @property
     def title(self) -> str:

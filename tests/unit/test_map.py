@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dit_prune_viz.figures.layer_map import layer_map
-from dit_prune_viz.ui import layer_list, map_tab
+from dit_prune_viz.ui import layer_list, map_tab, pruning
 from dit_prune_viz.ui.session import Session
 from dit_prune_viz.ui.statistics import activation_norm_at
 from dit_prune_viz.ui.workspace import Workspace
@@ -41,8 +41,10 @@ def test_a_timestep_leaves_other_statistics_alone(ready):
 
 
 def test_every_statistic_has_a_map_and_every_layer_a_row_in_the_list(ready):
+    assert not map_tab.heat_figure(ready, "sensitivity").data  # nobody has asked for it yet
+    measured = pruning.sense(ready)
     for key in map_tab.STATISTICS:
-        heat = map_tab.heat_figure(ready, key).data[0]
+        heat = map_tab.heat_figure(measured, key).data[0]
         assert set(heat.customdata[..., 0].ravel()) - {""} == {layer.name for layer in ready.model.layers}
     assert layer_list.show(None) == "[]"
     assert layer_list.show(ready).count('"name"') == len(ready.model.layers)
