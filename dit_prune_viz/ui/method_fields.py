@@ -124,10 +124,17 @@ def build(frame: Frame, actions: Actions) -> None:
     gr.Markdown("A change prunes the whole model anew.", elem_classes="note")
     components = [field[name] for name in _NAMES]
     asked = gr.State(DEFAULTS)  # what the column asked for last; a session with other settings was changed elsewhere
+    seen = gr.State(DEFAULTS)  # the settings of the session that came last
     shown = [method, words, exponents, bounds, *components]
 
     def prune(session: Session, request: gr.Request, last: Settings, *values) -> Iterator[tuple]:
-        settings = Fields(*values).settings
+        yield from prune_with(session, request, last, Fields(*values).settings)
+
+    def prune_named(session: Session, request: gr.Request, last: Settings, name: str, *values) -> Iterator[tuple]:
+        # By the name, not by the fields that it sets: the browser may not have filled them in yet.
+        yield from prune_with(session, request, last, _chosen(name, Fields(*values)).settings)
+
+    def prune_with(session: Session, request: gr.Request, last: Settings, settings: Settings) -> Iterator[tuple]:
         if settings == last and session is not None and settings == session.settings:
             yield (*(gr.skip() for _ in frame.outputs), last)
             return
@@ -140,19 +147,20 @@ def build(frame: Frame, actions: Actions) -> None:
             yield (*update, gr.skip())
 
     def choose(name: str, *values) -> tuple:
-        present = Fields(*values)
-        if name == CUSTOM:
-            return _show(present, name, values=False)
-        return _show(replace(fields_of(READY_MADE[name], present), sparsity=present.sparsity), name)
+        return _show(_chosen(name, Fields(*values)), name, values=name != CUSTOM)
 
     def follow(*values) -> tuple:
         present = Fields(*values)
         return _show(present, name_of(present.settings), values=False)
 
-    def sync(session: Session | None, last: Settings, *values) -> tuple:
-        if session is None or session.settings == last:
-            return (gr.skip(),) * (1 + len(shown))
-        return session.settings, *_show(fields_of(session.settings, Fields(*values)), name_of(session.settings))
+    def sync(session: Session | None, last: Settings, before: Settings, *values) -> tuple:
+        # A session that has the settings of the one before says nothing new, whatever was asked for meanwhile.
+        if session is None or session.settings == before:
+            return (gr.skip(),) * (2 + len(shown))
+        if session.settings == last:
+            return gr.skip(), last, *(gr.skip() for _ in shown)
+        fields = _show(fields_of(session.settings, Fields(*values)), name_of(session.settings))
+        return session.settings, session.settings, *fields
 
     pruning_with = {
         "fn": prune,
@@ -165,8 +173,22 @@ def build(frame: Frame, actions: Actions) -> None:
     typed = [event for name in _TYPED if name != "lam" for event in (field[name].submit, field[name].blur)]
     gr.on([*chosen, *typed], follow, components, shown, queue=False, trigger_mode="always_last", **INTERNAL)
     gr.on([*chosen, *typed], **pruning_with)
-    method.input(choose, [method, *components], shown, queue=False, **INTERNAL).then(**pruning_with)
-    frame.session.change(sync, [frame.session, asked, *components], [asked, *shown], **INTERNAL)
+    method.input(choose, [method, *components], shown, queue=False, **INTERNAL)
+    method.input(
+        prune_named,
+        [frame.session, asked, method, *components],
+        [*frame.outputs, asked],
+        trigger_mode="always_last",
+        **INTERNAL,
+    )
+    frame.session.change(sync, [frame.session, asked, seen, *components], [asked, seen, *shown], **INTERNAL)
+
+
+def _chosen(name: str, present: Fields) -> Fields:
+    """The fields once a person has picked a method by name: its own, at the sparsity there is."""
+    if name == CUSTOM:
+        return present
+    return replace(fields_of(READY_MADE[name], present), sparsity=present.sparsity)
 
 
 def _show(present: Fields, name: str, *, values: bool = True) -> tuple:
