@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Set up everything the tests need (virtual environment, requirements, a browser) and run them.
-#   bash tests/run.sh [pytest arguments]      VENV=folder chooses the virtual environment (default .venv)
+#   bash tests/run.sh [pytest arguments]      VENV=folder chooses the virtual environment (default .venv),
+#                                             WORKERS=n how many processes share the tests (default 2)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${VENV:-.venv}
@@ -31,4 +32,7 @@ install_browser() {
 if [ -z "${CHROMIUM:-}" ]; then CHROMIUM=$(find_browser) || install_browser >&2; fi
 export CHROMIUM # empty where it is Playwright's own
 
-exec "$venv/bin/python" -m pytest "$@"
+# Two workers: the browser's tests wait for most of their time, and the others run beside them. Threads that wait must
+# not spin, or they take the processor from those that work.
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
+exec "$venv/bin/python" -m pytest -n "${WORKERS:-2}" --dist loadgroup "$@"

@@ -54,7 +54,8 @@ def tradeoff(
     if dense is not None:
         line = {"color": style.GREY, "dash": "dot", "width": 1.5}
         figure.add_hline(y=dense, line=line, annotation={"text": f"dense {dense:.4g}", "font": {"size": 11}})
-    figure.update_xaxes(nticks=9, showgrid=False)
+    places = [point.x for own in curves.values() for point in own]
+    figure.update_xaxes(nticks=9, showgrid=False, range=[min(places) - 5, max(places) + 5] if places else None)
     style.legend_below(figure)
     figure.update_layout(margin={"t": 60, "b": 96})
     return figure

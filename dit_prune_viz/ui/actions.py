@@ -44,6 +44,8 @@ class Actions:
         self._jobs, self._startup = jobs, startup
         self._histories: dict[str, History] = {}
         """Per page: gradio hands a listener the session of the moment it was triggered, which may have moved on."""
+        self._problems: dict[str, str] = {}
+        """Per page: the sentence of the last thing that went wrong, until something else is asked for."""
 
     def session(self, session: Session | None) -> Session:
         """The user's session; a new user's is the prepared one, which may have to be waited for."""
@@ -67,6 +69,10 @@ class Actions:
         history = self._histories.get(owner)
         return session if history is None or history.present is None else history.present
 
+    def looked(self, owner: str | None, session: Session) -> tuple:
+        """Updates for `Frame.outputs` after work that only looked: a problem told before it stays told."""
+        return session, topbar.render(session, problem=self._problems.get(owner)), gr.Button(visible=False)
+
     def run(
         self, request: gr.Request, session: Session | None, verb: Verb, step: str | None = "the last change"
     ) -> Iterator[tuple]:
@@ -87,19 +93,22 @@ class Actions:
         """Like `run` for any work: bar updates as tuples for `Frame.outputs`, everything else as it comes.
 
         The work gets the page's newest session; if it returns a session, that one is the newest from then on, and
-        `step` is what can be undone (see `History.step`).
+        `step` is what can be undone (see `History.step`); None is for work that only looks.
         """
         owner = request.session_hash
         before: Session | None = None
 
         def begin(report: Reporter) -> Any:
             nonlocal before
+            if step is not None:
+                self._problems.pop(owner, None)
             for busy in self._startup.watch():
                 report(busy.done, busy.total, busy.what)
             before = self.newest(owner) or self.session(session)
             return work(before, report)
 
         def stay(problem: str) -> tuple:
+            self._problems[owner] = problem
             return idle(self.newest(owner, session), problem)
 
         try:
@@ -141,6 +150,7 @@ class Actions:
 
     def _travel(self, session: Session, request: gr.Request, way: Callable[[History], Session | None]) -> Iterator:
         history = self._histories.setdefault(request.session_hash, History())
+        self._problems.pop(request.session_hash, None)
         yield from self.run(request, session, lambda now, report: way(history) or now, step=None)
 
     def undo_buttons(self, request: gr.Request) -> tuple[gr.Button, gr.Button]:
@@ -155,6 +165,7 @@ class Actions:
         """For a page that is closed: stop its work and forget its session."""
         self._jobs.cancel(request.session_hash)
         self._histories.pop(request.session_hash, None)
+        self._problems.pop(request.session_hash, None)
 
 
 def mistake(problem: UserError) -> gr.Error:

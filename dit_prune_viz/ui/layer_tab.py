@@ -117,7 +117,8 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
                 yield (*update, *_still(views))
             else:
                 return
-        yield (*done(actions.newest(request.session_hash, session)), *updates(request, session, change))
+        now = actions.newest(request.session_hash, session)
+        yield (*actions.looked(request.session_hash, now), *updates(request, session, change))
 
     def open_layer(
         session: Session, layer: str, unit: str, algorithm: str, k: int | str, request: gr.Request
@@ -136,8 +137,9 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
             return
         for update in _cluster(session, layer, unit, algorithm, k, request, step=None):
             if isinstance(update, Result):
-                frames = done(update.value) if layer_view.is_clustered(update.value, layer) else _still(frame.outputs)
-                yield (*frames, *updates(request, update.value, show), page.view.projection)
+                clustered = layer_view.is_clustered(update.value, layer)
+                looked = actions.looked(request.session_hash, update.value) if clustered else _still(frame.outputs)
+                yield (*looked, *updates(request, update.value, show), page.view.projection)
             else:
                 yield (*update, *_still(views), gr.skip())
 

@@ -114,7 +114,9 @@ def curves(rows: Sequence[Row], score: str) -> Figure:
     names = dict.fromkeys(line.candidate for line in shown)
     points = {name: [_point(line, score) for line in shown if line.candidate == name] for name in names}
     dense = next((line.figures[score].mean for line in lines if line.candidate == "dense"), None)
-    note = f"{shown[0].prompts} prompts, {max(line.seeds for line in shown)} seeds; whiskers: spread over seeds"
+    seeds = max(line.seeds for line in shown)
+    spread = f"{seeds} seeds; whiskers: spread over seeds" if seeds > 1 else "one seed"
+    note = f"{words.count(shown[0].prompts)} prompts, {spread}"
     return tradeoff(points, title=COLUMNS[score], note=note, dense=dense if score == "clip" else None)
 
 
