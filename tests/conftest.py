@@ -16,13 +16,6 @@ hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers, one of them has the browser and all its tests; they come first, being the longest."""
-    for item in items:
-        if "browser" in item.path.parts:
-            item.add_marker(pytest.mark.xdist_group("browser"))
-
-
 def _save(tmp_path_factory, name: str, build: Callable[[], object], defaults: dict | None) -> Path:
     folder = tmp_path_factory.mktemp("pipelines") / name
     build().save_pretrained(folder)

@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # Set up everything the tests need (virtual environment, requirements, a browser) and run them.
-#   bash tests/run.sh [pytest arguments]      VENV=folder chooses the virtual environment (default .venv),
-#                                             WORKERS=n how many processes share the tests (default 2)
+#   bash tests/run.sh [pytest arguments]      VENV=folder chooses the virtual environment (default .venv)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${VENV:-.venv}
@@ -32,7 +31,17 @@ install_browser() {
 if [ -z "${CHROMIUM:-}" ]; then CHROMIUM=$(find_browser) || install_browser >&2; fi
 export CHROMIUM # empty where it is Playwright's own
 
-# Two workers: the browser's tests wait for most of their time, and the others run beside them. Threads that wait must
-# not spin, or they take the processor from those that work.
+# Threads that wait must not spin: they would take the processor from those that work.
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
-exec "$venv/bin/python" -m pytest -n "${WORKERS:-2}" --dist loadgroup "$@"
+if [ $# -gt 0 ]; then exec "$venv/bin/python" -m pytest "$@"; fi
+
+# The browser's tests wait most of the time, so the others run beside them; what they print comes when both are done.
+printed=$(mktemp)
+trap 'rm -f "$printed"' EXIT
+"$venv/bin/python" -m pytest tests/unit >"$printed" 2>&1 &
+unit=$!
+passed=0
+"$venv/bin/python" -m pytest tests/browser || passed=$?
+wait "$unit" || passed=$?
+cat "$printed"
+exit "$passed"
