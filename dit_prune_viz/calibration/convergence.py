@@ -141,8 +141,5 @@ def _nested(
 
 def _differ(first: Mapping[str, PackedMask], second: Mapping[str, PackedMask]) -> float:
     weights = sum(mask.weights for mask in first.values())
-    changed = sum(
-        int(torch.count_nonzero(mask.unpack() ^ second[name].unpack().to(mask.bits.device)))
-        for name, mask in first.items()
-    )
+    changed = sum(mask.differing(second[name]) for name, mask in first.items())
     return changed / max(weights, 1)

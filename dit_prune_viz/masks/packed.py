@@ -43,6 +43,13 @@ class PackedMask:
         """The same for masks with the same bits, wherever they are."""
         return hashlib.sha256(self.bits.cpu().numpy().tobytes()).hexdigest()
 
+    def differing(self, other: PackedMask) -> int:
+        """The number of weights that are kept by one of two masks of the same shape and pruned by the other."""
+        if other is self:
+            return 0
+        changed = self.bits.cpu() ^ other.bits.cpu()
+        return int((torch.bincount(changed, minlength=256) * _ones()).sum())
+
     def to(self, device: torch.device | str) -> PackedMask:
         """The same mask with its bits on `device`."""
         return self if self.bits.device == torch.device(device) else PackedMask(self.bits.to(device), self.shape)

@@ -83,6 +83,36 @@ class Actions:
             elif isinstance(update, tuple):
                 yield update
 
+    def answer(
+        self,
+        request: gr.Request,
+        session: Session | None,
+        verb: Verb,
+        answer: Callable[[bool], Any],
+        step: str | None = "the last change",
+    ) -> Iterator[tuple]:
+        """Like `run` for a component whose script waits for an answer: one more update at the end, whatever happens,
+        `answer(changed)`, which says whether the session is another one."""
+        changed = False
+
+        def work(session: Session, report: Reporter) -> Session:
+            nonlocal changed
+            after = verb(session, report)
+            changed = after is not session
+            return after
+
+        refused = (gr.skip(), gr.skip(), gr.skip(), answer(False))
+        try:
+            for update in self.watch(request, session, work, step):
+                if isinstance(update, Result):
+                    yield (*done(update.value), answer(changed))
+                    return
+                yield (*update, gr.skip())
+        except Exception:
+            yield refused
+            raise
+        yield refused
+
     def watch(
         self,
         request: gr.Request,

@@ -41,8 +41,8 @@ class LayerPage:
         self.selection = now.changed(ids, mode, origin)
 
     def updates(self, session: Session | None) -> list:
-        """Updates for units, plane, cut, lines, table, the selection in words, unit, algorithm, k and how the clusters
-        were found; what has not changed since it was sent is skipped."""
+        """Updates for units, plane, cut, lines, table, the selection in words, unit, algorithm, k, how the clusters
+        were found and how many; what has not changed since it was sent is skipped."""
         try:
             return self._updates(session)
         except BaseException:
@@ -67,6 +67,7 @@ class LayerPage:
             self._once("algorithm", algorithm, lambda: _algorithm(algorithm)),
             self._once("k", k, lambda: _count(k)),
             layer_view.how_chosen(session, layer),
+            self._choice(layer_view.choice_picture(session, layer), session),
         ]
 
     def _empty(self, session: Session | None) -> list:
@@ -75,7 +76,16 @@ class LayerPage:
         plots = [
             self._once(name, text, lambda text=text: scatter.show(message(text))) for name, text in sentences.items()
         ]
-        return [*plots, cluster_table.show(session, self.view.layer), HINT, gr.skip(), gr.skip(), gr.skip(), ""]
+        return [
+            *plots,
+            cluster_table.show(session, self.view.layer),
+            HINT,
+            gr.skip(),
+            gr.skip(),
+            gr.skip(),
+            "",
+            self._choice(None),
+        ]
 
     def _units(self, session: Session) -> Any:
         picture = layer_view.units_picture(session, self.view)
@@ -86,6 +96,12 @@ class LayerPage:
         if new:
             return gr.HTML(value=picture.show(session), owner=self.owner, **marks)
         return gr.HTML(**marks) if fresh else gr.skip()
+
+    def _choice(self, picture: layer_view.Picture | None, session: Session | None = None) -> Any:
+        """The curve of what was tried, where the number of clusters was not set."""
+        if picture is None:
+            return self._once("choice", (), lambda: gr.HTML(visible=False))
+        return self._once("choice", picture.key, lambda: gr.HTML(value=picture.show(session), visible=True))
 
     def _picture(self, name: str, session: Session, picture: layer_view.Picture) -> Any:
         return self._once(name, picture.key, lambda: picture.show(session))

@@ -72,13 +72,14 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
             lines = scatter.plot(message(layer_page.NO_LINES), height=150, elem_id="timesteps")
     table = cluster_table.table()
     how = gr.Markdown("", elem_classes="note", elem_id="how-clustered")
+    choice = scatter.plot(message(""), height=190, elem_id="cluster-choice", visible=False)
     gr.Markdown(
         "A slider rebuilds the masks of this layer only; the other clusters keep the sparsity they have. The damages "
         "of the clusters add up to the layer's. Sparsity per cluster is this app's extension of DiT-Pruning, whose "
         "paper gives none.",
         elem_classes="note",
     )
-    views = [units, importance, cut, lines, table, selection, unit, algorithm, k, how]
+    views = [units, importance, cut, lines, table, selection, unit, algorithm, k, how, choice]
 
     def page_of(request: gr.Request) -> LayerPage:
         return pages.get(request.session_hash, lambda: LayerPage(request.session_hash))
@@ -163,25 +164,13 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
                 yield (*update, *_still(views))
 
     def set_sparsity(session: Session, request: gr.Request, event: gr.EventData) -> Iterator[tuple]:
-        changed = False
-
-        def work(session: Session, report: Reporter) -> Session:
-            nonlocal changed
-            after = cluster_table.apply(session, event.edits, report)
-            changed = after is not session
-            return after
-
-        refused = (*_still(frame.outputs), cluster_table.answer(event.number, changed=False))
-        try:
-            for update in actions.watch(request, session, work, step=cluster_table.step_name(event.edits)):
-                if isinstance(update, Result):
-                    yield (*done(update.value), cluster_table.answer(event.number, changed=changed))
-                    return
-                yield (*update, gr.skip())
-        except Exception:
-            yield refused
-            raise
-        yield refused
+        yield from actions.answer(
+            request,
+            session,
+            lambda now, report: cluster_table.apply(now, event.edits, report),
+            lambda changed: cluster_table.answer(event.number, changed=changed),
+            step=cluster_table.step_name(event.edits),
+        )
 
     def make_cluster(session: Session, request: gr.Request) -> Iterator[tuple]:
         page = page_of(request)

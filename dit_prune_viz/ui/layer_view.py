@@ -14,6 +14,7 @@ import torch
 
 from dit_prune_viz.clustering.units import count_units
 from dit_prune_viz.figures import Figure
+from dit_prune_viz.figures.cluster_choice import cluster_choice
 from dit_prune_viz.figures.importance_plane import Plane, importance_plane, make_plane
 from dit_prune_viz.figures.saliency_histogram import saliency_histogram
 from dit_prune_viz.figures.timestep_lines import timestep_lines
@@ -330,13 +331,22 @@ def how_chosen(session: Session, layer: str) -> str:
     units = len(clusters.labels)
     fitted = f"a stratified sample of 20,000 of {units:,}" if units > 20_000 else f"all {units:,}"
     text = f"Found on {fitted} {clusters.unit}s by log₁₀ weight norm and log₁₀ activation norm, standardised."
-    if clusters.choice is not None:
-        scores = ", ".join(
-            f"{size}: {score:.3g}" for size, score in zip(clusters.choice.sizes, clusters.choice.scores, strict=True)
-        )
-        better = "highest" if clusters.choice.criterion == "silhouette" else "lowest"
-        text += f" Number by {better} {clusters.choice.criterion} ({scores})."
     return text
+
+
+def choice_picture(session: Session, layer: str) -> Picture | None:
+    """How good each number of clusters was, where the algorithm chose among some."""
+    choice = session.need_clusters(layer).choice
+    if choice is None or not choice.sizes:
+        return None
+
+    def make() -> Figure:
+        higher = choice.criterion == "silhouette"
+        return cluster_choice(
+            choice.sizes, choice.scores, chosen=choice.chosen, criterion=choice.criterion, higher=higher
+        )
+
+    return Picture(("choice", choice), make)
 
 
 def figures_of_selection(session: Session, layer: str, units: Sequence[int]) -> ClusterDamage:

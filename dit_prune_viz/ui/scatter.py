@@ -23,9 +23,9 @@ PLOTLY_JS = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 SCRIPT = (Path(__file__).parent / "plot.js").read_text(encoding="utf-8")
 
 
-def plot(figure: Figure | None = None, *, height: int, elem_id: str) -> gr.HTML:
+def plot(figure: Figure | None = None, *, height: int, elem_id: str, visible: bool = True) -> gr.HTML:
     """A plot `height` pixels tall. Update it by returning `show(figure)` from a listener."""
-    return _plot(figure, height, elem_id)
+    return _plot(figure, height, elem_id, visible=visible)
 
 
 def unit_plot(

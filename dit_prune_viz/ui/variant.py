@@ -54,11 +54,11 @@ def of_session(session: Session, progress: Progress | None = None) -> Variant:
     """
     session.need_plan()
     if not session.settings.finishes:
-        return Variant(_name(session), masks=session.masks)
+        return Variant(name_of_masks(session), masks=session.masks)
     with session.workspace.turn(progress):
         updates = update(session, progress)
     exchanged = {layer: updates[layer].mask if layer in updates else mask for layer, mask in session.masks.items()}
-    return Variant(_name(session), masks=exchanged, updates=updates)
+    return Variant(name_of_masks(session), masks=exchanged, updates=updates)
 
 
 def of_cluster(session: Session, layer: str, cluster: int, mode: str) -> Variant:
@@ -82,7 +82,7 @@ def of_cluster(session: Session, layer: str, cluster: int, mode: str) -> Variant
     return Variant(f"{what} · {layer.replace('transformer_blocks', 'blocks')}", masks={layer: pack(keep)})
 
 
-def _name(session: Session) -> str:
+def name_of_masks(session: Session) -> str:
     """What makes the session's masks, in a few words."""
     settings, report, plan = session.settings, session.report, session.plan
     name = f"{settings.title} {words.percent(report.achieved)}"

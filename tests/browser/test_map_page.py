@@ -163,3 +163,25 @@ def test_the_first_steps_are_shown_once_and_come_back_when_asked_for(page: Page)
     for _ in range(4):
         again.keyboard.press("Enter")  # on Next, which has the focus
     expect(hints).to_be_hidden()
+
+
+def test_two_plans_stand_side_by_side_and_change_places(page: Page, screenshots):
+    expect(page.locator("#plan-pair-views")).to_be_hidden()
+    page.locator("#keep-plan").click()
+    words = page.locator("#plan-pair-table")
+    expect(words).to_contain_text("Both keep and prune the same weights")
+    page.locator("#sparsity input[type=number]").fill("70")
+    page.keyboard.press("Tab")
+    expect(page.locator("#bar")).to_contain_text("target 70 %")
+    expect(words).to_contain_text("of 78 layers")
+    expect(words).to_contain_text("DiT-Pruning 70.0 %")
+    for side in "ab":
+        expect(page.locator(f"#plan-{side}-map [data-points='78']")).to_have_count(1)
+    shoot(page, screenshots, "two-plans")
+    page.locator("#swap").click()
+    expect(page.locator("#bar")).to_contain_text("target 50 %")
+    expect(words.locator("tbody").first.locator("td").first).to_have_text("DiT-Pruning 70.0 %")
+    page.locator("#undo").click()
+    expect(page.locator("#bar")).to_contain_text("target 70 %")
+    page.locator("#forget-plan").click()
+    expect(words).to_be_hidden()

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from dit_prune_viz.figures import style
 from dit_prune_viz.figures.clip_curve import clip_curve
+from dit_prune_viz.figures.cluster_choice import cluster_choice
 from dit_prune_viz.figures.convergence import convergence
 from dit_prune_viz.figures.importance_plane import MAX_BINS, bin_plane, importance_plane
 from dit_prune_viz.figures.layer_map import layer_map
@@ -208,3 +209,13 @@ def test_figures_are_strict_json_say_what_they_show_and_leave_colours_of_text_to
     assert layout["meta"]["alt"]
     assert layout["paper_bgcolor"] == "rgba(0,0,0,0)"
     assert "color" not in layout.get("font", {})
+
+
+@pytest.mark.parametrize(("higher", "chosen", "marks"), [(True, 3, 1), (False, 1, 0)])
+def test_choice_of_a_number_marks_the_one_that_was_taken(higher, chosen, marks):
+    figure = cluster_choice([2, 3, 4], [0.4, 0.6, 0.5], chosen=chosen, criterion="silhouette", higher=higher)
+    curve, *taken = figure.data
+    assert list(curve.y) == [0.4, 0.6, 0.5]
+    assert len(taken) == marks
+    assert all(list(mark.x) == [chosen] for mark in taken)
+    assert figure.layout.title.text.endswith(f"{'highest' if higher else 'lowest'} silhouette: {chosen}")

@@ -241,3 +241,12 @@ def test_packing_loses_nothing(rows, columns, seed):
 def test_packing_a_transposed_mask():
     mask = torch.rand(5, 9) > 0.5
     assert torch.equal(pack(mask.T).unpack(), mask.T)
+
+
+@EXAMPLES
+@given(rows=st.integers(1, 20), columns=st.integers(1, 20), seed=st.integers(0, 2**31))
+def test_weights_in_which_two_masks_differ(rows, columns, seed):
+    first, second = np.random.default_rng(seed).random((2, rows, columns)) < 0.5
+    packed = [pack(torch.from_numpy(mask)) for mask in (first, second)]
+    assert packed[0].differing(packed[1]) == packed[1].differing(packed[0]) == int((first != second).sum())
+    assert packed[0].differing(packed[0]) == 0

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from small_plans import masks_of, plan
 
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.ui import map_tab, threshold_line
+from dit_prune_viz.ui import map_figures, threshold_line
 from dit_prune_viz.ui.session import Session
 from dit_prune_viz.ui.thresholds import own_threshold, set_threshold
 from dit_prune_viz.ui.workspace import Workspace
@@ -103,7 +103,7 @@ def test_without_cag_there_is_no_line(ready):
     with pytest.raises(UserError, match="Only CAG has a threshold"):
         set_threshold(rows, 0.2)
     assert json.loads(threshold_line.show(rows, drawn=True))["note"] == threshold_line.OTHER
-    assert not map_tab.dots_figure(rows, "g_out").layout.shapes
+    assert not map_figures.dots_figure(rows, "g_out").layout.shapes
     with pytest.raises(UserError):
         set_threshold(Session(ready.workspace), 0.2)
 
@@ -113,6 +113,6 @@ def test_the_page_is_told_where_the_line_is_and_which_dots_are_filled(ready):
     shown = json.loads(threshold_line.show(moved, drawn=True))
     assert (shown["threshold"], shown["own"]) == (1e-300, own_threshold(ready))
     assert shown["gOut"] == {name: layer.g_out for name, layer in ready.plan.layers.items()}
-    symbols = [symbol for trace in map_tab.dots_figure(moved, "g_out").data for symbol in trace.marker.symbol]
+    symbols = [symbol for trace in map_figures.dots_figure(moved, "g_out").data for symbol in trace.marker.symbol]
     assert len(symbols) == len(ready.plan.layers)
     assert not any(symbol.endswith("-open") for symbol in symbols)
