@@ -12,7 +12,10 @@ from dit_prune_viz.saliency import STW, find_method
 from dit_prune_viz.ui.settings import METHOD_NAMES, OWN, Settings
 
 BY_HAND = "hand"
-EVEN = ", ".join(["1"] * 10)
+BINS = 10
+"""Timestep bins of a calibration."""
+
+EVEN = ", ".join(["1"] * BINS)
 
 
 @dataclass(frozen=True)

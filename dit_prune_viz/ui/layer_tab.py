@@ -16,7 +16,7 @@ from dit_prune_viz.ui import cluster_edits, cluster_table, layer_data, layer_pag
 from dit_prune_viz.ui.actions import INTERNAL, Actions, Frame, done, mistake
 from dit_prune_viz.ui.jobs import Reporter, Result
 from dit_prune_viz.ui.layer_page import ALGORITHMS, AUTOMATIC, BY_HAND, COUNTS, HINT, LayerPage
-from dit_prune_viz.ui.selection import search
+from dit_prune_viz.ui.selection import find_layer, is_name, search
 from dit_prune_viz.ui.session import Session
 from dit_prune_viz.ui.workspace import Recent
 
@@ -57,7 +57,11 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
             selection = gr.Markdown(HINT, elem_classes="note", elem_id="selection")
             with gr.Row(elem_id="selection-tools"):
                 find = gr.Textbox(
-                    placeholder="Find by number: 12, 40-60", show_label=False, container=False, min_width=150, scale=2
+                    placeholder="Find units: 12, 40-60; or a layer: adaLN 3",
+                    show_label=False,
+                    container=False,
+                    min_width=150,
+                    scale=2,
                 )
                 carve = gr.Button("Make it a cluster", size="sm", min_width=110, elem_id="carve")
                 clear = gr.Button("Select nothing", size="sm", min_width=100)
@@ -197,13 +201,20 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
         return listener
 
     def found(session: Session | None, text: str, request: gr.Request) -> list:
+        now = actions.newest(request.session_hash, session)
+        if is_name(text) and now is not None and now.model is not None:
+            try:
+                return [*_still(views), find_layer(text, now.model.layers)]
+            except UserError as problem:
+                raise mistake(problem) from problem
+
         def change(page: LayerPage, now: Session) -> None:
             layer = page.view.layer
             if layer_view.is_clustered(now, layer):
                 shape = now.model.layer(layer).shape
                 page.select(now, search(text, count_units(shape, now.clusters[layer].unit)), "set", "search")
 
-        return updates(request, session, change)
+        return [*updates(request, session, change), gr.skip()]
 
     def forget(session: Session | None, request: gr.Request) -> list:
         return updates(request, session, lambda page, now: page.select(now, [], "set", "nothing"))
@@ -239,7 +250,7 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
     }
     for event, listener in selecting.items():
         event(listener, frame.session, views, trigger_mode="multiple", **INTERNAL)
-    find.submit(found, [frame.session, find], views, **INTERNAL)
+    find.submit(found, [frame.session, find], [*views, picker], **INTERNAL).success(**open_args)
     clear.click(forget, frame.session, views, **INTERNAL)
     carve.click(make_cluster, frame.session, frame.outputs, **INTERNAL)
     frame.session.change(refresh, frame.session, views, **INTERNAL)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 
 import gradio as gr
 
 from dit_prune_viz.ui import pruning
 from dit_prune_viz.ui.actions import INTERNAL, Actions, Frame
-from dit_prune_viz.ui.fields import BY_HAND, Fields, fields_of
+from dit_prune_viz.ui.fields import BINS, BY_HAND, Fields, fields_of
 from dit_prune_viz.ui.session import Session
 from dit_prune_viz.ui.settings import (
     DEFAULTS,
@@ -109,11 +109,18 @@ def build(frame: Frame, actions: Actions) -> None:
         field["timestep"] = gr.Dropdown(TIMESTEPS, value=start.timestep, label="Timesteps weigh", elem_id="timestep")
         field["weights"] = gr.Textbox(
             start.weights,
-            label="10 weights, from clean to noisy",
+            label=f"{BINS} weights, from clean to noisy",
             lines=2,
             max_lines=2,
             visible=False,
             elem_id="timestep-weights",
+        )
+        bins = gr.CheckboxGroup(
+            [(f"{bin / BINS:.1f}–{(bin + 1) / BINS:.1f}", bin) for bin in range(BINS)],
+            value=list(range(BINS)),
+            label="Timesteps that calibrate, from clean to noisy",
+            visible=False,
+            elem_id="timestep-bins",
         )
         field["centred"] = gr.Checkbox(
             start.centred,
@@ -125,7 +132,7 @@ def build(frame: Frame, actions: Actions) -> None:
     components = [field[name] for name in _NAMES]
     asked = gr.State(DEFAULTS)  # what the column asked for last; a session with other settings was changed elsewhere
     seen = gr.State(DEFAULTS)  # the settings of the session that came last
-    shown = [method, words, exponents, bounds, *components]
+    shown = [method, words, exponents, bounds, bins, *components]
 
     def prune(session: Session, request: gr.Request, last: Settings, *values) -> Iterator[tuple]:
         yield from prune_with(session, request, last, Fields(*values).settings)
@@ -173,6 +180,8 @@ def build(frame: Frame, actions: Actions) -> None:
     typed = [event for name in _TYPED if name != "lam" for event in (field[name].submit, field[name].blur)]
     gr.on([*chosen, *typed], follow, components, shown, queue=False, trigger_mode="always_last", **INTERNAL)
     gr.on([*chosen, *typed], **pruning_with)
+    picked = bins.input(_weights_of, bins, field["weights"], **INTERNAL)
+    picked.then(**pruning_with).then(follow, components, shown, **INTERNAL)
     method.input(choose, [method, *components], shown, queue=False, **INTERNAL)
     method.input(
         prune_named,
@@ -192,7 +201,7 @@ def _chosen(name: str, present: Fields) -> Fields:
 
 
 def _show(present: Fields, name: str, *, values: bool = True) -> tuple:
-    """Updates for method, words, the rows of exponents and bounds, and all fields; their values only where asked."""
+    """Updates for method, words, the rows of exponents and bounds, bins, and all fields; values only where asked."""
     visible = {
         "pattern": present.fixed,
         "sparsity": not present.fixed,
@@ -213,5 +222,17 @@ def _show(present: Fields, name: str, *, values: bool = True) -> tuple:
         sentence_of(name),
         gr.update(visible=present.score == "own"),
         gr.update(visible=present.allocation == "damage-aware" and not present.fixed),
+        gr.update(visible=present.timestep == BY_HAND, value=_bins_of(present.weights)),
         *updates,
     )
+
+
+def _weights_of(bins: Sequence[int]) -> str:
+    """1 for every bin that calibrates, 0 for the others, as text."""
+    return ", ".join("1" if bin in bins else "0" for bin in range(BINS))
+
+
+def _bins_of(weights: str) -> list[int]:
+    """The bins that have any weight in the text; a text that says something else has none."""
+    parts = [part.strip() for part in str(weights or "").split(",")]
+    return [bin for bin, part in enumerate(parts[:BINS]) if part not in ("", "0", "0.0")]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.pipelines.layers import Layer
 
 NONE = np.zeros(0, dtype=np.int32)
 MAX_TEXT = 10_000
@@ -52,6 +54,27 @@ def unpack(packed: str) -> np.ndarray:
 
 def packed(ids: np.ndarray) -> str:
     return base64.b64encode(np.asarray(ids, dtype="<i4").tobytes()).decode()
+
+
+def is_name(text: str) -> bool:
+    """Whether a person wrote a name, not numbers."""
+    return re.search(r"[^\W\d_]", str(text)) is not None
+
+
+def find_layer(text: str, layers: Sequence[Layer]) -> str:
+    """The layer that a person named: the one called so, else the first with all the words in its name, kind or block.
+
+    UserError where there is none.
+    """
+    words = str(text)[:MAX_TEXT].lower().split()
+    for layer in layers:
+        if words == [layer.name.lower()]:
+            return layer.name
+    for layer in layers:
+        said = f"{layer.name} {layer.kind} block {layer.block}".lower()
+        if all(word in said for word in words):
+            return layer.name
+    raise UserError(f"No layer is called {brief(text)}; write a part of its name, or its kind and block: adaLN 3.")
 
 
 def search(text: str, units: int) -> np.ndarray:

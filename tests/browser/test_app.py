@@ -339,6 +339,21 @@ def test_a_method_is_chosen_changed_and_drawn_with_its_update(page: Page, screen
     expect(page.locator("#bar")).to_contain_text("current")
 
 
+def test_the_timesteps_that_calibrate_are_picked_by_hand(page: Page, screenshots):
+    damage = bar_value(page, "Predicted damage")
+    page.locator("#finer button").first.click()
+    page.locator("#timestep input").click()
+    page.get_by_role("option", name="By hand", exact=True).click()
+    bins = page.locator("#timestep-bins input")
+    expect(bins).to_have_count(10)
+    for bin in range(5, 10):
+        bins.nth(bin).uncheck()
+    expect(page.locator("#timestep-weights textarea")).to_have_value("1, 1, 1, 1, 1, 0, 0, 0, 0, 0")
+    expect(page.locator("#method input")).to_have_value("Custom")
+    expect(page.locator("#bar")).not_to_contain_text(damage)
+    shoot(page, screenshots, "bins")
+
+
 def test_cancel_stops_a_generation_and_the_next_one_runs(page: Page, screenshots):
     page.get_by_role("tab", name="Compare").click()
     page.locator("#prompt textarea").fill("red apple")

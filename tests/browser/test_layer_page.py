@@ -157,3 +157,13 @@ def test_a_number_of_clusters_that_was_found_comes_with_its_curve(page: Page, sc
     page.get_by_label("How many").click()
     page.get_by_role("option", name="3", exact=True).click()
     expect(page.locator("#cluster-choice")).to_be_hidden()
+
+
+def test_a_layer_is_found_by_its_kind_and_block(page: Page):
+    open_layer(page)
+    find(page, "fused out 7")
+    expect(page.locator("#layer-picker input")).to_have_value(re.compile("proj_out"))
+    expect(page.locator("#cluster-table caption")).to_contain_text("proj_out:")
+    find(page, "nothing of the kind")
+    expect(page.locator(".toast-body")).to_contain_text("No layer is called")
+    expect(page.locator("#cluster-table caption")).to_contain_text("proj_out:")

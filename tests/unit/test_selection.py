@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.ui.selection import Selection, packed, search, unpack
+from dit_prune_viz.pipelines.layers import Layer
+from dit_prune_viz.ui.selection import Selection, find_layer, is_name, packed, search, unpack
 
 IDS = st.lists(st.integers(0, 99))
 
@@ -48,3 +49,31 @@ def test_a_search_for_what_is_not_there_is_one_sentence(text):
 def test_broken_ids_are_a_mistake(bad):
     with pytest.raises(UserError):
         unpack(bad)
+
+
+LAYERS = (
+    Layer("blocks.1.attn.to_q", "blocks", 1, "q", (4, 4)),
+    Layer("blocks.11.norm.linear", "blocks", 11, "adaLN", (4, 4)),
+    Layer("blocks.1.norm.linear", "blocks", 1, "adaLN", (4, 4)),
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("blocks.1.norm.linear", "blocks.1.norm.linear"),
+        ("  BLOCKS.11 ", "blocks.11.norm.linear"),
+        ("adaLN", "blocks.11.norm.linear"),
+        ("adaln block 1.norm", "blocks.1.norm.linear"),
+        ("to_q", "blocks.1.attn.to_q"),
+    ],
+)
+def test_layers_are_found_by_any_part_of_what_they_are_called(text, name):
+    assert is_name(text)
+    assert find_layer(text, LAYERS) == name
+
+
+def test_a_layer_that_is_not_there_is_named_in_the_sentence():
+    with pytest.raises(UserError, match="No layer is called 'mlp'"):
+        find_layer("mlp", LAYERS)
+    assert not any(is_name(text) for text in ("12", "3, 40-60", "10–20", "", "1_000"))
