@@ -16,7 +16,7 @@ from dit_prune_viz.granularity import n_of_m
 from dit_prune_viz.granularity.counts import check_sparsity, removed
 from dit_prune_viz.masks import report_layer, update_cluster
 from dit_prune_viz.plan import allocate_clusters, redistribute
-from dit_prune_viz.ui import layer_data
+from dit_prune_viz.ui import layer_data, ranking
 
 if TYPE_CHECKING:
     from dit_prune_viz.ui.session import Session
@@ -70,7 +70,7 @@ def set_sparsities(session: Session, layer: str, sparsities: Mapping[int, float]
     for cluster, sparsity in sparsities.items():
         plan = plan.with_cluster_sparsity(layer, cluster, sparsity)
         mask = update_cluster(mask, scores, clusters.labels, cluster, sparsity, granularity, clusters.unit)
-    report = report_layer(plan.layer(layer), mask, model.weight(layer), layer_data.mean_square(session, layer))
+    report = report_layer(plan.layer(layer), mask, model.weight(layer), ranking.mean_square(session, layer))
     return replace(session, plan=plan, masks={**session.masks, layer: mask}, report=session.report.with_layer(report))
 
 
@@ -87,7 +87,7 @@ def spread(session: Session, layer: str) -> Session:
         layer_plan,
         layer_data.scores(session, layer),
         model.weight(layer),
-        layer_data.mean_square(session, layer),
+        ranking.mean_square(session, layer),
         sum(counts),
         floors=fixed,
         ceilings=fixed,

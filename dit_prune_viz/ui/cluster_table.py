@@ -17,7 +17,7 @@ from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.figures import style
 from dit_prune_viz.granularity import n_of_m
 from dit_prune_viz.plan import damage_curves
-from dit_prune_viz.ui import cluster_edits, layer_data, layer_view
+from dit_prune_viz.ui import cluster_edits, layer_data, layer_view, layer_words, ranking
 from dit_prune_viz.ui.session import Session
 
 SCRIPT = (Path(__file__).parent / "cluster_table.js").read_text(encoding="utf-8")
@@ -72,7 +72,7 @@ def show(session: Session | None, layer: str | None) -> str:
         "editable": curves is not None,
         "kind": f"Apply to all {alike} layers {kind}" if alike > 1 else None,
     }
-    return json.dumps({"at": at, **shown, "caption": layer_view.caption(session, layer), "rows": rows})
+    return json.dumps({"at": at, **shown, "caption": layer_words.caption(session, layer), "rows": rows})
 
 
 def _curves(session: Session, layer: str):
@@ -88,7 +88,7 @@ def _curves(session: Session, layer: str):
         lambda: damage_curves(
             layer_data.scores(session, layer),
             session.model.weight(layer),
-            layer_data.mean_square(session, layer),
+            ranking.mean_square(session, layer),
             clusters,
             granularity,
         ),

@@ -32,11 +32,6 @@ def norm(session: Session, layer: str) -> Tensor:
     return session.need_calibration()[1].norm(layer)
 
 
-def mean_square(session: Session, layer: str) -> Tensor:
-    """E[x_j²] of the layer's inputs, (d_in,), as predicted damage weighs by it."""
-    return ranking.mean_square(session, layer)
-
-
 def norm_bins(session: Session, layer: str) -> Tensor:
     """‖X_j‖₂ per timestep bin, (bins, d_in) float32, as if all tokens had been watched in that bin.
 
@@ -173,7 +168,7 @@ def unit_sums(session: Session, layer: str, unit: str) -> UnitSums:
 
     def make() -> UnitSums:
         weight = session.need_model().weight(layer).cpu().float()
-        square = mean_square(session, layer).cpu().float()
+        square = ranking.mean_square(session, layer).cpu().float()
         energy = (weight * weight).mul_(square)
         cut = ~session.masks[layer].unpack().cpu()
         axis = 1 if unit == "row" else 0
@@ -217,7 +212,7 @@ def summary(session: Session, layer: str, unit: str, units: np.ndarray) -> Clust
     if unit == "weight":
         total = float(energy_of_layer(session, layer)) or 1.0
         weight = session.need_model().weight(layer).flatten().cpu()[torch.from_numpy(units.astype(np.int64))].double()
-        square = mean_square(session, layer).cpu().double()[torch.from_numpy(units % shape[1]).long()]
+        square = ranking.mean_square(session, layer).cpu().double()[torch.from_numpy(units % shape[1]).long()]
         energy = (weight.square() * square).numpy() / total
         bits = session.masks[layer].bits.cpu().numpy()
         cut = (bits[units >> 3] >> (units & 7).astype(np.uint8) & 1) == 0
@@ -237,6 +232,6 @@ def energy_of_layer(session: Session, layer: str) -> float:
     def make() -> float:
         weight = session.need_model().weight(layer).cpu().float()
         columns = (weight * weight).sum(0, dtype=torch.float64)
-        return float(columns @ mean_square(session, layer).cpu().double())
+        return float(columns @ ranking.mean_square(session, layer).cpu().double())
 
     return kept(session, "total", basis_key(session, layer), make)

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from dit_prune_viz.figures.style import message
-from dit_prune_viz.ui import cluster_table, layer_view, scatter, words
+from dit_prune_viz.ui import cluster_table, layer_view, layer_words, scatter, words
 from dit_prune_viz.ui.layer_view import View
 from dit_prune_viz.ui.selection import Selection
 from dit_prune_viz.ui.session import Session
@@ -66,7 +66,7 @@ class LayerPage:
             self._once("unit", unit, lambda: unit),
             self._once("algorithm", algorithm, lambda: _algorithm(algorithm)),
             self._once("k", k, lambda: _count(k)),
-            layer_view.how_chosen(session, layer),
+            layer_words.how_chosen(session, layer),
             self._choice(layer_view.choice_picture(session, layer), session),
         ]
 
@@ -127,7 +127,7 @@ def describe(session: Session | None, layer: str | None, selection: Selection) -
     """What is selected holds and costs under the present masks, in words; the hint where nothing is."""
     if not len(selection) or selection.subject != layer_view.subject(session, layer):
         return HINT
-    found = layer_view.figures_of_selection(session, layer, selection.ids)
+    found = layer_words.figures_of_selection(session, layer, selection.ids)
     noun = session.clusters[layer].unit + ("" if found.units == 1 else "s")
     return (
         f"**{found.units:,} {noun} selected** · {words.count(found.weights)} weights · "

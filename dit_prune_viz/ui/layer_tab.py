@@ -12,7 +12,7 @@ import numpy as np
 from dit_prune_viz.clustering.units import count_units
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.figures.style import message
-from dit_prune_viz.ui import cluster_edits, cluster_table, layer_data, layer_page, layer_view, scatter
+from dit_prune_viz.ui import cluster_edits, cluster_table, layer_data, layer_page, layer_view, layer_words, scatter
 from dit_prune_viz.ui.actions import INTERNAL, Actions, Frame, done, mistake
 from dit_prune_viz.ui.jobs import Reporter, Result
 from dit_prune_viz.ui.layer_page import ALGORITHMS, AUTOMATIC, BY_HAND, COUNTS, HINT, LayerPage
@@ -290,7 +290,7 @@ def _asked_about(actions: Actions, asked: dict) -> tuple[Session, str] | None:
 
 def _details(actions: Actions, asked: dict) -> str:
     about = _asked_about(actions, asked)
-    return layer_view.describe_unit(*about, int(asked["id"])) if about else ""
+    return layer_words.describe_unit(*about, int(asked["id"])) if about else ""
 
 
 def _frames(actions: Actions, asked: dict) -> str:

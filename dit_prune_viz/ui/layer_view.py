@@ -19,9 +19,8 @@ from dit_prune_viz.figures.importance_plane import Plane, importance_plane, make
 from dit_prune_viz.figures.saliency_histogram import saliency_histogram
 from dit_prune_viz.figures.timestep_lines import timestep_lines
 from dit_prune_viz.figures.unit_scatter import Cut, unit_scatter
-from dit_prune_viz.plan import ClusterDamage
 from dit_prune_viz.saliency import STW, Magnitude, Wanda
-from dit_prune_viz.ui import layer_data, words
+from dit_prune_viz.ui import layer_data
 from dit_prune_viz.ui.selection import Selection
 from dit_prune_viz.ui.session import Session
 
@@ -31,7 +30,6 @@ AXES = {
     "column": ("log₁₀ weight norm of the column", "log₁₀ ‖X_j‖₂ of its input"),
     "weight": ("log₁₀ |W_ij|", "log₁₀ ‖X_j‖₂ of its input"),
 }
-RANKED = {"layer": "over the whole layer", "row": "inside each output row", "column": "inside each input column"}
 PROJECTED_AXES = {"pca": ("first component", "second component"), "umap": ("UMAP 1", "UMAP 2")}
 ORDERS = {"original": "original order", "cluster": "by cluster", "energy": "by energy"}
 
@@ -289,51 +287,6 @@ def units_of_cluster(session: Session, layer: str, cluster: int) -> np.ndarray:
     return np.flatnonzero(session.need_clusters(layer).labels == cluster)
 
 
-def describe_unit(session: Session, layer: str, index: int) -> str:
-    """One line about a unit, for hovering."""
-    clusters = session.need_clusters(layer)
-    unit, d_in = clusters.unit, session.model.layer(layer).shape[1]
-    if not 0 <= index < len(clusters.labels):
-        return ""
-    cluster = clusters.tags[clusters.labels[index]].name
-    found = layer_data.summary(session, layer, unit, np.array([index]))
-    if unit == "weight":
-        row, column = divmod(index, d_in)
-        weight = float(session.model.weight(layer)[row, column])
-        norm = float(layer_data.norm(session, layer)[column])
-        state = "pruned" if found.sparsity else "kept"
-        return f"weight {row}, {column} · {cluster} · W = {weight:.3g} · ‖X_j‖₂ = {norm:.3g} · {state}"
-    return (
-        f"{unit} {index:,} · {cluster} · {words.percent(found.energy, 3)} of the layer's energy · "
-        f"{words.percent(found.sparsity)} pruned"
-    )
-
-
-def caption(session: Session, layer: str) -> str:
-    """One line above the cluster table."""
-    model, _, plan = session.need_plan()
-    report = next(report for report in session.report.layers if report.name == layer)
-    d_out, d_in = model.layer(layer).shape
-    ranked = RANKED.get(report.granularity, f"{report.granularity} along each row")
-    by_hand = ", with a sparsity per cluster" if plan.layer(layer).clusters is not None else ""
-    return (
-        f"{layer}: {d_out:,} × {d_in:,} weights, ranked {ranked}{by_hand}. "
-        f"Sparsity {words.percent(report.sparsity, 2)}, predicted damage {words.percent(report.damage, 2)}, "
-        f"G_out {report.g_out:.3g}."
-    )
-
-
-def how_chosen(session: Session, layer: str) -> str:
-    """What the clusters were found in, and how their number was chosen."""
-    clusters = session.need_clusters(layer)
-    if clusters.algorithm not in ("kmeans", "gmm", "hdbscan"):
-        return f"{clusters.k} clusters, made by hand."
-    units = len(clusters.labels)
-    fitted = f"a stratified sample of 20,000 of {units:,}" if units > 20_000 else f"all {units:,}"
-    text = f"Found on {fitted} {clusters.unit}s by log₁₀ weight norm and log₁₀ activation norm, standardised."
-    return text
-
-
 def choice_picture(session: Session, layer: str) -> Picture | None:
     """How good each number of clusters was, where the algorithm chose among some."""
     choice = session.need_clusters(layer).choice
@@ -347,12 +300,6 @@ def choice_picture(session: Session, layer: str) -> Picture | None:
         )
 
     return Picture(("choice", choice), make)
-
-
-def figures_of_selection(session: Session, layer: str, units: Sequence[int]) -> ClusterDamage:
-    """What the selected units hold and cost under the present mask. UserError for units the layer does not have."""
-    unit = session.need_clusters(layer).unit
-    return layer_data.summary(session, layer, unit, np.asarray(units, dtype=np.int64))
 
 
 def _crc(ids: np.ndarray) -> int:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dit_prune_viz.errors import Cancelled, UserError
-from dit_prune_viz.ui import layer_data, layer_view
+from dit_prune_viz.ui import layer_data, layer_view, layer_words
 from dit_prune_viz.ui.comparison import Frame, compare
 from dit_prune_viz.ui.jobs import Busy, Jobs
 from dit_prune_viz.ui.layer_view import View
@@ -145,7 +145,7 @@ BAD = {
     "steps 10,000": lambda s, layer: compare(s, "a cat", 0, 10_000),
     "steps none": lambda s, layer: compare(s, "a cat", 0, None),
     "not calibrated": lambda s, layer: compare(Session(s.workspace, model=s.model), "a cat", 0, 2),
-    "selection": lambda s, layer: layer_view.figures_of_selection(s, layer, [10**6]),
+    "selection": lambda s, layer: layer_words.figures_of_selection(s, layer, [10**6]),
 }
 
 
@@ -201,7 +201,7 @@ def test_layer_pictures_exist_for_every_unit_and_projection(ready, layer):
             figure = layer_view.units_picture(found, View(layer, projection)).make()
             dots = sum(len(trace.x) for trace in figure.data if trace.meta)
             assert dots == min(layer_view.MAX_DOTS, len(found.clusters[layer].labels))
-        assert layer in layer_view.caption(found, layer)
+        assert layer in layer_words.caption(found, layer)
         chosen = Selection(layer_view.subject(found, layer)).changed([0, 1], "set", "units")
         for order in ("original", "cluster", "energy"):
             assert layer_view.plane_picture(found, View(layer, order=order, overlay=True), chosen).make().data
@@ -239,7 +239,7 @@ def test_the_metric_s_exponents_turn_the_cut_and_rows_make_it_a_band(ready, laye
 
 def test_a_selection_of_everything_is_the_layer(clustered, layer):
     units = list(range(len(clustered.clusters[layer].labels)))
-    found = layer_view.figures_of_selection(clustered, layer, units)
+    found = layer_words.figures_of_selection(clustered, layer, units)
     report = next(item for item in clustered.report.layers if item.name == layer)
     assert (found.units, found.weights, found.energy) == (len(units), report.weights, pytest.approx(1))
     assert found.damage == pytest.approx(report.damage)
