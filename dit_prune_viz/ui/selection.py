@@ -62,17 +62,18 @@ def is_name(text: str) -> bool:
 
 
 def find_layer(text: str, layers: Sequence[Layer]) -> str:
-    """The layer that a person named: the one called so, else the first with all the words in its name, kind or block.
+    """The layer that a person named: the one called so, else the first with all the words in its name or kind.
 
-    UserError where there is none.
+    A number is that of the block, or one in the name. UserError where there is no such layer.
     """
     words = str(text)[:MAX_TEXT].lower().split()
     for layer in layers:
         if words == [layer.name.lower()]:
             return layer.name
     for layer in layers:
-        said = f"{layer.name} {layer.kind} block {layer.block}".lower()
-        if all(word in said for word in words):
+        said = f"{layer.name} {layer.kind} block".lower()
+        numbers = {str(layer.block), *layer.name.split(".")}
+        if all(word in numbers if word.isdigit() else word in said for word in words):
             return layer.name
     raise UserError(f"No layer is called {brief(text)}; write a part of its name, or its kind and block: adaLN 3.")
 

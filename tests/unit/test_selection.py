@@ -64,7 +64,7 @@ LAYERS = (
         ("blocks.1.norm.linear", "blocks.1.norm.linear"),
         ("  BLOCKS.11 ", "blocks.11.norm.linear"),
         ("adaLN", "blocks.11.norm.linear"),
-        ("adaln block 1.norm", "blocks.1.norm.linear"),
+        ("adaln block 1", "blocks.1.norm.linear"),
         ("to_q", "blocks.1.attn.to_q"),
     ],
 )
