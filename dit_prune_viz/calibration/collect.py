@@ -27,22 +27,26 @@ class Sums:
         self.tokens = {layer.name: torch.zeros(bins, dtype=torch.int64) for layer in layers}
 
     def add(self, layer: str, inputs: torch.Tensor, bin_index: int) -> None:
-        """Add tokens (…, d_in). Squares are taken in float32 and summed in float64, outside any autocast: inside one,
-        products would silently be bfloat16."""
+        """Add tokens (…, d_in). Squares are taken in float32, outside any autocast: inside one, products would silently
+        be bfloat16."""
         self.add_moments(layer, *self.moments(inputs), bin_index)
 
     def moments(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int]:
         """(Σ x_j², Σ x_j, both (d_in,) float64, number of tokens) of tokens (…, d_in)."""
         with torch.autocast(inputs.device.type, enabled=False):
             where = next(iter(self.squares.values())).device
-            tokens = inputs.reshape(-1, inputs.shape[-1]).float().to(where)
-            return tokens.square().sum(0, dtype=torch.float64), tokens.sum(0, dtype=torch.float64), len(tokens)
+            inputs = torch.atleast_2d(inputs.float().to(where))
+            # The tokens of a row in float32, pairwise, and rows in float64: several times faster than all in float64.
+            squares, totals = (
+                values.sum(-2).double().reshape(-1, inputs.shape[-1]).sum(0) for values in (inputs.square(), inputs)
+            )
+            return squares, totals, inputs.numel() // inputs.shape[-1]
 
     def add_moments(self, layer: str, squares: torch.Tensor, totals: torch.Tensor, tokens: int, bin_index: int) -> None:
         """Add what `moments` returned."""
-        self.squares[layer][bin_index] += squares
-        self.totals[layer][bin_index] += totals
-        self.tokens[layer][bin_index] += tokens
+        self.squares[layer][bin_index].add_(squares)  # "+=" would copy the row back once more
+        self.totals[layer][bin_index].add_(totals)
+        self.tokens[layer][bin_index].add_(tokens)
 
     def check(self) -> None:
         """Raises UserError naming the first layer whose inputs were infinite or not a number."""
@@ -66,7 +70,11 @@ def select_rows(inputs: torch.Tensor, rows: Sequence[int], batch: int) -> torch.
         return inputs.reshape(1, -1, inputs.shape[-1]).expand(len(rows), -1, -1)
     if inputs.shape[0] % batch:
         return inputs
-    return inputs.reshape(batch, -1, inputs.shape[-1])[list(rows)]
+    runs = inputs.reshape(batch, -1, inputs.shape[-1])
+    step = max(1, rows[1] - rows[0]) if len(rows) > 1 else 1
+    if list(rows) == list(range(rows[0], rows[-1] + 1, step)):
+        return runs[rows[0] : rows[-1] + 1 : step]  # a view, no copy
+    return runs[list(rows)]
 
 
 def batch_size(args: tuple, kwargs: dict) -> int:

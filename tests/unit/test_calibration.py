@@ -169,6 +169,12 @@ def test_rows_of_any_rank(shape):
     assert torch.equal(picked.reshape(-1, shape[-1]), expected.reshape(-1, shape[-1]))
 
 
+@pytest.mark.parametrize("rows", [[1], [3, 4], [0, 2, 4], [0, 1, 3], [0, 1, 2, 3, 4]])
+def test_rows_at_any_distance(rows):
+    inputs = torch.arange(5.0 * 2 * 3).reshape(5, 2, 3)
+    assert torch.equal(select_rows(inputs, rows, 5), inputs[rows])
+
+
 def test_inputs_shared_by_the_batch_count_once_per_row():
     shared = torch.ones(1, 4)
     assert select_rows(shared, [0, 1, 3], 4).reshape(-1, 4).shape == (3, 4)
