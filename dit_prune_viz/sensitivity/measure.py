@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -104,7 +103,7 @@ class _HeldOut:
         """Relative squared error of the output with this one layer pruned."""
         if not mask.removed:
             return 0.0
-        key = (*self._key, layer, hashlib.sha256(mask.bits.cpu().numpy().tobytes()).hexdigest())
+        key = (*self._key, layer, mask.digest)
         if key not in _CACHE:
             _CACHE[key] = self._measure(layer, mask)
             if len(_CACHE) > _CACHED:
