@@ -106,6 +106,8 @@ def load_model(source: str | Path, *, device: str | torch.device = "auto", dtype
     chosen_dtype = choose_dtype(dtype, chosen_device)
     target = find_source(source)
     pipeline = _open(target, str(source), chosen_device, chosen_dtype)
+    if getattr(pipeline, "transformer_2", None) is not None:
+        raise UserError(f"{source} has two transformers, and only one would be pruned; choose a pipeline with one.")
     transformer = pipeline.transformer.eval().requires_grad_(False)
     layers = list_layers(transformer)
     if not layers:
