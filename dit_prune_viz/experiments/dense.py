@@ -41,7 +41,7 @@ class DenseStore:
 
     def _path(self, request: Request) -> Path:
         model = self._model
-        decides = [model.fingerprint, str(model.dtype), model.device.type, model.defaults.max_sequence_length]
+        decides = [model.identity, str(model.dtype), model.device.type, model.defaults.max_sequence_length]
         text = json.dumps([*decides, vars(request)], sort_keys=True)
         return self._folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
 

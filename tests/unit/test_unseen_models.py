@@ -142,3 +142,14 @@ def test_a_disk_that_cannot_be_written_to(flux, tmp_path):
     with pytest.raises(UserError, match="cannot be written to"):
         results.append(row("a", 0, 0.5))
     assert results.rows == []
+
+
+def test_another_scheduler_is_another_identity_around_the_same_weights(tiny_flux, flux):
+    again, other = (load_model(tiny_flux, device="cpu", dtype="float32") for _ in range(2))
+    other.pipeline.scheduler = type(other.pipeline.scheduler).from_config(other.pipeline.scheduler.config, shift=1.7)
+    third = load_model(tiny_flux, device="cpu", dtype="float32")
+    with torch.no_grad():
+        next(third.pipeline.text_encoder.parameters()).add_(1)
+    assert again.identity == flux.identity
+    assert len({flux.identity, other.identity, third.identity}) == 3
+    assert {flux.fingerprint} == {one.fingerprint for one in (again, other, third)}
