@@ -1,4 +1,4 @@
-"""Checks of numbers that come from people, sliders and JSON."""
+"""Checks of numbers and texts that come from people, sliders and JSON."""
 
 from __future__ import annotations
 
@@ -18,6 +18,15 @@ def whole(value: object, what: str, low: int, high: int) -> int:
     if not good or not low <= value <= high:
         raise UserError(f"{what} must be a whole number from {low} to {high:,}, but it is {brief(value)}.")
     return int(value)
+
+
+def check_text(text: str, what: str = "The prompt") -> str:
+    """`text` itself. UserError, naming `what`, if it has half a character, as broken JSON does ("\\ud83d")."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{what} has a character that is none, at place {error.start + 1}; write it anew.") from error
+    return text
 
 
 def brief(value: object) -> str:

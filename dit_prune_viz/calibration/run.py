@@ -11,7 +11,7 @@ from dit_prune_viz.calibration.collect import Sums, watch_inputs
 from dit_prune_viz.calibration.draw import draw_inputs
 from dit_prune_viz.calibration.result import Calibration
 from dit_prune_viz.calibration.trajectory import probe, walk
-from dit_prune_viz.checks import whole
+from dit_prune_viz.checks import check_text, whole
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.pipelines.device import out_of_memory
 from dit_prune_viz.pipelines.model import Model
@@ -55,6 +55,8 @@ def calibrate(
     seed = whole(seed, "The seed", 0, 2**32 - 1)
     if not texts or any(not isinstance(text, str) or not text.strip() for text in texts):
         raise UserError("Calibration needs at least one prompt, and none of them empty.")
+    for text in texts:
+        check_text(text, "A prompt for calibration")
 
     start = time.perf_counter()
     sums = Sums(model.layers, bins, model.device)
@@ -77,8 +79,10 @@ def calibrate(
         if out_of_memory(error):
             raise UserError(f"Calibration does not fit into the memory of {model.device}.") from error
         raise
+    if not timesteps:
+        raise UserError("The transformer was never called at the steps that were drawn; take more steps or samples.")
     return Calibration(
-        samples=samples,
+        samples=len(timesteps),
         seed=seed,
         seconds=time.perf_counter() - start,
         timesteps=tuple(timesteps),

@@ -129,7 +129,7 @@ def carry(clusters: Clusters, points: np.ndarray, others: np.ndarray) -> Cluster
         distance = np.square(there - centre).sum(axis=1)
         closer = distance < nearest
         labels[closer], nearest[closer] = i, distance[closer]
-    return Clusters(clusters.unit, clusters.algorithm, labels, clusters.k, tags=clusters.tags)
+    return Clusters(clusters.unit, "by hand", labels, clusters.k, tags=clusters.tags)
 
 
 def _known(clusters: Clusters, index: object) -> int:

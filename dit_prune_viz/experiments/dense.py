@@ -7,6 +7,7 @@ import json
 import os
 import zipfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ class DenseStore:
 
     def _path(self, request: Request) -> Path:
         model = self._model
-        decides = [model.fingerprint, str(model.dtype), model.device.type, model.defaults.max_sequence_length]
+        decides = [model.identity, str(model.dtype), model.device.type, model.defaults.max_sequence_length]
         text = json.dumps([*decides, vars(request)], sort_keys=True)
         return self._folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
 
@@ -53,10 +54,11 @@ class DenseStore:
 
     def _write(self, request: Request, painting: Painting) -> None:
         path = self._path(request)
-        self._folder.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}.part")
-        with part.open("wb") as file:
-            np.savez_compressed(
-                file, picture=np.asarray(painting.image.convert("RGB")), latents=painting.latents.numpy()
-            )
-        os.replace(part, path)  # never half a file under the final name
+        with suppress(OSError):  # a full disk costs the time to draw it again, not the measurement
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with part.open("wb") as file:
+                np.savez_compressed(
+                    file, picture=np.asarray(painting.image.convert("RGB")), latents=painting.latents.numpy()
+                )
+            os.replace(part, path)  # never half a file under the final name

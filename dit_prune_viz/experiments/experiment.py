@@ -89,6 +89,7 @@ def describe(experiment: Experiment, model: Model, clip: ClipScorer | None) -> d
         "format": _FORMAT,
         "model": model.name,
         "fingerprint": model.fingerprint,
+        "identity": model.identity,
         "dtype": str(model.dtype),
         "clip": clip.name if clip else None,
         "drawing": drawing,

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from dit_prune_viz.errors import UserError
 from dit_prune_viz.experiments.picture import draw_curves
 from dit_prune_viz.experiments.results import SCORES, Row
 from dit_prune_viz.experiments.table import tabulate
@@ -39,9 +40,12 @@ def as_json(rows: Sequence[Row], description: Mapping[str, object]) -> str:
 
 def export(rows: Sequence[Row], description: Mapping[str, object], folder: Path, name: str = "results") -> list[Path]:
     """Write `name`.csv, .json and .png into `folder`; returns their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}{ending}" for ending in (".csv", ".json", ".png")]
-    paths[0].write_text(as_csv(rows), encoding="utf-8")
-    paths[1].write_text(as_json(rows, description), encoding="utf-8")
-    draw_curves(tabulate(rows)).save(paths[2])
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        paths[0].write_text(as_csv(rows), encoding="utf-8")
+        paths[1].write_text(as_json(rows, description), encoding="utf-8")
+        draw_curves(tabulate(rows)).save(paths[2])
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written to ({error.strerror}); choose another folder.") from error
     return paths

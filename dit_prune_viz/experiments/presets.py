@@ -50,7 +50,10 @@ class Preset:
 
 
 def _dit(steps: int) -> Preset:
-    words = f"DiT-XL/2 256², {steps} steps: SSIM and latent error to dense (FID needs ImageNet and is not computed)"
+    words = (
+        f"DiT-XL/2 256², {steps} steps: SSIM and latent error to dense (FID needs ImageNet and is not computed); "
+        "the hub has pickled weights only, so give --model FOLDER with safetensors"
+    )
     return Preset(
         f"dit-xl-2-{steps}",
         "facebook/DiT-XL-2-256",
@@ -68,7 +71,8 @@ def _pixart(size: int, published: Published | None = None) -> Preset:
     return Preset(
         f"pixart-sigma-{size}",
         {256: "PixArt-alpha/PixArt-Sigma-XL-2-256x256", 512: "PixArt-alpha/PixArt-Sigma-XL-2-512-MS"}[size],
-        f"PixArt-Σ {size}², DPM-Solver with 20 steps",
+        f"PixArt-Σ {size}², DPM-Solver with 20 steps; the hub has the transformer alone, so give --model FOLDER "
+        "with the whole pipeline",
         methods="magnitude,wanda,stw,dit-pruning",
         prompt_source="COCO captions, one a line",
         steps=20,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from dit_prune_viz.checks import whole
+from dit_prune_viz.checks import check_text, whole
 from dit_prune_viz.errors import UserError
 
 MAX_BYTES = 64 << 20
@@ -61,6 +61,8 @@ def read_prompts(path: str | Path) -> PromptSet:
     else:
         pairs = [(line, "") for line in text.splitlines()]
     pairs = [(prompt.strip(), category.strip()) for prompt, category in pairs if prompt.strip()]
+    for number, (prompt, category) in enumerate(pairs, 1):
+        check_text(prompt + category, f"Prompt {number} of {path.name}")
     if not pairs:
         raise UserError(f"{path.name} has no prompts; write one a line, or give a table with a column Prompt.")
     if len(pairs) > MAX_PROMPTS:
@@ -111,7 +113,7 @@ def _read(path: Path) -> str:
 def _from_json(text: str, path: Path) -> list[tuple[str, str]]:
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path.name} is not readable JSON; give MJHQ-30K's meta_data.json or a list.") from error
     entries = list(content.values()) if isinstance(content, dict) else content
     pairs = []

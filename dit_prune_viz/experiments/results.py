@@ -65,15 +65,21 @@ class Results:
     def append(self, row: Row) -> None:
         """Write a row down for good, after whatever another run has added meanwhile."""
         line = json.dumps(asdict(row) | {"mean": {name: row.mean(name) for name in SCORES}}) + "\n"
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("ab") as file:
-            size, whole = self._half
-            if size and file.tell() == size:
-                file.truncate(whole)
-            self._half = 0, 0
-            file.write(line.encode())
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("ab") as file:
+                size, whole = self._half
+                if size and file.tell() == size:
+                    file.truncate(whole)
+                self._half = 0, 0
+                file.write(line.encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise UserError(
+                f"{self._path} cannot be written to ({error.strerror}); make room or choose another folder, the cells "
+                "that are finished stay."
+            ) from error
         self.rows.append(row)
 
     def of(self, experiment: str) -> list[Row]:

@@ -121,6 +121,7 @@ def _measure(
                     progress=painter.aside,
                 )
                 supplies = supplies or Supplies(model, calibration, painter.aside)
+                state = None  # its updated weights first, or those of two candidates lie beside the model
                 state = prune(candidate, model, calibration, level, supplies=supplies, progress=painter.aside)
             pruned_as = candidate, level
         scores = painter.draw(state, f"{candidate.name} {level.label}", seed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 
 from torch import Tensor
 
@@ -52,12 +51,22 @@ class Supplies:
         return self._kept.inputs
 
     def norm(self, timestep: str, *, centred: bool = False) -> Callable[[str], Tensor]:
-        """Layer → ‖X_j‖₂ (d_in,), the timesteps weighed as asked; of the inputs less their means if `centred`."""
-        return partial(self.calibration.norm, weights=self.weights(timestep), centred=centred)
+        """Layer → ‖X_j‖₂ (d_in,), the timesteps weighed as asked; of the inputs less their means if `centred` and the
+        layer has a bias, which alone can make up for the mean."""
+        return self._centring(self.calibration.norm, timestep, centred)
 
     def mean_square(self, timestep: str, *, centred: bool = False) -> Callable[[str], Tensor]:
-        """Layer → E[x_j²] (d_in,), the timesteps weighed as asked; the variance if `centred`."""
-        return partial(self.calibration.mean_square, weights=self.weights(timestep), centred=centred)
+        """Layer → E[x_j²] (d_in,), the timesteps weighed as asked; the variance where `norm` is centred."""
+        return self._centring(self.calibration.mean_square, timestep, centred)
+
+    def _centring(self, statistic: Callable[..., Tensor], timestep: str, centred: bool) -> Callable[[str], Tensor]:
+        weights, transformer = self.weights(timestep), self.model.transformer
+
+        def of(layer: str) -> Tensor:
+            moves = centred and transformer.get_submodule(layer).bias is not None
+            return statistic(layer, weights=weights, centred=moves)
+
+        return of
 
     def weights(self, timestep: str) -> tuple[float, ...] | None:
         """One weight per timestep bin; None where all weigh the same. UserError as in `timestep_weights`."""

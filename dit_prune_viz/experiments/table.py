@@ -58,9 +58,12 @@ class Difference:
 
 
 def tabulate(rows: Iterable[Row]) -> list[Line]:
-    """A line per candidate and level, in the order in which they first appear."""
+    """A line per candidate and level, in the order in which they first appear.
+
+    Of rows that carry one name but other settings, only those that were measured last count.
+    """
     groups: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
+    for row in _latest(rows):
         groups.setdefault((row.candidate, row.level), []).append(row)
     return [_line(group) for group in groups.values()]
 
@@ -68,7 +71,7 @@ def tabulate(rows: Iterable[Row]) -> list[Line]:
 def difference(rows: Sequence[Row], score: str, ours: tuple[str, str], theirs: tuple[str, str]) -> Difference | None:
     """The paired difference `ours` − `theirs`, each a (candidate, level), in one of `SCORES`; None without pairs."""
     one, other = (
-        {row.seed: row.scores.get(score, []) for row in rows if (row.candidate, row.level) == side}
+        {row.seed: row.scores.get(score, []) for row in _latest(rows) if (row.candidate, row.level) == side}
         for side in (ours, theirs)
     )
     means = []
@@ -90,6 +93,13 @@ def markdown(lines: Sequence[Line], score: str) -> str:
         shown = [figure.text(_DIGITS[score]) if figure else "–" for figure in figures]
         text.append(f"| {candidate} | " + " | ".join(shown) + " |")
     return "\n".join(text)
+
+
+def _latest(rows: Iterable[Row]) -> list[Row]:
+    """The rows without those of a candidate's earlier settings."""
+    rows = list(rows)
+    settings = {(row.candidate, row.level): row.settings for row in rows}
+    return [row for row in rows if row.settings == settings[row.candidate, row.level]]
 
 
 def _line(group: Sequence[Row]) -> Line:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from dit_prune_viz.checks import brief, whole
+from dit_prune_viz.checks import brief, check_text, whole
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.defaults import vae_factor
 from dit_prune_viz.pipelines.families import class_label, parameters_of
@@ -76,6 +76,7 @@ def _check_prompt(model: Model, prompt: str) -> None:
         raise UserError("The prompt is empty; write what the picture should show.")
     if len(prompt) > MAX_PROMPT:
         raise UserError(f"The prompt has {len(prompt):,} characters; use at most {MAX_PROMPT:,}.")
+    check_text(prompt)
     if "class_labels" in parameters_of(model.pipeline):
         class_label(model.pipeline, prompt)
 
@@ -94,5 +95,6 @@ def _cells_per_token(model: Model) -> int:
     """Latent cells along one side of a token: 2 where the pipeline packs them (FLUX), else the patch size."""
     if hasattr(model.pipeline, "_pack_latents"):
         return 2
-    patch = model.transformer.config.get("patch_size", 1)
+    config = model.transformer.config
+    patch = config.get("patch_size") or config.get("all_patch_size") or 1
     return patch[-1] if isinstance(patch, (list, tuple)) else patch or 1

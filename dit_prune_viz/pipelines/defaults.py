@@ -62,10 +62,22 @@ def defaults_for(pipeline: DiffusionPipeline, folder: Path) -> Defaults:
     return replace(base, **{name: values[name] for name in known & values.keys()})
 
 
+_FACTORS = (
+    "vae_scale_factor",
+    "vae_scale_factor_spatial",
+    "vae_spatial_scale_factor",
+    "vae_spatial_compression_ratio",
+)
+
+
 def vae_factor(pipeline: DiffusionPipeline) -> int:
-    """Pixels per latent cell along one side (8 for most autoencoders)."""
-    factor = getattr(pipeline, "vae_scale_factor", None)
-    return factor or 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
+    """Pixels per latent cell along one side (8 for most autoencoders), under whichever name the pipeline has it."""
+    for name in _FACTORS:
+        factor = getattr(pipeline, name, None)
+        if isinstance(factor, int) and factor > 0:
+            return factor
+    channels = pipeline.vae.config.get("block_out_channels")
+    return 2 ** (len(channels) - 1) if channels else 8
 
 
 def _family_defaults(pipeline: DiffusionPipeline) -> Defaults:

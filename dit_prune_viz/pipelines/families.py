@@ -130,3 +130,9 @@ def class_label(pipeline: DiffusionPipeline, prompt: str) -> int:
 
 def _has_guidance_embedding(pipeline: DiffusionPipeline) -> bool:
     return bool(pipeline.transformer.config.get("guidance_embeds", False))
+
+
+def refused(error: ValueError) -> UserError:
+    """A pipeline's own refusal of its arguments as one sentence."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    return UserError(f"The pipeline refuses these settings: {reason}")

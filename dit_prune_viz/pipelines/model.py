@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -62,6 +63,20 @@ class Model:
         """The denoiser, the only part that is pruned."""
         return self.pipeline.transformer
 
+    @cached_property
+    def identity(self) -> str:
+        """The fingerprint together with all else that a picture depends on: scheduler, autoencoder, text encoders."""
+        digest = hashlib.sha256(self.fingerprint.encode())
+        for name, component in sorted(self.pipeline.components.items()):
+            if component is self.transformer or not hasattr(component, "config"):
+                continue
+            digest.update(name.encode())
+            if isinstance(component, nn.Module):
+                _sample(digest, component)
+            else:
+                digest.update(_settings(component))
+        return digest.hexdigest()
+
     @property
     def prunable_parameters(self) -> int:
         """Weights of all prunable layers together."""
@@ -106,6 +121,8 @@ def load_model(source: str | Path, *, device: str | torch.device = "auto", dtype
     chosen_dtype = choose_dtype(dtype, chosen_device)
     target = find_source(source)
     pipeline = _open(target, str(source), chosen_device, chosen_dtype)
+    if getattr(pipeline, "transformer_2", None) is not None:
+        raise UserError(f"{source} has two transformers, and only one would be pruned; choose a pipeline with one.")
     transformer = pipeline.transformer.eval().requires_grad_(False)
     layers = list_layers(transformer)
     if not layers:
@@ -130,14 +147,25 @@ def fingerprint(transformer: nn.Module) -> str:
     Cheap for any size, and the same on every device; loading in another precision than the stored one changes it, as
     it changes the masks.
     """
-    config = {key: value for key, value in transformer.config.items() if not key.startswith("_")}
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
-    for name, parameter in sorted(transformer.named_parameters()):
+    digest = hashlib.sha256(_settings(transformer))
+    _sample(digest, transformer)
+    return digest.hexdigest()
+
+
+def _settings(component: object) -> bytes:
+    """The configuration of a part of a pipeline, without what loading adds to it."""
+    config = component.config if isinstance(component.config, Mapping) else component.config.to_dict()
+    config = {key: value for key, value in config.items() if not key.startswith("_")}
+    return json.dumps(config, sort_keys=True, default=str).encode()
+
+
+def _sample(digest: hashlib._Hash, module: nn.Module) -> None:
+    """Let the digest see every parameter's name and shape, and up to 64 values of each."""
+    for name, parameter in sorted(module.named_parameters()):
         digest.update(f"{name}{tuple(parameter.shape)}".encode())
         flat = parameter.detach().reshape(-1)
-        sample = flat[:: max(1, flat.numel() // _FINGERPRINT_SAMPLES)][:_FINGERPRINT_SAMPLES]
-        digest.update(sample.float().cpu().numpy().tobytes())
-    return digest.hexdigest()
+        values = flat[:: max(1, flat.numel() // _FINGERPRINT_SAMPLES)][:_FINGERPRINT_SAMPLES]
+        digest.update(values.float().cpu().numpy().tobytes())
 
 
 def _short_name(source: str) -> str:

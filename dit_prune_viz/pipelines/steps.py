@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,6 +41,20 @@ def timestep_fraction(scheduler, index: int) -> float:
     return min(max(fraction, 0.0), 1.0)
 
 
+class _Step:
+    """The watched step of one scheduler. A copy of the scheduler, which some pipelines make, has its own step again."""
+
+    def __init__(self, call: Callable, scheduler) -> None:
+        functools.update_wrapper(self, scheduler.step)  # keeps the signature, which pipelines inspect
+        self._call, self._scheduler = call, scheduler
+
+    def __call__(self, *args, **kwargs):
+        return self._call(*args, **kwargs)
+
+    def __deepcopy__(self, memo: dict):
+        return types.MethodType(type(self._scheduler).step, memo[id(self._scheduler)])
+
+
 @contextmanager
 def watch_steps(
     pipeline: DiffusionPipeline,
@@ -61,7 +76,6 @@ def watch_steps(
     takes_generator = "generator" in inspect.signature(original).parameters
     index = 0
 
-    @functools.wraps(original)  # keeps the signature, which pipelines inspect
     def step(model_output, timestep, sample, *args, **kwargs):
         nonlocal index
         if takes_generator and not args and kwargs.get("generator") is None:
@@ -72,7 +86,7 @@ def watch_steps(
         on_step(Denoised(index, len(scheduler.timesteps), fraction, model_output, sample, result[0]))
         return result
 
-    scheduler.step = step
+    scheduler.step = _Step(step, scheduler)
     try:
         yield
     finally:

@@ -96,7 +96,7 @@ class _HeldOut:
         self._inputs: Inputs | None = None
         self._dense: list[list[Tensor]] = []
         draw = calibration.draw
-        self._key = (model.fingerprint, str(model.dtype), calibration.seed, calibration.steps, samples)
+        self._key = (model.identity, str(model.dtype), calibration.seed, calibration.steps, samples)
         self._key += () if draw is None else (draw.prompts,)
 
     def error(self, layer: str, mask: PackedMask) -> float:

@@ -184,6 +184,7 @@ function build({ rows, editable }) {
     });
     range.disabled = field.disabled = !editable;
     choice(div, `Preset sparsities of ${name}`, "▾", PRESETS.map((share) => [`${share} %`, share]), set);
+    div.querySelector("select").disabled = !editable;
     const lock = make("button", div, { type: "button", className: "lock" }, `Lock the sparsity of ${name}`);
     lock.addEventListener("click", () => edit(id, "lock", { locked: lock.getAttribute("aria-pressed") !== "true" }));
     cell(row, "", "number damage", "damage");
@@ -205,7 +206,8 @@ function fill() {
   shownAt = shown.at;
   present = shown;
   const { layer, clustering, caption, rows, kind } = shown;
-  const looks = rows.map(({ name, look, curve }) => `${name} ${look} ${Boolean(curve)}`);
+  // Neither curve nor energy depends on the sparsities, so that a slider that moves never rebuilds the rows.
+  const looks = rows.map(({ name, look, curve, energy }) => `${name} ${look} ${energy} ${JSON.stringify(curve)}`);
   const now = keyOf(layer, clustering, looks.join("\n"));
   if (now !== signature) build(shown);
   signature = now;

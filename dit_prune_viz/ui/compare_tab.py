@@ -10,12 +10,14 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from dit_prune_viz.errors import UserError
 from dit_prune_viz.figures import style
 from dit_prune_viz.ui import compare_view, runs_strip, variant
 from dit_prune_viz.ui.actions import INTERNAL, Actions, Frame, done, idle
 from dit_prune_viz.ui.compare_view import Live
 from dit_prune_viz.ui.comparison import MAX_PROMPTS, check_prompts, compare_variants, split_prompts
 from dit_prune_viz.ui.comparison import Frame as Preview
+from dit_prune_viz.ui.history import bring_back
 from dit_prune_viz.ui.jobs import Reporter, Result
 from dit_prune_viz.ui.runs import Runs
 from dit_prune_viz.ui.session import Session
@@ -124,7 +126,13 @@ def build(frame: Frame, actions: Actions) -> CompareTab:
         if chosen is None:
             yield (*_still(frame.outputs), *_still([*shown, *asked]))
             return
-        for update in actions.watch(request, session, lambda s, report: chosen.session):
+
+        def back(now: Session, report: Reporter) -> Session:
+            if now.model is not chosen.session.model:
+                raise UserError(f"Run {chosen.number} belongs to a model that is no longer loaded.")
+            return bring_back(chosen.session, now)
+
+        for update in actions.watch(request, session, back):
             if isinstance(update, Result):
                 runs.shown = chosen
                 first = chosen.comparison.requests[0]
@@ -205,8 +213,8 @@ def _cluster_choices(session: Session | None, layer: str | None) -> gr.Dropdown:
         return gr.Dropdown(choices=[], value=None)
     clusters = session.clusters[layer]
     named = [
-        (f"{style.glyph(i)} cluster {i} · {size:,} {clusters.unit}{'' if size == 1 else 's'}", i)
-        for i, size in enumerate(clusters.sizes.tolist())
+        (f"{style.glyph(tag.look)} {tag.name} · {size:,} {clusters.unit}{'' if size == 1 else 's'}", i)
+        for i, (tag, size) in enumerate(zip(clusters.tags, clusters.sizes.tolist(), strict=True))
     ]
     return gr.Dropdown(choices=named, value=clusters.k - 1)
 

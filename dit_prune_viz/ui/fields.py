@@ -59,7 +59,7 @@ class Fields:
             sparsity=None if self.sparsity is None else self.sparsity / 100,
             allocation="uniform" if self.fixed else self.allocation + self._numbers(),
             update=self.update,
-            timestep=_spelled(self.weights) if self.timestep == BY_HAND else self.timestep,
+            timestep=spelled(self.weights) if self.timestep == BY_HAND else self.timestep,
             sensitivity=bool(self.sensitivity) and not self.fixed,
             sequential=bool(self.sequential),
             centred=bool(self.centred),
@@ -110,7 +110,7 @@ def _text(value: float | None, divisor: float = 1) -> str:
     return "nothing" if value is None else f"{value / divisor:g}"
 
 
-def _spelled(weights: str | Sequence[float]) -> str:
+def spelled(weights: str | Sequence[float]) -> str:
     """Numbers by hand, however they are separated, with commas; a lone one too, so that they are counted."""
     parts = str(weights or "").replace(",", " ").replace(";", " ").split()
     return ",".join(parts) if len(parts) > 1 else f"{''.join(parts)},"

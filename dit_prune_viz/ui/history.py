@@ -35,6 +35,9 @@ class History:
         Steps of the same name ending in "…" follow each other as one while the pauses are short.
         """
         self.present = after
+        if after.model is not before.model:  # undoing goes one model back; older ones would only take memory
+            near = (before.model, after.model)
+            self._past = deque(step for step in self._past if step[1].model in near)
         if what is None or after is before:
             return
         now = time.monotonic()
@@ -64,12 +67,8 @@ class History:
 
     def _turn_to(self, session: Session) -> Session:
         """The session as the present, with the clusters of layers that were only looked at since then."""
-        now = self.present
-        if now.model is session.model and now.calibration is session.calibration:
-            looked_at = {**now.clusters, **session.clusters}
-            session = replace(session, clusters=looked_at, asked={**now.asked, **session.asked})
-        self.present, self._last = session, None
-        return session
+        self.present, self._last = bring_back(session, self.present), None
+        return self.present
 
     @property
     def names(self) -> tuple[str | None, str | None]:
@@ -80,6 +79,13 @@ class History:
         """Bytes of the masks in the past that the present does not share."""
         mine = _masks([self.present])
         return sum(size for key, size in _masks(session for _, session in self._past).items() if key not in mine)
+
+
+def bring_back(then: Session, now: Session) -> Session:
+    """An earlier session with the clusters of layers that were only looked at since then."""
+    if now.model is not then.model or now.calibration is not then.calibration:
+        return then
+    return replace(then, clusters={**now.clusters, **then.clusters}, asked={**now.asked, **then.asked})
 
 
 def _masks(sessions: Iterable[Session]) -> dict[int, int]:

@@ -122,8 +122,10 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
                 yield (*update, *_still(views))
             else:
                 return
-        now = actions.newest(request.session_hash, session)
-        yield (*actions.looked(request.session_hash, now), *updates(request, session, change))
+        bar = _still(frame.outputs)
+        if projection != "plane":  # the session stays what it is, it may be another by now
+            bar = [gr.skip(), *actions.looked(request.session_hash, actions.newest(request.session_hash, session))[1:]]
+        yield (*bar, *updates(request, session, change))
 
     def open_layer(
         session: Session, layer: str, unit: str, algorithm: str, k: int | str, request: gr.Request
@@ -131,7 +133,7 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
         """Show a layer with the clusters it has, or with some found as the controls say."""
         known = layer_view.is_clustered(actions.newest(request.session_hash, session), layer)
         page = page_of(request)
-        if page.view.projection == "umap":  # takes long, and was not asked for here
+        if page.view.projection == "umap" and layer != page.view.layer:  # takes long, and was not asked for here
             page.view = replace(page.view, projection="plane")
 
         def show(page: LayerPage, now: Session) -> None:
@@ -193,6 +195,9 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
 
         def listener(session: Session | None, request: gr.Request, event: gr.EventData) -> list:
             def change(page: LayerPage, now: Session) -> None:
+                meant = getattr(event, "subject", None)  # of dots that another layer may have replaced meanwhile
+                if meant and meant != layer_view.subject(now, page.view.layer):
+                    return
                 if layer_view.is_clustered(now, page.view.layer):
                     page.select(now, read(event, page, now), getattr(event, "mode", "set"), origin)
 

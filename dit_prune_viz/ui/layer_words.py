@@ -52,10 +52,9 @@ def how_chosen(session: Session, layer: str) -> str:
     clusters = session.need_clusters(layer)
     if clusters.algorithm not in ("kmeans", "gmm", "hdbscan"):
         return f"{clusters.k} clusters, made by hand."
-    units = len(clusters.labels)
-    fitted = f"a stratified sample of 20,000 of {units:,}" if units > 20_000 else f"all {units:,}"
-    text = f"Found on {fitted} {clusters.unit}s by log₁₀ weight norm and log₁₀ activation norm, standardised."
-    return text
+    units, most = len(clusters.labels), 5_000 if clusters.algorithm == "hdbscan" else 20_000
+    fitted = f"a sample of {most:,} of {units:,}" if units > most else f"all {units:,}"
+    return f"Found on {fitted} {clusters.unit}s by log₁₀ weight norm and log₁₀ activation norm, standardised."
 
 
 def figures_of_selection(session: Session, layer: str, units: Sequence[int]) -> ClusterDamage:

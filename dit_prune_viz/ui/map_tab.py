@@ -23,11 +23,12 @@ Y_CHOICES = [(STATISTICS[key].label, key) for key in ("g_out", "damage", "activa
 
 @dataclass(frozen=True)
 class MapTab:
-    """The three views; their `click` events carry the `id` of a layer to open."""
+    """The views; their `click` events carry the `id` of a layer to open. pair: the maps of two plans."""
 
     heat: gr.HTML
     dots: gr.HTML
     list: gr.HTML
+    pair: tuple[gr.HTML, gr.HTML]
 
 
 def build(frame: Frame, actions: Actions) -> MapTab:
@@ -51,7 +52,7 @@ def build(frame: Frame, actions: Actions) -> MapTab:
     with gr.Row(elem_classes="tab-controls"):
         sense = gr.Button("Measure sensitivity", size="sm", scale=0, min_width=180, elem_id="sense")
         gr.Markdown(SENSE, elem_classes="note grow")
-    plan_pair.build(frame, actions)
+    pair = plan_pair.build(frame, actions)
 
     def measure(session: Session, request: gr.Request) -> Iterator[tuple]:
         yield from actions.run(request, session, pruning.sense)
@@ -75,7 +76,7 @@ def build(frame: Frame, actions: Actions) -> MapTab:
     gr.on([statistic.input, y.input], draw, chosen, views, **INTERNAL)
     gr.on([statistic.input, y.input], _timestep, [statistic, y], timestep, **INTERNAL)
     statistic.input(_help, statistic, help, **INTERNAL)
-    return MapTab(heat, dots, layers)
+    return MapTab(heat, dots, layers, pair)
 
 
 def _show_sensitivity(session: Session | None) -> tuple[str, str, str]:

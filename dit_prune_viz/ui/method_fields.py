@@ -9,7 +9,7 @@ import gradio as gr
 
 from dit_prune_viz.ui import pruning
 from dit_prune_viz.ui.actions import INTERNAL, Actions, Frame
-from dit_prune_viz.ui.fields import BINS, BY_HAND, Fields, fields_of
+from dit_prune_viz.ui.fields import BINS, BY_HAND, Fields, fields_of, spelled
 from dit_prune_viz.ui.session import Session
 from dit_prune_viz.ui.settings import (
     DEFAULTS,
@@ -233,6 +233,8 @@ def _weights_of(bins: Sequence[int]) -> str:
 
 
 def _bins_of(weights: str) -> list[int]:
-    """The bins that have any weight in the text; a text that says something else has none."""
-    parts = [part.strip() for part in str(weights or "").split(",")]
-    return [bin for bin, part in enumerate(parts[:BINS]) if part not in ("", "0", "0.0")]
+    """The bins that have any weight in the text, none in a text that says something else."""
+    try:
+        return [bin for bin, part in enumerate(spelled(weights).split(",")[:BINS]) if part and float(part)]
+    except ValueError:
+        return []

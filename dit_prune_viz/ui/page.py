@@ -107,7 +107,7 @@ def _open_on_click(map_view: map_tab.MapTab, layer_view: layer_tab.LayerTab, tab
     def pick(event: gr.EventData) -> tuple:
         return gr.Dropdown(value=event.id), gr.Tabs(selected="layer")
 
-    views = [map_view.heat, map_view.dots, map_view.list]
+    views = [map_view.heat, map_view.dots, map_view.list, *map_view.pair]
     gr.on([view.click for view in views], pick, None, [layer_view.picker, tabs], **INTERNAL).then(
         **layer_view.open_args
     )

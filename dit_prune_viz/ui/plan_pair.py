@@ -9,7 +9,8 @@ import gradio as gr
 
 from dit_prune_viz.ui import map_figures, scatter, words
 from dit_prune_viz.ui.actions import INTERNAL, Actions, Frame, done
-from dit_prune_viz.ui.jobs import Result
+from dit_prune_viz.ui.history import bring_back
+from dit_prune_viz.ui.jobs import Reporter, Result
 from dit_prune_viz.ui.session import Session
 from dit_prune_viz.ui.variant import name_of_masks
 
@@ -24,8 +25,8 @@ HINT = (
 )
 
 
-def build(frame: Frame, actions: Actions) -> None:
-    """Lay the section out inside the current gradio context and wire it."""
+def build(frame: Frame, actions: Actions) -> tuple[gr.HTML, gr.HTML]:
+    """Lay the section out inside the current gradio context and wire it; the two maps, whose clicks name a layer."""
     kept = gr.State(None)
     with gr.Column(elem_id="plan-pair"):
         gr.Markdown(HINT, elem_classes="note")
@@ -44,26 +45,36 @@ def build(frame: Frame, actions: Actions) -> None:
 
     def show(first: Session | None, session: Session | None, key: str, request: gr.Request) -> tuple:
         now = actions.newest(request.session_hash, session)
-        if first is None or now is None or now.report is None or first.model is not now.model:
-            closed = gr.update(visible=False)
-            return None, closed, closed, closed, gr.skip(), gr.skip(), gr.skip()
+        if first is None or now is None:
+            return tuple(gr.skip() for _ in shown)
+        if now.report is None or first.model is not now.model:
+            return _closed()
         opened = gr.update(visible=True)
-        return first, opened, opened, opened, *map(scatter.show, maps(first, now, key)), describe(first, now)
+        return gr.skip(), opened, opened, opened, *map(scatter.show, maps(first, now, key)), describe(first, now)
 
     def keep_present(session: Session | None, key: str, request: gr.Request) -> tuple:
-        return show(actions.newest(request.session_hash, session), session, key, request)
+        now = actions.newest(request.session_hash, session)
+        return now, *show(now, session, key, request)[1:]
 
     def swap_plans(first: Session | None, session: Session, request: gr.Request) -> Iterator[tuple]:
-        before = actions.newest(request.session_hash, session)
-        for update in actions.watch(request, session, lambda now, report: first or now, step="swapped plans"):
+        before: Session | None = None
+
+        def work(now: Session, report: Reporter) -> Session:
+            nonlocal before
+            if first is None or first.model is not now.model:
+                return now
+            before = now
+            return bring_back(first, now)
+
+        for update in actions.watch(request, session, work, step="swapped plans"):
             if isinstance(update, Result):
-                yield (*done(update.value), before)
+                yield (*done(update.value), gr.skip() if before is None else before)
             else:
                 yield (*update, gr.skip())
 
     keep.click(keep_present, [frame.session, statistic], shown, **INTERNAL)
     swap.click(swap_plans, [kept, frame.session], [*frame.outputs, kept], **INTERNAL)
-    forget.click(lambda: (None, *[gr.update(visible=False)] * 3), None, shown[:4], **INTERNAL)
+    forget.click(_closed, None, shown, **INTERNAL)
     gr.on(
         [frame.session.change, statistic.input],
         show,
@@ -72,6 +83,12 @@ def build(frame: Frame, actions: Actions) -> None:
         trigger_mode="always_last",
         **INTERNAL,
     )
+    return left, right
+
+
+def _closed() -> tuple:
+    """Updates for the section once nothing is kept."""
+    return None, *[gr.update(visible=False)] * 3, *[gr.skip()] * 3
 
 
 def maps(first: Session, second: Session, key: str) -> list:
@@ -102,11 +119,13 @@ def describe(first: Session, second: Session) -> str:
     head = '<thead><tr><th scope="col"></th><th scope="col">A</th><th scope="col">this plan</th></tr></thead>'
     layers = sum(count > 0 for count in differing.values())
     sentence = (
-        "Both keep and prune the same weights."
+        "both keep and prune the same weights."
         if not changed
-        else f"The masks differ in {changed:,} weights ({words.percent(changed / first.report.weights, 2)}) of "
+        else f"the masks differ in {changed:,} weights ({words.percent(changed / first.report.weights, 2)}) of "
         f"{layers} layer{'' if layers == 1 else 's'}."
     )
+    exchanged = first.settings.exchange or second.settings.exchange
+    sentence = f"Before weights are exchanged, {sentence}" if exchanged else sentence[0].upper() + sentence[1:]
     return (
         f'<table class="scores">{head}<tbody>{rows}</tbody></table><p class="note" role="status">{sentence}</p>'
         f"{_changes(first, second, differing)}"

@@ -240,7 +240,7 @@ function nameFrame(frame) {
 }
 
 async function moveTo(frame) {
-  const traces = unitTraces();
+  const traces = host._fullData.filter((trace) => trace.meta?.units); // hidden clusters move, too
   if (!frames || frames.subject !== subject()) {
     const about = subject();
     const ids = Int32Array.from(traces.flatMap((trace) => [...trace.customdata])).sort();
@@ -288,6 +288,7 @@ if (steps) {
 
 // Arrow keys walk through the dots or cells, Enter opens or selects the one that is announced, Escape selects nothing.
 host.addEventListener("keydown", (event) => {
+  if (event.target !== host) return; // a button of the toolbar
   const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
   if (step && drawn) {
     if (!targets) listTargets();

@@ -62,13 +62,18 @@ def is_name(text: str) -> bool:
 
 
 def find_layer(text: str, layers: Sequence[Layer]) -> str:
-    """The layer that a person named: the one called so, else the first with all the words in its name or kind.
+    """The layer that a person named: the one called so, or of this kind in this block, else the first with all the
+    words in its name or kind.
 
     A number is that of the block, or one in the name. UserError where there is no such layer.
     """
     words = str(text)[:MAX_TEXT].lower().split()
     for layer in layers:
         if words == [layer.name.lower()]:
+            return layer.name
+    kind = " ".join(word for word in words if not word.isdigit())
+    for layer in layers:
+        if kind == layer.kind.lower() and [word for word in words if word.isdigit()] == [str(layer.block)]:
             return layer.name
     for layer in layers:
         said = f"{layer.name} {layer.kind} block".lower()

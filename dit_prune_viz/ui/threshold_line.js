@@ -147,6 +147,7 @@ line.addEventListener("keydown", (event) => {
   const step = { ArrowUp: 1, ArrowRight: 1, ArrowDown: -1, ArrowLeft: -1, PageUp: 5, PageDown: -5 }[event.key];
   const stops = places();
   const end = { Home: 0, End: stops.length - 1 }[event.key];
+  if (event.ctrlKey || event.metaKey) return; // undo and redo
   event.stopPropagation(); // arrow keys on the plot itself walk through the dots
   if ((step === undefined && end === undefined) || !stops.length) return;
   event.preventDefault();

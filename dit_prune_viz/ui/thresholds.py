@@ -35,7 +35,10 @@ def set_threshold(session: Session, threshold: float | None, progress: Progress 
         layer, weight = after.layer(name), model.weight(name)
         masks[name] = pack(build_mask(layer, after.saliency, weight, ranking.statistic(session, name)))
         report = report.with_layer(report_layer(layer, masks[name], weight, ranking.mean_square(session, name)))
-    return replace(session, plan=after, masks={**session.masks, **masks}, report=report, threshold=by_hand)
+    # What was measured holds for the ranking that it was measured with.
+    sensitivity = {} if changed else session.sensitivity
+    masks = {**session.masks, **masks}
+    return replace(session, plan=after, masks=masks, report=report, threshold=by_hand, sensitivity=sensitivity)
 
 
 def own_threshold(session: Session) -> float:

@@ -78,7 +78,7 @@ def of_cluster(session: Session, layer: str, cluster: int, mode: str) -> Variant
         raise UserError("The clusters were made for a layer of another shape; cluster again.")
     chosen = labels == cluster
     keep = weights_of(chosen if mode == ONLY else ~chosen, tuple(shape), clusters.unit)
-    what = f"only cluster {cluster}" if mode == ONLY else f"without cluster {cluster}"
+    what = f"{'only' if mode == ONLY else 'without'} {clusters.tags[cluster].name}"
     return Variant(f"{what} · {layer.replace('transformer_blocks', 'blocks')}", masks={layer: pack(keep)})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -11,9 +12,11 @@ expect.set_options(timeout=60_000)
 TRACEBACK = re.compile(r"Traceback|File \".*\", line \d+")
 
 
-def shoot(page: Page, screenshots, name: str) -> None:
-    page.wait_for_timeout(700)  # plots fade in
-    page.screenshot(path=screenshots / f"{name}.png", full_page=True)
+def shoot(page: Page, screenshots: Path | None, name: str) -> None:
+    """Keep a picture of the whole page where screenshots are asked for."""
+    if screenshots is not None:
+        page.wait_for_timeout(700)  # plots fade in
+        page.screenshot(path=screenshots / f"{name}.png", full_page=True)
 
 
 def bar_value(page: Page, label: str) -> str:
@@ -298,13 +301,10 @@ def test_single_weights_are_a_stratified_sample_over_a_density(page: Page, scree
     shoot(page, screenshots, "weights")
 
 
-def test_the_statistic_of_the_map_can_be_changed(page: Page):
+def test_the_map_s_statistic_and_the_global_sparsity_are_chosen(page: Page):
     page.get_by_label("Colour of the map").click()
     page.get_by_role("option", name="Predicted damage").click()
     expect(page.locator("#layer-map .gtitle").first).to_have_text("Predicted damage")
-
-
-def test_global_sparsity_prunes_the_model_anew(page: Page):
     page.locator("#sparsity input[type=number]").fill("30")
     page.keyboard.press("Tab")
     expect(page.locator("#bar")).to_contain_text("target 30 %")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from playwright.sync_api import Page, expect
+from test_app import shoot
 
 PLOT = "document.querySelector('#units .js-plotly-plot')"
 
@@ -103,7 +104,7 @@ def test_a_lasso_becomes_a_cluster_whose_slider_changes_those_rows_alone(page: P
     assert float(after[0]) > float(before[0])
     assert after[1] == before[1]
     assert page.evaluate(f"{PLOT}.layout.yaxis.range") == zoom  # it survives clusters and sliders
-    page.screenshot(path=screenshots / "layer-linked.png", full_page=True)
+    shoot(page, screenshots, "layer-linked")
 
     page.locator("#selection").click()
     page.keyboard.press("Control+z")
@@ -147,19 +148,7 @@ def test_the_dots_move_through_the_timesteps_while_the_axes_stay(page: Page):
     page.wait_for_function(f"{heights} === {still}")
 
 
-def test_a_number_of_clusters_that_was_found_comes_with_its_curve(page: Page, screenshots):
-    open_layer(page)
-    expect(page.locator("#cluster-choice")).to_be_hidden()
-    page.get_by_label("How many").click()
-    page.get_by_role("option", name="auto", exact=True).click()
-    expect(page.locator("#cluster-choice .gtitle")).to_contain_text("highest silhouette")
-    page.screenshot(path=screenshots / "choice.png", full_page=True)
-    page.get_by_label("How many").click()
-    page.get_by_role("option", name="3", exact=True).click()
-    expect(page.locator("#cluster-choice")).to_be_hidden()
-
-
-def test_a_layer_is_found_by_its_kind_and_block(page: Page):
+def test_layers_are_found_by_name_and_numbers_of_clusters_with_a_curve(page: Page, screenshots):
     open_layer(page)
     find(page, "fused out 7")
     expect(page.locator("#layer-picker input")).to_have_value(re.compile("proj_out"))
@@ -167,3 +156,12 @@ def test_a_layer_is_found_by_its_kind_and_block(page: Page):
     find(page, "nothing of the kind")
     expect(page.locator(".toast-body")).to_contain_text("No layer is called")
     expect(page.locator("#cluster-table caption")).to_contain_text("proj_out:")
+
+    expect(page.locator("#cluster-choice")).to_be_hidden()
+    page.get_by_label("How many").click()
+    page.get_by_role("option", name="auto", exact=True).click()
+    expect(page.locator("#cluster-choice .gtitle")).to_contain_text("highest silhouette")
+    shoot(page, screenshots, "choice")
+    page.get_by_label("How many").click()
+    page.get_by_role("option", name="3", exact=True).click()
+    expect(page.locator("#cluster-choice")).to_be_hidden()

@@ -102,6 +102,7 @@ def test_clusters_carried_to_the_same_cloud_elsewhere_are_the_same():
     points = np.concatenate([random.normal(i, 0.05, (20, 2)) for i in range(3)])
     clusters = cluster(points, unit="row", k=3)
     carried = carry(clusters, points, points * 7 + 3)  # another layer has other scales
+    assert carried.algorithm == "by hand"  # nobody searched there
     assert np.array_equal(carried.labels, clusters.labels)
     assert carried.tags == clusters.tags
 

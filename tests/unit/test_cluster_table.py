@@ -12,7 +12,7 @@ import torch
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.masks import build_mask
 from dit_prune_viz.ui import cluster_table, layer_data, layer_page, layer_view
-from dit_prune_viz.ui.history import STEPS, History
+from dit_prune_viz.ui.history import STEPS, History, bring_back
 from dit_prune_viz.ui.selection import Selection
 from dit_prune_viz.ui.session import Session
 from dit_prune_viz.ui.workspace import Workspace
@@ -212,3 +212,22 @@ def test_the_table_s_figures_are_the_session_s(session, layers, unit):
         assert (quick.sparsity, quick.damage, quick.energy) == pytest.approx(
             (exact.sparsity, exact.damage, exact.energy), abs=1e-6
         )
+
+
+def test_the_history_holds_no_model_but_the_present_one_and_the_one_before(session):
+    history, models = History(), [replace(session.model) for _ in range(4)]
+    sessions = [replace(session, model=model) for model in models]
+    for before, after in pairwise(sessions):
+        history.step(before, after, "a load")
+    assert history.undo().model is models[2]
+    assert history.undo() is None
+
+
+def test_what_is_brought_back_keeps_the_layers_looked_at_since(session, layers):
+    third = session.model.layers[0].name
+    now = session.set_cluster_sparsity(layers[0], 0, 0.9).cluster(third, k=2)
+    back = bring_back(session, now)
+    assert third in back.clusters
+    assert back.masks is session.masks
+    other = replace(now, model=replace(session.model))
+    assert bring_back(session, other) is session

@@ -20,6 +20,7 @@ def test_notebook_example_runs(monkeypatch, capsys):
 
 def test_links_and_pictures_exist():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    targets = [target for target in re.findall(r"\]\(([^)]+)\)", text) if not target.startswith("http")]
+    found = re.findall(r"\]\(([^)]+)\)", text) + re.findall(r'\bsrc(?:set)?="([^"]+)"', text)
+    targets = [target for target in found if not target.startswith("http")]
     assert targets
     assert [target for target in targets if not (ROOT / target).exists()] == []

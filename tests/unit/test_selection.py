@@ -55,6 +55,9 @@ LAYERS = (
     Layer("blocks.1.attn.to_q", "blocks", 1, "q", (4, 4)),
     Layer("blocks.11.norm.linear", "blocks", 11, "adaLN", (4, 4)),
     Layer("blocks.1.norm.linear", "blocks", 1, "adaLN", (4, 4)),
+    Layer("blocks.2.ff.net.3", "blocks", 2, "mlp out", (4, 4)),
+    Layer("blocks.3.ff.net.2", "blocks", 3, "mlp out", (4, 4)),
+    Layer("blocks.3.attn.to_k", "blocks", 3, "k", (4, 4)),
 )
 
 
@@ -66,6 +69,8 @@ LAYERS = (
         ("adaLN", "blocks.11.norm.linear"),
         ("adaln block 1", "blocks.1.norm.linear"),
         ("to_q", "blocks.1.attn.to_q"),
+        ("mlp out 3", "blocks.3.ff.net.2"),
+        ("K 3", "blocks.3.attn.to_k"),
     ],
 )
 def test_layers_are_found_by_any_part_of_what_they_are_called(text, name):
@@ -74,6 +79,6 @@ def test_layers_are_found_by_any_part_of_what_they_are_called(text, name):
 
 
 def test_a_layer_that_is_not_there_is_named_in_the_sentence():
-    with pytest.raises(UserError, match="No layer is called 'mlp'"):
-        find_layer("mlp", LAYERS)
+    with pytest.raises(UserError, match="No layer is called 'fused'"):
+        find_layer("fused", LAYERS)
     assert not any(is_name(text) for text in ("12", "3, 40-60", "10–20", "", "1_000"))

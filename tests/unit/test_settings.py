@@ -16,7 +16,7 @@ from dit_prune_viz.experiments.prune import mask_model, update_masked
 from dit_prune_viz.experiments.supplies import Supplies
 from dit_prune_viz.masks import build_masks
 from dit_prune_viz.plan import make_plan
-from dit_prune_viz.ui import pruning, topbar, updating, variant
+from dit_prune_viz.ui import method_fields, pruning, topbar, updating, variant
 from dit_prune_viz.ui.comparison import compare
 from dit_prune_viz.ui.fields import BY_HAND, Fields, fields_of
 from dit_prune_viz.ui.session import Session
@@ -317,3 +317,15 @@ def test_convergence_of_the_present_plan(ready):
     assert found.to_largest[0] > found.to_largest[3] > found.to_largest[4] == 0
     with pytest.raises(UserError, match="another than OBS"):
         pruning.converge(ready.prune("obs", "auto", 0.5))
+
+
+@pytest.mark.parametrize(
+    ("weights", "bins"),
+    [("1, 0, 0.5", [0, 2]), ("1 1 0 0 2", [0, 1, 4]), ("0;0;3", [2]), ("", []), ("one, two", []), ("1,", [0])],
+)
+def test_boxes_of_timesteps_follow_weights_however_they_are_written(weights, bins):
+    assert method_fields._bins_of(weights) == bins
+
+
+def test_boxes_of_timesteps_become_weights_that_mean_the_same():
+    assert method_fields._bins_of(method_fields._weights_of([0, 3, 9])) == [0, 3, 9]

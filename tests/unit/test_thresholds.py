@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -116,3 +117,9 @@ def test_the_page_is_told_where_the_line_is_and_which_dots_are_filled(ready):
     symbols = [symbol for trace in map_figures.dots_figure(moved, "g_out").data for symbol in trace.marker.symbol]
     assert len(symbols) == len(ready.plan.layers)
     assert not any(symbol.endswith("-open") for symbol in symbols)
+
+
+def test_what_was_measured_is_forgotten_when_layers_change_sides(ready):
+    measured = replace(ready, sensitivity={"a": 1.0})
+    assert set_threshold(measured, 0.0).sensitivity == {}
+    assert set_threshold(measured, own_threshold(ready)).sensitivity == {"a": 1.0}
