@@ -10,7 +10,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from dit_prune_viz.allocation import OWL, Allocation, LayerCost, Uniform, find_allocation, layer_cost
+from dit_prune_viz.allocation import OWL, Allocation, DamageAware, LayerCost, Uniform, find_allocation, layer_cost
 from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.granularity import cag_threshold, check_n_m, choose, heterogeneity, n_of_m, resolve_mode
@@ -50,7 +50,8 @@ def make_plan(
     allocation: "uniform" gives every layer the same sparsity, rounded down in each of its groups. Any other (see
     `find_allocation`) shares floor(all weights · sparsity) out, exact to one weight, from the layers' energies
     W²·`mean_square`(name), E[x_j²] (d_in,), which is ‖X_j‖₂² up to a factor unless given, and from how much each
-    layer's damage counts: `sensitivity` by layer, 1 for all unless given.
+    layer's damage counts: `sensitivity` by layer; unless given, damage-aware counts layers by their weights, as the
+    average that a report gives does, and the others count all alike.
 
     Weights are only read, one layer at a time. UserError for an unknown method, granularity or allocation, a sparsity
     outside 0–1, a negative threshold, NaN or infinite weights or norms, no layers, an M that does not divide a layer's
@@ -67,6 +68,7 @@ def make_plan(
         raise UserError(f"{resolved} gives every layer the same sparsity; choose the allocation uniform with it.")
     names = [layer.name for layer in layers]
     counts_as = _checked_sensitivity(names, sensitivity)
+    by_size = sensitivity is None and isinstance(share, DamageAware)
     steps = len(names) * (2 if exactly else 1)
     g_out = {}
     for done, name in enumerate(names):
@@ -91,9 +93,8 @@ def make_plan(
             scores = layer_scores(saliency, name, weight(name), statistic(name))
             square = norm(name).double().square() if mean_square is None else mean_square(name)
             level = {"outlier_level": share.m} if isinstance(share, OWL) else {}
-            costs.append(
-                layer_cost(name, scores, weight(name), square, chosen[name], sensitivity=counts_as[name], **level)
-            )
+            counts = counts_as[name] * (scores.numel() if by_size else 1)
+            costs.append(layer_cost(name, scores, weight(name), square, chosen[name], sensitivity=counts, **level))
         plans = _shared_out(plans, costs, share, sparsity)
     if progress:
         progress(steps, steps, "Plan is ready")

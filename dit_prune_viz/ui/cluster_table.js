@@ -8,12 +8,18 @@ const total = element.querySelector("tfoot tr");
 const EMPTY = '{"at":0,"layer":null,"clustering":"","caption":"","rows":[]}';
 const PRESETS = [0, 25, 50, 60, 70, 80, 90, 100];
 const LOOKS = 8;
+const PAUSE = 150; // milliseconds from one event to the next, at least
+const REST = 300; // milliseconds without a move after which the other views follow
 const [WIDE, HIGH] = [84, 26]; // of a curve, in pixels
 
 let signature = "";
 let shownAt = 0; // when the server computed what is shown
 let number = 0; // of the last event that was sent
 let sent = null; // edits on their way to the server, by row; null when all are answered
+let sentAt = -Infinity;
+let settling; // timer: once nothing moves any more, the other views follow
+let moving = false; // whether the last event was of sliders only
+let timer = null; // of an event that would come too soon after the last
 let present = JSON.parse(EMPTY);
 const touched = new Map(); // edits that wait until then: the last of every row and kind
 
@@ -35,7 +41,18 @@ function editSparsity(cluster, value) {
 
 function send() {
   if (sent || !touched.size) return;
+  const early = PAUSE - (performance.now() - sentAt);
+  if (early > 0) {
+    timer ??= setTimeout(() => {
+      timer = null;
+      send();
+    }, early);
+    return;
+  }
+  sentAt = performance.now();
+  clearTimeout(settling);
   sent = new Map(touched);
+  moving = [...sent.values()].every(({ verb }) => verb === "sparsity");
   touched.clear();
   number += 1;
   trigger("input", { number, edits: [...sent.values()] });
@@ -48,6 +65,8 @@ function receive() {
   if (answer.at === null) fill();
   else shownAt = Math.max(shownAt, answer.at);
   send();
+  if (sent || touched.size) return;
+  settling = setTimeout(() => trigger("submit", { number }), moving ? REST : 0);
 }
 
 function cell(row, text, className, label) {

@@ -2,6 +2,8 @@
 
 The browser sends one `input` event at a time: a number, and the last value of every row that was touched since the
 event before. It waits for the `answer` to that number before it sends the next, so that no move is lost or overtaken.
+When all has been answered and nothing moves any more, a `submit` event says that the other views may follow: they
+would take the time in which the slider has to follow the hand.
 """
 
 from __future__ import annotations

@@ -170,13 +170,18 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
                 yield (*update, *_still(views))
 
     def set_sparsity(session: Session, request: gr.Request, event: gr.EventData) -> Iterator[tuple]:
-        yield from actions.answer(
+        edits = actions.answer(
             request,
             session,
             lambda now, report: cluster_table.apply(now, event.edits, report),
             lambda changed: cluster_table.answer(event.number, changed=changed),
             step=cluster_table.step_name(event.edits),
         )
+        for _, *rest in edits:
+            yield (gr.skip(), *rest)  # the session is handed on by `settle`
+
+    def settle(session: Session | None, request: gr.Request) -> Session | None:
+        return actions.newest(request.session_hash, session)
 
     def make_cluster(session: Session, request: gr.Request) -> Iterator[tuple]:
         page = page_of(request)
@@ -245,6 +250,7 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
         **INTERNAL,
     )
     # "always_last" would send the first event again, not the last; the events of both carry their own data.
+    table.submit(settle, frame.session, frame.session, trigger_mode="multiple", **INTERNAL)
     table.input(set_sparsity, frame.session, [*frame.outputs, table], trigger_mode="multiple", **INTERNAL)
     selecting = {
         units.select: select_in("units", lambda event, page, now: scatter.ids_of(event)),

@@ -5,6 +5,7 @@ const spoken = element.querySelector(".plot-spoken");
 const detail = element.querySelector(".plot-detail");
 let drawn = false;
 let draws = 0;
+let waiting = false; // for somebody to see it
 let targets = null; // what the arrow keys walk through, listed when they first do
 let cursor = -1;
 let mode = "set"; // what the drag or click that is going on does to the selection: set, add (shift), subtract (alt)
@@ -199,6 +200,8 @@ function showSelection(packed) {
 
 function draw() {
   if (!props.value) return;
+  waiting = host.clientWidth === 0; // on a page that is not open; it is drawn when somebody can see it
+  if (waiting) return;
   const figure = JSON.parse(props.value);
   figure.layout.template = template();
   figure.layout.selectionrevision = ++draws; // the page says what is selected, not Plotly
@@ -334,7 +337,10 @@ function start() {
   watch("value", draw);
   watch("selection", () => sentSelection() !== displayed && showSelection(sentSelection()));
   new MutationObserver(draw).observe(document.body, { attributes: true, attributeFilter: ["class"] });
-  new ResizeObserver(() => drawn && host.clientWidth && Plotly.Plots.resize(host)).observe(element);
+  new ResizeObserver(() => {
+    if (waiting) draw();
+    else if (drawn && host.clientWidth) Plotly.Plots.resize(host);
+  }).observe(element);
 }
 load();
 start();

@@ -26,6 +26,7 @@ def bar_value(page: Page, label: str) -> str:
 
 def points(page: Page, plot: str) -> int:
     """How many dots the plot has."""
+    page.locator(f"#{plot} .js-plotly-plot").wait_for()  # what nobody can see is not drawn
     return page.evaluate(
         """id => document.querySelector(`#${id} .js-plotly-plot`)._fullData
             .filter(trace => trace.type.startsWith("scatter") && trace.customdata)
