@@ -115,13 +115,14 @@ def build(frame: Frame, actions: Actions) -> None:
             visible=False,
             elem_id="timestep-weights",
         )
-        bins = gr.CheckboxGroup(
-            [(f"{bin / BINS:.1f}–{(bin + 1) / BINS:.1f}", bin) for bin in range(BINS)],
-            value=list(range(BINS)),
-            label="Timesteps that calibrate, from clean to noisy",
-            visible=False,
-            elem_id="timestep-bins",
-        )
+        with gr.Column(visible=False) as picking:
+            bins = gr.CheckboxGroup(
+                [(f"{bin / BINS:.1f}–{(bin + 1) / BINS:.1f}", bin) for bin in range(BINS)],
+                value=list(range(BINS)),
+                label="Timesteps that calibrate, from clean to noisy",
+                elem_id="timestep-bins",
+            )
+            use = gr.Button("Use these timesteps", size="sm", elem_id="use-bins")
         field["centred"] = gr.Checkbox(
             start.centred,
             label="Centred inputs",
@@ -132,7 +133,7 @@ def build(frame: Frame, actions: Actions) -> None:
     components = [field[name] for name in _NAMES]
     asked = gr.State(DEFAULTS)  # what the column asked for last; a session with other settings was changed elsewhere
     seen = gr.State(DEFAULTS)  # the settings of the session that came last
-    shown = [method, words, exponents, bounds, bins, *components]
+    shown = [method, words, exponents, bounds, picking, bins, *components]
 
     def prune(session: Session, request: gr.Request, last: Settings, *values) -> Iterator[tuple]:
         yield from prune_with(session, request, last, Fields(*values).settings)
@@ -160,6 +161,10 @@ def build(frame: Frame, actions: Actions) -> None:
         present = Fields(*values)
         return _show(present, name_of(present.settings), values=False)
 
+    def named(*values) -> tuple[str, str]:
+        name = name_of(Fields(*values).settings)
+        return name, sentence_of(name)
+
     def sync(session: Session | None, last: Settings, before: Settings, *values) -> tuple:
         # A session that has the settings of the one before says nothing new, whatever was asked for meanwhile.
         if session is None or session.settings == before:
@@ -180,8 +185,9 @@ def build(frame: Frame, actions: Actions) -> None:
     typed = [event for name in _TYPED if name != "lam" for event in (field[name].submit, field[name].blur)]
     gr.on([*chosen, *typed], follow, components, shown, queue=False, trigger_mode="always_last", **INTERNAL)
     gr.on([*chosen, *typed], **pruning_with)
-    picked = bins.input(_weights_of, bins, field["weights"], **INTERNAL)
-    picked.then(**pruning_with).then(follow, components, shown, **INTERNAL)
+    # Boxes are ticked faster than answers come back, so that nothing happens before all are.
+    picked = use.click(_weights_of, bins, field["weights"], **INTERNAL)
+    picked.then(**pruning_with).then(named, components, [method, words], **INTERNAL)
     method.input(choose, [method, *components], shown, queue=False, **INTERNAL)
     method.input(
         prune_named,
@@ -201,7 +207,7 @@ def _chosen(name: str, present: Fields) -> Fields:
 
 
 def _show(present: Fields, name: str, *, values: bool = True) -> tuple:
-    """Updates for method, words, the rows of exponents and bounds, bins, and all fields; values only where asked."""
+    """Updates for method, words, the rows of exponents and bounds, the bins twice, all fields; values where asked."""
     visible = {
         "pattern": present.fixed,
         "sparsity": not present.fixed,
@@ -222,7 +228,8 @@ def _show(present: Fields, name: str, *, values: bool = True) -> tuple:
         sentence_of(name),
         gr.update(visible=present.score == "own"),
         gr.update(visible=present.allocation == "damage-aware" and not present.fixed),
-        gr.update(visible=present.timestep == BY_HAND, value=_bins_of(present.weights)),
+        gr.update(visible=present.timestep == BY_HAND),
+        gr.update(value=_bins_of(present.weights)),
         *updates,
     )
 

@@ -8,9 +8,9 @@ from html import escape
 import gradio as gr
 
 from dit_prune_viz.ui import map_figures, scatter, words
-from dit_prune_viz.ui.actions import INTERNAL, Actions, Frame, done
+from dit_prune_viz.ui.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.ui.history import bring_back
-from dit_prune_viz.ui.jobs import Reporter, Result
+from dit_prune_viz.ui.jobs import Reporter
 from dit_prune_viz.ui.session import Session
 from dit_prune_viz.ui.variant import name_of_masks
 
@@ -25,9 +25,16 @@ HINT = (
 )
 
 
+class Kept:
+    """The plan A of one page; listeners that were triggered at the same time all see the newest."""
+
+    def __init__(self) -> None:
+        self.session: Session | None = None
+
+
 def build(frame: Frame, actions: Actions) -> tuple[gr.HTML, gr.HTML]:
     """Lay the section out inside the current gradio context and wire it; the two maps, whose clicks name a layer."""
-    kept = gr.State(None)
+    kept = gr.State(Kept())  # never an output: it changes in place
     with gr.Column(elem_id="plan-pair"):
         gr.Markdown(HINT, elem_classes="note")
         with gr.Row(equal_height=True, elem_id="plan-pair-tools"):
@@ -41,40 +48,40 @@ def build(frame: Frame, actions: Actions) -> tuple[gr.HTML, gr.HTML]:
                 right = scatter.plot(height=360, elem_id="plan-b-map")
             table = gr.HTML("", elem_id="plan-pair-table", apply_default_css=False)
 
-    shown = [kept, swap, forget, views, left, right, table]
+    shown = [swap, forget, views, left, right, table]
 
-    def show(first: Session | None, session: Session | None, key: str, request: gr.Request) -> tuple:
-        now = actions.newest(request.session_hash, session)
+    def show(kept: Kept, session: Session | None, key: str, request: gr.Request) -> tuple:
+        now, first = actions.newest(request.session_hash, session), kept.session
         if first is None or now is None:
-            return tuple(gr.skip() for _ in shown)
+            return _closed()
         if now.report is None or first.model is not now.model:
+            kept.session = None
             return _closed()
         opened = gr.update(visible=True)
-        return gr.skip(), opened, opened, opened, *map(scatter.show, maps(first, now, key)), describe(first, now)
+        updates = opened, opened, opened, *map(scatter.show, maps(first, now, key)), describe(first, now)
+        return updates if kept.session is first else _closed()  # forgotten meanwhile
 
-    def keep_present(session: Session | None, key: str, request: gr.Request) -> tuple:
-        now = actions.newest(request.session_hash, session)
-        return now, *show(now, session, key, request)[1:]
+    def keep_present(kept: Kept, session: Session | None, key: str, request: gr.Request) -> tuple:
+        kept.session = actions.newest(request.session_hash, session)
+        return show(kept, session, key, request)
 
-    def swap_plans(first: Session | None, session: Session, request: gr.Request) -> Iterator[tuple]:
-        before: Session | None = None
+    def drop(kept: Kept) -> tuple:
+        kept.session = None
+        return _closed()
 
+    def swap_plans(kept: Kept, session: Session, request: gr.Request) -> Iterator[tuple]:
         def work(now: Session, report: Reporter) -> Session:
-            nonlocal before
+            first = kept.session
             if first is None or first.model is not now.model:
                 return now
-            before = now
+            kept.session = now
             return bring_back(first, now)
 
-        for update in actions.watch(request, session, work, step="swapped plans"):
-            if isinstance(update, Result):
-                yield (*done(update.value), gr.skip() if before is None else before)
-            else:
-                yield (*update, gr.skip())
+        yield from actions.run(request, session, work, step="swapped plans")
 
-    keep.click(keep_present, [frame.session, statistic], shown, **INTERNAL)
-    swap.click(swap_plans, [kept, frame.session], [*frame.outputs, kept], **INTERNAL)
-    forget.click(_closed, None, shown, **INTERNAL)
+    keep.click(keep_present, [kept, frame.session, statistic], shown, **INTERNAL)
+    swap.click(swap_plans, [kept, frame.session], frame.outputs, **INTERNAL)
+    forget.click(drop, kept, shown, **INTERNAL)
     gr.on(
         [frame.session.change, statistic.input],
         show,
@@ -87,8 +94,8 @@ def build(frame: Frame, actions: Actions) -> tuple[gr.HTML, gr.HTML]:
 
 
 def _closed() -> tuple:
-    """Updates for the section once nothing is kept."""
-    return None, *[gr.update(visible=False)] * 3, *[gr.skip()] * 3
+    """Updates for the section while nothing is kept."""
+    return *[gr.update(visible=False)] * 3, *[gr.skip()] * 3
 
 
 def maps(first: Session, second: Session, key: str) -> list:

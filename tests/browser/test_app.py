@@ -349,6 +349,7 @@ def test_the_timesteps_that_calibrate_are_picked_by_hand(page: Page, screenshots
     expect(bins).to_have_count(10)
     for bin in range(5, 10):
         bins.nth(bin).uncheck()
+    page.locator("#use-bins").click()
     expect(page.locator("#timestep-weights textarea")).to_have_value("1, 1, 1, 1, 1, 0, 0, 0, 0, 0")
     expect(page.locator("#method input")).to_have_value("Custom")
     expect(page.locator("#bar")).not_to_contain_text(damage)
