@@ -9,8 +9,8 @@ import torch
 
 from dit_prune_viz.calibration.collect import batch_size
 from dit_prune_viz.calibration.draw import Draw
-from dit_prune_viz.errors import Progress, UserError
-from dit_prune_viz.pipelines.families import call_arguments, refused
+from dit_prune_viz.errors import Progress
+from dit_prune_viz.pipelines.families import call_arguments, refusals
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pipelines.steps import Denoised, timestep_fraction, watch_steps
 
@@ -134,10 +134,5 @@ def _denoise(model: Model, prompts: Sequence[str], steps: int, seeds: Sequence[i
         max_sequence_length=defaults.max_sequence_length,
     )
     generators = [torch.Generator().manual_seed(seed % 2**32) for seed in seeds]
-    try:
-        with suppress(_Enough):
-            model.pipeline(**arguments, generator=generators, output_type="latent")
-    except UserError:
-        raise
-    except ValueError as error:
-        raise refused(error) from error
+    with suppress(_Enough), refusals():
+        model.pipeline(**arguments, generator=generators, output_type="latent")

@@ -15,7 +15,7 @@ from dit_prune_viz.generation.request import Request
 from dit_prune_viz.masks.apply import pruned
 from dit_prune_viz.masks.packed import PackedMask
 from dit_prune_viz.pipelines.device import out_of_memory
-from dit_prune_viz.pipelines.families import call_arguments, refused
+from dit_prune_viz.pipelines.families import call_arguments, refusals
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pipelines.steps import Denoised, watch_steps
 
@@ -70,16 +70,13 @@ def paint(
     masked = pruned(model.transformer, masks or {}, updates=updates) if masks or updates else nullcontext()
     try:
         # Grad mode belongs to the thread.
-        with model.lock, torch.no_grad(), masked, watch_steps(model.pipeline, step, generator=noises + spare):
+        watched = watch_steps(model.pipeline, step, generator=noises + spare)
+        with model.lock, torch.no_grad(), masked, watched, refusals():
             output = model.pipeline(**arguments, generator=noises, output_type="pil")
     except (RuntimeError, MemoryError) as error:
         if out_of_memory(error):
             raise UserError(_too_large(len(requests), model)) from error
         raise
-    except UserError:
-        raise
-    except ValueError as error:
-        raise refused(error) from error
     images = output.images if "images" in output else [frames[0] for frames in output.frames]
     latents = last.latents[: len(requests)].detach().float().cpu()
     return [Painting(image, latents[place].clone()) for place, image in enumerate(images)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from diffusers import DiffusionPipeline
@@ -132,7 +133,13 @@ def _has_guidance_embedding(pipeline: DiffusionPipeline) -> bool:
     return bool(pipeline.transformer.config.get("guidance_embeds", False))
 
 
-def refused(error: ValueError) -> UserError:
-    """A pipeline's own refusal of its arguments as one sentence."""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-    return UserError(f"The pipeline refuses these settings: {reason}")
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Around a call of a pipeline: its own refusal of its arguments becomes one sentence, a UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except ValueError as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        raise UserError(f"The pipeline refuses these settings: {reason}") from error

@@ -44,7 +44,6 @@ STATISTICS = {
 }
 ACTIVATIONS = ("activation_norm", "ratio")
 """Statistics that a single timestep bin has, too."""
-BINS = 10
 REPORTED = ("g_out", "sparsity", "damage", "weights")
 
 

@@ -12,7 +12,8 @@ import gradio as gr
 from dit_prune_viz.figures.style import message
 from dit_prune_viz.ui import layer_list, plan_pair, pruning, scatter, threshold_line
 from dit_prune_viz.ui.actions import INTERNAL, Actions, Frame
-from dit_prune_viz.ui.map_figures import ACTIVATIONS, BINS, EMPTY, STATISTICS, dots_figure, heat_figure
+from dit_prune_viz.ui.fields import BINS
+from dit_prune_viz.ui.map_figures import ACTIVATIONS, EMPTY, STATISTICS, dots_figure, heat_figure
 from dit_prune_viz.ui.session import Session
 from dit_prune_viz.ui.thresholds import set_threshold
 

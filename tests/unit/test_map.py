@@ -9,6 +9,7 @@ import pytest
 
 from dit_prune_viz.figures.layer_map import layer_map
 from dit_prune_viz.ui import layer_list, map_figures, plan_pair, pruning
+from dit_prune_viz.ui.fields import BINS
 from dit_prune_viz.ui.session import Session
 from dit_prune_viz.ui.statistics import activation_norm_at
 from dit_prune_viz.ui.workspace import Workspace
@@ -28,10 +29,10 @@ def test_norms_of_the_bins_average_to_the_norm_over_all_of_them(ready):
 
 @pytest.mark.parametrize("key", map_figures.ACTIVATIONS)
 def test_a_timestep_changes_values_but_not_what_a_colour_or_a_height_means(ready, key):
-    bins = range(1, map_figures.BINS + 1)
+    bins = range(1, BINS + 1)
     figures = [map_figures.heat_figure(ready, key, bin) for bin in bins]
     assert len({(figure.data[0].zmin, figure.data[0].zmax) for figure in figures}) == 1
-    assert len({figure.layout.title.text for figure in figures}) == map_figures.BINS
+    assert len({figure.layout.title.text for figure in figures}) == BINS
     values = np.stack([figure.data[0].z for figure in figures])
     assert values[np.isfinite(values)].min() == pytest.approx(figures[0].data[0].zmin)
     dots = [map_figures.dots_figure(ready, "activation_norm", bin) for bin in bins]
