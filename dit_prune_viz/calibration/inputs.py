@@ -21,6 +21,9 @@ from dit_prune_viz.pipelines.model import Model
 _JOINED = 16
 """Rows of one replayed call."""
 
+_LESSON_SHARE = 32
+"""Inputs to learn from per run: a run costs the same however many of its steps are kept."""
+
 
 @dataclass(frozen=True, eq=False)
 class Call:
@@ -96,6 +99,29 @@ def held_out_inputs(model: Model, like: Calibration, samples: int, *, progress: 
     return record_draw(model, draw, edges=like.edges, steps=like.steps, seed=seed, progress=progress)
 
 
+def lesson_inputs(
+    model: Model, like: Calibration, samples: int, *, rows: int = _JOINED, progress: Progress | None = None
+) -> Inputs:
+    """`samples` inputs to learn from: the texts that `like` could choose from, other noise, more steps of each run.
+
+    Every call holds up to `rows` inputs of timesteps all over the range, so that each of them is a small sample of the
+    whole. UserError as in `record_inputs`, and for numbers out of range.
+    """
+    samples = whole(samples, "The number of inputs to learn from", 1, 100_000)
+    if like.draw is None:
+        raise UserError("This calibration does not say which inputs it watched; calibrate again.")
+    texts = like.draw.texts or like.draw.prompts
+    seed = (like.seed + 0x7F4A7C15) % 2**32
+    with model.lock, torch.no_grad():
+        planned, halves = probe(model, texts[0], like.steps, seed)
+        draw = draw_inputs(
+            samples, prompts=texts, steps=planned, halves=halves, seed=seed, share=min(_LESSON_SHARE, planned * halves)
+        )
+    return record_draw(
+        model, draw, edges=like.edges, steps=like.steps, seed=seed, rows=rows, mixed=True, progress=progress
+    )
+
+
 def run_call(model: Model, call: Call) -> list[torch.Tensor]:
     """The transformer's output (…) for each row of the call that counts. Lock and grad mode are the caller's."""
     args, kwargs = row_of.split(row_of.move(call.arguments, model.device))
@@ -110,9 +136,14 @@ def record_draw(
     edges: tuple[float, ...],
     steps: int,
     seed: int,
+    rows: int = _JOINED,
+    mixed: bool = False,
     progress: Progress | None = None,
 ) -> Inputs:
-    """The inputs of any draw: `edges` of equally wide timestep bins, `steps` asked for, `seed` of the noise."""
+    """The inputs of any draw: `edges` of equally wide timestep bins, `steps` asked for, `seed` of the noise.
+
+    Up to `rows` inputs that fit together make one call, in the order in which they were watched or `mixed`.
+    """
     pieces: list[Call] = []
     paths: set[row_of.Path] = set()
     probed: list[tuple[int, dict]] = []
@@ -150,7 +181,10 @@ def record_draw(
             progress=progress,
             what="Recording inputs",
         )
-    calls = tuple(_joined(pieces, paths))
+    if mixed:
+        order = torch.randperm(len(pieces), generator=torch.Generator().manual_seed(seed)).tolist()
+        pieces = [pieces[place] for place in order]
+    calls = tuple(_joined(pieces, paths, rows))
     return Inputs(calls, edges, sum(row_of.nbytes(call.arguments) for call in calls))
 
 
@@ -163,11 +197,11 @@ def _recorder(batch: Batch, keep):
     return hook
 
 
-def _joined(pieces: list[Call], paths: set[row_of.Path]) -> Iterator[Call]:
-    """Neighbouring calls put together as far as they fit and `_JOINED` rows allow."""
+def _joined(pieces: list[Call], paths: set[row_of.Path], rows: int) -> Iterator[Call]:
+    """Neighbouring calls put together as far as they fit and a number of rows allows."""
     group: list[Call] = []
     for piece in pieces:
-        fits = group and paths and sum(call.batch for call in group) + piece.batch <= _JOINED
+        fits = group and paths and sum(call.batch for call in group) + piece.batch <= rows
         if group and not (fits and row_of.joins(group[0].arguments, piece.arguments, paths)):
             yield _one(group, paths)
             group = []

@@ -32,6 +32,7 @@ def sum_units(table: Tensor, unit: str) -> np.ndarray:
 
 
 def weights_of(units: np.ndarray, shape: tuple[int, int], unit: str) -> Tensor:
-    """Bool (d_out, d_in): the weights of the chosen `units`, bool (units,). UserError: unknown unit."""
+    """(d_out, d_in): what is said of the `units` (units,), for every weight of theirs; of bools, the weights of the
+    chosen units. UserError: unknown unit."""
     table = {"row": lambda: units[:, None], "column": lambda: units[None], "weight": lambda: units.reshape(shape)}
     return torch.from_numpy(np.broadcast_to(table[check_unit(unit)](), shape).copy())

@@ -19,7 +19,8 @@ class Candidate:
     sensitivity: whether measured sensitivities weigh the layers of the allocation. sequential: whether the update shows
     later blocks what the earlier ones give when pruned. centred: norms and energies are those of the inputs less their
     means, for candidates whose update moves the biases. exchange: whether pruned and kept weights change places while
-    that lowers the output error, see `update.exchange`. words: an explanation for people.
+    that lowers the output error, see `update.exchange`. distil: in how many steps the masks learn from the dense
+    model's outputs, 0 for none, see `update.distil_masks`. words: an explanation for people.
     """
 
     name: str
@@ -32,21 +33,30 @@ class Candidate:
     sequential: bool = False
     centred: bool = False
     exchange: bool = False
+    distil: int = 0
     words: str = ""
 
     @property
-    def settings(self) -> dict[str, str | bool]:
-        """Everything that decides the result, without the name and the words."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("name", "words")}
+    def settings(self) -> dict[str, str | bool | int]:
+        """Everything that decides the result and is not as it is by default, without the name and the words."""
+        given = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("name", "words")}
+        return {name: value for name, value in given.items() if value != getattr(_PLAIN, name)}
+
+    @property
+    def searches(self) -> bool:
+        """Whether better masks than the ranked ones are looked for."""
+        return self.exchange or self.distil > 0
 
     @property
     def takes_patterns(self) -> bool:
         """Whether N:M means something for it: its groups take the place of the granularity and leave no allocation.
 
-        What exchanges does so inside the groups, and does without its budget there.
+        What searches does so inside the groups, and does without its budget there.
         """
-        return self.exchange or (self.granularity == "auto" and self.allocation == "uniform")
+        return self.searches or (self.granularity == "auto" and self.allocation == "uniform")
 
+
+_PLAIN = Candidate("")
 
 _ALL = (
     Candidate("magnitude", "magnitude", words="|W|, per layer"),
@@ -93,6 +103,26 @@ _ALL = (
         exchange=True,
         words="the same masks, kept weights and biases by least squares",
     ),
+    Candidate(
+        "distilled-mask",
+        "stw:1.5,1",
+        "cag",
+        "tempered:0.6",
+        exchange=True,
+        distil=300,
+        words="exchanged masks on a tempered budget that then learn from the dense model's outputs; masks alone",
+    ),
+    Candidate(
+        "distilled",
+        "stw:2,1",
+        "cag",
+        "tempered:0.8",
+        "mean",
+        centred=True,
+        exchange=True,
+        distil=300,
+        words="the masks of exchange that then learn from the dense model's outputs, with its biases; no weight moves",
+    ),
 )
 CANDIDATES = MappingProxyType({candidate.name: candidate for candidate in _ALL})
 """The candidates a person picks by name."""
@@ -133,15 +163,15 @@ def parse_candidate(text: str) -> Candidate:
     """A candidate of one's own: "NAME: method=stw:1.5,1 granularity=cag allocation=tempered:0.6 update=obs".
 
     What is left out keeps its default; `sensitivity=yes`, `sequential=yes`, `centred=yes` and `exchange=yes` switch
-    those on.
-    UserError for another form.
+    those on, and `distil=150` distils in 150 steps. UserError for another form.
     """
     name, found, rest = text.partition(": ")
     pairs = dict(part.partition("=")[::2] for part in rest.split())
+    steps = pairs.get("distil", "0")
     known = {field.name for field in fields(Candidate)} - {"name", "words"}
-    if not (found and name.strip()[:1].isalnum() and pairs and all(pairs.values())) or set(pairs) - known:
+    if not (found and name.strip()[:1].isalnum() and pairs and all(pairs.values())) or set(pairs) - known or not steps.isdecimal():
         raise UserError(f"A candidate is written as 'NAME: method=wanda granularity=row', not {brief(text)}.")
     if name.strip() in [*CANDIDATES, *SWEEPS, DENSE.name]:
         raise UserError(f"{name.strip()} is the name of a built-in method; call yours otherwise.")
     switches = {switch: pairs[switch].lower() in ("yes", "true", "1") for switch in _SWITCHES if switch in pairs}
-    return Candidate(name.strip(), **{**pairs, **switches})
+    return Candidate(name.strip(), **{**pairs, **switches, "distil": int(steps)})

@@ -30,7 +30,7 @@ def find_convergence(
     progress: Progress | None = None,
 ) -> Convergence:
     """Calibrate with `sizes` samples, each containing the one before, and mask the model with each by the candidate;
-    what it exchanges or updates afterwards is left aside.
+    what it exchanges, learns or updates afterwards is left aside.
 
     supplies: measure the sensitivities, where the candidate weighs layers by them; the same for all sizes. UserError
     as in `measure_convergence` and `mask_model`, for a candidate that ranks by Hessians, which the smaller sizes do not
@@ -38,7 +38,7 @@ def find_convergence(
     """
     if getattr(find_method(candidate.method), "statistic", "norm") == "inverse_hessian":
         raise UserError("Convergence is measured for methods that rank by activation norms; choose another than OBS.")
-    candidate = replace(candidate, exchange=False)  # the masks before any exchange, which takes recorded inputs
+    candidate = replace(candidate, exchange=False, distil=0)  # a search for better masks takes recorded inputs
     if level.pattern and not candidate.takes_patterns:
         raise UserError(f"{candidate.name} leaves no choice of {level.pattern}; give a sparsity in percent.")
     if candidate.sensitivity and supplies is None:

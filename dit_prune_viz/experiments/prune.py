@@ -14,7 +14,7 @@ from dit_prune_viz.experiments.supplies import Supplies
 from dit_prune_viz.masks import PackedMask, PlanReport, build_masks, summarize
 from dit_prune_viz.pipelines import Model
 from dit_prune_viz.plan import PruningPlan, make_plan
-from dit_prune_viz.update import UpdatedWeights, check_update, update_model
+from dit_prune_viz.update import UpdatedWeights, check_update, distil_masks, update_model
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ def prune(
     start = time.perf_counter()
     plan, masks, report = mask_model(candidate, supplies, level, progress=progress)
     updates = update_masked(candidate, supplies, masks, plan=plan, progress=progress)
-    if candidate.exchange:
+    if candidate.searches:
         masks = {name: updates[name].mask if name in updates else mask for name, mask in masks.items()}
         report = _report(candidate, supplies, plan, masks)
         updates = updates if candidate.update else {}
@@ -80,10 +80,37 @@ def update_masked(
     plan: PruningPlan,
     progress: Progress | None = None,
 ) -> dict[str, UpdatedWeights]:
-    """The candidate's weight update for these masks of `plan`, with masks of its own where the candidate exchanges;
-    empty for a candidate that does neither. UserError as in `update_model`."""
-    if not (candidate.update or candidate.exchange):
-        return {}
+    """The candidate's weight update for these masks of `plan`, with masks of its own where the candidate searches for
+    better ones; empty for a candidate that does neither. UserError as in `update_model` and `distil_masks`."""
+    if not candidate.distil:
+        return _updates(candidate, supplies, masks, plan, progress) if candidate.update or candidate.exchange else {}
+    if candidate.exchange:
+        swapped = _updates(replace(candidate, update=candidate.update and "mean"), supplies, masks, plan, progress)
+        masks = {name: swapped[name].mask if name in swapped else mask for name, mask in masks.items()}
+    masks = distil_masks(
+        supplies.model,
+        plan,
+        masks,
+        supplies.lessons,
+        norm=supplies.norm(candidate.timestep, centred=bool(candidate.update)),
+        mean=supplies.mean(candidate.timestep) if candidate.update else None,
+        timestep=supplies.weights(candidate.timestep),
+        steps=candidate.distil,
+        progress=progress,
+    )
+    found = {name: UpdatedWeights(None, mask) for name, mask in masks.items()}
+    if not candidate.update:
+        return found
+    return found | _updates(replace(candidate, exchange=False), supplies, masks, plan, progress)
+
+
+def _updates(
+    candidate: Candidate,
+    supplies: Supplies,
+    masks: Mapping[str, PackedMask],
+    plan: PruningPlan,
+    progress: Progress | None,
+) -> dict[str, UpdatedWeights]:
     replayed = candidate.update != "mean" or candidate.sequential or candidate.exchange
     return update_model(
         supplies.model,
@@ -125,7 +152,7 @@ def _plan(candidate: Candidate, supplies: Supplies, level: Level, progress: Prog
     # A rehearsal: layers whose errors cancel well when weights are exchanged can lose more, so the budget is shared out
     # again with each layer's energy scaled by what its exchange leaves of its error.
     masks = _masks(candidate, supplies, found, progress)
-    rehearsed = replace(candidate, sequential=False, update=candidate.update and "mean")
+    rehearsed = replace(candidate, distil=0, sequential=False, update=candidate.update and "mean")
     trial = update_masked(rehearsed, supplies, masks, plan=found, progress=progress)
     left = {name: trial[name].left if name in trial else 1.0 for name in masks}
     return plan(candidate.allocation, {name: value * (weights or {}).get(name, 1.0) for name, value in left.items()})

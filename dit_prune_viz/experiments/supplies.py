@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dit_prune_viz.calibration import Calibration
 from dit_prune_viz.calibration.hessian import collect_hessians
-from dit_prune_viz.calibration.inputs import Inputs, record_inputs
+from dit_prune_viz.calibration.inputs import Inputs, lesson_inputs, record_inputs
 from dit_prune_viz.calibration.weights import timestep_weights
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.pipelines import Model
@@ -18,13 +18,19 @@ from dit_prune_viz.sensitivity import Sensitivity, measure_sensitivity
 from dit_prune_viz.update import inverse_diagonal, package_layers
 
 _PACKAGE_BYTES = 2 << 30
+_LARGE = 1_000_000_000
+
+LESSONS = 2048
+"""Inputs that masks learn from."""
 
 
 @dataclass(eq=False)
 class Kept:
-    """What the supplies of one calibration have made: the watched inputs, and diagonals by timestep weighting."""
+    """What the supplies of one calibration have made: the watched inputs, more to learn from, and diagonals by timestep
+    weighting."""
 
     inputs: Inputs | None = None
+    lessons: Inputs | None = None
     inverse: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
 
@@ -50,6 +56,16 @@ class Supplies:
             self._kept.inputs = record_inputs(self.model, self.calibration, progress=self._progress)
         return self._kept.inputs
 
+    @property
+    def lessons(self) -> Inputs:
+        """More transformer inputs of the kind that the calibration watched, to learn masks from."""
+        if self._kept.lessons is None:
+            large = self.model.parameters > _LARGE
+            self._kept.lessons = lesson_inputs(
+                self.model, self.calibration, LESSONS, rows=4 if large else 16, progress=self._progress
+            )
+        return self._kept.lessons
+
     def norm(self, timestep: str, *, centred: bool = False) -> Callable[[str], Tensor]:
         """Layer → ‖X_j‖₂ (d_in,), the timesteps weighed as asked; of the inputs less their means if `centred` and the
         layer has a bias, which alone can make up for the mean."""
@@ -58,6 +74,11 @@ class Supplies:
     def mean_square(self, timestep: str, *, centred: bool = False) -> Callable[[str], Tensor]:
         """Layer → E[x_j²] (d_in,), the timesteps weighed as asked; the variance where `norm` is centred."""
         return self._centring(self.calibration.mean_square, timestep, centred)
+
+    def mean(self, timestep: str) -> Callable[[str], Tensor]:
+        """Layer → E[x_j] (d_in,), the timesteps weighed as asked."""
+        weights = self.weights(timestep)
+        return lambda layer: self.calibration.mean(layer, weights)
 
     def _centring(self, statistic: Callable[..., Tensor], timestep: str, centred: bool) -> Callable[[str], Tensor]:
         weights, transformer = self.weights(timestep), self.model.transformer

@@ -2,7 +2,7 @@
 
 from dit_prune_viz.granularity.counts import check_sparsity, removed
 from dit_prune_viz.masks.apply import pruned
-from dit_prune_viz.masks.build import build_mask, build_masks
+from dit_prune_viz.masks.build import build_mask, build_masks, mask_of_scores
 from dit_prune_viz.masks.cluster import update_cluster
 from dit_prune_viz.masks.packed import PackedMask, pack
 from dit_prune_viz.masks.report import LayerReport, PlanReport, report_layer, summarize
@@ -17,6 +17,7 @@ __all__ = [
     "check_sparsity",
     "keep_mask",
     "keep_mask_groups",
+    "mask_of_scores",
     "n_m_mask",
     "pack",
     "pruned",

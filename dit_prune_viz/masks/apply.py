@@ -129,7 +129,7 @@ class _UpdatedForward(_PrunedForward):
 
     def _make(self, weight: Tensor) -> Tensor:
         self._update = self._update.to(weight.device)
-        return self._update.dense(weight.dtype)
+        return self._update.dense(weight)
 
     def _bias(self) -> Tensor | None:
         weight, bias = self._linear.weight, self._update.bias

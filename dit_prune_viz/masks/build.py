@@ -22,7 +22,12 @@ def build_mask(layer_plan: LayerPlan, saliency: Saliency, weight: Tensor, statis
 
     UserError for NaN or infinite saliencies and for clusters or a count made for a layer of another shape.
     """
-    scores = layer_scores(saliency, layer_plan.name, weight, statistic)
+    return mask_of_scores(layer_plan, layer_scores(saliency, layer_plan.name, weight, statistic))
+
+
+def mask_of_scores(layer_plan: LayerPlan, scores: Tensor) -> Tensor:
+    """The mask (d_out, d_in) of one layer that prunes the smallest of any `scores` (d_out, d_in), in the groups and with
+    the counts of its plan. UserError as in `build_mask`."""
     return _mask(scores, layer_plan, layer_plan.clusters)
 
 

@@ -44,6 +44,7 @@ class Fields:
     weights: str = EVEN
     centred: bool = False
     exchange: bool = False
+    distil: float | None = 0
 
     @property
     def fixed(self) -> bool:
@@ -64,6 +65,7 @@ class Fields:
             sequential=bool(self.sequential),
             centred=bool(self.centred),
             exchange=bool(self.exchange),
+            distil=int(self.distil or 0),
         )
 
     def _numbers(self) -> str:
@@ -80,7 +82,7 @@ def fields_of(settings: Settings, kept: Fields | None = None) -> Fields:
     UserError for settings that no field can express, because their method or allocation does not exist.
     """
     kept = kept or Fields()
-    switches = ("update", "sequential", "centred", "exchange")
+    switches = ("update", "sequential", "centred", "exchange", "distil")
     changes: dict[str, object] = {name: getattr(settings, name) for name in switches}
     changes |= {"sparsity": round(100 * settings.sparsity, 6)}
     saliency, share = find_method(settings.method), find_allocation(settings.allocation)

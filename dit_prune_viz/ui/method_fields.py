@@ -93,6 +93,15 @@ def build(frame: Frame, actions: Actions) -> None:
             info="While that lowers a layer's output error; every count stays",
             elem_id="exchange",
         )
+        field["distil"] = gr.Slider(
+            0,
+            1000,
+            value=start.distil,
+            step=50,
+            label="Distil masks, steps",
+            info="Masks learn from the dense model's outputs; no weight moves",
+            elem_id="distil",
+        )
         field["update"] = gr.Dropdown(
             [(label, name) for name, label in UPDATE_NAMES.items()],
             value=start.update,
@@ -214,7 +223,7 @@ def _show(present: Fields, name: str, *, values: bool = True) -> tuple:
         "allocation": not present.fixed,
         "lam": present.allocation == "tempered" and not present.fixed,
         "sensitivity": present.allocation != "uniform" and not present.fixed,
-        "sequential": bool(present.update) or present.exchange,
+        "sequential": present.settings.finishes,
         "weights": present.timestep == BY_HAND,
     }
     updates = []

@@ -131,8 +131,8 @@ def describe(first: Session, second: Session) -> str:
         else f"the masks differ in {changed:,} weights ({words.percent(changed / first.report.weights, 2)}) of "
         f"{layers} layer{'' if layers == 1 else 's'}."
     )
-    exchanged = first.settings.exchange or second.settings.exchange
-    sentence = f"Before weights are exchanged, {sentence}" if exchanged else sentence[0].upper() + sentence[1:]
+    searched = first.settings.searches or second.settings.searches
+    sentence = f"Before better masks are looked for, {sentence}" if searched else sentence[0].upper() + sentence[1:]
     return (
         f'<table class="scores">{head}<tbody>{rows}</tbody></table><p class="note" role="status">{sentence}</p>'
         f"{_changes(first, second, differing)}"

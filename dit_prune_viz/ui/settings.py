@@ -7,12 +7,13 @@ from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 
 from dit_prune_viz.allocation import find_allocation
-from dit_prune_viz.checks import brief
+from dit_prune_viz.checks import brief, whole
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.experiments import CANDIDATES, Candidate
 from dit_prune_viz.granularity import n_of_m, resolve_mode
 from dit_prune_viz.pipelines.layers import Layer
 from dit_prune_viz.saliency import METHODS, find_method
+from dit_prune_viz.update import MOST_STEPS
 
 METHOD_NAMES = MappingProxyType(
     {"dit-pruning": "DiT-Pruning", "wanda": "Wanda", "magnitude": "Magnitude", "ria": "RIA", "obs": "OBS score"}
@@ -44,6 +45,7 @@ class Settings:
     sequential: bool = False
     centred: bool = False
     exchange: bool = False
+    distil: int = 0
 
     @property
     def candidate(self) -> Candidate:
@@ -52,8 +54,14 @@ class Settings:
 
     @property
     def finishes(self) -> bool:
-        """Whether the masks are not the last word: weights are exchanged or updated before a picture is drawn."""
-        return bool(self.update) or self.exchange
+        """Whether the masks are not the last word: before a picture is drawn better ones are looked for, or weights
+        updated."""
+        return bool(self.update) or self.searches
+
+    @property
+    def searches(self) -> bool:
+        """Whether better masks than the ranked ones are looked for, by exchanges or by distillation."""
+        return self.candidate.searches
 
     @property
     def scoring(self) -> tuple:
@@ -117,6 +125,7 @@ def _checked(asked: Mapping[str, object]) -> Settings:
     for name in ("allocation", "update", "timestep"):
         if not isinstance(asked.get(name, ""), str):
             raise UserError(f"The setting {name} is a text, not {brief(asked[name])}.")
+    asked["distil"] = whole(asked.get("distil", 0), "The number of distillation steps", 0, MOST_STEPS)
     for name in _SWITCHES:
         if not isinstance(asked.get(name, False), bool):
             raise UserError(f"The setting {name} is either true or false, not {brief(asked[name])}.")
@@ -139,11 +148,11 @@ READY_MADE = MappingProxyType(
         **{
             name: Settings(**candidate.settings)
             for name, candidate in CANDIDATES.items()
-            if name not in METHODS and (candidate.exchange or candidate.allocation != "uniform")
+            if name not in METHODS and (candidate.searches or candidate.allocation != "uniform")
         },
     }
 )
-"""The ways to prune a person picks by name: the paper's method, its peers, and the candidates that exchange weights or
+"""The ways to prune a person picks by name: the paper's method, its peers, and the candidates that search for masks or
 share a budget out over the layers."""
 
 
@@ -187,5 +196,6 @@ def _meaning(settings: Settings) -> tuple | None:
         settings.sequential and settings.finishes,
         settings.centred,
         settings.exchange,
+        settings.distil,
     )
     return saliency, n_of_m(mode) or mode, share, settings.update, settings.timestep, *switches

@@ -17,7 +17,7 @@ DAMAGE_HELP = (
 )
 
 UPDATE_HELP = (
-    "The pruned picture is drawn with updated weights, or with as many others of each row where weights are exchanged. "
+    "The pruned picture is drawn with updated weights, or with as many others where weights are exchanged or masks distilled. "
     "Layers whose masks have changed are updated when a picture "
     "needs them; predicted damage counts the masks alone."
 )
@@ -66,13 +66,14 @@ def _facts(session: Session | None) -> list[tuple[str, str, str, str]]:
 
 
 def _update(session: Session) -> list[tuple[str, str, str, str]]:
-    """The weight update, where the settings have one or exchange weights."""
+    """The weight update, where the settings have one or search for masks."""
     settings = session.settings
     if not settings.finishes:
         return []
     detail = "current" if is_current(session) else "made with the next picture"
     named = [
         *(["Exchange"] if settings.exchange else []),
+        *([f"Distilled in {settings.distil} steps"] if settings.distil else []),
         *([UPDATE_NAMES[settings.update]] if settings.update else []),
     ]
     return [("Weight update", " + ".join(named), detail, UPDATE_HELP)]

@@ -1,4 +1,4 @@
-"""What finishes a session's masks, exchanged weights and updated ones: made when a picture needs it and only for layers
+"""What finishes a session's masks, a search for better ones and updated weights: made when a picture needs it and only for layers
 whose mask has changed."""
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 def update(session: Session, progress: Progress | None = None) -> dict[str, UpdatedWeights]:
-    """Layer → updated weights for the session's masks, empty if its settings have no update and exchange nothing;
-    inside `Workspace.turn`. What is exchanged has masks of its own, with the same counts in the same groups.
+    """Layer → updated weights for the session's masks, empty if its settings neither update nor search; inside
+    `Workspace.turn`. A search has masks of its own, with the same counts in the same groups.
 
-    Layers whose masks have been updated before take no time, unless the update is sequential, which lets every layer
-    depend on all earlier ones. UserError as in `update_model`; `progress` may raise Cancelled, nothing is kept then.
+    Layers whose masks have been updated before take no time, unless every layer depends on others, as it does in a
+    sequential update and in a distillation. UserError as in `update_model`; `progress` may raise Cancelled, nothing is kept then.
     """
     plan = session.need_plan()[2]
     if not session.settings.finishes:
@@ -30,7 +30,7 @@ def update(session: Session, progress: Progress | None = None) -> dict[str, Upda
     known = shelf.find(keys)
     missing = {layer: mask for layer, mask in session.masks.items() if layer not in known}
     if missing:
-        wanted = session.masks if session.settings.sequential else missing
+        wanted = session.masks if _entangled(session) else missing
         made = update_masked(
             session.settings.candidate, supplies(session, progress), wanted, plan=plan, progress=progress
         )
@@ -49,13 +49,19 @@ def is_current(session: Session) -> bool:
 def _keys(session: Session) -> dict[str, Hashable]:
     settings = session.settings
     basis = session.model.number, session.calibration, settings.update, settings.timestep, settings.exchange
-    if settings.sequential:
+    basis += (settings.sequential, settings.distil)
+    if _entangled(session):
         whole = hashlib.sha256("".join(mask.digest for mask in session.masks.values()).encode()).hexdigest()
         return {layer: (*basis, layer, whole, _groups(session, layer)) for layer in session.masks}
     return {layer: (*basis, layer, mask.digest, _groups(session, layer)) for layer, mask in session.masks.items()}
 
 
+def _entangled(session: Session) -> bool:
+    """Whether what becomes of a layer depends on the masks of other layers."""
+    return session.settings.sequential or session.settings.distil > 0
+
+
 def _groups(session: Session, layer: str) -> Hashable:
     """What decides, beside the mask, which weights of a layer may change places."""
     plan = session.plan.layer(layer)
-    return (plan.granularity, plan.clusters) if session.settings.exchange else None
+    return (plan.granularity, plan.clusters) if session.settings.searches else None

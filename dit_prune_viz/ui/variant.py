@@ -57,8 +57,8 @@ def of_session(session: Session, progress: Progress | None = None) -> Variant:
         return Variant(name_of_masks(session), masks=session.masks)
     with session.workspace.turn(progress):
         updates = update(session, progress)
-    exchanged = {layer: updates[layer].mask if layer in updates else mask for layer, mask in session.masks.items()}
-    return Variant(name_of_masks(session), masks=exchanged, updates=updates)
+    found = {layer: updates[layer].mask if layer in updates else mask for layer, mask in session.masks.items()}
+    return Variant(name_of_masks(session), masks=found, updates=updates)
 
 
 def of_cluster(session: Session, layer: str, cluster: int, mode: str) -> Variant:

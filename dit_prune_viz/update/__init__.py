@@ -1,5 +1,6 @@
 """Weight update: move the weights that a mask keeps, so that the layer's output stays where it was."""
 
+from dit_prune_viz.update.distil import MOST_STEPS, distil_masks
 from dit_prune_viz.update.exchange import exchange, exchange_groups
 from dit_prune_viz.update.least_squares import least_squares_update
 from dit_prune_viz.update.model import UPDATES, check_update, update_model
@@ -9,9 +10,11 @@ from dit_prune_viz.update.solve import inverse_diagonal
 from dit_prune_viz.update.weights import UpdatedWeights
 
 __all__ = [
+    "MOST_STEPS",
     "UPDATES",
     "UpdatedWeights",
     "check_update",
+    "distil_masks",
     "exchange",
     "exchange_groups",
     "inverse_diagonal",

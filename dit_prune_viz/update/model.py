@@ -146,8 +146,8 @@ def _mean_updates(
         weight, bias = model.weight(name), model.transformer.get_submodule(name).bias
         mean = calibration.mean(name, scale).to(weight.device)
         if bias is not None and bool(mean.any()):
-            kept = weight.float() * mask.to(weight.device).unpack()
-            updates[name] = compact(kept, mask, weight.dtype, bias.float() + (weight.float() - kept) @ mean)
+            lost = weight.float() * ~mask.to(weight.device).unpack()
+            updates[name] = UpdatedWeights(None, mask, (bias.float() + lost @ mean).to(weight.dtype))
     return updates
 
 
@@ -185,12 +185,11 @@ def _update(
             groups = exchange_groups(exchanges, mask.shape)
             before, keep = keep, exchange(weight, keep, hessian, groups=groups, damping=damping, target=target)
             mask, left = pack(keep), error_left(weight, before, keep, hessian, damping)
-        if not method or method == "mean":
+        stays = method in ("", "mean") or constant  # constant inputs: the bias alone makes up for everything
+        if stays:
             if not centred and exchanges is None:
                 return None
             updated = weight.float() * keep
-        elif constant:
-            updated = weight.float() * keep  # the inputs never changed: the bias alone makes up for everything
         elif method == "obs":
             updated = obs_update(weight, keep, hessian, damping=damping)
         else:
@@ -198,4 +197,6 @@ def _update(
     except UserError as error:
         raise UserError(f"Layer {name}: {error}") from error
     moved = bias.float() + weight.float() @ source - updated @ mean if centred else None
+    if stays:
+        return UpdatedWeights(None, mask, None if moved is None else moved.to(weight.dtype), left)
     return compact(updated, mask, weight.dtype, moved, left)

@@ -1,4 +1,4 @@
-"""The kept weights of a pruned layer after an update, without the zeros."""
+"""What an update makes of a pruned layer: new values for the kept weights, another mask, another bias."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from dit_prune_viz.masks.packed import PackedMask
 class UpdatedWeights:
     """New values for the weights that a mask keeps; pruned weights are 0.
 
-    values: (kept,) floating point, row by row. mask: which weights they are. bias: (d_out,) in the place of the layer's
-    own bias, None where that one stays. left: what exchanging has left of the layer's squared output error, 1 where
-    nothing was exchanged. UserError if there are more or fewer values than kept weights.
+    values: (kept,) floating point, row by row; None leaves the kept weights as they are and takes no memory. mask:
+    which weights they are. bias: (d_out,) in the place of the layer's own bias, None where that one stays. left: what
+    exchanging has left of the layer's squared output error, 1 where nothing was exchanged. UserError if there are more
+    or fewer values than kept weights.
     """
 
-    values: Tensor
+    values: Tensor | None
     mask: PackedMask
     bias: Tensor | None = None
     left: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.values.shape != (self.mask.kept,):
+        if self.values is not None and self.values.shape != (self.mask.kept,):
             raise UserError(
                 f"A mask that keeps {self.mask.kept:,} weights does not fit {self.values.numel():,} values."
             )
@@ -34,21 +35,23 @@ class UpdatedWeights:
     @property
     def nbytes(self) -> int:
         """Memory it takes, the mask included."""
-        return self.values.nbytes + self.mask.bits.nbytes + (0 if self.bias is None else self.bias.nbytes)
+        return sum(part.nbytes for part in (self.values, self.mask.bits, self.bias) if part is not None)
 
-    def dense(self, dtype: torch.dtype | None = None) -> Tensor:
-        """The weights (d_out, d_in) with zeros where the mask prunes, a new tensor on the device of the values; in the
-        dtype of the values unless told."""
-        values = self.values if dtype is None else self.values.to(dtype)
-        keep = self.mask.to(values.device).unpack()
-        return values.new_zeros(self.mask.shape).masked_scatter_(keep, values)
+    def dense(self, weight: Tensor) -> Tensor:
+        """What stands in the place of the layer's own `weight` (d_out, d_in): a new tensor of its dtype and device,
+        with zeros where the mask prunes."""
+        keep = self.mask.to(weight.device).unpack()
+        if self.values is None:
+            return weight * keep
+        return torch.zeros_like(weight).masked_scatter_(keep, self.values.to(weight.device, weight.dtype))
 
     def to(self, device: torch.device | str) -> UpdatedWeights:
         """The same on another device; itself where it is there already."""
-        if self.values.device == torch.device(device):
+        parts = [part for part in (self.values, self.bias, self.mask.bits) if part is not None]
+        if all(part.device == torch.device(device) for part in parts):
             return self
-        bias = None if self.bias is None else self.bias.to(device)
-        return UpdatedWeights(self.values.to(device), self.mask.to(device), bias, self.left)
+        values, bias = (None if part is None else part.to(device) for part in (self.values, self.bias))
+        return UpdatedWeights(values, self.mask.to(device), bias, self.left)
 
 
 def compact(

@@ -41,7 +41,7 @@ def test_every_built_in_candidate_prunes_what_it_is_asked_to(flux, calibration, 
     assert target - slack <= pruned.report.removed <= target
     assert bool(pruned.updates) == bool(candidate.update)
     for name, update in pruned.updates.items():
-        assert not update.dense(torch.float32)[~pruned.masks[name].unpack()].any()
+        assert not update.dense(flux.weight(name))[~pruned.masks[name].unpack()].any()
 
 
 def test_the_baselines_are_their_formulas(flux, calibration, supplies):
@@ -127,7 +127,7 @@ def test_updated_weights_are_drawn_with(tiny_flux, flux, calibration, supplies):
     requests = requests_for(flux, ("a cat", "two dogs"), 0, Request("", 0, 3))
     changed = load_model(tiny_flux, device="cpu", dtype="float32")
     for name, update in state.updates.items():
-        changed.weight(name).copy_(update.dense(torch.float32))
+        changed.weight(name).copy_(update.dense(flux.weight(name)))
         if update.bias is not None:
             changed.transformer.get_submodule(name).bias.copy_(update.bias)
     expected, painted = paint(changed, requests), paint(flux, requests, masks=state.masks, updates=state.updates)

@@ -168,8 +168,8 @@ def test_updated_weights_are_compact():
     weight, mask, _ = problem(5, 11, 20, seed=7)
     packed = pack(mask)
     update = UpdatedWeights(weight[mask].to(torch.bfloat16), packed)
-    assert torch.equal(update.dense(torch.float32), (weight * mask).to(torch.bfloat16).float())
-    assert update.dense().dtype == torch.bfloat16
+    assert torch.equal(update.dense(weight), (weight * mask).to(torch.bfloat16).float())
+    assert update.dense(weight.bfloat16()).dtype == torch.bfloat16
     assert update.nbytes == 2 * packed.kept + packed.bits.nbytes
     assert update.to("cpu") is update
     with pytest.raises(UserError, match="does not fit"):

@@ -1,0 +1,217 @@
+"""Masks learned from what the dense model answers; no number of the model moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dit_prune_viz.calibration.inputs import Call, Inputs, run_call
+from dit_prune_viz.calibration.weights import checked_weights
+from dit_prune_viz.checks import whole
+from dit_prune_viz.clustering.units import weights_of
+from dit_prune_viz.errors import Progress, UserError
+from dit_prune_viz.masks.build import mask_of_scores
+from dit_prune_viz.masks.packed import PackedMask, pack
+from dit_prune_viz.pipelines.device import out_of_memory
+from dit_prune_viz.pipelines.model import Model
+from dit_prune_viz.plan import ClusterPlan, LayerPlan, PruningPlan
+
+MOST_STEPS = 100_000
+_FIRST, _SECOND = 0.9, 0.99  # Adam's
+_LARGE = 1_000_000_000
+_SCALE = 1024.0  # of the loss: float16 would round small gradients to 0, and Adam does not care
+
+
+def distil_masks(
+    model: Model,
+    plan: PruningPlan,
+    masks: Mapping[str, PackedMask],
+    inputs: Inputs,
+    *,
+    norm: Callable[[str], Tensor],
+    mean: Callable[[str], Tensor] | None = None,
+    timestep: Sequence[float] | None = None,
+    steps: int = 150,
+    rate: float = 0.01,
+    progress: Progress | None = None,
+) -> dict[str, PackedMask]:
+    """Masks with the counts of `plan` under which the transformer answers as the dense one does.
+
+    Every weight has a score, and in each group of the plan those with the highest stay. In each step the pruned model
+    sees one call of `inputs`, and all scores, also those of pruned weights, follow the gradient of its relative squared
+    error to the dense output by how much they are there (straight through the selection, as in arXiv 1911.13299 and,
+    for N:M, arXiv 2409.17481), with Adam's step sizes (arXiv 1412.6980). A saliency sees a weight alone and an exchange
+    a row alone; here errors of different layers cancel too. An extension of this project.
+
+    Memory beside the model: 12 bytes for each weight of a pruned layer, its pruned copy and gradient, and the
+    activations of one call; models above a billion parameters recompute those (gradient checkpointing).
+
+    Args:
+        model: only read; its lock is held meanwhile.
+        plan: says what each layer loses, in which groups.
+        masks: of the plan, where learning starts.
+        inputs: to learn from, see `lesson_inputs`.
+        norm: ‖X_j‖₂ (d_in,) of a layer: how far a weight is from changing sides at the start goes by |W|·‖X‖.
+        mean: E[x_j] (d_in,) of a layer, if its bias is going to make up for the mean output that the mask takes away;
+            None where biases stay.
+        timestep: α of the timestep bins of `inputs`; None weighs all alike.
+        steps: calls to learn from, each of the inputs as often as the next.
+        rate: of the scores, in mean |W|·‖X‖ of the layer; falls to 0 in the end.
+        progress: called after every step; may raise `Cancelled`.
+
+    Raises:
+        UserError: numbers out of range, outputs or gradients that are not finite, too little memory.
+    """
+    steps = whole(steps, "The number of distillation steps", 1, MOST_STEPS)
+    alpha = torch.tensor(checked_weights(timestep or (1.0,) * (len(inputs.edges) - 1), len(inputs.edges) - 1))
+    calls = [call for call in inputs.calls if float(alpha[list(call.bins)].sum()) > 0]
+    if not calls:
+        raise UserError("None of the inputs to learn from lies in a timestep bin that weighs anything; weigh others.")
+    if not any(0 < mask.removed < mask.weights for mask in masks.values()):
+        return dict(masks)
+    try:
+        with model.lock, _checkpointed(model):
+            with torch.no_grad():
+                dense = [_stacked(run_call(model, call)).cpu() for call in calls]
+            learning = {
+                name: _Layer(model, plan.layer(name), mask, norm(name), None if mean is None else mean(name))
+                for name, mask in masks.items()
+                if 0 < mask.removed < mask.weights
+            }
+            for step, place in enumerate(_order(len(calls), steps)):
+                error = _learn(model, learning, calls[place], dense[place].to(model.device), alpha)
+                size = rate * min(1.0, 1.25 * (1 - (step + 1) / steps))
+                for layer in learning.values():
+                    layer.move(size, step + 1)
+                if progress is not None:
+                    progress(step + 1, steps, f"Distilling masks, error {100 * error:.1f} %")
+    except (RuntimeError, MemoryError) as error:
+        if out_of_memory(error):
+            raise UserError(
+                f"Distilling masks does not fit into the memory of {model.device}; switch it off, an exchange needs less."
+            ) from error
+        raise
+    return {name: pack(learning[name].keep) if name in learning else mask for name, mask in masks.items()}
+
+
+class _Layer:
+    """Scores of one layer's weights (d_out, d_in), above 0 where the first mask keeps, and their running moments."""
+
+    def __init__(self, model: Model, plan: LayerPlan, mask: PackedMask, norm: Tensor, mean: Tensor | None) -> None:
+        self.plan = plan = _pinned(plan, mask)
+        self.linear: nn.Linear = model.transformer.get_submodule(plan.name)
+        weight = self.weight = self.linear.weight.detach()
+        self.keep = mask.to(weight.device).unpack()
+        self.pruned: Tensor | None = None  # the weights that the model runs with, a leaf of the graph
+        self.bias, self.mean = self.linear.bias, None
+        if mean is not None and self.bias is not None:
+            mean = mean.to(weight.device)
+            self.bias = (self.bias.float() + weight.float() @ mean).to(weight.dtype)
+            self.mean = mean.to(weight.dtype)
+        size = weight.float().abs() * norm.to(weight.device)
+        size /= size.mean().clamp_min(torch.finfo(torch.float32).tiny)
+        cut = size.masked_fill(mask_of_scores(plan, size), 0).amax(1, keepdim=True)
+        margin = (size - cut).abs_() + torch.finfo(torch.float32).eps
+        self.scores = torch.where(self.keep, margin, -margin)
+        self.gradient, self.square = torch.zeros_like(margin), torch.zeros_like(margin)
+
+    def __call__(self, input: Tensor) -> Tensor:
+        # With the bias making up for the mean, a mask has a say in what is left of the inputs alone.
+        return F.linear(input if self.mean is None else input - self.mean, self.pruned, self.bias)
+
+    def note(self, gradient: Tensor | None) -> None:
+        """Take in the loss's gradient by the pruned weights; None where the call did not use the layer."""
+        gradient = torch.zeros_like(self.scores) if gradient is None else gradient.float() * self.weight
+        self.gradient.lerp_(gradient, 1 - _FIRST)
+        self.square.mul_(_SECOND).addcmul_(gradient, gradient, value=1 - _SECOND)
+
+    def move(self, rate: float, step: int) -> None:
+        """Change the scores, and the mask with them."""
+        spread = (self.square / (1 - _SECOND**step)).sqrt_().add_(torch.finfo(torch.float32).tiny)
+        self.scores.addcdiv_(self.gradient, spread, value=-rate / (1 - _FIRST**step))
+        self.keep = mask_of_scores(self.plan, self.scores)
+
+
+def _pinned(plan: LayerPlan, mask: PackedMask) -> LayerPlan:
+    """The same plan with a sparsity for every cluster: what it loses under `mask`. Scores that change would otherwise
+    move weights between clusters that have no sparsity of their own."""
+    labels, clusters = None, plan.clusters
+    while clusters is not None:
+        if clusters.rules:
+            own = weights_of(clusters.labels.astype(np.int64), mask.shape, clusters.unit).flatten().numpy()
+            labels = own if labels is None else labels * clusters.k + own
+        clusters = clusters.beneath
+    if labels is None:
+        return replace(plan, clusters=None)
+    ids, labels = np.unique(labels, return_inverse=True)
+    sizes = np.bincount(labels)
+    lost = np.bincount(labels, weights=~mask.unpack().cpu().numpy().reshape(-1))
+    shares = tuple(min((count + 0.5) / size, 1.0) for count, size in zip(lost, sizes, strict=True))  # ⌊size·share⌋ = count
+    return replace(plan, clusters=ClusterPlan("weight", labels.astype(np.int16), shares))
+
+
+def _learn(model: Model, layers: Mapping[str, _Layer], call: Call, dense: Tensor, alpha: Tensor) -> float:
+    """Let all layers note the gradient of one call's error; the error, relative to the energy of the output."""
+    for layer in layers.values():
+        layer.pruned = (layer.weight * layer.keep).requires_grad_()
+    leaves = [layer.pruned for layer in layers.values()]
+    with _running(layers.values()), torch.enable_grad():
+        output = _stacked(run_call(model, call))
+        energy = dense.float().square().sum(1).clamp_min(torch.finfo(torch.float32).tiny)
+        errors = (output.float() - dense.float()).square().sum(1) / energy
+        weights = alpha[list(call.bins)].to(errors)
+        loss = (errors * weights).sum() / weights.sum()
+        if not bool(torch.isfinite(loss)):
+            raise UserError("The outputs of the pruned model are not finite in this precision; load it in float32.")
+        gradients = torch.autograd.grad(_SCALE * loss, leaves, allow_unused=True)
+    for layer, gradient in zip(layers.values(), gradients, strict=True):
+        layer.pruned = None
+        layer.note(gradient)
+    return float(loss.detach())
+
+
+def _stacked(rows: Sequence[Tensor]) -> Tensor:
+    return torch.stack([row.reshape(-1) for row in rows])
+
+
+def _order(count: int, steps: int) -> Iterator[int]:
+    """Which call each step learns from: all of them in a new order each time, always the same ones."""
+    generator = torch.Generator().manual_seed(0)
+    done = 0
+    while done < steps:
+        for place in torch.randperm(count, generator=generator).tolist()[: steps - done]:
+            yield place
+        done += count
+
+
+@contextmanager
+def _running(layers) -> Iterator[None]:
+    """The transformer with the layers' pruned weights, and itself again afterwards."""
+    try:
+        for layer in layers:
+            layer.linear.forward = layer
+        yield
+    finally:
+        for layer in layers:
+            vars(layer.linear).pop("forward", None)
+
+
+@contextmanager
+def _checkpointed(model: Model) -> Iterator[None]:
+    """A large transformer keeps no activations for the backward pass, where its family can do without."""
+    transformer = model.transformer
+    able = getattr(transformer, "_supports_gradient_checkpointing", False)
+    if model.parameters <= _LARGE or not able or transformer.is_gradient_checkpointing:
+        yield
+        return
+    transformer.enable_gradient_checkpointing()
+    try:
+        yield
+    finally:
+        transformer.disable_gradient_checkpointing()

@@ -1,0 +1,214 @@
+"""Masks that learn from the dense model's outputs: what stays as it is, and what gets better."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from dit_prune_viz.calibration import calibrate, lesson_inputs, run_call
+from dit_prune_viz.clustering import cluster
+from dit_prune_viz.errors import Cancelled, UserError
+from dit_prune_viz.masks import build_masks, mask_of_scores, pack, pruned
+from dit_prune_viz.pipelines import load_model
+from dit_prune_viz.plan import make_plan
+from dit_prune_viz.update import distil, distil_masks, update_model
+
+
+@pytest.fixture(scope="module")
+def flux(tiny_flux):
+    return load_model(tiny_flux, device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def calibration(flux):
+    return calibrate(flux, samples=16, seed=0)
+
+
+@pytest.fixture(scope="module")
+def lessons(flux, calibration):
+    return lesson_inputs(flux, calibration, 32, rows=8)
+
+
+def plan_of(flux, calibration, granularity="auto", sparsity=0.6, allocation="uniform"):
+    return make_plan(
+        flux.layers,
+        flux.weight,
+        calibration.norm,
+        granularity=granularity,
+        sparsity=sparsity,
+        allocation=allocation,
+        mean_square=calibration.mean_square,
+    )
+
+
+def masks_of(flux, calibration, plan):
+    return build_masks(plan, flux.weight, calibration.norm)
+
+
+@torch.no_grad()
+def output_error(model, inputs, masks, updates=None) -> float:
+    """Mean relative squared error of the transformer's output, every input alone, in float64."""
+    errors = []
+    for call in inputs.calls:
+        dense = run_call(model, call)
+        with pruned(model, masks, updates=updates):
+            sparse = run_call(model, call)
+        for a, b in zip(dense, sparse, strict=True):
+            errors.append(float((a.double() - b.double()).square().sum() / a.double().square().sum()))
+    return sum(errors) / len(errors)
+
+
+def counts(plan, mask, granularity):
+    pruned = ~mask.unpack()
+    if granularity == "layer":
+        return [int(pruned.sum())]
+    if granularity == "column":
+        return pruned.sum(0).tolist()
+    return (pruned.reshape(-1, 4) if ":" in granularity else pruned).sum(1).tolist()
+
+
+@pytest.mark.parametrize("granularity", ["layer", "row", "column", "2:4", "cag"])
+def test_every_group_loses_as_many_and_the_output_comes_closer(flux, calibration, lessons, granularity):
+    before = {name: value.clone() for name, value in flux.transformer.state_dict().items()}
+    plan = plan_of(flux, calibration, granularity)
+    ranked = masks_of(flux, calibration, plan)
+    learned = distil_masks(flux, plan, ranked, lessons, norm=calibration.norm, steps=15)
+    assert list(learned) == list(ranked)
+    for name, mask in learned.items():
+        inside = plan.layer(name).granularity
+        assert counts(plan, mask, inside) == counts(plan, ranked[name], inside)
+    assert output_error(flux, lessons, learned) < 0.8 * output_error(flux, lessons, ranked)
+    assert all(torch.equal(value, before[name]) for name, value in flux.transformer.state_dict().items())
+    assert not any("forward" in vars(module) for module in flux.transformer.modules())
+
+
+def test_counts_of_a_budget_and_of_clusters_stay(flux, calibration, lessons):
+    plan = plan_of(flux, calibration, "layer", 0.5, "tempered:0.8")
+    name = flux.layers[0].name
+    rows = flux.weight(name).norm(dim=1).numpy()
+    clusters = cluster(np.stack([rows, rows], 1), unit="row", k=3)
+    plan = plan.with_clusters(name, clusters).with_cluster_sparsity(name, 1, 0.9)
+    ranked = masks_of(flux, calibration, plan)
+    learned = distil_masks(flux, plan, ranked, lessons, norm=calibration.norm, steps=4)
+    assert {key: mask.removed for key, mask in learned.items()} == {key: mask.removed for key, mask in ranked.items()}
+    members = torch.from_numpy(clusters.labels == 1)
+    assert int((~learned[name].unpack())[members].sum()) == int((~ranked[name].unpack())[members].sum())
+
+
+def test_the_same_again_gives_the_same_masks(flux, calibration, lessons):
+    plan = plan_of(flux, calibration)
+    ranked = masks_of(flux, calibration, plan)
+    first, second = (distil_masks(flux, plan, ranked, lessons, norm=calibration.norm, steps=5) for _ in range(2))
+    assert [mask.digest for mask in first.values()] == [mask.digest for mask in second.values()]
+    assert any(first[name].differing(ranked[name]) for name in ranked)
+
+
+def test_the_gradient_is_that_of_the_loss(flux, calibration, lessons, monkeypatch):
+    """By how much the error changes where one weight is there a little more: against differences of the model itself."""
+    plan = plan_of(flux, calibration)
+    ranked = masks_of(flux, calibration, plan)
+    seen = {}
+
+    class Noting(distil._Layer):
+        def note(self, gradient):
+            seen[self.plan.name] = gradient / distil._SCALE * self.weight
+
+    monkeypatch.setattr(distil, "_Layer", Noting)
+    one = replace(lessons, calls=lessons.calls[:1])
+    monkeypatch.setattr(Noting, "move", lambda *_: None)
+    distil_masks(flux, plan, ranked, one, norm=calibration.norm, steps=1)
+    monkeypatch.undo()
+
+    def error(name, row, column, change):
+        weight = flux.weight(name)
+        kept = weight.clone()
+        with torch.no_grad():
+            # The share of one weight that is there, moved up or down; the mask keeps it meanwhile.
+            mask = ranked[name].unpack().clone()
+            there = float(mask[row, column])
+            weight[row, column] *= there + change
+            mask[row, column] = True
+            with pruned(flux, {**ranked, name: pack(mask)}):
+                sparse = run_call(flux, one.calls[0])
+            weight.copy_(kept)
+            dense = run_call(flux, one.calls[0])
+        pairs = zip(dense, sparse, strict=True)
+        errors = [float((a.double() - b.double()).square().sum() / a.double().square().sum()) for a, b in pairs]
+        return sum(errors) / len(errors)
+
+    name = max(seen, key=lambda key: float(seen[key].abs().max()))
+    kept = ranked[name].unpack()
+    for chosen in (kept, ~kept):
+        place = int((seen[name].abs() * chosen).argmax())
+        row, column = divmod(place, kept.shape[1])
+        slope = (error(name, row, column, 0.02) - error(name, row, column, -0.02)) / 0.04
+        assert float(seen[name][row, column]) == pytest.approx(slope, rel=0.05)
+
+
+def test_biases_that_make_up_for_the_mean_have_a_say(flux, calibration, lessons):
+    plan = plan_of(flux, calibration)
+    ranked = masks_of(flux, calibration, plan)
+    learned = distil_masks(flux, plan, ranked, lessons, norm=calibration.norm, mean=calibration.mean, steps=15)
+    moved = [update_model(flux, masks, calibration, method="mean") for masks in (learned, ranked)]
+    assert output_error(flux, lessons, learned, moved[0]) < 0.8 * output_error(flux, lessons, ranked, moved[1])
+
+
+def test_a_cancelled_run_leaves_the_dense_model(flux, calibration, lessons):
+    plan = plan_of(flux, calibration)
+    ranked = masks_of(flux, calibration, plan)
+    before = {name: value.clone() for name, value in flux.transformer.state_dict().items()}
+    told = []
+
+    def stop(done, total, what):
+        told.append((done, total, what))
+        if done == 2:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        distil_masks(flux, plan, ranked, lessons, norm=calibration.norm, steps=9, progress=stop)
+    assert [entry[:2] for entry in told] == [(1, 9), (2, 9)]
+    assert "error" in told[0][2]
+    assert all(torch.equal(value, before[name]) for name, value in flux.transformer.state_dict().items())
+    assert all(parameter.grad is None for parameter in flux.transformer.parameters())
+    assert not any("forward" in vars(module) for module in flux.transformer.modules())
+
+
+def test_layers_that_lose_nothing_or_everything_stay_as_they_are(flux, calibration, lessons):
+    for sparsity in (0.0, 1.0):
+        plan = plan_of(flux, calibration, "layer", sparsity)
+        ranked = masks_of(flux, calibration, plan)
+        learned = distil_masks(flux, plan, ranked, lessons, norm=calibration.norm, steps=1)
+        assert all(learned[name] is ranked[name] for name in ranked)
+
+
+def test_what_it_refuses(flux, calibration, lessons):
+    plan = plan_of(flux, calibration)
+    ranked = masks_of(flux, calibration, plan)
+    with pytest.raises(UserError, match="distillation steps"):
+        distil_masks(flux, plan, ranked, lessons, norm=calibration.norm, steps=0)
+    weights = [0.0] * 9 + [1.0]
+    few = replace(lessons, calls=tuple(replace(call, bins=(0,) * len(call.bins)) for call in lessons.calls))
+    with pytest.raises(UserError, match="timestep bin"):
+        distil_masks(flux, plan, ranked, few, norm=calibration.norm, timestep=weights)
+
+
+def test_lessons_are_other_inputs_of_the_same_texts_mixed_over_the_timesteps(flux, calibration, lessons):
+    assert lessons.samples == 32
+    assert all(len(set(call.bins)) > 1 for call in lessons.calls)
+    assert set(calibration.draw.texts) == set(flux.defaults.prompts)
+    with pytest.raises(UserError, match="learn from"):
+        lesson_inputs(flux, calibration, 0)
+    with pytest.raises(UserError, match="calibrate again"):
+        lesson_inputs(flux, replace(calibration, draw=None), 8)
+
+
+def test_scores_make_masks_as_a_plan_does(flux, calibration):
+    plan = plan_of(flux, calibration)
+    for layer in flux.layers[:3]:
+        scores = torch.rand(layer.shape, generator=torch.Generator().manual_seed(1))
+        mask = mask_of_scores(plan.layer(layer.name), scores)
+        assert int((~mask).sum()) == masks_of(flux, calibration, plan)[layer.name].removed
+        assert float(scores[mask].min()) >= (0 if plan.layer(layer.name).granularity == "row" else scores[~mask].max())
