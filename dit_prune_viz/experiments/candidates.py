@@ -169,7 +169,11 @@ def parse_candidate(text: str) -> Candidate:
     pairs = dict(part.partition("=")[::2] for part in rest.split())
     steps = pairs.get("distil", "0")
     known = {field.name for field in fields(Candidate)} - {"name", "words"}
-    if not (found and name.strip()[:1].isalnum() and pairs and all(pairs.values())) or set(pairs) - known or not steps.isdecimal():
+    if (
+        not (found and name.strip()[:1].isalnum() and pairs and all(pairs.values()))
+        or set(pairs) - known
+        or not steps.isdecimal()
+    ):
         raise UserError(f"A candidate is written as 'NAME: method=wanda granularity=row', not {brief(text)}.")
     if name.strip() in [*CANDIDATES, *SWEEPS, DENSE.name]:
         raise UserError(f"{name.strip()} is the name of a built-in method; call yours otherwise.")

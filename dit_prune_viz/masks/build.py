@@ -26,8 +26,8 @@ def build_mask(layer_plan: LayerPlan, saliency: Saliency, weight: Tensor, statis
 
 
 def mask_of_scores(layer_plan: LayerPlan, scores: Tensor) -> Tensor:
-    """The mask (d_out, d_in) of one layer that prunes the smallest of any `scores` (d_out, d_in), in the groups and with
-    the counts of its plan. UserError as in `build_mask`."""
+    """The mask (d_out, d_in) of one layer that prunes the smallest of any `scores` (d_out, d_in), in its plan's groups
+    and with its counts. UserError as in `build_mask`."""
     return _mask(scores, layer_plan, layer_plan.clusters)
 
 

@@ -17,8 +17,8 @@ DAMAGE_HELP = (
 )
 
 UPDATE_HELP = (
-    "The pruned picture is drawn with updated weights, or with as many others where weights are exchanged or masks distilled. "
-    "Layers whose masks have changed are updated when a picture "
+    "The pruned picture is drawn with updated weights, or with as many others where weights are exchanged or masks "
+    "distilled. Layers whose masks have changed are updated when a picture "
     "needs them; predicted damage counts the masks alone."
 )
 

@@ -1,5 +1,5 @@
-"""What finishes a session's masks, a search for better ones and updated weights: made when a picture needs it and only for layers
-whose mask has changed."""
+"""What finishes a session's masks, a search for better ones and updated weights: made when a picture needs it and only
+for layers whose mask has changed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def update(session: Session, progress: Progress | None = None) -> dict[str, Upda
     `Workspace.turn`. A search has masks of its own, with the same counts in the same groups.
 
     Layers whose masks have been updated before take no time, unless every layer depends on others, as it does in a
-    sequential update and in a distillation. UserError as in `update_model`; `progress` may raise Cancelled, nothing is kept then.
+    sequential update and in a distillation. UserError as in `update_masked`; `progress` may raise Cancelled, nothing is
+    kept then.
     """
     plan = session.need_plan()[2]
     if not session.settings.finishes:

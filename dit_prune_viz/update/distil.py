@@ -94,7 +94,7 @@ def distil_masks(
     except (RuntimeError, MemoryError) as error:
         if out_of_memory(error):
             raise UserError(
-                f"Distilling masks does not fit into the memory of {model.device}; switch it off, an exchange needs less."
+                f"Distilling masks does not fit into the memory of {model.device}; an exchange needs less of it."
             ) from error
         raise
     return {name: pack(learning[name].keep) if name in learning else mask for name, mask in masks.items()}
@@ -149,11 +149,11 @@ def _pinned(plan: LayerPlan, mask: PackedMask) -> LayerPlan:
         clusters = clusters.beneath
     if labels is None:
         return replace(plan, clusters=None)
-    ids, labels = np.unique(labels, return_inverse=True)
+    labels = np.unique(labels, return_inverse=True)[1]
     sizes = np.bincount(labels)
     lost = np.bincount(labels, weights=~mask.unpack().cpu().numpy().reshape(-1))
-    shares = tuple(min((count + 0.5) / size, 1.0) for count, size in zip(lost, sizes, strict=True))  # ⌊size·share⌋ = count
-    return replace(plan, clusters=ClusterPlan("weight", labels.astype(np.int16), shares))
+    shares = np.minimum((lost + 0.5) / sizes, 1.0).tolist()  # ⌊size · share⌋ is the count
+    return replace(plan, clusters=ClusterPlan("weight", labels.astype(np.int16), tuple(shares)))
 
 
 def _learn(model: Model, layers: Mapping[str, _Layer], call: Call, dense: Tensor, alpha: Tensor) -> float:
@@ -185,8 +185,7 @@ def _order(count: int, steps: int) -> Iterator[int]:
     generator = torch.Generator().manual_seed(0)
     done = 0
     while done < steps:
-        for place in torch.randperm(count, generator=generator).tolist()[: steps - done]:
-            yield place
+        yield from torch.randperm(count, generator=generator).tolist()[: steps - done]
         done += count
 
 

@@ -10,9 +10,9 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from dit_prune_viz.experiments import CANDIDATES
 from dit_prune_viz.ui.look import launch_options
 from dit_prune_viz.ui.page import AppSettings, build_app
+from dit_prune_viz.ui.settings import settings_for
 
 ENDPOINTS = {"/load_model", "/calibrate", "/prune", "/prune_with", "/cluster", "/set_cluster_sparsity", "/generate"}
 
@@ -86,7 +86,7 @@ def test_prune_with_any_settings(fresh):
     assert set(found) == {"target", "achieved", "remaining_parameters", "layers", "seconds", "settings"}
     assert (found["target"], found["achieved"]) == (0.6, pytest.approx(0.6, abs=1e-4))
     assert found["seconds"] > 0
-    assert found["settings"] == {**CANDIDATES["exchange"].settings, "sparsity": 0.6, "timestep": "log"}
+    assert found["settings"] == vars(settings_for("exchange", sparsity=0.6, timestep="log"))
     again = fresh.predict(found["settings"], api_name="/prune_with")
     assert {**again, "seconds": 0} == {**found, "seconds": 0}
     scores = fresh.predict("a cat", 0, 2, api_name="/generate")[2]

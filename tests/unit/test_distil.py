@@ -107,7 +107,7 @@ def test_the_same_again_gives_the_same_masks(flux, calibration, lessons):
 
 
 def test_the_gradient_is_that_of_the_loss(flux, calibration, lessons, monkeypatch):
-    """By how much the error changes where one weight is there a little more: against differences of the model itself."""
+    """By how much the error changes where one weight is there a little more, against differences of the model."""
     plan = plan_of(flux, calibration)
     ranked = masks_of(flux, calibration, plan)
     seen = {}

@@ -85,10 +85,16 @@ def test_a_candidate_of_ones_own():
     text = "mine: method=stw:1.5,1 granularity=cag allocation=tempered:0.6 update=obs timestep=log sensitivity=yes"
     assert parse_candidate(text) == Candidate("mine", "stw:1.5,1", "cag", "tempered:0.6", "obs", "log", True)
     assert parse_candidate("mine: sequential=yes sensitivity=no") == Candidate("mine", sequential=True)
+    assert parse_candidate("mine: distil=50") == Candidate("mine", distil=50)
+    assert Candidate("mine", sequential=True, distil=50).settings == {"sequential": True, "distil": 50}
 
 
 @pytest.mark.parametrize(
-    "text", ["", "mine", "mine:", "mine: ", "mine: x", "mine: name=x", "mine: method=", ": method=x", "=1: method=x"]
+    "text",
+    [
+        *("", "mine", "mine:", "mine: ", "mine: x", "mine: name=x"),
+        *("mine: distil=some", "mine: method=", ": method=x", "=1: method=x"),
+    ],
 )
 def test_no_candidate(text):
     with pytest.raises(UserError, match="is written as"):

@@ -34,6 +34,7 @@ def supplies(flux, calibration):
 
 @pytest.mark.parametrize("candidate", CANDIDATES.values(), ids=list(CANDIDATES))
 def test_every_built_in_candidate_prunes_what_it_is_asked_to(flux, calibration, supplies, candidate):
+    candidate = replace(candidate, distil=min(candidate.distil, 3))
     pruned = prune(candidate, flux, calibration, Level(0.6), supplies=supplies)
     assert set(pruned.masks) == {layer.name for layer in flux.layers}
     slack = sum(layer.shape[0] for layer in flux.layers) if candidate.allocation == "uniform" else 0

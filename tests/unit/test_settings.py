@@ -58,6 +58,8 @@ settings = st.builds(
     sensitivity=st.booleans(),
     sequential=st.booleans(),
     centred=st.booleans(),
+    exchange=st.booleans(),
+    distil=st.sampled_from([0, 50, 300]),
 )
 
 
@@ -274,6 +276,24 @@ def test_a_sequential_update_is_made_anew_as_a_whole(ready, layer):
     assert not any(again[name] is made[name] for name in made)
     last = session.model.layers[-1].name
     assert not torch.equal(again[last].values, made[last].values)
+
+
+def test_distilled_masks_are_drawn_keep_their_counts_and_hang_together(ready, layer):
+    session = ready.prune("wanda", "auto", 0.6, distil=2)
+    assert "Distilled in 2 steps" in topbar.render(session)
+    drawn = variant.of_session(session)
+    assert updating.is_current(session)
+    for name, mask in drawn.masks.items():
+        assert torch.equal(mask.unpack().sum(1), session.masks[name].unpack().sum(1))
+    assert any(drawn.masks[name].differing(session.masks[name]) for name in drawn.masks)
+    columns = session.cluster(layer, "column", "kmeans", 2).set_cluster_sparsity(layer, 0, 0.2)
+    assert not updating.is_current(columns)
+    again = variant.of_session(columns)
+    assert not any(again.masks[name] is drawn.masks[name] for name in drawn.masks)
+    inside = torch.from_numpy(columns.clusters[layer].labels == 0)
+    assert again.masks[layer].unpack()[:, inside].sum() == columns.masks[layer].unpack()[:, inside].sum()
+    with pytest.raises(UserError, match="distillation steps"):
+        ready.prune("wanda", "auto", 0.6, distil=-1)
 
 
 def test_a_cancelled_update_keeps_nothing_and_the_picture_uses_the_finished_one(ready):
