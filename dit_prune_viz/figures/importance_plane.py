@@ -129,13 +129,12 @@ def _show_selected(figure: go.Figure, plane: Plane, unit: str, selected: np.ndar
 def bin_plane(
     scores: np.ndarray, out: np.ndarray | None = None, inn: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Means over at most MAX_BINS × MAX_BINS bins of nearly equal size, and the bins' edges on both axes.
+    """Means over at most MAX_BINS × MAX_BINS bins of (nearly) equal size, and the bins' edges on both axes.
 
     `out` and `inn` are orders of the channels, the original ones unless given.
     """
     d_out, d_in = scores.shape
-    out_edges = np.linspace(0, d_out, min(MAX_BINS, d_out) + 1).astype(int)
-    in_edges = np.linspace(0, d_in, min(MAX_BINS, d_in) + 1).astype(int)
+    out_edges, in_edges = _edges(d_out), _edges(d_in)
     dtype = np.float64 if scores.size <= _PRECISE else np.float32
     # A product with a table that says which bin a channel is in adds up all weights without moving any of them.
     belongs = np.zeros((d_in, len(in_edges) - 1), dtype=dtype)
@@ -144,3 +143,10 @@ def bin_plane(
     sums = sums.astype(np.float64) if out is None else sums[out].astype(np.float64)
     binned = np.add.reduceat(sums, out_edges[:-1], 0)
     return binned / np.outer(np.diff(out_edges), np.diff(in_edges)), out_edges, in_edges
+
+
+def _edges(channels: int) -> np.ndarray:
+    """Of at most MAX_BINS bins, equally large where a number not much lower divides the channels: those draw faster."""
+    most = min(MAX_BINS, channels)
+    equal = (bins for bins in range(most, most // 2, -1) if channels % bins == 0)
+    return np.linspace(0, channels, next(equal, most) + 1).astype(int)

@@ -163,7 +163,7 @@ def build(frame: Frame, actions: Actions) -> CompareTab:
     return CompareTab(prompt, examples, steps, layer, cluster)
 
 
-def follow_layer(frame: Frame, tab: CompareTab, open_layer: gr.Dropdown) -> None:
+def follow_layer(frame: Frame, tab: CompareTab, open_layer: gr.Dropdown, page: gr.Tab) -> None:
     """Offer the clusters there are, those of the layer that is open first; nothing moves while they stay the same."""
     shown = gr.State(None)
 
@@ -176,7 +176,7 @@ def follow_layer(frame: Frame, tab: CompareTab, open_layer: gr.Dropdown) -> None
         return basis, gr.Dropdown(choices=layers, value=layer), _cluster_choices(session, layer)
 
     gr.on(
-        [frame.session.change, open_layer.change],
+        [frame.session.change, page.select],
         offer,
         [frame.session, open_layer, shown],
         [shown, tab.layer, tab.cluster],

@@ -126,7 +126,7 @@ def _perform(work: Callable[[Reporter], Any], reporter: Reporter) -> None:
 def _follow(reporter: Reporter) -> Iterator[Any]:
     while True:
         busy = None
-        for message in _drain(reporter.messages):
+        for message in _gather(reporter.messages):
             if isinstance(message, BaseException):
                 raise message
             if isinstance(message, Busy):
@@ -140,13 +140,14 @@ def _follow(reporter: Reporter) -> Iterator[Any]:
             yield message
         if busy:
             yield busy
-        time.sleep(POLL_SECONDS)
 
 
-def _drain(messages: queue.SimpleQueue[Any]) -> Iterator[Any]:
+def _gather(messages: queue.SimpleQueue[Any]) -> Iterator[Any]:
+    """The next message and those that follow within a moment, as they come: work that ends by then was never busy."""
     yield messages.get()
-    while True:
+    end = time.monotonic() + POLL_SECONDS
+    while (left := end - time.monotonic()) > 0:
         try:
-            yield messages.get_nowait()
+            yield messages.get(timeout=left)
         except queue.Empty:
             return

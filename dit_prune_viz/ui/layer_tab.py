@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -25,6 +26,7 @@ PROJECTIONS = [("plane", "plane"), ("PCA", "pca"), ("UMAP", "umap")]
 SAMPLES = [("8,192", 8192), ("20,000", layer_view.MAX_DOTS), ("100,000", 100_000)]
 SORTED = [("original order", "original"), ("cluster", "cluster"), ("energy", "energy")]
 MAX_PAGES = 512
+_COUNT = itertools.count(1)
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
         "paper gives none.",
         elem_classes="note",
     )
+    found_clusters = gr.State(0)  # how often a layer that was opened had to be clustered
     views = [units, importance, cut, lines, table, selection, unit, algorithm, k, how, choice]
 
     def page_of(request: gr.Request) -> LayerPage:
@@ -140,15 +143,19 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
             page.view = replace(page.view, layer=layer)
 
         if known:
-            yield (*_still(frame.outputs), *updates(request, session, show), page.view.projection)
+            yield (*_still(frame.outputs), *updates(request, session, show), page.view.projection, gr.skip())
             return
         for update in _cluster(session, layer, unit, algorithm, k, request, step=None):
             if isinstance(update, Result):
                 clustered = layer_view.is_clustered(update.value, layer)
-                looked = actions.looked(request.session_hash, update.value) if clustered else _still(frame.outputs)
-                yield (*looked, *updates(request, update.value, show), page.view.projection)
+                looked = (
+                    actions.looked(request.session_hash, update.value)[1:] if clustered else _still(frame.outputs[1:])
+                )
+                # The session is handed on by `settle`: its listeners would keep the browser from drawing.
+                views_now = updates(request, update.value, show)
+                yield (gr.skip(), *looked, *views_now, page.view.projection, next(_COUNT))
             else:
-                yield (*update, *_still(views), gr.skip())
+                yield (*update, *_still(views), gr.skip(), gr.skip())
 
     def _cluster(session, layer, unit, algorithm, k, request, step: str | None) -> Iterator:
         def work(session: Session, report: Reporter) -> Session:
@@ -232,11 +239,11 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
     open_args = {
         "fn": open_layer,
         "inputs": [frame.session, picker, unit, algorithm, k],
-        "outputs": [*frame.outputs, *views, projection],
+        "outputs": [*frame.outputs, *views, projection, found_clusters],
         "trigger_mode": "always_last",
         **INTERNAL,
     }
-    picker.input(**open_args)
+    picker.select(**open_args)
     gr.on(
         [c.input for c in (unit, algorithm, k)],
         **{**open_args, "fn": cluster_anew, "outputs": [*frame.outputs, *views]},
@@ -249,6 +256,7 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
         trigger_mode="always_last",
         **INTERNAL,
     )
+    found_clusters.change(settle, frame.session, frame.session, **INTERNAL)
     # "always_last" would send the first event again, not the last; the events of both carry their own data.
     table.submit(settle, frame.session, frame.session, trigger_mode="multiple", **INTERNAL)
     table.input(set_sparsity, frame.session, [*frame.outputs, table], trigger_mode="multiple", **INTERNAL)

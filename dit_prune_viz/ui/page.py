@@ -78,22 +78,24 @@ def _page(actions: Actions, source: str) -> gr.Blocks:
             with gr.Column(scale=0, min_width=280, elem_id="controls"):
                 controls.build(frame, actions, source)
             with gr.Column(scale=1, min_width=480), gr.Tabs(elem_id="tabs") as tabs:
-                with gr.Tab("Map", id="map", render_children=True):
+                with gr.Tab("Map", id="map", render_children=True) as map_page:
                     map_view = map_tab.build(frame, actions)
                 with gr.Tab("Layer", id="layer", render_children=True):
                     layer_view = layer_tab.build(frame, actions)
-                with gr.Tab("Compare", id="compare", render_children=True):
+                with gr.Tab("Compare", id="compare", render_children=True) as compare_page:
                     compare_view = compare_tab.build(frame, actions)
                 with gr.Tab("Trade-off", id="tradeoff", render_children=True):
                     tradeoff_view = tradeoff_tab.build(frame, actions)
 
         cancel.click(actions.cancel, queue=False, **INTERNAL)
-        compare_tab.follow_layer(frame, compare_view, layer_view.picker)
+        compare_tab.follow_layer(frame, compare_view, layer_view.picker, compare_page)
         undo.click(actions.undo, state, frame.outputs, **INTERNAL)
         redo.click(actions.redo, state, frame.outputs, **INTERNAL)
         state.change(actions.undo_buttons, None, [undo, redo], **INTERNAL)
         page.load(None, None, None, js=HOTKEYS)
         _open_on_click(map_view, layer_view, tabs)
+        # Not when a layer is opened, so that nothing keeps the browser from drawing it.
+        map_page.select(layer_list.mark, layer_view.picker, map_view.list, **INTERNAL)
         page.queue(default_concurrency_limit=None)  # the jobs themselves know what has to wait
         page.load(actions.prepare, None, frame.outputs, **INTERNAL)
         page.unload(actions.leave)
@@ -111,7 +113,6 @@ def _open_on_click(map_view: map_tab.MapTab, layer_view: layer_tab.LayerTab, tab
     gr.on([view.click for view in views], pick, None, [layer_view.picker, tabs], **INTERNAL).then(
         **layer_view.open_args
     )
-    layer_view.picker.change(layer_list.mark, layer_view.picker, map_view.list, **INTERNAL)
 
 
 def _follow_model(
