@@ -20,13 +20,12 @@ def whole(value: object, what: str, low: int, high: int) -> int:
     return int(value)
 
 
-def check_text(text: str, what: str = "The prompt") -> str:
-    """`text` itself. UserError, naming `what`, if it has half a character, as broken JSON does ("\\ud83d")."""
+def check_text(text: str, what: str = "The prompt") -> None:
+    """UserError, naming `what`, if `text` has half a character, as broken JSON does ("\\ud83d")."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise UserError(f"{what} has a character that is none, at place {error.start + 1}; write it anew.") from error
-    return text
 
 
 def brief(value: object) -> str:

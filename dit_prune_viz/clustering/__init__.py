@@ -2,7 +2,7 @@
 
 from dit_prune_viz.clustering.algorithms import ALGORITHMS, Choice
 from dit_prune_viz.clustering.clusters import Clusters, Tag, cluster
-from dit_prune_viz.clustering.edit import carry, carve, match, merge, split, with_tag
+from dit_prune_viz.clustering.edit import BY_HAND, carry, carve, match, merge, split, with_tag
 from dit_prune_viz.clustering.plane import plane
 from dit_prune_viz.clustering.profiles import profiles
 from dit_prune_viz.clustering.project import PROJECTIONS, project
@@ -12,6 +12,7 @@ from dit_prune_viz.clustering.units import UNITS, count_units, sum_units
 
 __all__ = [
     "ALGORITHMS",
+    "BY_HAND",
     "PROJECTIONS",
     "UNITS",
     "Choice",

@@ -16,6 +16,8 @@ from dit_prune_viz.clustering.scale import standardise
 from dit_prune_viz.errors import UserError
 
 MAX_NAME = 40
+BY_HAND = "by hand"
+"""What found clusters that a person has changed, in the place of an algorithm."""
 
 
 def merge(clusters: Clusters, ids: Sequence[int]) -> Clusters:
@@ -129,7 +131,7 @@ def carry(clusters: Clusters, points: np.ndarray, others: np.ndarray) -> Cluster
         distance = np.square(there - centre).sum(axis=1)
         closer = distance < nearest
         labels[closer], nearest[closer] = i, distance[closer]
-    return Clusters(clusters.unit, "by hand", labels, clusters.k, tags=clusters.tags)
+    return Clusters(clusters.unit, BY_HAND, labels, clusters.k, tags=clusters.tags)
 
 
 def _known(clusters: Clusters, index: object) -> int:
@@ -144,5 +146,5 @@ def _compact(clusters: Clusters, labels: np.ndarray, tags: Sequence[Tag], noise:
     ids, compact = np.unique(labels, return_inverse=True)
     left = None if noise is None or noise not in ids else int(np.searchsorted(ids, noise))
     return Clusters(
-        clusters.unit, "by hand", compact.astype(np.int16), len(ids), noise=left, tags=tuple(tags[i] for i in ids)
+        clusters.unit, BY_HAND, compact.astype(np.int16), len(ids), noise=left, tags=tuple(tags[i] for i in ids)
     )

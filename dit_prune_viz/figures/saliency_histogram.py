@@ -31,7 +31,7 @@ def saliency_histogram(
     if not counts[1:].sum():
         return style.message("All saliencies of this layer are zero.")
     figure = style.blank(
-        "Saliency and the cut",
+        "Saliency and the cut" if selected is None else "Saliency",  # the legend needs the room
         alt=f"Histogram of {scores.size:,} saliencies: {kept:,} kept, {scores.size - kept:,} pruned.",
         x="saliency",
         y="weights",

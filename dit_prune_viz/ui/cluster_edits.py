@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dit_prune_viz.checks import whole
-from dit_prune_viz.clustering import Clusters, carry, carve, merge, split, with_tag
+from dit_prune_viz.clustering import BY_HAND, Clusters, carry, carve, merge, split, with_tag
 from dit_prune_viz.clustering.units import check_unit
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.granularity import n_of_m
@@ -20,8 +20,6 @@ from dit_prune_viz.ui import layer_data, ranking
 
 if TYPE_CHECKING:
     from dit_prune_viz.ui.session import Session
-
-HAND = "by hand"
 
 
 def set_sparsity(session: Session, layer: str, cluster: int, sparsity: float, *, keep_layer: bool = False) -> Session:
@@ -146,7 +144,7 @@ def apply_to_kind(session: Session, layer: str, progress: Progress | None = None
 
 def _with(session: Session, layer: str, clusters: Clusters) -> Session:
     layer = session.need_model().layer(layer).name
-    asked = session.asked.get(layer, (clusters.unit, HAND, clusters.k))
-    if clusters.algorithm == HAND:
-        asked = (clusters.unit, HAND, clusters.k)
+    asked = session.asked.get(layer, (clusters.unit, BY_HAND, clusters.k))
+    if clusters.algorithm == BY_HAND:
+        asked = (clusters.unit, BY_HAND, clusters.k)
     return replace(session, clusters={**session.clusters, layer: clusters}, asked={**session.asked, layer: asked})

@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from dit_prune_viz.clustering import BY_HAND
 from dit_prune_viz.figures.style import message
 from dit_prune_viz.ui import cluster_table, layer_view, layer_words, scatter, words
 from dit_prune_viz.ui.layer_view import View
@@ -21,7 +22,6 @@ NO_LINES = "How its inputs change while a picture is denoised."
 HINT = "Draw around dots, or drag over any other picture, to select; Shift adds, Alt takes away."
 AUTOMATIC = "auto"
 ALGORITHMS = [("k-means", "kmeans"), ("Gaussian mixture", "gmm"), ("HDBSCAN", "hdbscan")]
-BY_HAND = ("by hand", "by hand")
 COUNTS = [("auto", AUTOMATIC), *((str(k), k) for k in range(1, 11))]
 
 
@@ -114,7 +114,7 @@ class LayerPage:
 
 
 def _algorithm(algorithm: str) -> gr.Dropdown:
-    choices = [*ALGORITHMS, BY_HAND] if algorithm == BY_HAND[1] else ALGORITHMS
+    choices = [*ALGORITHMS, (BY_HAND, BY_HAND)] if algorithm == BY_HAND else ALGORITHMS
     return gr.Dropdown(choices=choices, value=algorithm)
 
 

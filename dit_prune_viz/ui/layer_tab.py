@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 import gradio as gr
 import numpy as np
 
+from dit_prune_viz.clustering import BY_HAND
 from dit_prune_viz.clustering.units import count_units
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.figures.style import message
 from dit_prune_viz.ui import cluster_edits, cluster_table, layer_data, layer_page, layer_view, layer_words, scatter
 from dit_prune_viz.ui.actions import INTERNAL, Actions, Frame, done, mistake
 from dit_prune_viz.ui.jobs import Reporter, Result
-from dit_prune_viz.ui.layer_page import ALGORITHMS, AUTOMATIC, BY_HAND, COUNTS, HINT, LayerPage
+from dit_prune_viz.ui.layer_page import ALGORITHMS, AUTOMATIC, COUNTS, HINT, LayerPage
 from dit_prune_viz.ui.selection import find_layer, is_name, search
 from dit_prune_viz.ui.session import Session
 from dit_prune_viz.ui.workspace import Recent
@@ -162,7 +163,7 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
             if session.plan is None or layer not in session.masks:
                 return session
             report(0, 1, f"Clustering {layer}")
-            by = ALGORITHMS[0][1] if algorithm == BY_HAND[1] else algorithm
+            by = ALGORITHMS[0][1] if algorithm == BY_HAND else algorithm
             return session.cluster(layer, unit, by, None if k == AUTOMATIC else k)
 
         return actions.watch(request, session, work, step=step)
