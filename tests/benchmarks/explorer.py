@@ -22,7 +22,6 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path += [str(TESTS), str(TESTS / "browser")]
 
 LAYER, OTHER = "transformer_blocks.0.ff.net.2", "transformer_blocks.0.attn1.to_q"
-PLOT = "document.querySelector('#units .js-plotly-plot')"
 
 
 def build(width: int, folder: Path) -> None:
@@ -73,23 +72,22 @@ def opened(width: int | None) -> Iterator:
             browser.close()
 
 
-WATCH = (
-    """name => {
+WATCH = """([name, units]) => {
   const plots = () => [...document.querySelectorAll('#layer-views [data-drawn]')].map(plot => plot.dataset.drawn);
   const before = plots();
   window.opened = new Promise(resolve => document.addEventListener('pointerdown', () => {
     const start = performance.now();
     const look = () => {
       const now = plots();
-      const there = %s.layout.title?.text?.startsWith(name) && now.every((plot, i) => plot !== before[i]) &&
-        document.querySelector('#cluster-table caption').textContent.startsWith(name + ':');
+      const there = document.querySelector(units).layout.title?.text?.startsWith(name) &&
+        document.querySelector('#cluster-table caption').textContent.startsWith(name + ':') &&
+        now.every((plot, i) => plot !== before[i]);
       there ? resolve(performance.now() - start) : requestAnimationFrame(look);
     };
     look();
   }, { capture: true, once: true }));
 }"""
-    % PLOT
-)
+UNITS = "#units .js-plotly-plot"
 
 
 def open_layer(page, name: str) -> float:
@@ -99,7 +97,7 @@ def open_layer(page, name: str) -> float:
     field.fill(name)
     option = page.get_by_role("option", name=name).first
     option.wait_for()
-    page.evaluate(WATCH, name)
+    page.evaluate(WATCH, [name, UNITS])
     option.click()
     return page.evaluate("window.opened") / 1000
 
@@ -164,7 +162,8 @@ def lasso_100k_ms() -> dict:
             page.get_by_label(label).click()
             page.get_by_role("option", name=option).click()
             page.wait_for_timeout(1500)
-        page.wait_for_function(f"{PLOT}._fullData.reduce((n, t) => n + (t.meta?.units ? t.x.length : 0), 0) >= 100000")
+        dots = f"document.querySelector('{UNITS}')._fullData.reduce((n, t) => n + (t.meta?.units ? t.x.length : 0), 0)"
+        page.wait_for_function(f"{dots} >= 100000")
         page.wait_for_timeout(3000)
         box = page.locator("#units .nsewdrag").first.bounding_box()
         page.mouse.move(box["x"] + 0.2 * box["width"], box["y"] + 0.2 * box["height"])
