@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from torch import Tensor
+
 from dit_prune_viz.calibration import Calibration, Convergence, measure_convergence
 from dit_prune_viz.calibration.convergence import SIZES
 from dit_prune_viz.errors import Progress, UserError
@@ -54,14 +56,12 @@ def find_convergence(
 class _Lent(Supplies):
     """Norms and energies of one calibration, sensitivities measured with another."""
 
-    def __init__(
-        self, model: Model, calibration: Calibration, sensitivity: Callable[[PruningPlan], Sensitivity]
-    ) -> None:
+    def __init__(self, model: Model, calibration: Calibration, sensitivity: Callable[..., Sensitivity]) -> None:
         super().__init__(model, calibration)
         self._sensitivity = sensitivity
 
-    def sensitivity(self, plan: PruningPlan) -> Sensitivity:
-        return self._sensitivity(plan)
+    def sensitivity(self, plan: PruningPlan, norm: Callable[[str], Tensor] | None = None) -> Sensitivity:
+        return self._sensitivity(plan, norm)
 
 
 def convergence_table(found: Convergence) -> str:

@@ -145,7 +145,10 @@ def _plan(candidate: Candidate, supplies: Supplies, level: Level, progress: Prog
 
     if candidate.allocation == "uniform" or level.pattern:
         return plan("uniform", None)
-    weights = supplies.sensitivity(plan("uniform", None)).weights() if candidate.sensitivity else None
+    weights = None
+    if candidate.sensitivity:
+        norm = supplies.norm(candidate.timestep, centred=candidate.centred)
+        weights = supplies.sensitivity(plan("uniform", None), norm).weights()
     found = plan(candidate.allocation, weights)
     if not candidate.exchange:
         return found

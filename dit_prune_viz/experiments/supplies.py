@@ -103,12 +103,13 @@ class Supplies:
 
         return diagonal
 
-    def sensitivity(self, plan: PruningPlan) -> Sensitivity:
-        """Every layer alone, ranked as `plan` ranks; figures that are known already take no time."""
+    def sensitivity(self, plan: PruningPlan, norm: Callable[[str], Tensor] | None = None) -> Sensitivity:
+        """Every layer alone, ranked as `plan` ranks by `norm`; figures that are known already take no time."""
         return measure_sensitivity(
             self.model,
             self.calibration,
             plan,
+            norm=norm,
             inverse_hessian=self.inverse_hessian("uniform"),
             progress=self._progress,
         )

@@ -38,6 +38,7 @@ def measure_sensitivity(
     *,
     sparsities: Sequence[float] = (0.3, 0.5, 0.7),
     inputs: int = 8,
+    norm: Callable[[str], Tensor] | None = None,
     inverse_hessian: Callable[[str], Tensor] | None = None,
     progress: Progress | None = None,
 ) -> Sensitivity:
@@ -54,6 +55,7 @@ def measure_sensitivity(
             left aside); or a function that gives the mask of a layer at a sparsity.
         sparsities: 0–1.
         inputs: how many held-out transformer inputs.
+        norm: ‖X_j‖₂ (d_in,) of a layer, where the plan ranks by others than the calibration's over all timesteps.
         inverse_hessian: the diagonal of H⁻¹ (d_in,) of a layer, where the plan's method ranks by it.
         progress: called before every layer, with the time left; may raise `Cancelled`.
 
@@ -64,7 +66,7 @@ def measure_sensitivity(
     if not levels:
         raise UserError("Sensitivity needs at least one sparsity to prune the layers at.")
     start = time.perf_counter()
-    mask_of = _ranking(model, calibration, ranking, inverse_hessian)
+    mask_of = _ranking(model, ranking, norm or calibration.norm, inverse_hessian)
     held_out = _HeldOut(model, calibration, inputs)
     errors: dict[str, tuple[float, ...]] = {}
     damages: dict[str, tuple[float, ...]] = {}
@@ -131,13 +133,13 @@ class _HeldOut:
 
 def _ranking(
     model: Model,
-    calibration: Calibration,
     ranking: PruningPlan | Ranking,
+    norm: Callable[[str], Tensor],
     inverse_hessian: Callable[[str], Tensor] | None,
 ) -> Ranking:
     if not isinstance(ranking, PruningPlan):
         return ranking
-    statistic = needed_statistic(ranking.saliency, calibration.norm, inverse_hessian)
+    statistic = needed_statistic(ranking.saliency, norm, inverse_hessian)
 
     def mask(name: str, sparsity: float) -> PackedMask:
         layer = replace(ranking.layer(name), sparsity=sparsity, clusters=None, count=None)

@@ -7,7 +7,7 @@ import torch
 
 from dit_prune_viz.calibration import calibrate, held_out_inputs, run_call
 from dit_prune_viz.errors import Cancelled, UserError
-from dit_prune_viz.masks import build_mask, keep_mask, pack, pruned
+from dit_prune_viz.masks import build_mask, build_masks, keep_mask, pack, pruned
 from dit_prune_viz.pipelines import load_model
 from dit_prune_viz.plan import damage, make_plan
 from dit_prune_viz.sensitivity import Sensitivity, measure, measure_sensitivity
@@ -126,3 +126,15 @@ def test_a_pruned_model_is_not_measured(flux, calibration):
     one = {flux.layers[0].name: magnitude(flux)(flux.layers[0].name, 0.5)}
     with pruned(flux, one), pytest.raises(UserError, match="pruned already"):
         measure_sensitivity(flux, calibration, magnitude(flux), sparsities=(0.5,), inputs=1)
+
+
+def test_a_plan_ranks_by_the_norms_it_was_made_with(flux, calibration):
+    def centred(layer):
+        return calibration.norm(layer, centred=flux.transformer.get_submodule(layer).bias is not None)
+
+    plan = make_plan(flux.layers, flux.weight, centred, method="wanda", granularity="row", sparsity=0.5)
+    masks = build_masks(plan, flux.weight, centred)
+    found = measure_sensitivity(flux, calibration, plan, sparsities=(0.5,), inputs=2, norm=centred)
+    expected = measure_sensitivity(flux, calibration, lambda layer, _: masks[layer], sparsities=(0.5,), inputs=2)
+    assert found.errors == expected.errors
+    assert found.errors != measure_sensitivity(flux, calibration, plan, sparsities=(0.5,), inputs=2).errors
