@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import nn
@@ -13,16 +14,13 @@ from dit_prune_viz.calibration import rows as row_of
 from dit_prune_viz.calibration.collect import batch_size
 from dit_prune_viz.calibration.draw import Draw, draw_inputs
 from dit_prune_viz.calibration.result import Calibration
-from dit_prune_viz.calibration.trajectory import Batch, probe, walk
+from dit_prune_viz.calibration.trajectory import Batch, Place, probe, walk
 from dit_prune_viz.checks import whole
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.pipelines.model import Model
 
 _JOINED = 16
 """Rows of one replayed call."""
-
-_LESSON_SHARE = 32
-"""Inputs to learn from per run: a run costs the same however many of its steps are kept."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,12 +32,14 @@ class Call:
         batch: rows in the call.
         rows: those of them that count.
         bins: timestep bin of each row that counts.
+        places: run, step and half of each row that counts.
     """
 
     arguments: row_of.Arguments
     batch: int
     rows: tuple[int, ...]
     bins: tuple[int, ...]
+    places: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,29 +99,6 @@ def held_out_inputs(model: Model, like: Calibration, samples: int, *, progress: 
     return record_draw(model, draw, edges=like.edges, steps=like.steps, seed=seed, progress=progress)
 
 
-def lesson_inputs(
-    model: Model, like: Calibration, samples: int, *, rows: int = _JOINED, progress: Progress | None = None
-) -> Inputs:
-    """`samples` inputs to learn from: the texts that `like` could choose from, other noise, more steps of each run.
-
-    Every call holds up to `rows` inputs of timesteps all over the range, so that each of them is a small sample of the
-    whole. UserError as in `record_inputs`, and for numbers out of range.
-    """
-    samples = whole(samples, "The number of inputs to learn from", 1, 100_000)
-    if like.draw is None:
-        raise UserError("This calibration does not say which inputs it watched; calibrate again.")
-    texts = like.draw.texts or like.draw.prompts
-    seed = (like.seed + 0x7F4A7C15) % 2**32
-    with model.lock, torch.no_grad():
-        planned, halves = probe(model, texts[0], like.steps, seed)
-        draw = draw_inputs(
-            samples, prompts=texts, steps=planned, halves=halves, seed=seed, share=min(_LESSON_SHARE, planned * halves)
-        )
-    return record_draw(
-        model, draw, edges=like.edges, steps=like.steps, seed=seed, rows=rows, mixed=True, progress=progress
-    )
-
-
 def run_call(model: Model, call: Call) -> list[torch.Tensor]:
     """The transformer's output (…) for each row of the call that counts. Lock and grad mode are the caller's."""
     args, kwargs = row_of.split(row_of.move(call.arguments, model.device))
@@ -137,12 +114,13 @@ def record_draw(
     steps: int,
     seed: int,
     rows: int = _JOINED,
-    mixed: bool = False,
+    arrange: Callable[[list[Call]], list[Call]] | None = None,
     progress: Progress | None = None,
 ) -> Inputs:
     """The inputs of any draw: `edges` of equally wide timestep bins, `steps` asked for, `seed` of the noise.
 
-    Up to `rows` inputs that fit together make one call, in the order in which they were watched or `mixed`.
+    Neighbours that fit together make one call of up to `rows` inputs, in the order in which they were watched or as
+    `arrange` puts them, which is given the inputs one by one where the family allows it.
     """
     pieces: list[Call] = []
     paths: set[row_of.Path] = set()
@@ -151,15 +129,18 @@ def record_draw(
     def see(args, kwargs):
         probed.append((batch_size(args, kwargs), row_of.lengths(row_of.arguments(args, kwargs))))
 
-    def keep(args, kwargs, watched, bin_index):
+    def keep(args, kwargs, watched, bin_index, places):
         call, batch = row_of.arguments(args, kwargs), batch_size(args, kwargs)
         small_batch, small = probed[0]
         if batch == small_batch:
-            pieces.append(Call(row_of.store(call), batch, tuple(watched), (bin_index,) * len(watched)))
+            pieces.append(Call(row_of.store(call), batch, tuple(watched), (bin_index,) * len(watched), places))
             return
         found = row_of.batched(small, small_batch, row_of.lengths(call), batch)
         paths.update(found)
-        pieces.extend(Call(row_of.take_row(call, row, found), 1, (0,), (bin_index,)) for row in watched)
+        pieces.extend(
+            Call(row_of.take_row(call, row, found), 1, (0,), (bin_index,), (place,))
+            for row, place in zip(watched, places, strict=True)
+        )
 
     @contextmanager
     def watch(batch: Batch) -> Iterator[None]:
@@ -181,10 +162,7 @@ def record_draw(
             progress=progress,
             what="Recording inputs",
         )
-    if mixed:
-        order = torch.randperm(len(pieces), generator=torch.Generator().manual_seed(seed)).tolist()
-        pieces = [pieces[place] for place in order]
-    calls = tuple(_joined(pieces, paths, rows))
+    calls = tuple(_joined(pieces if arrange is None else arrange(pieces), paths, rows))
     return Inputs(calls, edges, sum(row_of.nbytes(call.arguments) for call in calls))
 
 
@@ -192,7 +170,7 @@ def _recorder(batch: Batch, keep):
     def hook(module: nn.Module, args: tuple, kwargs: dict) -> None:
         watched, bin_index = batch.choose(batch_size(args, kwargs))
         if watched:
-            keep(args, kwargs, watched, bin_index)
+            keep(args, kwargs, watched, bin_index, batch.places)
 
     return hook
 
@@ -219,4 +197,7 @@ def _one(group: list[Call], paths: set[row_of.Path]) -> Call:
         rows += [batch + row for row in call.rows]
         batch += call.batch
     merged = row_of.join([call.arguments for call in group], paths)
-    return Call(merged, batch, tuple(rows), tuple(index for call in group for index in call.bins))
+    bins, places = (
+        tuple(chain.from_iterable(parts)) for parts in zip(*((c.bins, c.places) for c in group), strict=True)
+    )
+    return Call(merged, batch, tuple(rows), bins, places)

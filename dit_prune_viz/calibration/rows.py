@@ -66,6 +66,12 @@ def joins(first: Arguments, second: Arguments, paths: set[Path]) -> bool:
     )
 
 
+def equal_leaves(first: Arguments, second: Arguments) -> int:
+    """How many of the arguments of two calls are equal."""
+    others = dict(_leaves(second))
+    return sum(path in others and _alike(leaf, others[path], False) for path, leaf in _leaves(first))
+
+
 def join(calls: Sequence[Arguments], paths: set[Path]) -> Arguments:
     """One call with the rows of all, in order."""
     others = [dict(_leaves(call)) for call in calls]

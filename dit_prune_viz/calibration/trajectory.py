@@ -18,6 +18,10 @@ _LARGE = 1_000_000_000
 _BATCH = 8
 
 
+Place = tuple[int, int, int]
+"""Run, denoising step and half under guidance of a watched input."""
+
+
 class _Enough(Exception):
     """Everything of this run has been watched; leaves the pipeline early."""
 
@@ -31,16 +35,18 @@ class Batch:
         self.length = 1 + max(max(steps) for steps in self.watched)
         self.step = self.seen = 0
         self.timesteps: list[float] = []
+        self.places: tuple[Place, ...] = ()  # of the rows that were chosen last
 
     def choose(self, rows: int) -> tuple[list[int], int]:
         """(rows to watch, bin) of a call with that many rows. One step's rows come as all runs of half 0, then all of
         half 1, be it in one call of a doubled batch or in two calls."""
-        watched = sorted(
-            half * len(self.runs) + place - self.seen
+        found = sorted(
+            (half * len(self.runs) + place - self.seen, (self.runs[place], self.step, half))
             for place, steps in enumerate(self.watched)
             for half in steps.get(self.step, ())
             if 0 <= half * len(self.runs) + place - self.seen < rows
         )
+        watched, self.places = [row for row, _ in found], tuple(place for _, place in found)
         self.seen += rows
         timestep = timestep_fraction(self.scheduler, self.step)
         self.timesteps += [timestep] * len(watched)

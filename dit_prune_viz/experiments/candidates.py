@@ -108,9 +108,8 @@ _ALL = (
         "stw:1.5,1",
         "cag",
         "tempered:0.6",
-        exchange=True,
         distil=300,
-        words="exchanged masks on a tempered budget that then learn from the dense model's outputs; masks alone",
+        words="masks on a tempered budget that learn from the dense model's outputs; masks alone",
     ),
     Candidate(
         "distilled",

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from dit_prune_viz.calibration import Calibration
 from dit_prune_viz.calibration.hessian import collect_hessians
-from dit_prune_viz.calibration.inputs import Inputs, lesson_inputs, record_inputs
+from dit_prune_viz.calibration.inputs import Inputs, record_inputs
+from dit_prune_viz.calibration.lessons import Lessons, record_lessons
 from dit_prune_viz.calibration.weights import timestep_weights
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.pipelines import Model
@@ -20,7 +21,7 @@ from dit_prune_viz.update import inverse_diagonal, package_layers
 _PACKAGE_BYTES = 2 << 30
 _LARGE = 1_000_000_000
 
-LESSONS = 2048
+LESSONS = 8192
 """Inputs that masks learn from."""
 
 
@@ -30,7 +31,7 @@ class Kept:
     weighting."""
 
     inputs: Inputs | None = None
-    lessons: Inputs | None = None
+    lessons: Lessons | None = None
     inverse: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
 
@@ -57,11 +58,11 @@ class Supplies:
         return self._kept.inputs
 
     @property
-    def lessons(self) -> Inputs:
+    def lessons(self) -> Lessons:
         """More transformer inputs of the kind that the calibration watched, to learn masks from."""
         if self._kept.lessons is None:
             large = self.model.parameters > _LARGE
-            self._kept.lessons = lesson_inputs(
+            self._kept.lessons = record_lessons(
                 self.model, self.calibration, LESSONS, rows=4 if large else 16, progress=self._progress
             )
         return self._kept.lessons

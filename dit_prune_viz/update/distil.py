@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dit_prune_viz.calibration.inputs import Call, Inputs, run_call
+from dit_prune_viz.calibration.inputs import Call, run_call
+from dit_prune_viz.calibration.lessons import Lessons, guided
 from dit_prune_viz.calibration.weights import checked_weights
 from dit_prune_viz.checks import whole
 from dit_prune_viz.clustering.units import weights_of
@@ -32,7 +33,7 @@ def distil_masks(
     model: Model,
     plan: PruningPlan,
     masks: Mapping[str, PackedMask],
-    inputs: Inputs,
+    lessons: Lessons,
     *,
     norm: Callable[[str], Tensor],
     mean: Callable[[str], Tensor] | None = None,
@@ -44,10 +45,11 @@ def distil_masks(
     """Masks with the counts of `plan` under which the transformer answers as the dense one does.
 
     Every weight has a score, and in each group of the plan those with the highest stay. In each step the pruned model
-    sees one call of `inputs`, and all scores, also those of pruned weights, follow the gradient of its relative squared
-    error to the dense output by how much they are there (straight through the selection, as in arXiv 1911.13299 and,
-    for N:M, arXiv 2409.17481), with Adam's step sizes (arXiv 1412.6980). A saliency sees a weight alone and an exchange
-    a row alone; here errors of different layers cancel too. An extension of this project.
+    sees one call of `lessons`, and all scores, also those of pruned weights, follow the gradient of its error by how
+    much they are there (straight through the selection, as in arXiv 1911.13299 and, for N:M, arXiv 2409.17481), with
+    Adam's step sizes (arXiv 1412.6980). The error is the relative squared one of the outputs and, under guidance, also
+    that of u + s·(c − u), in which the errors of both halves are blown up unless they agree. A saliency sees a weight
+    alone and an exchange a row alone; here errors of different layers cancel too. An extension of this project.
 
     Memory beside the model: 12 bytes for each weight of a pruned layer, its pruned copy and gradient, and the
     activations of one call; models above a billion parameters recompute those (gradient checkpointing).
@@ -56,12 +58,12 @@ def distil_masks(
         model: only read; its lock is held meanwhile.
         plan: says what each layer loses, in which groups.
         masks: of the plan, where learning starts.
-        inputs: to learn from, see `lesson_inputs`.
+        lessons: inputs to learn from, see `record_lessons`.
         norm: ‖X_j‖₂ (d_in,) of a layer: how far a weight is from changing sides at the start goes by |W|·‖X‖.
         mean: E[x_j] (d_in,) of a layer, if its bias is going to make up for the mean output that the mask takes away;
             None where biases stay.
-        timestep: α of the timestep bins of `inputs`; None weighs all alike.
-        steps: calls to learn from, each of the inputs as often as the next.
+        timestep: α of the timestep bins of `lessons`; None weighs all alike.
+        steps: calls to learn from, each as often as the next.
         rate: of the scores, in mean |W|·‖X‖ of the layer; falls to 0 in the end.
         progress: called after every step; may raise `Cancelled`.
 
@@ -69,23 +71,28 @@ def distil_masks(
         UserError: numbers out of range, outputs or gradients that are not finite, too little memory.
     """
     steps = whole(steps, "The number of distillation steps", 1, MOST_STEPS)
-    alpha = torch.tensor(checked_weights(timestep or (1.0,) * (len(inputs.edges) - 1), len(inputs.edges) - 1))
-    calls = [call for call in inputs.calls if float(alpha[list(call.bins)].sum()) > 0]
-    if not calls:
+    bins = len(lessons.edges) - 1
+    alpha = torch.tensor(checked_weights(timestep or (1.0,) * bins, bins))
+    tasks = [
+        _Task(call, alpha[list(call.bins)], pairs, lessons.scale)
+        for call, pairs in zip(lessons.calls, lessons.pairs, strict=True)
+        if float(alpha[list(call.bins)].sum()) > 0
+    ]
+    if not tasks:
         raise UserError("None of the inputs to learn from lies in a timestep bin that weighs anything; weigh others.")
     if not any(0 < mask.removed < mask.weights for mask in masks.values()):
         return dict(masks)
     try:
         with model.lock, _checkpointed(model):
             with torch.no_grad():
-                dense = [_stacked(run_call(model, call)).cpu() for call in calls]
+                dense = [_stacked(run_call(model, task.call)).cpu() for task in tasks]
             learning = {
                 name: _Layer(model, plan.layer(name), mask, norm(name), None if mean is None else mean(name))
                 for name, mask in masks.items()
                 if 0 < mask.removed < mask.weights
             }
-            for step, place in enumerate(_order(len(calls), steps)):
-                error = _learn(model, learning, calls[place], dense[place].to(model.device), alpha)
+            for step, place in enumerate(_order(len(tasks), steps)):
+                error = _learn(model, learning, tasks[place], dense[place].to(model.device))
                 size = rate * min(1.0, 1.25 * (1 - (step + 1) / steps))
                 for layer in learning.values():
                     layer.move(size, step + 1)
@@ -156,17 +163,39 @@ def _pinned(plan: LayerPlan, mask: PackedMask) -> LayerPlan:
     return replace(plan, clusters=ClusterPlan("weight", labels.astype(np.int16), tuple(shares)))
 
 
-def _learn(model: Model, layers: Mapping[str, _Layer], call: Call, dense: Tensor, alpha: Tensor) -> float:
-    """Let all layers note the gradient of one call's error; the error, relative to the energy of the output."""
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """One call, the weights of its rows (rows,), and which of them guidance puts together at which scale."""
+
+    call: Call
+    weights: Tensor
+    pairs: Sequence[tuple[int, int]]
+    scale: float
+
+    def error(self, output: Tensor, dense: Tensor) -> Tensor:
+        """Relative squared error of outputs (rows, n), and that of what guidance makes of them on top."""
+        error = _relative(output, dense, self.weights)
+        if not self.pairs:
+            return error
+        together = (guided(side, self.pairs, self.scale) for side in (output, dense))
+        return error + _relative(*together, self.weights[[conditional for conditional, _ in self.pairs]])
+
+
+def _relative(output: Tensor, dense: Tensor, weights: Tensor) -> Tensor:
+    """Σ weight · ‖output − dense‖² ÷ ‖dense‖² of the rows ÷ Σ weight."""
+    energy = dense.square().sum(1).clamp_min(torch.finfo(torch.float32).tiny)
+    weights = weights.to(energy)
+    errors = (output - dense).square().sum(1) / energy
+    return (errors * weights).sum() / weights.sum().clamp_min(torch.finfo(torch.float32).tiny)
+
+
+def _learn(model: Model, layers: Mapping[str, _Layer], task: _Task, dense: Tensor) -> float:
+    """Let all layers note the gradient of one call's error, and the error."""
     for layer in layers.values():
         layer.pruned = (layer.weight * layer.keep).requires_grad_()
     leaves = [layer.pruned for layer in layers.values()]
     with _running(layers.values()), torch.enable_grad():
-        output = _stacked(run_call(model, call))
-        energy = dense.float().square().sum(1).clamp_min(torch.finfo(torch.float32).tiny)
-        errors = (output.float() - dense.float()).square().sum(1) / energy
-        weights = alpha[list(call.bins)].to(errors)
-        loss = (errors * weights).sum() / weights.sum()
+        loss = task.error(_stacked(run_call(model, task.call)), dense)
         if not bool(torch.isfinite(loss)):
             raise UserError("The outputs of the pruned model are not finite in this precision; load it in float32.")
         gradients = torch.autograd.grad(_SCALE * loss, leaves, allow_unused=True)
@@ -177,7 +206,7 @@ def _learn(model: Model, layers: Mapping[str, _Layer], call: Call, dense: Tensor
 
 
 def _stacked(rows: Sequence[Tensor]) -> Tensor:
-    return torch.stack([row.reshape(-1) for row in rows])
+    return torch.stack([row.reshape(-1).float() for row in rows])
 
 
 def _order(count: int, steps: int) -> Iterator[int]:

@@ -1,0 +1,122 @@
+"""Transformer inputs to learn from: more of the kind that a calibration watched, both halves of guidance together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import torch
+
+from dit_prune_viz.calibration import rows as row_of
+from dit_prune_viz.calibration.draw import Draw, draw_inputs
+from dit_prune_viz.calibration.inputs import Call, record_draw
+from dit_prune_viz.calibration.result import Calibration
+from dit_prune_viz.calibration.trajectory import Place, probe
+from dit_prune_viz.checks import whole
+from dit_prune_viz.errors import Progress, UserError
+from dit_prune_viz.pipelines.model import Model
+
+_SHARE = 32
+"""Inputs from each run: a run costs the same however many of its steps are kept."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lessons:
+    """Calls of the transformer, each a small sample of all timesteps.
+
+    Attributes:
+        calls: each with up to as many rows as asked for.
+        edges: of the timestep bins.
+        pairs: for every call its (conditional, unconditional) inputs of the same step of a run, as positions among the
+            rows that count; none without classifier-free guidance.
+        scale: guidance scale s; the sampler sees u + s·(c − u).
+    """
+
+    calls: tuple[Call, ...]
+    edges: tuple[float, ...]
+    pairs: tuple[tuple[tuple[int, int], ...], ...]
+    scale: float
+
+    @property
+    def samples(self) -> int:
+        """How many inputs there are."""
+        return sum(len(call.rows) for call in self.calls)
+
+
+def record_lessons(
+    model: Model, like: Calibration, samples: int, *, rows: int = 16, progress: Progress | None = None
+) -> Lessons:
+    """About `samples` inputs of the texts that `like` could choose from, with other noise and more steps of each run.
+
+    Args:
+        model: the calibrated model, dense; its lock is held meanwhile.
+        like: a calibration of it.
+        samples: how many inputs, at least 1; under guidance they come in pairs.
+        rows: of one call.
+        progress: called after every denoising step; may raise `Cancelled`.
+
+    Raises:
+        UserError: numbers out of range, a calibration that does not say what it watched or is of another model.
+    """
+    samples = whole(samples, "The number of inputs to learn from", 1, 100_000)
+    if like.draw is None:
+        raise UserError("This calibration does not say which inputs it watched; calibrate again.")
+    texts = like.draw.texts or like.draw.prompts
+    seed = (like.seed + 0x7F4A7C15) % 2**32
+    with model.lock, torch.no_grad():
+        planned, halves = probe(model, texts[0], like.steps, seed)
+    share = max(1, min(_SHARE // halves, planned))
+    steps = draw_inputs(-(-samples // halves), prompts=texts, steps=planned, halves=1, seed=seed, share=share)
+    both = {run: dict.fromkeys(found, tuple(range(halves))) for run, found in steps.watched.items()}
+    empty: list[int] = []
+
+    def arrange(pieces: list[Call]) -> list[Call]:
+        groups: dict[object, list[Call]] = {}
+        for number, piece in enumerate(pieces):
+            groups.setdefault(piece.places[0][:2] if len(piece.rows) == 1 else number, []).append(piece)
+        half = _empty_half(pieces, steps.prompts)
+        empty.extend([] if half is None else [half])
+        order = torch.randperm(len(groups), generator=torch.Generator().manual_seed(seed)).tolist()
+        mixed = list(groups.values())
+        return [piece for place in order for piece in mixed[place]]
+
+    draw = Draw(steps.prompts, both, steps.texts)
+    inputs = record_draw(
+        model, draw, edges=like.edges, steps=like.steps, seed=seed, rows=rows, arrange=arrange, progress=progress
+    )
+    pairs = tuple(_pairs(call.places, empty[0]) if empty else () for call in inputs.calls)
+    return Lessons(inputs.calls, inputs.edges, pairs, model.defaults.guidance_scale)
+
+
+def _empty_half(pieces: Sequence[Call], prompts: Sequence[str]) -> int | None:
+    """The half under guidance whose inputs do not know the prompt; None where that cannot be told, or is none.
+
+    Pipelines differ in which half comes first. Inputs of the same step of two prompts differ in their latents in either
+    half, but in their text in the conditional one alone.
+    """
+    single = {piece.places[0]: piece.arguments for piece in pieces if len(piece.rows) == 1}
+    for (run, step, half), (other, when, which) in combinations(single, 2):
+        halves = [(run, step, number) for number in (0, 1)], [(other, step, number) for number in (0, 1)]
+        if half or which or step != when or prompts[run] == prompts[other]:
+            continue
+        if all(place in single for pair in halves for place in pair):
+            equal = [row_of.equal_leaves(single[a], single[b]) for a, b in zip(*halves, strict=True)]
+            return None if equal[0] == equal[1] else equal.index(max(equal))
+    return None
+
+
+def _pairs(places: Sequence[Place], empty: int) -> tuple[tuple[int, int], ...]:
+    """(conditional, unconditional) positions of the inputs that share run and step."""
+    at = {place: position for position, place in enumerate(places)}
+    return tuple(
+        (position, at[run, step, empty])
+        for (run, step, half), position in at.items()
+        if half != empty and (run, step, empty) in at
+    )
+
+
+def guided(outputs: torch.Tensor, pairs: Sequence[tuple[int, int]], scale: float) -> torch.Tensor:
+    """What the sampler sees of outputs (rows, …): u + s·(c − u) of every pair, (pairs, …)."""
+    conditional, empty = (outputs[list(side)] for side in zip(*pairs, strict=True))
+    return empty + scale * (conditional - empty)
