@@ -48,6 +48,9 @@ TIMESTEPS = [
     ("By hand", BY_HAND),
 ]
 _NAMES = tuple(field.name for field in fields(Fields))
+_PENDING = 8
+"""Requests that the column remembers at most while they are being done."""
+
 _TYPED = ("m", "n", "pattern", "lam", "floor", "ceiling", "weights")
 """Fields that take effect with Enter or when they are left, not with every key."""
 
@@ -140,26 +143,32 @@ def build(frame: Frame, actions: Actions) -> None:
         )
     gr.Markdown("A change prunes the whole model anew.", elem_classes="note")
     components = [field[name] for name in _NAMES]
-    asked = gr.State(DEFAULTS)  # what the column asked for last; a session with other settings was changed elsewhere
+    # What the column asked for and has not seen done, the last of it for good: a session with other settings was
+    # changed elsewhere.
+    asked = gr.State((DEFAULTS,))
     seen = gr.State(DEFAULTS)  # the settings of the session that came last
     shown = [method, words, exponents, bounds, picking, bins, *components]
 
-    def prune(session: Session, request: gr.Request, last: Settings, *values) -> Iterator[tuple]:
+    def prune(session: Session, request: gr.Request, last: tuple[Settings, ...], *values) -> Iterator[tuple]:
         yield from prune_with(session, request, last, Fields(*values).settings)
 
-    def prune_named(session: Session, request: gr.Request, last: Settings, name: str, *values) -> Iterator[tuple]:
+    def prune_named(
+        session: Session, request: gr.Request, last: tuple[Settings, ...], name: str, *values
+    ) -> Iterator[tuple]:
         # By the name, not by the fields that it sets: the browser may not have filled them in yet.
         yield from prune_with(session, request, last, _chosen(name, Fields(*values)).settings)
 
-    def prune_with(session: Session, request: gr.Request, last: Settings, settings: Settings) -> Iterator[tuple]:
-        if settings == last and session is not None and settings == session.settings:
+    def prune_with(
+        session: Session, request: gr.Request, last: tuple[Settings, ...], settings: Settings
+    ) -> Iterator[tuple]:
+        if settings == last[-1] and session is not None and settings == session.settings:
             yield (*(gr.skip() for _ in frame.outputs), last)
             return
 
         def verb(session: Session, report) -> Session:
             return session if session.settings == settings else pruning.prune(session, settings, report)
 
-        yield (*(gr.skip() for _ in frame.outputs), settings)
+        yield (*(gr.skip() for _ in frame.outputs), (*last[1 - _PENDING :], settings))
         for update in actions.run(request, session, verb):
             yield (*update, gr.skip())
 
@@ -174,14 +183,15 @@ def build(frame: Frame, actions: Actions) -> None:
         name = name_of(Fields(*values).settings)
         return name, sentence_of(name)
 
-    def sync(session: Session | None, last: Settings, before: Settings, *values) -> tuple:
+    def sync(session: Session | None, last: tuple[Settings, ...], before: Settings, *values) -> tuple:
         # A session that has the settings of the one before says nothing new, whatever was asked for meanwhile.
         if session is None or session.settings == before:
             return (gr.skip(),) * (2 + len(shown))
-        if session.settings == last:
-            return gr.skip(), last, *(gr.skip() for _ in shown)
+        if session.settings in last:  # done as asked, and more may have been asked for since
+            done = session.settings == last[-1]
+            return (last[-1:] if done else gr.skip()), session.settings, *(gr.skip() for _ in shown)
         fields = _show(fields_of(session.settings, Fields(*values)), name_of(session.settings))
-        return session.settings, session.settings, *fields
+        return (session.settings,), session.settings, *fields
 
     pruning_with = {
         "fn": prune,
