@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import torch
@@ -33,6 +33,7 @@ class Call:
         rows: those of them that count.
         bins: timestep bin of each row that counts.
         places: run, step and half of each row that counts.
+        output: what the transformer answered, (rows that count, …) on the CPU; None where that was not kept.
     """
 
     arguments: row_of.Arguments
@@ -40,6 +41,7 @@ class Call:
     rows: tuple[int, ...]
     bins: tuple[int, ...]
     places: tuple[Place, ...] = ()
+    output: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,64 +117,77 @@ def record_draw(
     seed: int,
     rows: int = _JOINED,
     arrange: Callable[[list[Call]], list[Call]] | None = None,
+    outputs: bool = False,
     progress: Progress | None = None,
 ) -> Inputs:
     """The inputs of any draw: `edges` of equally wide timestep bins, `steps` asked for, `seed` of the noise.
 
     Neighbours that fit together make one call of up to `rows` inputs, in the order in which they were watched or as
-    `arrange` puts them, which is given the inputs one by one where the family allows it.
+    `arrange` puts them, which is given the inputs one by one where the family allows it. With `outputs` the calls hold
+    what the transformer answered.
     """
-    pieces: list[Call] = []
-    paths: set[row_of.Path] = set()
-    probed: list[tuple[int, dict]] = []
-
-    def see(args, kwargs):
-        probed.append((batch_size(args, kwargs), row_of.lengths(row_of.arguments(args, kwargs))))
-
-    def keep(args, kwargs, watched, bin_index, places):
-        call, batch = row_of.arguments(args, kwargs), batch_size(args, kwargs)
-        small_batch, small = probed[0]
-        if batch == small_batch:
-            pieces.append(Call(row_of.store(call), batch, tuple(watched), (bin_index,) * len(watched), places))
-            return
-        found = row_of.batched(small, small_batch, row_of.lengths(call), batch)
-        paths.update(found)
-        pieces.extend(
-            Call(row_of.take_row(call, row, found), 1, (0,), (bin_index,), (place,))
-            for row, place in zip(watched, places, strict=True)
-        )
-
-    @contextmanager
-    def watch(batch: Batch) -> Iterator[None]:
-        handle = model.transformer.register_forward_pre_hook(_recorder(batch, keep), with_kwargs=True)
-        try:
-            yield
-        finally:
-            handle.remove()
-
+    record = _Record()
     with model.lock, torch.no_grad():
-        probe(model, draw.prompts[0], steps, seed, see)
+        probe(model, draw.prompts[0], steps, seed, record.see)
         walk(
             model,
             draw,
-            watch,
+            lambda batch: record.watch(model, batch, outputs),
             steps=steps,
             bins=len(edges) - 1,
             seed=seed,
             progress=progress,
             what="Recording inputs",
         )
-    calls = tuple(_joined(pieces if arrange is None else arrange(pieces), paths, rows))
+    pieces = record.pieces if arrange is None else arrange(record.pieces)
+    calls = tuple(_joined(pieces, record.paths, rows))
     return Inputs(calls, edges, sum(row_of.nbytes(call.arguments) for call in calls))
 
 
-def _recorder(batch: Batch, keep):
-    def hook(module: nn.Module, args: tuple, kwargs: dict) -> None:
-        watched, bin_index = batch.choose(batch_size(args, kwargs))
-        if watched:
-            keep(args, kwargs, watched, bin_index, batch.places)
+class _Record:
+    """What is watched: single inputs, where the first two calls have shown which arguments have one entry per row."""
 
-    return hook
+    def __init__(self) -> None:
+        self.pieces: list[Call] = []
+        self.paths: set[row_of.Path] = set()
+        self._small: tuple[int, dict] = 0, {}  # of a call with one prompt: rows, and lengths of its arguments
+        self._waiting: list[tuple[Call, tuple[int, ...]]] = []  # for the call's output, rows of each piece in the call
+
+    def see(self, args: tuple, kwargs: dict) -> None:
+        self._small = batch_size(args, kwargs), row_of.lengths(row_of.arguments(args, kwargs))
+
+    @contextmanager
+    def watch(self, model: Model, batch: Batch, outputs: bool) -> Iterator[None]:
+        """Inside, the rows that `batch` chooses are noted, with the transformer's `outputs` if asked for."""
+
+        def before(module: nn.Module, args: tuple, kwargs: dict) -> None:
+            watched, bin_index = batch.choose(batch_size(args, kwargs))
+            if watched:
+                self._waiting = self._taken(args, kwargs, watched, bin_index, batch.places)
+
+        def after(module: nn.Module, args: tuple, output: tuple) -> None:
+            for piece, rows in self._waiting:
+                answer = torch.stack([output[0][row] for row in rows]).cpu() if outputs else None
+                self.pieces.append(replace(piece, output=answer))
+            self._waiting = []
+
+        with ExitStack() as hooks:
+            hooks.callback(model.transformer.register_forward_pre_hook(before, with_kwargs=True).remove)
+            hooks.callback(model.transformer.register_forward_hook(after).remove)
+            yield
+
+    def _taken(self, args, kwargs, watched, bin_index, places) -> list[tuple[Call, tuple[int, ...]]]:
+        call, batch = row_of.arguments(args, kwargs), batch_size(args, kwargs)
+        small_batch, small = self._small
+        if batch == small_batch:
+            whole = Call(row_of.store(call), batch, tuple(watched), (bin_index,) * len(watched), places)
+            return [(whole, tuple(watched))]
+        found = row_of.batched(small, small_batch, row_of.lengths(call), batch)
+        self.paths.update(found)
+        return [
+            (Call(row_of.take_row(call, row, found), 1, (0,), (bin_index,), (place,)), (row,))
+            for row, place in zip(watched, places, strict=True)
+        ]
 
 
 def _joined(pieces: list[Call], paths: set[row_of.Path], rows: int) -> Iterator[Call]:
@@ -200,4 +215,5 @@ def _one(group: list[Call], paths: set[row_of.Path]) -> Call:
     bins, places = (
         tuple(chain.from_iterable(parts)) for parts in zip(*((c.bins, c.places) for c in group), strict=True)
     )
-    return Call(merged, batch, tuple(rows), bins, places)
+    output = None if group[0].output is None else torch.cat([call.output for call in group])
+    return Call(merged, batch, tuple(rows), bins, places, output)

@@ -26,7 +26,7 @@ class Lessons:
     """Calls of the transformer, each a small sample of all timesteps.
 
     Attributes:
-        calls: each with up to as many rows as asked for.
+        calls: each with up to as many rows as asked for, and with what the dense model answered.
         edges: of the timestep bins.
         pairs: for every call its (conditional, unconditional) inputs of the same step of a run, as positions among the
             rows that count; none without classifier-free guidance.
@@ -83,7 +83,15 @@ def record_lessons(
 
     draw = Draw(steps.prompts, both, steps.texts)
     inputs = record_draw(
-        model, draw, edges=like.edges, steps=like.steps, seed=seed, rows=rows, arrange=arrange, progress=progress
+        model,
+        draw,
+        edges=like.edges,
+        steps=like.steps,
+        seed=seed,
+        rows=rows,
+        arrange=arrange,
+        outputs=True,
+        progress=progress,
     )
     pairs = tuple(_pairs(call.places, empty[0]) if empty else () for call in inputs.calls)
     return Lessons(inputs.calls, inputs.edges, pairs, model.defaults.guidance_scale)

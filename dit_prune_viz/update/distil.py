@@ -84,15 +84,13 @@ def distil_masks(
         return dict(masks)
     try:
         with model.lock, _checkpointed(model):
-            with torch.no_grad():
-                dense = [_stacked(run_call(model, task.call)).cpu() for task in tasks]
             learning = {
                 name: _Layer(model, plan.layer(name), mask, norm(name), None if mean is None else mean(name))
                 for name, mask in masks.items()
                 if 0 < mask.removed < mask.weights
             }
             for step, place in enumerate(_order(len(tasks), steps)):
-                error = _learn(model, learning, tasks[place], dense[place].to(model.device))
+                error = _learn(model, learning, tasks[place])
                 size = rate * min(1.0, 1.25 * (1 - (step + 1) / steps))
                 for layer in learning.values():
                     layer.move(size, step + 1)
@@ -189,13 +187,13 @@ def _relative(output: Tensor, dense: Tensor, weights: Tensor) -> Tensor:
     return (errors * weights).sum() / weights.sum().clamp_min(torch.finfo(torch.float32).tiny)
 
 
-def _learn(model: Model, layers: Mapping[str, _Layer], task: _Task, dense: Tensor) -> float:
+def _learn(model: Model, layers: Mapping[str, _Layer], task: _Task) -> float:
     """Let all layers note the gradient of one call's error, and the error."""
     for layer in layers.values():
         layer.pruned = (layer.weight * layer.keep).requires_grad_()
     leaves = [layer.pruned for layer in layers.values()]
     with _running(layers.values()), torch.enable_grad():
-        loss = task.error(_stacked(run_call(model, task.call)), dense)
+        loss = task.error(_flat(run_call(model, task.call)), _flat(task.call.output.to(model.device)))
         if not bool(torch.isfinite(loss)):
             raise UserError("The outputs of the pruned model are not finite in this precision; load it in float32.")
         gradients = torch.autograd.grad(_SCALE * loss, leaves, allow_unused=True)
@@ -205,7 +203,8 @@ def _learn(model: Model, layers: Mapping[str, _Layer], task: _Task, dense: Tenso
     return float(loss.detach())
 
 
-def _stacked(rows: Sequence[Tensor]) -> Tensor:
+def _flat(rows: Sequence[Tensor]) -> Tensor:
+    """Outputs of several rows as (rows, n) float32."""
     return torch.stack([row.reshape(-1).float() for row in rows])
 
 
