@@ -9,6 +9,7 @@ from itertools import combinations
 import torch
 
 from dit_prune_viz.calibration import rows as row_of
+from dit_prune_viz.calibration.collect import batch_size
 from dit_prune_viz.calibration.draw import Draw, draw_inputs
 from dit_prune_viz.calibration.inputs import Call, record_draw
 from dit_prune_viz.calibration.result import Calibration
@@ -45,7 +46,13 @@ class Lessons:
 
 
 def record_lessons(
-    model: Model, like: Calibration, samples: int, *, rows: int = 16, progress: Progress | None = None
+    model: Model,
+    like: Calibration,
+    samples: int,
+    *,
+    rows: int = 16,
+    memory: int = 4 << 30,
+    progress: Progress | None = None,
 ) -> Lessons:
     """About `samples` inputs of the texts that `like` could choose from, with other noise and more steps of each run.
 
@@ -54,6 +61,7 @@ def record_lessons(
         like: a calibration of it.
         samples: how many inputs, at least 1; under guidance they come in pairs.
         rows: of one call.
+        memory: bytes that the inputs may take, on the CPU; fewer inputs are recorded where each takes much.
         progress: called after every denoising step; may raise `Cancelled`.
 
     Raises:
@@ -64,8 +72,14 @@ def record_lessons(
         raise UserError("This calibration does not say which inputs it watched; calibrate again.")
     texts = like.draw.texts or like.draw.prompts
     seed = (like.seed + 0x7F4A7C15) % 2**32
+    sizes: list[float] = []
+
+    def weigh(args: tuple, kwargs: dict) -> None:
+        sizes.append(row_of.nbytes(row_of.arguments(args, kwargs)) / batch_size(args, kwargs))
+
     with model.lock, torch.no_grad():
-        planned, halves = probe(model, texts[0], like.steps, seed)
+        planned, halves = probe(model, texts[0], like.steps, seed, weigh)
+    samples = min(samples, max(rows, int(memory / max(sizes))))
     share = max(1, min(_SHARE // halves, planned))
     steps = draw_inputs(-(-samples // halves), prompts=texts, steps=planned, halves=1, seed=seed, share=share)
     both = {run: dict.fromkeys(found, tuple(range(halves))) for run, found in steps.watched.items()}

@@ -203,6 +203,7 @@ def test_lessons_are_other_inputs_of_the_same_texts_mixed_over_the_timesteps(flu
     assert lessons.samples == 32
     assert sum(len(set(call.bins)) > 1 for call in lessons.calls) >= len(lessons.calls) // 2
     assert set(calibration.draw.texts) == set(flux.defaults.prompts)
+    assert record_lessons(flux, calibration, 32, rows=8, memory=1).samples == 8
     with pytest.raises(UserError, match="learn from"):
         record_lessons(flux, calibration, 0)
     with pytest.raises(UserError, match="calibrate again"):
