@@ -91,7 +91,7 @@ def update_masked(
         supplies.model,
         plan,
         masks,
-        supplies.lessons,
+        supplies.lessons(candidate.distil),
         norm=supplies.norm(candidate.timestep, centred=bool(candidate.update)),
         mean=supplies.mean(candidate.timestep) if candidate.update else None,
         timestep=supplies.weights(candidate.timestep),

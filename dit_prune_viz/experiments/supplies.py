@@ -20,9 +20,10 @@ from dit_prune_viz.update import inverse_diagonal, package_layers
 
 _PACKAGE_BYTES = 2 << 30
 _LARGE = 1_000_000_000
+_ROWS = 16  # of a call that is learned from
 
-LESSONS = 8192
-"""Inputs that masks learn from."""
+MOST_LESSONS = 8192
+"""Inputs that masks learn from at most."""
 
 
 @dataclass(eq=False)
@@ -31,7 +32,7 @@ class Kept:
     weighting."""
 
     inputs: Inputs | None = None
-    lessons: Lessons | None = None
+    lessons: dict[int, Lessons] = field(default_factory=dict)
     inverse: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
 
@@ -57,15 +58,14 @@ class Supplies:
             self._kept.inputs = record_inputs(self.model, self.calibration, progress=self._progress)
         return self._kept.inputs
 
-    @property
-    def lessons(self) -> Lessons:
-        """More transformer inputs of the kind that the calibration watched, to learn masks from."""
-        if self._kept.lessons is None:
-            large = self.model.parameters > _LARGE
-            self._kept.lessons = record_lessons(
-                self.model, self.calibration, LESSONS, rows=4 if large else 16, progress=self._progress
-            )
-        return self._kept.lessons
+    def lessons(self, steps: int) -> Lessons:
+        """More transformer inputs of the kind that the calibration watched, for masks that learn in so many steps."""
+        samples, kept = min(MOST_LESSONS, 2 * _ROWS * steps), self._kept.lessons
+        if samples not in kept:
+            rows = _ROWS // 4 if self.model.parameters > _LARGE else _ROWS
+            kept.clear()  # they are large
+            kept[samples] = record_lessons(self.model, self.calibration, samples, rows=rows, progress=self._progress)
+        return kept[samples]
 
     def norm(self, timestep: str, *, centred: bool = False) -> Callable[[str], Tensor]:
         """Layer → ‖X_j‖₂ (d_in,), the timesteps weighed as asked; of the inputs less their means if `centred` and the
