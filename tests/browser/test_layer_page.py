@@ -147,6 +147,12 @@ def test_the_dots_move_through_the_timesteps_while_the_axes_stay(page: Page):
     page.locator("#units .plot-steps input").fill("0")
     page.wait_for_function(f"{heights} === {still}")
 
+    for plot, kind, start in (("units", "PNG", b"\x89PNG"), ("cut", "SVG", b"<svg")):
+        page.locator(f"#{plot} .js-plotly-plot").hover()
+        with page.expect_download() as download:
+            page.locator(f'#{plot} [data-title="Save as {kind}"]').click()
+        assert download.value.path().read_bytes().startswith(start)
+
 
 def test_layers_are_found_by_name_and_numbers_of_clusters_with_a_curve(page: Page, screenshots):
     open_layer(page)
