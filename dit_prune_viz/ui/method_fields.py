@@ -204,8 +204,10 @@ def build(frame: Frame, actions: Actions) -> None:
     typed = [event for name in _TYPED if name != "lam" for event in (field[name].submit, field[name].blur)]
     gr.on([*chosen, *typed], follow, components, shown, queue=False, trigger_mode="always_last", **INTERNAL)
     gr.on([*chosen, *typed], **pruning_with)
+    weights = field["weights"]
+    gr.on([weights.submit, weights.blur], _bins_of, weights, bins, queue=False, **INTERNAL)
     # Boxes are ticked faster than answers come back, so that nothing happens before all are.
-    picked = use.click(_weights_of, bins, field["weights"], **INTERNAL)
+    picked = use.click(_weights_of, bins, weights, **INTERNAL)
     picked.then(**pruning_with).then(named, components, [method, words], **INTERNAL)
     method.input(choose, [method, *components], shown, queue=False, **INTERNAL)
     method.input(
@@ -248,7 +250,7 @@ def _show(present: Fields, name: str, *, values: bool = True) -> tuple:
         gr.update(visible=present.score == "own"),
         gr.update(visible=present.allocation == "damage-aware" and not present.fixed),
         gr.update(visible=present.timestep == BY_HAND),
-        gr.update(value=_bins_of(present.weights)),
+        gr.update(value=_bins_of(present.weights)) if values else gr.skip(),
         *updates,
     )
 

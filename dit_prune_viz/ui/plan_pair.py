@@ -79,16 +79,18 @@ def build(frame: Frame, actions: Actions) -> tuple[gr.HTML, gr.HTML]:
 
         yield from actions.run(request, session, work, step="swapped plans")
 
-    keep.click(keep_present, [kept, frame.session, statistic], shown, **INTERNAL)
+    # One after the other, so that an answer on its way does not open again what was closed.
+    in_turn = {"concurrency_id": "plan-pair", "concurrency_limit": 1, **INTERNAL}
+    keep.click(keep_present, [kept, frame.session, statistic], shown, **in_turn)
     swap.click(swap_plans, [kept, frame.session], frame.outputs, **INTERNAL)
-    forget.click(drop, kept, shown, **INTERNAL)
+    forget.click(drop, kept, shown, **in_turn)
     gr.on(
         [frame.session.change, statistic.input],
         show,
         [kept, frame.session, statistic],
         shown,
         trigger_mode="always_last",
-        **INTERNAL,
+        **in_turn,
     )
     return left, right
 

@@ -152,7 +152,10 @@ def test_a_layer_of_zeros_gets_a_sentence():
 def test_importance_bins_are_the_means_of_their_weights(d_out, d_in, seed):
     scores = np.random.default_rng(seed).random((d_out, d_in)).astype(np.float32)
     binned, out_edges, in_edges = bin_plane(scores)
-    assert binned.shape == (min(d_out, MAX_BINS), min(d_in, MAX_BINS))
+    for bins, size in zip(binned.shape, (d_out, d_in), strict=True):
+        most = min(size, MAX_BINS)
+        assert most // 2 < bins <= most
+        assert bins == most or size % bins == 0
     i, j = binned.shape[0] // 2, binned.shape[1] - 1
     naive = scores[out_edges[i] : out_edges[i + 1], in_edges[j] : in_edges[j + 1]].astype(np.float64).mean()
     assert binned[i, j] == pytest.approx(naive)
