@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from html import escape
 
@@ -26,10 +27,17 @@ HINT = (
 
 
 class Kept:
-    """The plan A of one page; listeners that were triggered at the same time all see the newest."""
+    """The plan A of one page; listeners that were triggered at the same time all see the newest.
+
+    `lock` is held while an answer is worked out, so that what was forgotten meanwhile is not shown again.
+    """
 
     def __init__(self) -> None:
         self.session: Session | None = None
+        self.lock = threading.RLock()
+
+    def __deepcopy__(self, memo: dict) -> Kept:
+        return Kept()  # every page begins with one of its own, and a lock cannot be copied
 
 
 def build(frame: Frame, actions: Actions) -> tuple[gr.HTML, gr.HTML]:
@@ -51,22 +59,24 @@ def build(frame: Frame, actions: Actions) -> tuple[gr.HTML, gr.HTML]:
     shown = [swap, forget, views, left, right, table]
 
     def show(kept: Kept, session: Session | None, key: str, request: gr.Request) -> tuple:
-        now, first = actions.newest(request.session_hash, session), kept.session
-        if first is None or now is None:
-            return _closed()
-        if now.report is None or first.model is not now.model:
-            kept.session = None
-            return _closed()
-        opened = gr.update(visible=True)
-        updates = opened, opened, opened, *map(scatter.show, maps(first, now, key)), describe(first, now)
-        return updates if kept.session is first else _closed()  # forgotten meanwhile
+        with kept.lock:
+            now, first = actions.newest(request.session_hash, session), kept.session
+            if first is None or now is None:
+                return _closed()
+            if now.report is None or first.model is not now.model:
+                kept.session = None
+                return _closed()
+            opened = gr.update(visible=True)
+            return opened, opened, opened, *map(scatter.show, maps(first, now, key)), describe(first, now)
 
     def keep_present(kept: Kept, session: Session | None, key: str, request: gr.Request) -> tuple:
-        kept.session = actions.newest(request.session_hash, session)
+        with kept.lock:
+            kept.session = actions.newest(request.session_hash, session)
         return show(kept, session, key, request)
 
     def drop(kept: Kept) -> tuple:
-        kept.session = None
+        with kept.lock:
+            kept.session = None
         return _closed()
 
     def swap_plans(kept: Kept, session: Session, request: gr.Request) -> Iterator[tuple]:
@@ -79,18 +89,17 @@ def build(frame: Frame, actions: Actions) -> tuple[gr.HTML, gr.HTML]:
 
         yield from actions.run(request, session, work, step="swapped plans")
 
-    # One after the other, so that an answer on its way does not open again what was closed.
-    in_turn = {"concurrency_id": "plan-pair", "concurrency_limit": 1, **INTERNAL}
-    keep.click(keep_present, [kept, frame.session, statistic], shown, **in_turn)
+    keep.click(keep_present, [kept, frame.session, statistic], shown, **INTERNAL)
     swap.click(swap_plans, [kept, frame.session], frame.outputs, **INTERNAL)
-    forget.click(drop, kept, shown, **in_turn)
+    # Once more, for an answer that was on its way already.
+    forget.click(drop, kept, shown, **INTERNAL).then(drop, kept, shown, **INTERNAL)
     gr.on(
         [frame.session.change, statistic.input],
         show,
         [kept, frame.session, statistic],
         shown,
         trigger_mode="always_last",
-        **in_turn,
+        **INTERNAL,
     )
     return left, right
 
