@@ -108,7 +108,7 @@ _ALL = (
         "stw:1.5,1",
         "cag",
         "tempered:0.6",
-        distil=600,
+        distil=400,
         words="masks on a tempered budget that learn from the dense model's outputs; masks alone",
     ),
     Candidate(
@@ -119,7 +119,7 @@ _ALL = (
         "mean",
         centred=True,
         exchange=True,
-        distil=600,
+        distil=400,
         words="the masks of exchange that then learn from the dense model's outputs, with its biases; no weight moves",
     ),
 )
