@@ -16,7 +16,7 @@ from dit_prune_viz.calibration.draw import Draw, draw_inputs
 from dit_prune_viz.calibration.result import Calibration
 from dit_prune_viz.calibration.trajectory import Batch, Place, probe, walk
 from dit_prune_viz.checks import whole
-from dit_prune_viz.errors import Progress, UserError
+from dit_prune_viz.errors import Progress
 from dit_prune_viz.pipelines.model import Model
 
 _JOINED = 16
@@ -78,9 +78,7 @@ def record_inputs(model: Model, like: Calibration, *, progress: Progress | None 
     Raises:
         UserError: the calibration does not say what it watched, or belongs to another model.
     """
-    if like.draw is None:
-        raise UserError("This calibration does not say which inputs it watched; calibrate again.")
-    return record_draw(model, like.draw, edges=like.edges, steps=like.steps, seed=like.seed, progress=progress)
+    return record_draw(model, like.need_draw(), edges=like.edges, steps=like.steps, seed=like.seed, progress=progress)
 
 
 def held_out_inputs(model: Model, like: Calibration, samples: int, *, progress: Progress | None = None) -> Inputs:
@@ -90,9 +88,7 @@ def held_out_inputs(model: Model, like: Calibration, samples: int, *, progress: 
     UserError as in `record_inputs`.
     """
     samples = whole(samples, "The number of held-out inputs", 1, 10_000)
-    if like.draw is None:
-        raise UserError("This calibration does not say which inputs it watched; calibrate again.")
-    used = set(like.draw.prompts)
+    used = set(like.need_draw().prompts)
     texts = [text for text in model.defaults.prompts if text not in used] or list(model.defaults.prompts)
     seed = (like.seed + 0x9E3779B9) % 2**32
     with model.lock, torch.no_grad():

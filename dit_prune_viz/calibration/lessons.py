@@ -15,7 +15,7 @@ from dit_prune_viz.calibration.inputs import Call, record_draw
 from dit_prune_viz.calibration.result import Calibration
 from dit_prune_viz.calibration.trajectory import Place, probe
 from dit_prune_viz.checks import whole
-from dit_prune_viz.errors import Progress, UserError
+from dit_prune_viz.errors import Progress
 from dit_prune_viz.pipelines.model import Model
 
 _SHARE = 32
@@ -68,9 +68,8 @@ def record_lessons(
         UserError: numbers out of range, a calibration that does not say what it watched or is of another model.
     """
     samples = whole(samples, "The number of inputs to learn from", 1, 100_000)
-    if like.draw is None:
-        raise UserError("This calibration does not say which inputs it watched; calibrate again.")
-    texts = like.draw.texts or like.draw.prompts
+    drawn = like.need_draw()
+    texts = drawn.texts or drawn.prompts
     seed = (like.seed + 0x7F4A7C15) % 2**32
     sizes: list[float] = []
 

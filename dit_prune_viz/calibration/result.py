@@ -80,6 +80,12 @@ class Calibration:
         totals, tokens = self._total(self.sums, layer, weights), self._total(self.tokens, layer, weights)
         return (totals / (float(tokens) or 1.0)).float()
 
+    def need_draw(self) -> Draw:
+        """Which inputs were watched. UserError where that is not known."""
+        if self.draw is None:
+            raise UserError("This calibration does not say which inputs it watched; calibrate again.")
+        return self.draw
+
     def _squares(self, layer: str, weights, centred: bool) -> tuple[torch.Tensor, float]:
         """Weighted Σ x_j², or Σ (x_j − mean)², and the weighted number of tokens, in float64."""
         squares = self._total(self.sum_squares, layer, weights)

@@ -14,7 +14,6 @@ from dit_prune_viz.pipelines.families import call_arguments, refusals
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pipelines.steps import Denoised, timestep_fraction, watch_steps
 
-_LARGE = 1_000_000_000
 _BATCH = 8
 
 
@@ -104,7 +103,7 @@ def walk(
 
     `check` is called after every step with watched rows. The model's lock and `no_grad` are the caller's.
     """
-    size = 1 if model.parameters > _LARGE else _BATCH
+    size = 1 if model.large else _BATCH
     runs = sorted(draw.watched)
     batches = [Batch(model, draw, runs[start : start + size], bins) for start in range(0, len(runs), size)]
     total = sum(batch.length for batch in batches)

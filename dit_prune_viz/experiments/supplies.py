@@ -19,7 +19,6 @@ from dit_prune_viz.sensitivity import Sensitivity, measure_sensitivity
 from dit_prune_viz.update import inverse_diagonal, package_layers
 
 _PACKAGE_BYTES = 2 << 30
-_LARGE = 1_000_000_000
 _ROWS = 16  # of a call that is learned from
 
 MOST_LESSONS = 8192
@@ -62,7 +61,7 @@ class Supplies:
         """More transformer inputs of the kind that the calibration watched, for masks that learn in so many steps."""
         samples, kept = min(MOST_LESSONS, 2 * _ROWS * steps), self._kept.lessons
         if samples not in kept:
-            rows = _ROWS // 4 if self.model.parameters > _LARGE else _ROWS
+            rows = _ROWS // 4 if self.model.large else _ROWS
             kept.clear()  # they are large
             kept[samples] = record_lessons(self.model, self.calibration, samples, rows=rows, progress=self._progress)
         return kept[samples]

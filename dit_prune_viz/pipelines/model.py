@@ -26,6 +26,9 @@ from dit_prune_viz.pipelines.source import LOAD_ERRORS, find_source, local_path
 _FINGERPRINT_SAMPLES = 64
 
 
+_LARGE = 1_000_000_000
+
+
 @dataclass(frozen=True, eq=False)
 class Model:
     """A diffusers pipeline ready to be calibrated, pruned and run.
@@ -81,6 +84,11 @@ class Model:
     def prunable_parameters(self) -> int:
         """Weights of all prunable layers together."""
         return sum(layer.weights for layer in self.layers)
+
+    @property
+    def large(self) -> bool:
+        """Whether it has more than a billion parameters, so that few inputs at a time have to do."""
+        return self.parameters > _LARGE
 
     @cached_property
     def _by_name(self) -> dict[str, Layer]:

@@ -25,7 +25,6 @@ from dit_prune_viz.plan import ClusterPlan, LayerPlan, PruningPlan
 
 MOST_STEPS = 100_000
 _FIRST, _SECOND = 0.9, 0.99  # Adam's
-_LARGE = 1_000_000_000
 _SCALE = 1024.0  # of the loss: float16 would round small gradients to 0, and Adam does not care
 
 
@@ -234,7 +233,7 @@ def _checkpointed(model: Model) -> Iterator[None]:
     """A large transformer keeps no activations for the backward pass, where its family can do without."""
     transformer = model.transformer
     able = getattr(transformer, "_supports_gradient_checkpointing", False)
-    if model.parameters <= _LARGE or not able or transformer.is_gradient_checkpointing:
+    if not model.large or not able or transformer.is_gradient_checkpointing:
         yield
         return
     transformer.enable_gradient_checkpointing()
