@@ -49,6 +49,10 @@ class LayerPage:
             self.sent.clear()  # what was worked out so far will not arrive
             raise
 
+    def words(self, session: Session | None) -> str:
+        """The selection in words."""
+        return describe(session, self.view.layer, self.selection)
+
     def _updates(self, session: Session | None) -> list:
         view, layer = self.view, self.view.layer
         if not layer_view.is_clustered(session, layer):

@@ -6,6 +6,7 @@ import base64
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -92,14 +93,19 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
     def page_of(request: gr.Request) -> LayerPage:
         return pages.get(request.session_hash, lambda: LayerPage(request.session_hash))
 
-    def updates(request: gr.Request, session: Session | None, change: Callable[[LayerPage, Session], None]) -> list:
-        """The updates of all views after a change of what this page shows."""
+    def updates(
+        request: gr.Request,
+        session: Session | None,
+        change: Callable[[LayerPage, Session], None],
+        of: Callable[[LayerPage, Session], Any] = LayerPage.updates,
+    ) -> Any:
+        """The updates of all views, or what `of` says, after a change of what this page shows."""
         page = page_of(request)
         with page.lock:
             now = actions.newest(request.session_hash, session)
             try:
                 change(page, now)
-                return page.updates(now)
+                return of(page, now)
             except UserError as problem:
                 raise mistake(problem) from problem
 
@@ -131,20 +137,27 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
             bar = [gr.skip(), *actions.looked(request.session_hash, actions.newest(request.session_hash, session))[1:]]
         yield (*bar, *updates(request, session, change))
 
+    def show(layer: str, session: Session | None, request: gr.Request) -> list:
+        """Updates of all views and of how they are projected, when another layer is looked at."""
+
+        def change(page: LayerPage, now: Session) -> None:
+            umap = page.view.projection == "umap" and layer != page.view.layer  # takes long, and was not asked for here
+            page.view = replace(page.view, layer=layer, projection="plane" if umap else page.view.projection)
+
+        return [*updates(request, session, change), page_of(request).view.projection]
+
+    def reopen(session: Session | None, layer: str, request: gr.Request) -> list:
+        """Show a layer that has clusters already, past the queue; of others nothing is known yet."""
+        if layer_view.is_clustered(actions.newest(request.session_hash, session), layer):
+            return show(layer, session, request)
+        return [*_still(views), gr.skip()]
+
     def open_layer(
         session: Session, layer: str, unit: str, algorithm: str, k: int | str, request: gr.Request
     ) -> Iterator[tuple]:
         """Show a layer with the clusters it has, or with some found as the controls say."""
-        known = layer_view.is_clustered(actions.newest(request.session_hash, session), layer)
-        page = page_of(request)
-        if page.view.projection == "umap" and layer != page.view.layer:  # takes long, and was not asked for here
-            page.view = replace(page.view, projection="plane")
-
-        def show(page: LayerPage, now: Session) -> None:
-            page.view = replace(page.view, layer=layer)
-
-        if known:
-            yield (*_still(frame.outputs), *updates(request, session, show), page.view.projection, gr.skip())
+        if layer_view.is_clustered(actions.newest(request.session_hash, session), layer):
+            yield (*_still(frame.outputs), *reopen(session, layer, request), gr.skip())
             return
         for update in _cluster(session, layer, unit, algorithm, k, request, step=None):
             if isinstance(update, Result):
@@ -153,8 +166,7 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
                     actions.looked(request.session_hash, update.value)[1:] if clustered else _still(frame.outputs[1:])
                 )
                 # The session is handed on by `settle`: its listeners would keep the browser from drawing.
-                views_now = updates(request, update.value, show)
-                yield (gr.skip(), *looked, *views_now, page.view.projection, next(_COUNT))
+                yield (gr.skip(), *looked, *show(layer, update.value, request), next(_COUNT))
             else:
                 yield (*update, *_still(views), gr.skip(), gr.skip())
 
@@ -204,9 +216,9 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
         yield from actions.run(request, session, work, step="a cluster of the selection")
 
     def select_in(origin: str, read: Callable[[gr.EventData, LayerPage, Session], np.ndarray]) -> Callable:
-        """A listener that makes what `read` finds in the event the page's selection."""
+        """A listener that makes what `read` finds in the event the page's selection, and says what that is."""
 
-        def listener(session: Session | None, request: gr.Request, event: gr.EventData) -> list:
+        def listener(session: Session | None, request: gr.Request, event: gr.EventData) -> str:
             def change(page: LayerPage, now: Session) -> None:
                 meant = getattr(event, "subject", None)  # of dots that another layer may have replaced meanwhile
                 if meant and meant != layer_view.subject(now, page.view.layer):
@@ -214,7 +226,7 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
                 if layer_view.is_clustered(now, page.view.layer):
                     page.select(now, read(event, page, now), getattr(event, "mode", "set"), origin)
 
-            return updates(request, session, change)
+            return updates(request, session, change, LayerPage.words)
 
         return listener
 
@@ -244,7 +256,10 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
         "trigger_mode": "always_last",
         **INTERNAL,
     }
-    picker.select(**open_args)
+    seen = picker.select(
+        reopen, [frame.session, picker], [*views, projection], trigger_mode="always_last", queue=False, **INTERNAL
+    )
+    seen.then(**open_args)
     gr.on(
         [c.input for c in (unit, algorithm, k)],
         **{**open_args, "fn": cluster_anew, "outputs": [*frame.outputs, *views]},
@@ -269,7 +284,9 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
         lines.click: select_in("lines", lambda e, page, now: _of_cluster(now, page, e.id)),
     }
     for event, listener in selecting.items():
-        event(listener, frame.session, views, trigger_mode="multiple", **INTERNAL)
+        # The words come at once, past the queue; the pictures take as long as they take.
+        said = event(listener, frame.session, selection, trigger_mode="multiple", queue=False, **INTERNAL)
+        said.then(refresh, frame.session, views, trigger_mode="always_last", **INTERNAL)
     find.submit(found, [frame.session, find], [*views, picker], **INTERNAL).success(**open_args)
     clear.click(forget, frame.session, views, **INTERNAL)
     carve.click(make_cluster, frame.session, frame.outputs, **INTERNAL)

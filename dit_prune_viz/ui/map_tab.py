@@ -73,8 +73,9 @@ def build(frame: Frame, actions: Actions) -> MapTab:
     sense.click(_show_sensitivity, frame.session, [statistic, help, heat], **INTERNAL).then(
         measure, frame.session, frame.outputs, **INTERNAL
     )
-    gr.on([frame.session.change, timestep.change], draw, chosen, views, trigger_mode="always_last", **INTERNAL)
-    gr.on([statistic.input, y.input], draw, chosen, views, **INTERNAL)
+    # One listener, so that an answer to what was asked before never comes after the one to what is asked last.
+    asked = [frame.session.change, timestep.change, statistic.input, y.input]
+    gr.on(asked, draw, chosen, views, trigger_mode="always_last", **INTERNAL)
     gr.on([statistic.input, y.input], _timestep, [statistic, y], timestep, **INTERNAL)
     statistic.input(_help, statistic, help, **INTERNAL)
     return MapTab(heat, dots, layers, pair)

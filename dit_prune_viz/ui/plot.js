@@ -58,6 +58,7 @@ const config = {
   displaylogo: false,
   showSendToCloud: false, // nothing leaves this machine
   responsive: true,
+  plotGlPixelRatio: window.devicePixelRatio || 1, // of 2 by default, which is four times the work for software WebGL
   modeBarButtonsToAdd: [...saving, maximise],
   modeBarButtonsToRemove: ["toImage", "autoScale2d", "zoomIn2d", "zoomOut2d"],
 };
@@ -112,12 +113,24 @@ function unpackBytes(text) {
 
 const subject = () => host.layout.meta?.subject ?? "";
 
-// What was selected shows at once; the page, which has the last word, answers a moment later.
-function select(ids, how) {
+// The page has the last word on what is selected. What Plotly shows after a drag stands until the page answers: drawing
+// 100,000 dots once more would only keep it from being asked.
+let unseen = []; // what was selected since
+let expected = null; // shows it if the page has nothing to say
+function select(ids, how, wait = 0) {
   trigger("select", { packed: pack(ids), mode: how, subject: subject() });
-  const chosen = how === "set" ? new Set() : (idsIn(displayed) ?? new Set());
-  for (const id of ids) how === "subtract" ? chosen.delete(id) : chosen.add(id);
-  showSelection(chosen.size ? pack([...chosen].sort((a, b) => a - b)) : "");
+  unseen.push([ids, how]);
+  clearTimeout(expected);
+  expected = setTimeout(() => showSelection(withUnseen()), wait);
+}
+
+function withUnseen() {
+  let chosen = idsIn(displayed) ?? new Set();
+  for (const [ids, how] of unseen) {
+    if (how === "set") chosen = new Set();
+    for (const id of ids) how === "subtract" ? chosen.delete(id) : chosen.add(id);
+  }
+  return chosen.size ? pack([...chosen].sort((a, b) => a - b)) : "";
 }
 
 // The dots inside what was drawn last, whatever was drawn before: the page knows what to add it to.
@@ -152,7 +165,7 @@ function attach() {
   });
   host.on("plotly_selected", (event) => {
     if (!event?.lassoPoints && !event?.range) return; // an outline was taken away, nothing was drawn
-    if (unitTraces().length) select(inside(event), mode);
+    if (unitTraces().length) select(inside(event), mode, 1000);
     else if (event.range) {
       trigger("select", { range: event.range, mode });
       Plotly.relayout(host, { selections: [] });
@@ -194,6 +207,8 @@ function showSelection(packed) {
   if (!traces.length) return;
   const chosen = idsIn(packed);
   displayed = packed;
+  clearTimeout(expected);
+  unseen = [];
   const selectedpoints = traces.map((trace) => indicesIn(trace, chosen));
   Plotly.update(host, { selectedpoints }, { selections: [] }, traces.map((trace) => trace.index));
 }
@@ -335,7 +350,7 @@ function start() {
   if (!window.Plotly) return void setTimeout(start, 25);
   draw();
   watch("value", draw);
-  watch("selection", () => sentSelection() !== displayed && showSelection(sentSelection()));
+  watch("selection", () => (unseen.length || sentSelection() !== displayed) && showSelection(sentSelection()));
   new MutationObserver(draw).observe(document.body, { attributes: true, attributeFilter: ["class"] });
   new ResizeObserver(() => {
     if (waiting) draw();

@@ -166,9 +166,9 @@ def lasso_100k_ms() -> dict:
         page.wait_for_function(f"{dots} >= 100000")
         page.wait_for_timeout(3000)
         box = page.locator("#units .nsewdrag").first.bounding_box()
-        page.mouse.move(box["x"] + 0.2 * box["width"], box["y"] + 0.2 * box["height"])
+        page.mouse.move(box["x"] + 0.05 * box["width"], box["y"] + 0.05 * box["height"])
         page.mouse.down()
-        for x, y in ((0.7, 0.2), (0.7, 0.8), (0.2, 0.8), (0.2, 0.2)):
+        for x, y in ((0.95, 0.05), (0.95, 0.95), (0.05, 0.95), (0.05, 0.05)):  # around most of them
             page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=5)
         start = time.perf_counter()
         page.mouse.up()
