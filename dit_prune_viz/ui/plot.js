@@ -117,11 +117,31 @@ const subject = () => host.layout.meta?.subject ?? "";
 // 100,000 dots once more would only keep it from being asked.
 let unseen = []; // what was selected since
 let expected = null; // shows it if the page has nothing to say
+let held = false; // the pointer: a plot that is drawn again would drop what is being dragged
 function select(ids, how, wait = 0) {
   trigger("select", { packed: pack(ids), mode: how, subject: subject() });
   unseen.push([ids, how]);
   clearTimeout(expected);
-  expected = setTimeout(() => showSelection(withUnseen()), wait);
+  expected = setTimeout(showUnseen, wait);
+}
+
+function showUnseen() {
+  if (unseen.length && !held) showSelection(withUnseen());
+}
+
+function answered() {
+  if (!held && (unseen.length || sentSelection() !== displayed)) showSelection(sentSelection());
+}
+
+function hold(event) {
+  mode = event.shiftKey ? "add" : event.altKey ? "subtract" : "set";
+  held = true;
+}
+
+function release() {
+  if (!held) return;
+  held = false;
+  if (!unseen.length) setTimeout(() => unseen.length || answered()); // a drag ends after the pointer is up
 }
 
 function withUnseen() {
@@ -166,10 +186,8 @@ function attach() {
   host.on("plotly_selected", (event) => {
     if (!event?.lassoPoints && !event?.range) return; // an outline was taken away, nothing was drawn
     if (unitTraces().length) select(inside(event), mode, 1000);
-    else if (event.range) {
-      trigger("select", { range: event.range, mode });
-      Plotly.relayout(host, { selections: [] });
-    }
+    else if (event.range) trigger("select", { range: event.range, mode });
+    Plotly.relayout(host, { selections: [] }); // takes the outline away, draws nothing again
   });
   host.on("plotly_doubleclick", () => host.layout.dragmode !== "zoom" && unitTraces().length && select([], "set"));
   host.on("plotly_hover", (event) => look(event.points[0]));
@@ -229,6 +247,7 @@ function draw() {
     element.dataset.drawn = `${draws} ${Math.round(performance.now() - started)}`;
     showFrames();
     displayed = "";
+    unseen = [];
     if (sentSelection()) showSelection(sentSelection());
   });
   host.setAttribute("aria-label", figure.layout.meta?.alt ?? "plot");
@@ -331,11 +350,8 @@ host.addEventListener("blur", () => {
   Plotly.Fx.unhover(host);
   host.emit("plotly_unhover", {});
 });
-host.addEventListener(
-  "pointerdown",
-  (event) => (mode = event.shiftKey ? "add" : event.altKey ? "subtract" : "set"),
-  true
-);
+host.addEventListener("pointerdown", hold, true);
+for (const end of ["pointerup", "pointercancel"]) document.addEventListener(end, release, true);
 
 // The first plot loads Plotly for all, from wherever the page itself comes: behind a proxy that may be a sub-path.
 function load() {
@@ -350,7 +366,7 @@ function start() {
   if (!window.Plotly) return void setTimeout(start, 25);
   draw();
   watch("value", draw);
-  watch("selection", () => (unseen.length || sentSelection() !== displayed) && showSelection(sentSelection()));
+  watch("selection", answered);
   new MutationObserver(draw).observe(document.body, { attributes: true, attributeFilter: ["class"] });
   new ResizeObserver(() => {
     if (waiting) draw();
