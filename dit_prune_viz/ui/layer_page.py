@@ -49,7 +49,7 @@ class LayerPage:
             self.sent.clear()  # what was worked out so far will not arrive
             raise
 
-    def words(self, session: Session | None) -> str:
+    def in_words(self, session: Session | None) -> str:
         """The selection in words."""
         return describe(session, self.view.layer, self.selection)
 

@@ -226,7 +226,7 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
                 if layer_view.is_clustered(now, page.view.layer):
                     page.select(now, read(event, page, now), getattr(event, "mode", "set"), origin)
 
-            return updates(request, session, change, LayerPage.words)
+            return updates(request, session, change, LayerPage.in_words)
 
         return listener
 

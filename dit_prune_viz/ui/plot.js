@@ -141,7 +141,8 @@ function hold(event) {
 function release() {
   if (!held) return;
   held = false;
-  if (!unseen.length) setTimeout(() => unseen.length || answered()); // a drag ends after the pointer is up
+  clearTimeout(expected); // what came meanwhile, unless this was a drag, which ends in a moment
+  expected = unseen.length ? setTimeout(showUnseen, 1000) : setTimeout(answered);
 }
 
 function withUnseen() {
