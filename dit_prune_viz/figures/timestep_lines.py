@@ -54,6 +54,8 @@ def timestep_lines(
             hovertemplate="%{y:.3g}<extra>selection</extra>",
         )
     figure.update_xaxes(range=[1.02, -0.02])
-    figure.update_yaxes(type="log", dtick="D2", tickformat=".1g")
+    drawn = values[values > 0]
+    wide = drawn.size > 0 and drawn.max() > 30 * drawn.min()  # 2 and 5 would touch their neighbours
+    figure.update_yaxes(type="log", dtick=1 if wide else "D2", tickformat=".1g")
     figure.update_layout(showlegend=False, margin={"t": 34, "b": 40})
     return figure

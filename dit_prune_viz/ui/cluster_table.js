@@ -103,8 +103,10 @@ function rename(button, id, name) {
   const field = make("input", button.parentElement, { type: "text", value: name, maxLength: 40 }, "Name of the cluster");
   button.hidden = true;
   field.select();
+  let left = false; // a field that is taken away blurs, which would rename after Escape, too
   const leave = (keep) => {
-    if (!field.isConnected) return;
+    if (left) return;
+    left = true;
     if (keep && field.value.trim() && field.value !== name) edit(id, "rename", { name: field.value });
     field.remove();
     button.hidden = false;

@@ -117,6 +117,15 @@ def test_a_lasso_becomes_a_cluster_whose_slider_changes_those_rows_alone(page: P
     page.locator("#redo").click()
     expect(named).to_have_count(1)
 
+    for key, name in (("Escape", "selection"), ("Enter", "loud rows")):
+        rows.filter(has=page.locator("td.name", has_text="selection")).get_by_label(
+            re.compile("^More for")
+        ).select_option(label="rename")
+        page.get_by_label("Name of the cluster").fill("loud rows")
+        page.keyboard.press(key)
+        page.wait_for_timeout(500)
+        expect(rows.locator("td.name", has_text=name)).to_have_count(1)
+
     # The other views select as well, and all of them show it.
     page.locator("#units").hover()
     page.locator('#units .modebar-btn[data-attr="dragmode"][data-val="lasso"]').click()
