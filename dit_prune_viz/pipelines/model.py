@@ -24,8 +24,6 @@ from dit_prune_viz.pipelines.layers import Layer, list_layers
 from dit_prune_viz.pipelines.source import LOAD_ERRORS, find_source, local_path
 
 _FINGERPRINT_SAMPLES = 64
-
-
 _LARGE = 1_000_000_000
 
 

@@ -157,7 +157,7 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
     ) -> Iterator[tuple]:
         """Show a layer with the clusters it has, or with some found as the controls say."""
         if layer_view.is_clustered(actions.newest(request.session_hash, session), layer):
-            yield (*_still(frame.outputs), *reopen(session, layer, request), gr.skip())
+            yield (*_still(frame.outputs), *show(layer, session, request), gr.skip())
             return
         for update in _cluster(session, layer, unit, algorithm, k, request, step=None):
             if isinstance(update, Result):

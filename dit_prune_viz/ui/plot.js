@@ -133,8 +133,10 @@ function answered() {
   if (!held && (unseen.length || sentSelection() !== displayed)) showSelection(sentSelection());
 }
 
+const modeOf = (event) => (event.shiftKey ? "add" : event.altKey ? "subtract" : "set");
+
 function hold(event) {
-  mode = event.shiftKey ? "add" : event.altKey ? "subtract" : "set";
+  mode = modeOf(event);
   held = true;
 }
 
@@ -338,7 +340,7 @@ host.addEventListener("keydown", (event) => {
     spoken.textContent = label;
     event.preventDefault();
   } else if ((event.key === "Enter" || event.key === " ") && targets?.[cursor]) {
-    const how = event.shiftKey ? "add" : event.altKey ? "subtract" : "set";
+    const how = modeOf(event);
     if (targets[cursor].unit) select([targets[cursor].id], how);
     else trigger("click", { id: targets[cursor].id, mode: how });
     event.preventDefault();

@@ -118,9 +118,7 @@ def test_a_lasso_becomes_a_cluster_whose_slider_changes_those_rows_alone(page: P
     expect(named).to_have_count(1)
 
     for key, name in (("Escape", "selection"), ("Enter", "loud rows")):
-        rows.filter(has=page.locator("td.name", has_text="selection")).get_by_label(
-            re.compile("^More for")
-        ).select_option(label="rename")
+        named.get_by_label(re.compile("^More for")).select_option(label="rename")
         page.get_by_label("Name of the cluster").fill("loud rows")
         page.keyboard.press(key)
         page.wait_for_timeout(500)
