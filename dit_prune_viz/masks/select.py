@@ -17,6 +17,7 @@ from dit_prune_viz.errors import UserError
 from dit_prune_viz.granularity import check_granularity, n_of_m
 from dit_prune_viz.granularity.counts import check_sparsity, removed
 from dit_prune_viz.masks.order import smallest
+from dit_prune_viz.masks.order_gpu import keep_greatest
 
 
 def keep_mask(scores: Tensor, *, sparsity: float, granularity: str = "layer", count: int | None = None) -> Tensor:
@@ -27,9 +28,14 @@ def keep_mask(scores: Tensor, *, sparsity: float, granularity: str = "layer", co
     go the smallest of what would go next in each until the count is reached. UserError for a sparsity outside 0–1, an
     unknown granularity, scores that are NaN or infinite, a count that the layer or N:M cannot have.
     """
+    scores = _table(scores, granularity)
+    count = None if count is None else _checked_count(count, scores, granularity)
+    kept = _on_gpu(scores, sparsity, granularity, count)
+    if kept is not None:
+        return kept
     scores = _checked(scores, granularity)
     if count is not None:
-        return ~_prune_count(scores, _checked_count(count, scores, granularity), granularity)
+        return ~_prune_count(scores, count, granularity)
     pattern = n_of_m(granularity)
     if pattern:
         return n_m_mask(scores, *pattern)
@@ -102,6 +108,15 @@ def n_m_mask(scores: Tensor, n: int, m: int) -> Tensor:
     return ~smallest(scores.reshape(-1, m), m - n).view(scores.shape)
 
 
+def _on_gpu(scores: Tensor, sparsity: float, granularity: str, count: int | None) -> Tensor | None:
+    """The mask of `keep_mask`, in two readings; None where a GPU has no short way to it."""
+    if not scores.is_cuda or not (granularity == "layer" or (granularity == "row" and count is None)):
+        return None
+    rows = scores if granularity == "row" else scores.reshape(1, -1)
+    kept = keep_greatest(rows, removed(rows.shape[1], check_sparsity(sparsity)) if count is None else count)
+    return None if kept is None else kept.view(scores.shape)
+
+
 def _prune(block: Tensor, sparsity: float, granularity: str) -> Tensor:
     """Bool of the block's shape (r, c), True = pruned; the block is one group, or one group per row."""
     rows = block if granularity == "row" else block.reshape(1, -1)
@@ -154,11 +169,15 @@ def _fill_up(table: Tensor, pruned: Tensor, following: int | Tensor, count: int)
     return pruned
 
 
-def _checked(scores: Tensor, granularity: str) -> Tensor:
+def _table(scores: Tensor, granularity: str) -> Tensor:
     check_granularity(granularity)
     if scores.ndim != 2 or not scores.numel():
         raise UserError(f"Scores must fill a table of rows and columns, but their shape is {tuple(scores.shape)}.")
-    scores = scores.detach().to(torch.float32)
+    return scores.detach().to(torch.float32)
+
+
+def _checked(scores: Tensor, granularity: str) -> Tensor:
+    scores = _table(scores, granularity)
     if not torch.isfinite(torch.stack(scores.aminmax())).all():
         raise UserError("The scores hold NaN or infinite values, so they cannot be ranked; check weights and norms.")
     return scores

@@ -196,6 +196,8 @@ def _learn(model: Model, layers: Mapping[str, _Layer], task: _Task) -> float:
         if not bool(torch.isfinite(loss)):
             raise UserError("The outputs of the pruned model are not finite in this precision; load it in float32.")
         gradients = torch.autograd.grad(_SCALE * loss, leaves, allow_unused=True)
+    if not bool(torch.stack([gradient.isfinite().all() for gradient in gradients if gradient is not None]).all()):
+        raise UserError("The gradients of the pruned model are not finite in this precision; load it in float32.")
     for layer, gradient in zip(layers.values(), gradients, strict=True):
         layer.pruned = None
         layer.note(gradient)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from fractions import Fraction
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -140,6 +144,29 @@ def test_a_gpu_selects_the_same(granularity, levels):
     mask = keep_mask_groups(scores, labels, sparsities, granularity, "weight")
     assert torch.equal(keep_mask_groups(scores.cuda(), labels, sparsities, granularity, "weight").cpu(), mask)
     assert torch.equal(pack(mask).to("cuda").unpack().cpu(), mask)
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="needs Triton")
+def test_the_kernels_of_a_gpu_choose_what_a_stable_sort_chooses():
+    probe = Path(__file__).parent / "kernels_probe.py"
+    done = subprocess.run([sys.executable, str(probe)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    compared, left_to_others = map(int, done.stdout.split())
+    assert compared == 75
+    assert left_to_others < 20
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(("shape", "granularity"), [((96, 700), "row"), ((1152, 4608), "layer"), ((4096, 4096), "layer")])
+@pytest.mark.parametrize("levels", [3, 5000, 2**23])
+def test_a_gpus_kernels_select_the_same(shape, granularity, levels):
+    scores = torch.from_numpy(np.random.default_rng(5).integers(0, levels, shape)).float()
+    for sparsity in (0.001, 0.4, 0.98):
+        mask = keep_mask(scores, sparsity=sparsity, granularity=granularity)
+        assert torch.equal(keep_mask(scores.cuda(), sparsity=sparsity, granularity=granularity).cpu(), mask)
+    scores[-1, -1] = torch.nan
+    with pytest.raises(UserError, match="NaN"):
+        keep_mask(scores.cuda(), sparsity=0.5, granularity=granularity)
 
 
 def test_equal_scores_go_in_order_of_index():
