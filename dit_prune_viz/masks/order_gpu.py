@@ -23,7 +23,7 @@ _SPACE = 8
 
 
 def keep_greatest(rows: Tensor, k: int) -> Tensor | None:
-    """Bool (r, c), False at the k smallest values of every row of `rows` (r, c) float32; of equal values the first ones.
+    """Bool (r, c), False at the k smallest values of every row of `rows` (r, c) float32, of equal ones the first.
 
     None where this way does not lead there, and the caller has to take another: the rows are not on a CUDA GPU or lie
     scattered in its memory, Triton is not installed, values are NaN or infinite, rows are of a length that does not

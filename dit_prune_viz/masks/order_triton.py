@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 
 SAMPLE = 1 << 13
-TILE = 1 << 12
+TILE = 1 << 13
 WARPS = 8
 
 LEVELS = 3
@@ -20,7 +20,9 @@ LEVELS = 3
 # inside, then the edge and what lies on it.
 EDGE, TIES, ROOM, ODD, NUMBERS = range(2 * LEVELS, 2 * LEVELS + 5)
 
-_INFINITE = tl.constexpr(0x7F800000)  # the key of +inf, and −1 less its negative is that of −inf; NaN lies beyond either
+_INFINITE = tl.constexpr(
+    0x7F800000
+)  # the key of +inf, and −1 less its negative is that of −inf; NaN lies beyond either
 _LEAST, _GREATEST = tl.constexpr(-(2**31)), tl.constexpr(2**31 - 1)
 _SAMPLE, _TILE = tl.constexpr(SAMPLE), tl.constexpr(TILE)
 _EDGE, _TIES, _ROOM, _ODD = (tl.constexpr(place) for place in (EDGE, TIES, ROOM, ODD))
@@ -152,9 +154,8 @@ def gather(values, n, between, space, found, k, LEVEL: tl.constexpr):
         slot = tl.atomic_add(found + 2 * LEVEL + 1, tl.max(order), sem="relaxed") + order - 1
         tl.store(between + slot, key, mask=within & (slot < space))
     tl.atomic_add(found + 2 * LEVEL, tl.sum(below), sem="relaxed")
-    if LEVEL == 0:
-        if tl.max(odd) > 0:
-            tl.store(found + _ODD, 1)
+    if tl.max(odd) > 0:
+        tl.store(found + _ODD, 1)
 
 
 @triton.jit

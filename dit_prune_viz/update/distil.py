@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dit_prune_viz.calibration.inputs import Call, run_call
 from dit_prune_viz.calibration.lessons import Lessons, guided
@@ -17,6 +18,7 @@ from dit_prune_viz.calibration.weights import checked_weights
 from dit_prune_viz.checks import whole
 from dit_prune_viz.clustering.units import weights_of
 from dit_prune_viz.errors import Progress, UserError
+from dit_prune_viz.granularity import n_of_m
 from dit_prune_viz.masks.build import mask_of_scores
 from dit_prune_viz.masks.packed import PackedMask, pack
 from dit_prune_viz.pipelines.device import out_of_memory
@@ -25,6 +27,8 @@ from dit_prune_viz.plan import ClusterPlan, LayerPlan, PruningPlan
 
 MOST_STEPS = 100_000
 _FIRST, _SECOND = 0.9, 0.99  # Adam's
+# Without cuDNN's attention, whose gradients were NaN (bfloat16, H100, torch 2.11 with cuDNN 9.19).
+_ATTENTION = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 _SCALE = 1024.0  # of the loss: float16 would round small gradients to 0, and Adam does not care
 
 
@@ -43,7 +47,9 @@ def distil_masks(
 ) -> dict[str, PackedMask]:
     """Masks with the counts of `plan` under which the transformer answers as the dense one does.
 
-    Every weight has a score, and in each group of the plan those with the highest stay. In each step the pruned model
+    Every weight has a score, and of each layer those with the highest stay, as many as the plan says; clusters with a
+    sparsity of their own and N:M keep their counts, while rows and columns may lose more or less than `masks` took
+    from them: what a saliency cannot compare between rows the gradients can. In each step the pruned model
     sees one call of `lessons`, and all scores, also those of pruned weights, follow the gradient of its error by how
     much they are there (straight through the selection, as in arXiv 1911.13299 and, for N:M, arXiv 2409.17481), with
     Adam's step sizes (arXiv 1412.6980). The error is the relative squared one of the outputs and, under guidance, also
@@ -55,7 +61,7 @@ def distil_masks(
 
     Args:
         model: only read; its lock is held meanwhile.
-        plan: says what each layer loses, in which groups.
+        plan: says what each layer, cluster or group of N:M loses.
         masks: of the plan, where learning starts.
         lessons: inputs to learn from, see `record_lessons`.
         norm: ‖X_j‖₂ (d_in,) of a layer: how far a weight is from changing sides at the start goes by |W|·‖X‖.
@@ -143,8 +149,11 @@ class _Layer:
 
 
 def _pinned(plan: LayerPlan, mask: PackedMask) -> LayerPlan:
-    """The same plan with a sparsity for every cluster: what it loses under `mask`. Scores that change would otherwise
-    move weights between clusters that have no sparsity of their own."""
+    """The same counts, as `mask` has them, wherever in the layer or its clusters; N:M stays N:M.
+
+    Every cluster gets a sparsity: scores that change would otherwise move weights between those that have none.
+    """
+    plan = replace(plan, granularity=plan.granularity if n_of_m(plan.granularity) else "layer")
     labels, clusters = None, plan.clusters
     while clusters is not None:
         if clusters.rules:
@@ -152,7 +161,7 @@ def _pinned(plan: LayerPlan, mask: PackedMask) -> LayerPlan:
             labels = own if labels is None else labels * clusters.k + own
         clusters = clusters.beneath
     if labels is None:
-        return replace(plan, clusters=None)
+        return replace(plan, clusters=None, count=mask.removed)
     labels = np.unique(labels, return_inverse=True)[1]
     sizes = np.bincount(labels)
     lost = np.bincount(labels, weights=~mask.unpack().cpu().numpy().reshape(-1))
@@ -191,7 +200,8 @@ def _learn(model: Model, layers: Mapping[str, _Layer], task: _Task) -> float:
     for layer in layers.values():
         layer.pruned = (layer.weight * layer.keep).requires_grad_()
     leaves = [layer.pruned for layer in layers.values()]
-    with _running(layers.values()), torch.enable_grad():
+    attention = sdpa_kernel(_ATTENTION) if model.device.type == "cuda" else nullcontext()
+    with _running(layers.values()), attention, torch.enable_grad():
         loss = task.error(_flat(run_call(model, task.call)), _flat(task.call.output.to(model.device)))
         if not bool(torch.isfinite(loss)):
             raise UserError("The outputs of the pruned model are not finite in this precision; load it in float32.")

@@ -62,7 +62,7 @@ def output_error(model, inputs, masks, updates=None) -> float:
     return sum(errors) / len(errors)
 
 
-def counts(plan, mask, granularity):
+def counts(mask, granularity):
     pruned = ~mask.unpack()
     if granularity == "layer":
         return [int(pruned.sum())]
@@ -72,15 +72,17 @@ def counts(plan, mask, granularity):
 
 
 @pytest.mark.parametrize("granularity", ["layer", "row", "column", "2:4", "cag"])
-def test_every_group_loses_as_many_and_the_output_comes_closer(flux, calibration, lessons, granularity):
+def test_every_layer_loses_as_many_and_the_output_comes_closer(flux, calibration, lessons, granularity):
     before = {name: value.clone() for name, value in flux.transformer.state_dict().items()}
     plan = plan_of(flux, calibration, granularity)
     ranked = masks_of(flux, calibration, plan)
     learned = distil_masks(flux, plan, ranked, lessons, norm=calibration.norm, steps=15)
     assert list(learned) == list(ranked)
+    inside = granularity if ":" in granularity else "layer"
     for name, mask in learned.items():
-        inside = plan.layer(name).granularity
-        assert counts(plan, mask, inside) == counts(plan, ranked[name], inside)
+        assert counts(mask, inside) == counts(ranked[name], inside)
+    if granularity in ("row", "column"):  # what gradients can compare moves between them
+        assert any(counts(mask, granularity) != counts(ranked[name], granularity) for name, mask in learned.items())
     assert output_error(flux, lessons, learned) < 0.9 * output_error(flux, lessons, ranked)
     assert all(torch.equal(value, before[name]) for name, value in flux.transformer.state_dict().items())
     assert not any("forward" in vars(module) for module in flux.transformer.modules())

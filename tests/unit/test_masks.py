@@ -157,7 +157,9 @@ def test_the_kernels_of_a_gpu_choose_what_a_stable_sort_chooses():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize(("shape", "granularity"), [((96, 700), "row"), ((1152, 4608), "layer"), ((4096, 4096), "layer")])
+@pytest.mark.parametrize(
+    ("shape", "granularity"), [((96, 700), "row"), ((1152, 4608), "layer"), ((4096, 4096), "layer")]
+)
 @pytest.mark.parametrize("levels", [3, 5000, 2**23])
 def test_a_gpus_kernels_select_the_same(shape, granularity, levels):
     scores = torch.from_numpy(np.random.default_rng(5).integers(0, levels, shape)).float()
