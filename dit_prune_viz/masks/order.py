@@ -42,14 +42,16 @@ def smallest(rows: Tensor, k: int | Tensor) -> Tensor:
 
 def _kth(rows: Tensor, k: int) -> Tensor:
     """The k-th smallest value of every row, k from 1, on a GPU."""
-    return _kth_of_many(rows[0], k) if len(rows) == 1 and rows.shape[1] > _MANY else rows.kthvalue(k, dim=1).values
+    return rows.kthvalue(k, dim=1).values if len(rows) > 1 else _kth_of_one(rows[0], k)
 
 
-def _kth_of_many(values: Tensor, k: int) -> Tensor:
+def _kth_of_one(values: Tensor, k: int) -> Tensor:
     """The k-th smallest of `values` (n,) as (1,), k from 1: a GPU's kthvalue would leave one row to one processor.
 
-    A sample brackets it; then only what lies in the bracket is sorted.
+    A sample of many values brackets it; then only what lies in the bracket is sorted.
     """
+    if len(values) <= _MANY:
+        return values.sort().values[k - 1][None]
     low, high = bracket(values[:: max(1, len(values) // _MANY) | 1].sort().values, k / len(values))
     before = int((values < low).sum())
     within = values[(values >= low) & (values <= high)]

@@ -11,6 +11,9 @@ from dit_prune_viz.ui.settings import UPDATE_NAMES
 from dit_prune_viz.ui.updating import is_current
 
 BRAND = '<h1 class="brand">DiT pruning, seen<span>where a diffusion transformer is redundant</span></h1>'
+LONG = 16
+"""Letters of a value from which on it gives way where the bar is narrow."""
+
 DAMAGE_HELP = (
     "Share of the layers' output energy that the masks remove, Σ pruned W²·E[x²] / Σ W²·E[x²], averaged over layers by "
     "their weights. It assumes independent inputs and needs no forward pass."
@@ -76,12 +79,14 @@ def _update(session: Session) -> list[tuple[str, str, str, str]]:
         *([f"Distilled in {settings.distil} steps"] if settings.distil else []),
         *([UPDATE_NAMES[settings.update]] if settings.update else []),
     ]
-    return [("Weight update", " + ".join(named), detail, UPDATE_HELP)]
+    value = " + ".join(named)
+    return [("Weight update", value, detail, f"{value}. {UPDATE_HELP}")]
 
 
 def _fact(label: str, value: str, detail: str, explanation: str) -> str:
+    long = " long" if len(value) > LONG else ""
     return (
-        f'<div class="fact" title="{escape(explanation)}"><span class="fact-label">{escape(label)}</span>'
+        f'<div class="fact{long}" title="{escape(explanation)}"><span class="fact-label">{escape(label)}</span>'
         f'<span class="fact-value">{escape(value)}</span><span class="fact-detail">{escape(detail)}</span></div>'
     )
 
