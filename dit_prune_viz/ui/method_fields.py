@@ -102,7 +102,7 @@ def build(frame: Frame, actions: Actions) -> None:
             value=start.distil,
             step=50,
             label="Distil masks, steps",
-            info="Masks learn from the dense model's outputs: layers, clusters and N:M keep their counts, no weight moves",
+            info="Masks learn from the dense model's outputs; layers, clusters and N:M keep their counts",
             elem_id="distil",
         )
         field["update"] = gr.Dropdown(
