@@ -30,8 +30,8 @@ def keep_greatest(rows: Tensor, k: int) -> Tensor | None:
     pay, or the sample of a row misled.
     """
     r, c = rows.shape
-    # Numbers of 32 bits count the values.
-    if not rows.is_cuda or rows.dtype != torch.float32 or not rows.is_contiguous() or not 0 < k < c < 2**31:
+    # Numbers of 32 bits count the values, and step beyond the last ones.
+    if not rows.is_cuda or rows.dtype != torch.float32 or not rows.is_contiguous() or not 0 < k < c < 2**30:
         return None
     kernels = _kernels()
     if kernels is None:
@@ -46,10 +46,13 @@ def keep_greatest(rows: Tensor, k: int) -> Tensor | None:
 
 @cache
 def _kernels() -> ModuleType | None:
-    """The kernels; None where Triton is missing, as on Windows."""
+    """The kernels; None where they cannot be used: Triton is missing, as on Windows, it finds no C compiler, or it does
+    not know the GPU, each of which it says in its own way."""
     try:
         from dit_prune_viz.masks import order_triton
-    except ImportError:
+
+        _of_rows(order_triton, torch.zeros((1, 256), device="cuda"), 1)
+    except Exception:
         return None
     return order_triton
 

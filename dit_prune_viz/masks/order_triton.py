@@ -20,9 +20,8 @@ LEVELS = 3
 # inside, then the edge and what lies on it.
 EDGE, TIES, ROOM, ODD, NUMBERS = range(2 * LEVELS, 2 * LEVELS + 5)
 
-_INFINITE = tl.constexpr(
-    0x7F800000
-)  # the key of +inf, and −1 less its negative is that of −inf; NaN lies beyond either
+# The key of +inf; that of −inf is −1 − this one, and NaN lies beyond either.
+_INFINITE = tl.constexpr(0x7F800000)
 _LEAST, _GREATEST = tl.constexpr(-(2**31)), tl.constexpr(2**31 - 1)
 _SAMPLE, _TILE = tl.constexpr(SAMPLE), tl.constexpr(TILE)
 _EDGE, _TIES, _ROOM, _ODD = (tl.constexpr(place) for place in (EDGE, TIES, ROOM, ODD))
