@@ -118,9 +118,8 @@ _ALL = (
         "tempered:0.8",
         "mean",
         centred=True,
-        exchange=True,
         distil=400,
-        words="the masks of exchange that then learn from the dense model's outputs, with its biases; no weight moves",
+        words="the same with biases that make up for the lost mean; no weight moves",
     ),
 )
 CANDIDATES = MappingProxyType({candidate.name: candidate for candidate in _ALL})
