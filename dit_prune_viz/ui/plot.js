@@ -258,7 +258,9 @@ function draw() {
 
 // Timesteps: the dots' heights in every bin are fetched once, then a slider or the play button moves them.
 const steps = element.querySelector(".plot-steps");
-let frames = null; // { subject, ids, values, heights }: dots in ascending order, bin after bin; heights of all bins
+let frames = null; // { at, count, values, all }: dots in ascending order, bin after bin; heights of all bins
+let fetching = null; // the frames on their way: a drawing asks for them once, however fast the slider moves
+let wanted = 0;
 let playing = null;
 
 function showFrames() {
@@ -267,7 +269,7 @@ function showFrames() {
   steps.hidden = labels.length < 2;
   const slider = steps.querySelector("input");
   slider.max = labels.length;
-  frames = null;
+  frames = fetching = null;
   if (Number(slider.value) > labels.length) slider.value = 0;
   if (Number(slider.value)) moveTo(Number(slider.value));
   else nameFrame(0);
@@ -279,18 +281,29 @@ function nameFrame(frame) {
   element.dataset.frame = frame;
 }
 
+const movingTraces = () => host._fullData.filter((trace) => trace.meta?.units); // hidden clusters move, too
+
+async function fetchFrames() {
+  const traces = movingTraces();
+  const ids = Int32Array.from(traces.flatMap((trace) => [...trace.customdata])).sort();
+  const values = await server.frames({ owner: props.owner, subject: subject(), dots: ids.length });
+  if (!values) return null;
+  const at = new Map();
+  ids.forEach((id, i) => at.set(id, i));
+  const all = new Map(traces.map((trace) => [trace.index, Float32Array.from(trace.y)]));
+  return { at, count: ids.length, values: new Float32Array(unpackBytes(values)), all };
+}
+
 async function moveTo(frame) {
-  const traces = host._fullData.filter((trace) => trace.meta?.units); // hidden clusters move, too
-  if (!frames || frames.subject !== subject()) {
-    const about = subject();
-    const ids = Int32Array.from(traces.flatMap((trace) => [...trace.customdata])).sort();
-    const values = await server.frames({ owner: props.owner, subject: about, dots: ids.length });
-    if (!values || about !== subject()) return;
-    const at = new Map();
-    ids.forEach((id, i) => at.set(id, i));
-    frames = { subject: about, at, count: ids.length, values: new Float32Array(unpackBytes(values)) };
-    frames.all = new Map(traces.map((trace) => [trace.index, Float32Array.from(trace.y)]));
+  wanted = frame;
+  if (!frames) {
+    const mine = (fetching ??= fetchFrames());
+    const found = await mine.catch(() => null);
+    if (mine !== fetching && !frames) return; // of a drawing before this one
+    if (mine === fetching) [frames, fetching] = [found, null];
+    if (!frames || frame !== wanted) return;
   }
+  const traces = movingTraces();
   const y = traces.map((trace) => {
     if (!frame) return frames.all.get(trace.index);
     const moved = new Float32Array(trace.customdata.length);
@@ -320,6 +333,7 @@ if (steps) {
     button.textContent = "⏸";
     button.setAttribute("aria-label", "Pause");
     playing = setInterval(() => {
+      if (fetching) return;
       slider.value = Number(slider.value) >= Number(slider.max) ? 0 : Number(slider.value) + 1;
       moveTo(Number(slider.value));
     }, 600);

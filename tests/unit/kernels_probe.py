@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
+from pathlib import Path
 
 os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
 from dit_prune_viz.masks import order_gpu, order_triton
 
 PROGRAMS = 3

@@ -123,12 +123,12 @@ def test_a_cluster_that_cannot_be_selected():
 
 @settings(max_examples=60, deadline=None)
 @given(n=st.integers(1, 4000), levels=st.sampled_from([1, 5, 10**6]), share=st.floats(0, 1), seed=st.integers(0, 2**31))
-def test_the_kth_of_many_is_the_kth(n, levels, share, seed):
+def test_the_kth_of_one_row_is_the_kth(n, levels, share, seed):
     values = torch.from_numpy(np.random.default_rng(seed).integers(0, levels, n)).float()
     k = min(n, 1 + int(share * n))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(order, "_MANY", 50)
-        assert order._kth_of_many(values, k).tolist() == [float(values.sort().values[k - 1])]
+        assert order._kth_of_one(values, k).tolist() == [float(values.sort().values[k - 1])]
         if k < n:  # the rows of a CPU, long and in many pieces
             patch.setattr(order_cpu, "_SAMPLE", 50)
             patch.setattr(order_cpu, "_CHUNK", 64)
@@ -143,10 +143,11 @@ def test_a_bracket_that_misses_is_noticed(monkeypatch):
         monkeypatch.setattr(order, "bracket", lambda *_, wrong=wrong: wrong)
         monkeypatch.setattr(cluster_module, "bracket", lambda *_, wrong=wrong: wrong)
         monkeypatch.setattr(order_cpu, "bracket", lambda *_, wrong=wrong: wrong)
+        monkeypatch.setattr(order, "_MANY", 100)
         monkeypatch.setattr(order_cpu, "_SAMPLE", 10)
         monkeypatch.setattr(cluster_module, "_FEW", 0)
         assert torch.equal(order.smallest(values[None], 500), values[None] < 500)
-        assert order._kth_of_many(values, 500).item() == 499
+        assert order._kth_of_one(values, 500).item() == 499
         mask = update_cluster(
             pack(torch.ones(10, 100) > 0), values.view(10, 100), np.zeros(10, int), 0, 0.5, "layer", "row"
         )
