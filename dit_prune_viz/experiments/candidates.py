@@ -119,7 +119,7 @@ _ALL = (
         "mean",
         centred=True,
         distil=400,
-        words="the same with biases that make up for the lost mean; no weight moves",
+        words="masks that learn from the dense model's outputs while biases make up for the lost mean; no weight moves",
     ),
 )
 CANDIDATES = MappingProxyType({candidate.name: candidate for candidate in _ALL})

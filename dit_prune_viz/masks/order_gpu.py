@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import cache
 from types import ModuleType
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -79,10 +78,10 @@ def _of_one(kernels: ModuleType, row: Tensor, k: int, programs: int) -> Tensor |
     kernels.find_edge[(1,)](source, space, found, k, LEVEL=level, num_warps=32)
     kernels.write[(-(-n // kernels.TILE),)](row, n, found, kept, num_warps=kernels.WARPS)
     numbers = found.cpu().numpy()
-    edge, ties, room, odd = (int(numbers[place]) for place in (kernels.EDGE, kernels.TIES, kernels.ROOM, kernels.ODD))
+    ties, room, odd = (int(numbers[place]) for place in (kernels.TIES, kernels.ROOM, kernels.ODD))
     if odd or not 0 < room <= ties:
         return None
     if room < ties:
-        value = float(kernels.value_of(np.int32(edge)))
+        value = float(kernels.value_of(numbers[kernels.EDGE]))
         kept.view(-1)[torch.nonzero(row.view(-1) == value).flatten()[room:]] = True
     return kept

@@ -60,7 +60,7 @@ def keep_rows(values, kept, odd, c, k, SIZE: tl.constexpr):
     key = _key(tl.load(values + start + at, mask=inside, other=0.0))
     low = tl.min(tl.where(inside, key, _GREATEST))
     high = tl.max(tl.where(inside, key, _LEAST))
-    if (high >= _INFINITE) | (low <= -1 - _INFINITE):
+    if _is_odd(low) | _is_odd(high):
         tl.store(odd, 1)
     key = tl.where(inside, key, _GREATEST)
     # As many as `count` are at most `high`, fewer than k less than `low`.

@@ -33,7 +33,7 @@ def keep_mask(scores: Tensor, *, sparsity: float, granularity: str = "layer", co
     kept = _on_gpu(scores, sparsity, granularity, count)
     if kept is not None:
         return kept
-    scores = _checked(scores, granularity)
+    scores = _finite(scores)
     if count is not None:
         return ~_prune_count(scores, count, granularity)
     pattern = n_of_m(granularity)
@@ -177,7 +177,10 @@ def _table(scores: Tensor, granularity: str) -> Tensor:
 
 
 def _checked(scores: Tensor, granularity: str) -> Tensor:
-    scores = _table(scores, granularity)
+    return _finite(_table(scores, granularity))
+
+
+def _finite(scores: Tensor) -> Tensor:
     if not torch.isfinite(torch.stack(scores.aminmax())).all():
         raise UserError("The scores hold NaN or infinite values, so they cannot be ranked; check weights and norms.")
     return scores

@@ -299,8 +299,7 @@ async function moveTo(frame) {
   if (!frames) {
     const mine = (fetching ??= fetchFrames());
     const found = await mine.catch(() => null);
-    if (mine !== fetching && !frames) return; // of a drawing before this one
-    if (mine === fetching) [frames, fetching] = [found, null];
+    if (mine === fetching) [frames, fetching] = [found, null]; // else they are of a drawing before this one
     if (!frames || frame !== wanted) return;
   }
   const traces = movingTraces();

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -200,8 +200,7 @@ def _learn(model: Model, layers: Mapping[str, _Layer], task: _Task) -> float:
     for layer in layers.values():
         layer.pruned = (layer.weight * layer.keep).requires_grad_()
     leaves = [layer.pruned for layer in layers.values()]
-    attention = sdpa_kernel(_ATTENTION) if model.device.type == "cuda" else nullcontext()
-    with _running(layers.values()), attention, torch.enable_grad():
+    with _running(layers.values()), sdpa_kernel(_ATTENTION), torch.enable_grad():
         loss = task.error(_flat(run_call(model, task.call)), _flat(task.call.output.to(model.device)))
         if not bool(torch.isfinite(loss)):
             raise UserError("The outputs of the pruned model are not finite in this precision; load it in float32.")

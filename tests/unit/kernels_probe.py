@@ -27,6 +27,12 @@ VALUES = {
 }
 
 
+def by_kernels(rows: torch.Tensor, k: int) -> torch.Tensor | None:
+    if len(rows) > 1:
+        return order_gpu._of_rows(order_triton, rows, k)
+    return order_gpu._of_one(order_triton, rows, k, PROGRAMS)
+
+
 def sorted_out(rows: torch.Tensor, k: int) -> torch.Tensor:
     gone = torch.sort(rows, dim=1, stable=True).indices[:, :k]
     return torch.ones_like(rows, dtype=torch.bool).scatter_(1, gone, False)
@@ -39,22 +45,14 @@ def main() -> None:
     for name, (r, c) in itertools.product(VALUES, [(3, 256), (2, 1000), (2, 1152), (1, long), (1, 3 * long + 17)]):
         rows = VALUES[name]((r, c), random)
         for k in (1, c // 3, c - c // 7):
-            if r > 1:
-                kept = order_gpu._of_rows(order_triton, rows, k)
-            else:
-                kept = order_gpu._of_one(order_triton, rows, k, PROGRAMS)
+            kept = by_kernels(rows, k)
             assert kept is None or torch.equal(kept, sorted_out(rows, k)), (name, r, c, k)
             compared, left = compared + 1, left + (kept is None)
             assert kept is not None or (r == 1 and name in ("few", "zeros")), (name, r, c, k)
     for value, shape in itertools.product((torch.nan, torch.inf, -torch.inf), ((2, 300), (1, long))):
         rows = torch.randn(shape, generator=random)
         rows[-1, 77] = value
-        kept = (
-            order_gpu._of_rows(order_triton, rows, 5)
-            if shape[0] > 1
-            else order_gpu._of_one(order_triton, rows, 5, PROGRAMS)
-        )
-        assert kept is None, (value, shape)
+        assert by_kernels(rows, 5) is None, (value, shape)
     print(compared, left)
 
 
