@@ -98,7 +98,7 @@ class LayerPage:
         fresh = self.sent.get("marks") != marks
         self.sent |= {"units": picture.key, "marks": marks}
         if new:
-            return gr.HTML(value=picture.show(session), owner=self.owner, **marks)
+            return gr.HTML(value=scatter.owned(picture.show(session), self.owner), **marks)
         return gr.HTML(**marks) if fresh else gr.skip()
 
     def _choice(self, picture: layer_view.Picture | None, session: Session | None = None) -> Any:

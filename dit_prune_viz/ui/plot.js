@@ -10,6 +10,7 @@ let targets = null; // what the arrow keys walk through, listed when they first 
 let cursor = -1;
 let mode = "set"; // what the drag or click that is going on does to the selection: set, add (shift), subtract (alt)
 let displayed = ""; // the selected units that are shown, packed
+let owner = ""; // the page, as the server calls it
 
 function colours() {
   const style = getComputedStyle(document.body);
@@ -205,7 +206,7 @@ function look(point) {
   if (!point?.data.meta?.units) return void (detail.textContent = "");
   const id = idOf(point);
   looking = setTimeout(async () => {
-    detail.textContent = await server.details({ owner: props.owner, subject: subject(), id });
+    detail.textContent = await server.details({ owner, subject: subject(), id });
   }, 60);
 }
 
@@ -238,7 +239,9 @@ function draw() {
   if (!props.value) return;
   waiting = host.clientWidth === 0; // on a page that is not open; it is drawn when somebody can see it
   if (waiting) return;
-  const figure = JSON.parse(props.value);
+  const sent = JSON.parse(props.value);
+  const figure = sent.figure ?? sent;
+  owner = sent.owner ?? "";
   figure.layout.template = template();
   figure.layout.selectionrevision = ++draws; // the page says what is selected, not Plotly
   const started = performance.now();
@@ -286,7 +289,7 @@ const movingTraces = () => host._fullData.filter((trace) => trace.meta?.units); 
 async function fetchFrames() {
   const traces = movingTraces();
   const ids = Int32Array.from(traces.flatMap((trace) => [...trace.customdata])).sort();
-  const values = await server.frames({ owner: props.owner, subject: subject(), dots: ids.length });
+  const values = await server.frames({ owner, subject: subject(), dots: ids.length });
   if (!values) return null;
   const at = new Map();
   ids.forEach((id, i) => at.set(id, i));
@@ -374,7 +377,7 @@ function load() {
   if (document.getElementById("plotly-js")) return;
   const root = window.gradio_config?.root ?? new URL(".", document.baseURI).href;
   const script = document.createElement("script");
-  Object.assign(script, { id: "plotly-js", src: `${root.replace(/\/$/, "")}/${props.library}` });
+  Object.assign(script, { id: "plotly-js", src: `${root.replace(/\/$/, "")}/${host.dataset.library}` });
   document.head.append(script);
 }
 

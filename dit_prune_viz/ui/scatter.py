@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 
 import gradio as gr
@@ -44,21 +45,21 @@ def unit_plot(
         "<output>all timesteps</output></div>"
     )
     details.__name__, frames.__name__ = "details", "frames"
-    return _plot(figure, height, elem_id, strip, server_functions=[details, frames], selection="", owner="")
+    return _plot(figure, height, elem_id, strip, server_functions=[details, frames], selection="")
 
 
 def _plot(figure: Figure | None, height: int, elem_id: str, strip: str = "", **extra) -> gr.HTML:
+    library = escape(f"gradio_api/file={PLOTLY_JS.as_posix()}")
     return gr.HTML(
         value=show(figure) if figure else "",
         html_template=(
-            f'<div class="plot" tabindex="0" role="group" style="height:{height}px"></div>'
+            f'<div class="plot" tabindex="0" role="group" style="height:{height}px" data-library="{library}"></div>'
             f'{strip}<div class="plot-spoken" role="status"></div>'
         ),
         js_on_load=SCRIPT,
         elem_id=elem_id,
         elem_classes="plot-card",
         apply_default_css=False,
-        library=f"gradio_api/file={PLOTLY_JS.as_posix()}",
         **extra,
     )
 
@@ -76,6 +77,15 @@ def ids_of(event: gr.EventData) -> np.ndarray:
 
 def show(figure: Figure) -> str:
     return figure.to_json()
+
+
+def owned(figure: str, owner: str) -> str:
+    """The value of a `unit_plot`: a figure in JSON, and the page that will ask for `details` and `frames`.
+
+    The page is no prop: gradio forgets the props of a component on a tab that has not been opened yet when a listener
+    skips it.
+    """
+    return f'{{"owner": {json.dumps(owner)}, "figure": {figure}}}'
 
 
 def serve_plotly() -> None:

@@ -144,6 +144,7 @@ def test_a_lasso_becomes_a_cluster_whose_slider_changes_those_rows_alone(page: P
 
 
 def test_the_dots_move_through_the_timesteps_while_the_axes_stay(page: Page):
+    page.wait_for_timeout(3000)  # until the layer has been sent, and skipped by later updates, before its tab is opened
     open_layer(page)
     heights = f"{PLOT}._fullData.find(trace => trace.meta?.units).y[0]"
     still = page.evaluate(heights)
