@@ -8,19 +8,21 @@ from types import MappingProxyType
 
 from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.update import TUNED
 
 
 @dataclass(frozen=True)
 class Candidate:
     """One way to prune a model, at whatever sparsity.
 
-    method, granularity, allocation: as `make_plan` takes them. update: "" leaves the kept weights as they are, else the
-    method of `update_model`. timestep: how the timesteps of the calibration are weighed, for saliency and update.
-    sensitivity: whether measured sensitivities weigh the layers of the allocation. sequential: whether the update shows
-    later blocks what the earlier ones give when pruned. centred: norms and energies are those of the inputs less their
-    means, for candidates whose update moves the biases. exchange: whether pruned and kept weights change places while
-    that lowers the output error, see `update.exchange`. distil: in how many steps the masks learn from the dense
-    model's outputs, 0 for none, see `update.distil_masks`. words: an explanation for people.
+    method, granularity, allocation: as `make_plan` takes them. update: "" leaves the kept weights as they are, else
+    one of UPDATES, see `update_model` and `tune_weights`. timestep: how the timesteps of the calibration are weighed,
+    for saliency and update. sensitivity: whether measured sensitivities weigh the layers of the allocation. sequential:
+    whether the update shows later blocks what the earlier ones give when pruned. centred: norms and energies are those
+    of the inputs less their means, for candidates whose update moves the biases. exchange: whether pruned and kept
+    weights change places while that lowers the output error, see `update.exchange`. distil: in how many steps the masks
+    learn from the dense model's outputs, 0 for none, see `update.distil_masks`; tuned weights learn as long. words: an
+    explanation for people.
     """
 
     name: str
@@ -46,6 +48,11 @@ class Candidate:
     def searches(self) -> bool:
         """Whether better masks than the ranked ones are looked for."""
         return self.exchange or self.distil > 0
+
+    @property
+    def learns(self) -> bool:
+        """Whether masks or weights learn from the dense model's outputs, so that each layer depends on all others."""
+        return self.distil > 0 or self.update == TUNED
 
     @property
     def takes_patterns(self) -> bool:
@@ -120,6 +127,16 @@ _ALL = (
         centred=True,
         distil=400,
         words="masks that learn from the dense model's outputs while biases make up for the lost mean; no weight moves",
+    ),
+    Candidate(
+        "distilled-update",
+        "stw:2,1",
+        "cag",
+        "tempered:0.8",
+        "tuned",
+        centred=True,
+        distil=400,
+        words="the same masks, then the kept weights learn from the dense model's outputs, too",
     ),
 )
 CANDIDATES = MappingProxyType({candidate.name: candidate for candidate in _ALL})

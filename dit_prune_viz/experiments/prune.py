@@ -14,7 +14,15 @@ from dit_prune_viz.experiments.supplies import Supplies
 from dit_prune_viz.masks import PackedMask, PlanReport, build_masks, summarize
 from dit_prune_viz.pipelines import Model
 from dit_prune_viz.plan import PruningPlan, make_plan
-from dit_prune_viz.update import UpdatedWeights, check_update, distil_masks, update_model
+from dit_prune_viz.update import (
+    TUNED,
+    TUNING_STEPS,
+    UpdatedWeights,
+    check_update,
+    distil_masks,
+    tune_weights,
+    update_model,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,24 +89,34 @@ def update_masked(
     progress: Progress | None = None,
 ) -> dict[str, UpdatedWeights]:
     """The candidate's weight update for these masks of `plan`, with masks of its own where the candidate searches for
-    better ones; empty for a candidate that does neither. UserError as in `update_model` and `distil_masks`."""
-    if not candidate.distil:
+    better ones; empty for a candidate that does neither. UserError as in `update_model`, `distil_masks` and
+    `tune_weights`."""
+    if not candidate.learns:
         return _updates(candidate, supplies, masks, plan, progress) if candidate.update or candidate.exchange else {}
     if candidate.exchange:
         swapped = _updates(replace(candidate, update=candidate.update and "mean"), supplies, masks, plan, progress)
         masks = {name: swapped[name].mask if name in swapped else mask for name, mask in masks.items()}
-    masks = distil_masks(
-        supplies.model,
-        plan,
-        masks,
-        supplies.lessons(candidate.distil),
-        norm=supplies.norm(candidate.timestep, centred=bool(candidate.update)),
-        mean=supplies.mean(candidate.timestep) if candidate.update else None,
-        timestep=supplies.weights(candidate.timestep),
-        steps=candidate.distil,
-        progress=progress,
-    )
+    steps = candidate.distil or TUNING_STEPS
+    lessons = supplies.lessons(steps)
+    mean = supplies.mean(candidate.timestep) if candidate.update else None
+    weights = supplies.weights(candidate.timestep)
+    if candidate.distil:
+        masks = distil_masks(
+            supplies.model,
+            plan,
+            masks,
+            lessons,
+            norm=supplies.norm(candidate.timestep, centred=bool(candidate.update)),
+            mean=mean,
+            timestep=weights,
+            steps=steps,
+            progress=progress,
+        )
     found = {name: UpdatedWeights(None, mask) for name, mask in masks.items()}
+    if candidate.update == TUNED:
+        return found | tune_weights(
+            supplies.model, masks, lessons, mean=mean, timestep=weights, steps=steps, progress=progress
+        )
     if not candidate.update:
         return found
     return found | _updates(replace(candidate, exchange=False), supplies, masks, plan, progress)

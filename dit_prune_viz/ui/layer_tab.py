@@ -28,7 +28,6 @@ PROJECTIONS = [("plane", "plane"), ("PCA", "pca"), ("UMAP", "umap")]
 SAMPLES = [("8,192", 8192), ("20,000", layer_view.MAX_DOTS), ("100,000", 100_000)]
 SORTED = [("original order", "original"), ("cluster", "cluster"), ("energy", "energy")]
 MAX_PAGES = 512
-_COUNT = itertools.count(1)
 
 
 @dataclass(frozen=True)
@@ -88,6 +87,7 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
         elem_classes="note",
     )
     found_clusters = gr.State(0)  # how often a layer that was opened had to be clustered
+    count = itertools.count(1)
     views = [units, importance, cut, lines, table, selection, unit, algorithm, k, how, choice]
 
     def page_of(request: gr.Request) -> LayerPage:
@@ -166,7 +166,7 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
                     actions.looked(request.session_hash, update.value)[1:] if clustered else _still(frame.outputs[1:])
                 )
                 # The session is handed on by `settle`: its listeners would keep the browser from drawing.
-                yield (gr.skip(), *looked, *show(layer, update.value, request), next(_COUNT))
+                yield (gr.skip(), *looked, *show(layer, update.value, request), next(count))
             else:
                 yield (*update, *_still(views), gr.skip(), gr.skip())
 

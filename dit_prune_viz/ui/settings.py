@@ -13,7 +13,7 @@ from dit_prune_viz.experiments import CANDIDATES, Candidate
 from dit_prune_viz.granularity import n_of_m, resolve_mode
 from dit_prune_viz.pipelines.layers import Layer
 from dit_prune_viz.saliency import METHODS, find_method
-from dit_prune_viz.update import MOST_STEPS
+from dit_prune_viz.update import MOST_STEPS, TUNED
 
 METHOD_NAMES = MappingProxyType(
     {"dit-pruning": "DiT-Pruning", "wanda": "Wanda", "magnitude": "Magnitude", "ria": "RIA", "obs": "OBS score"}
@@ -21,7 +21,13 @@ METHOD_NAMES = MappingProxyType(
 """Label of every saliency that has a name, the paper's first."""
 
 UPDATE_NAMES = MappingProxyType(
-    {"": "None", "mean": "Biases for the mean", "obs": "OBS (SparseGPT)", "least-squares": "Least squares"}
+    {
+        "": "None",
+        "mean": "Biases for the mean",
+        "obs": "OBS (SparseGPT)",
+        "least-squares": "Least squares",
+        TUNED: "Tuned on the dense answers",
+    }
 )
 """Label of every weight update."""
 

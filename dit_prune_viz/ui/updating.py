@@ -21,8 +21,8 @@ def update(session: Session, progress: Progress | None = None) -> dict[str, Upda
     `Workspace.turn`. A search has masks of its own, with the same counts in the same groups.
 
     Layers whose masks have been updated before take no time, unless every layer depends on others, as it does in a
-    sequential update and in a distillation. UserError as in `update_masked`; `progress` may raise Cancelled, nothing is
-    kept then.
+    sequential update, in a distillation and in tuning. UserError as in `update_masked`; `progress` may raise Cancelled,
+    nothing is kept then.
     """
     plan = session.need_plan()[2]
     if not session.settings.finishes:
@@ -59,7 +59,7 @@ def _keys(session: Session) -> dict[str, Hashable]:
 
 def _entangled(session: Session) -> bool:
     """Whether what becomes of a layer depends on the masks of other layers."""
-    return session.settings.sequential or session.settings.distil > 0
+    return session.settings.sequential or session.settings.candidate.learns
 
 
 def _groups(session: Session, layer: str) -> Hashable:

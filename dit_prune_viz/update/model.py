@@ -27,9 +27,14 @@ if TYPE_CHECKING:
     from dit_prune_viz.pipelines import Model
     from dit_prune_viz.plan import LayerPlan, PruningPlan
 
-UPDATES = ("least-squares", "obs", "mean")
-"""The best weights under the mask, SparseGPT's greedy ones, or the weights as they are and biases that make up for the
-mean output that the mask takes away."""
+LAYERWISE = ("least-squares", "obs", "mean")
+"""The best weights under the mask for each layer's own outputs, SparseGPT's greedy ones, or the weights as they are and
+biases that make up for the mean output that the mask takes away."""
+
+TUNED = "tuned"
+"""Weights that learn from the whole model's answers, see `tune_weights`."""
+
+UPDATES = (*LAYERWISE, TUNED)
 
 _CONSTANT = 1e-5
 """Share of the inputs' energy about their mean below which they are constant, up to rounding."""
@@ -71,7 +76,8 @@ def update_model(
         model: the calibrated model; its lock is held meanwhile.
         masks: layer -> mask; they stay exactly as they are unless `exchanges` is given.
         calibration: which inputs to watch.
-        method: one of UPDATES, or "" to leave weights and biases as they are, which makes sense with `exchanges` only.
+        method: one of LAYERWISE, or "" to leave weights and biases as they are, which makes sense with `exchanges`
+            only.
         timestep: α of the timestep bins, a scheme's name or (bins,) numbers, see `timestep_weights`.
         package_bytes: memory for the Hessians of one package.
         sequential: block by block, later ones see the inputs that the updated earlier ones give them. "least-squares"
@@ -89,7 +95,8 @@ def update_model(
         UserError: an unknown method, weighting or layer, masks that do not fit, a Hessian that is not finite, too
             little memory, a calibration that does not say what it watched.
     """
-    check_update(method)
+    if check_update(method) == TUNED:
+        raise UserError(f"{TUNED} weights are not found layer by layer; choose one of {', '.join(LAYERWISE)}.")
     if not method and exchanges is None:
         return {}
     biases = biases and bool(method)

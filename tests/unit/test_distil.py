@@ -15,7 +15,7 @@ from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.masks import build_masks, mask_of_scores, pack, pruned
 from dit_prune_viz.pipelines import load_model
 from dit_prune_viz.plan import make_plan
-from dit_prune_viz.update import distil, distil_masks, update_model
+from dit_prune_viz.update import distil, distil_masks, learning, update_model
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_the_gradient_is_that_of_the_loss(flux, calibration, lessons, monkeypatc
 
     class Noting(distil._Layer):
         def note(self, gradient):
-            seen[self.plan.name] = gradient / distil._SCALE * self.weight
+            seen[self.plan.name] = gradient / learning._SCALE * self.weight
 
     monkeypatch.setattr(distil, "_Layer", Noting)
     one = replace(lessons, calls=lessons.calls[:1], pairs=lessons.pairs[:1])

@@ -9,7 +9,7 @@ from dit_prune_viz.calibration import calibrate, collect_moments, record_inputs,
 from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.masks import PackedMask, keep_mask, pack, pruned
 from dit_prune_viz.pipelines import load_model
-from dit_prune_viz.update import UPDATES, UpdatedWeights, package_layers, peak_bytes, update_model
+from dit_prune_viz.update import LAYERWISE, UpdatedWeights, package_layers, peak_bytes, update_model
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def layer_error(model, moments, update, name) -> float:
     return float(((change @ hessian) * change).sum() + (2 * (change @ total) * shift + moments.tokens * shift**2).sum())
 
 
-@pytest.mark.parametrize("method", UPDATES)
+@pytest.mark.parametrize("method", LAYERWISE)
 def test_every_layer_of_a_model_gets_better(flux, calibration, inputs, dense_moments, masks, method):
     before = {name: value.clone() for name, value in flux.transformer.state_dict().items()}
     updates = update_model(flux, masks, calibration, method=method, inputs=inputs)
