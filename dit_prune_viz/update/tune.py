@@ -16,7 +16,7 @@ from dit_prune_viz.update.distil import MOST_STEPS
 from dit_prune_viz.update.learning import Learner, learn
 from dit_prune_viz.update.weights import UpdatedWeights, compact
 
-TUNING_STEPS = 200
+TUNING_STEPS = 300
 """How long weights learn if nothing else is asked for."""
 
 
