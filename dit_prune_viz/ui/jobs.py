@@ -47,13 +47,15 @@ class Reporter:
     def __init__(self) -> None:
         self.cancel = threading.Event()
         self.messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._stage: tuple[int, float] | None = None
+        self._stage: tuple[int, float] | None = None  # its total, and when it began
+        self._done = 0
 
     def __call__(self, done: int, total: int, what: str) -> None:
         if self.cancel.is_set():
             raise Cancelled
-        if self._stage is None or self._stage[0] != total or done == 0:
+        if self._stage is None or self._stage[0] != total or done == 0 or done < self._done:
             self._stage = (total, time.monotonic())
+        self._done = done
         elapsed = time.monotonic() - self._stage[1]
         left = elapsed / done * (total - done) if done and elapsed > 0.5 else None
         self.messages.put(Busy(done, total, what, left))

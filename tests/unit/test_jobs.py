@@ -42,6 +42,20 @@ def test_progress_emitted_items_and_the_result_come_through():
     assert list(running) == ["picture", Result("done")]
 
 
+@pytest.mark.parametrize("second", [(1, 8), (0, 4), (1, 4)], ids=["longer", "from nothing", "as long"])
+def test_time_left_of_a_stage_does_not_count_the_one_before(monkeypatch, second):
+    clock = [0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    report = Reporter()
+    for now, (done, total) in ((0, (1, 4)), (100, (2, 4)), (300, (4, 4)), (301, second), (303, (2, second[1]))):
+        clock[0] = now
+        report(done, total, "working")
+    left = [report.messages.get().seconds_left for _ in range(5)]
+    assert left[1] == 100
+    assert left[3] is None
+    assert left[4] == 2 / 2 * (second[1] - 2)
+
+
 def test_a_failure_is_raised_where_the_job_is_watched_and_the_next_job_runs():
     jobs, failure = Jobs(), UserError("No.")
 
