@@ -108,7 +108,7 @@ _ALL = (
         "least-squares",
         centred=True,
         exchange=True,
-        words="the same masks, kept weights and biases by least squares",
+        words="exchanged masks on a tempered budget, kept weights and biases by least squares",
     ),
     Candidate(
         "distilled-mask",
@@ -136,7 +136,7 @@ _ALL = (
         "tuned",
         centred=True,
         distil=400,
-        words="the same masks, then the kept weights learn from the dense model's outputs, too",
+        words="masks that learn from the dense model's outputs, then kept weights that do, biases with them",
     ),
 )
 CANDIDATES = MappingProxyType({candidate.name: candidate for candidate in _ALL})

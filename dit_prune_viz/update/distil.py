@@ -71,7 +71,7 @@ def distil_masks(
 
     def start() -> dict[str, _Layer]:
         return {
-            name: _Layer(model, plan.layer(name), mask, norm(name), None if mean is None else mean(name))
+            name: _Layer(model, plan.layer(name), mask, norm(name), mean)
             for name, mask in masks.items()
             if 0 < mask.removed < mask.weights
         }
@@ -93,7 +93,14 @@ def distil_masks(
 class _Layer(Learner):
     """Scores of one layer's weights (d_out, d_in), above 0 where the first mask keeps."""
 
-    def __init__(self, model: Model, plan: LayerPlan, mask: PackedMask, norm: Tensor, mean: Tensor | None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        plan: LayerPlan,
+        mask: PackedMask,
+        norm: Tensor,
+        mean: Callable[[str], Tensor] | None,
+    ) -> None:
         super().__init__(model, plan.name, mean)
         self.plan = plan = _pinned(plan, mask)
         self.keep = mask.to(self.weight.device).unpack()

@@ -28,18 +28,18 @@ _SCALE = 1024.0  # of the loss: float16 would round small gradients to 0, and Ad
 class Learner(ABC):
     """A layer of the model while it learns: it runs with weights of its own, a leaf of the graph.
 
-    With `mean`, E[x_j] (d_in,), its bias makes up for the mean output that its weights leave out.
+    With `mean`, layer -> E[x_j] (d_in,), its bias makes up for the mean output that its weights leave out.
     """
 
-    def __init__(self, model: Model, name: str, mean: Tensor | None) -> None:
+    def __init__(self, model: Model, name: str, mean: Callable[[str], Tensor] | None) -> None:
         self.linear: nn.Linear = model.transformer.get_submodule(name)
         weight = self.weight = self.linear.weight.detach()
         self.leaf: Tensor | None = None
         self.bias, self.mean = self.linear.bias, None
         if mean is not None and self.bias is not None:
-            mean = mean.to(weight.device)
-            self.bias = (self.bias.float() + weight.float() @ mean).to(weight.dtype)
-            self.mean = mean.to(weight.dtype)
+            usual = mean(name).to(weight.device)
+            self.bias = (self.bias.float() + weight.float() @ usual).to(weight.dtype)
+            self.mean = usual.to(weight.dtype)
         self.gradient = torch.zeros_like(weight, dtype=torch.float32)
         self.square = torch.zeros_like(self.gradient)
 

@@ -58,7 +58,7 @@ def tune_weights(
         return {}
 
     def start() -> dict[str, _Layer]:
-        return {name: _Layer(model, name, mask, None if mean is None else mean(name)) for name, mask in masks.items()}
+        return {name: _Layer(model, name, mask, mean) for name, mask in masks.items()}
 
     learned = learn(
         model,
@@ -77,7 +77,7 @@ def tune_weights(
 class _Layer(Learner):
     """The values (d_out, d_in) float32 of one layer's kept weights, zero elsewhere."""
 
-    def __init__(self, model: Model, name: str, mask: PackedMask, mean: Tensor | None) -> None:
+    def __init__(self, model: Model, name: str, mask: PackedMask, mean: Callable[[str], Tensor] | None) -> None:
         super().__init__(model, name, mean)
         self.mask, self.keep = mask, mask.to(self.weight.device).unpack()
         self.values = self.weight.float() * self.keep
