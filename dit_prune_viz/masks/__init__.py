@@ -6,7 +6,7 @@ from dit_prune_viz.masks.build import build_mask, build_masks, mask_of_scores
 from dit_prune_viz.masks.cluster import update_cluster
 from dit_prune_viz.masks.packed import PackedMask, pack
 from dit_prune_viz.masks.report import LayerReport, PlanReport, report_layer, summarize
-from dit_prune_viz.masks.select import keep_mask, keep_mask_groups, n_m_mask
+from dit_prune_viz.masks.select import keep_mask, keep_mask_groups, keep_masks, n_m_mask
 
 __all__ = [
     "LayerReport",
@@ -17,6 +17,7 @@ __all__ = [
     "check_sparsity",
     "keep_mask",
     "keep_mask_groups",
+    "keep_masks",
     "mask_of_scores",
     "n_m_mask",
     "pack",

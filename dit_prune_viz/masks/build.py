@@ -9,11 +9,14 @@ from torch import Tensor
 
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.masks.packed import PackedMask, pack
-from dit_prune_viz.masks.select import keep_mask, keep_mask_groups
+from dit_prune_viz.masks.select import keep_mask, keep_mask_groups, keep_masks
 from dit_prune_viz.saliency import Saliency, layer_scores, needed_statistic
 
 if TYPE_CHECKING:
     from dit_prune_viz.plan import ClusterPlan, LayerPlan, PruningPlan
+
+_TOGETHER = 256 << 20
+"""Bytes of scores that a GPU ranks at once: launching it takes as long for many layers as for one."""
 
 
 def build_mask(layer_plan: LayerPlan, saliency: Saliency, weight: Tensor, statistic: Tensor) -> Tensor:
@@ -56,11 +59,32 @@ def build_masks(
     """
     statistic = needed_statistic(plan.saliency, norm, inverse_hessian)
     names = list(plan.layers if layers is None else layers)
-    masks = {}
+    masks: dict[str, PackedMask] = {}
+    waiting: dict[str, Tensor] = {}
+
+    def rank() -> None:
+        plans = [plan.layer(name) for name in waiting]
+        kept = keep_masks(
+            list(waiting.values()),
+            sparsity=[layer.sparsity for layer in plans],
+            granularity=[layer.granularity for layer in plans],
+            count=[layer.count for layer in plans],
+        )
+        masks.update((name, pack(mask)) for name, mask in zip(waiting, kept, strict=True))
+        waiting.clear()
+
     for done, name in enumerate(names):
         if progress:
             progress(done, len(names), f"Masking {name}")
-        masks[name] = pack(build_mask(plan.layer(name), plan.saliency, weight(name), statistic(name)))
+        layer_plan = plan.layer(name)
+        scores = layer_scores(plan.saliency, name, weight(name), statistic(name))
+        if layer_plan.clusters is not None:
+            masks[name] = pack(mask_of_scores(layer_plan, scores))
+            continue
+        waiting[name] = scores
+        if not scores.is_cuda or sum(table.nbytes for table in waiting.values()) > _TOGETHER:
+            rank()
+    rank()
     if progress:
         progress(len(names), len(names), "Masks are ready")
-    return masks
+    return {name: masks[name] for name in names}

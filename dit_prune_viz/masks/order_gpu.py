@@ -1,7 +1,8 @@
-"""The k smallest values on a CUDA GPU in two readings: Triton kernels that bracket the k-th from a sample."""
+"""The k smallest values on a CUDA GPU in two readings, of many tables with a handful of launches."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from types import ModuleType
 
@@ -11,36 +12,30 @@ from torch import Tensor
 _LONGEST = 1 << 14
 """Values of a row that one program holds in its registers."""
 
-_PER_SAMPLE = 16
-"""A long row is at least so many times its sample."""
-
-_NARROWER = 16
-"""A sample leaves at least so many times fewer values."""
-
-_SPACE = 8
-"""One in so many values has a place between the brackets; where more are there, ties are plenty, and torch sorts."""
+_PER_PROCESSOR = 4
+"""Programs that share a long table, for each processor of the GPU."""
 
 
-def keep_greatest(rows: Tensor, k: int) -> Tensor | None:
-    """Bool (r, c), False at the k smallest values of every row of `rows` (r, c) float32, of equal ones the first.
+def keep_greatest(tables: Sequence[Tensor], counts: Sequence[int]) -> list[Tensor | None]:
+    """For each of `tables` (r, c) float32 a bool tensor, False at the k smallest values of every row, k = `counts`; of
+    equal ones the first.
 
-    None where this way does not lead there, and the caller has to take another: the rows are not on a CUDA GPU or lie
-    scattered in its memory, Triton is not installed, values are NaN or infinite, rows are of a length that does not
-    pay, or the sample of a row misled.
+    None in the place of a table that this way does not suit, and for which the caller has to take another: it is not on
+    a CUDA GPU or lies scattered in its memory, Triton is not installed, values are NaN or infinite, rows are of a
+    length that does not pay, ties are plenty, or the sample misled.
     """
-    r, c = rows.shape
-    # Numbers of 32 bits count the values, and step beyond the last ones.
-    if not rows.is_cuda or rows.dtype != torch.float32 or not rows.is_contiguous() or not 0 < k < c < 2**30:
-        return None
-    kernels = _kernels()
-    if kernels is None:
-        return None
-    with torch.cuda.device(rows.device):
-        if 256 <= c <= _LONGEST and r >= 32:
-            return _of_rows(kernels, rows, k)
-        if r > 1 or c < _PER_SAMPLE * kernels.SAMPLE:
-            return None
-        return _of_one(kernels, rows, k, 2 * torch.cuda.get_device_properties(rows.device).multi_processor_count)
+    kept: list[Tensor | None] = [None] * len(tables)
+    for device in dict.fromkeys(table.device for table in tables if table.is_cuda):
+        places = [place for place, table in enumerate(tables) if table.device == device]
+        with torch.cuda.device(device):
+            kernels = _kernels()
+            if kernels is None:
+                return kept
+            programs = _PER_PROCESSOR * torch.cuda.get_device_properties(device).multi_processor_count
+            found = _keep(kernels, [tables[place] for place in places], [counts[place] for place in places], programs)
+        for place, mask in zip(places, found, strict=True):
+            kept[place] = mask
+    return kept
 
 
 @cache
@@ -50,38 +45,54 @@ def _kernels() -> ModuleType | None:
     try:
         from dit_prune_viz.masks import order_triton
 
-        _of_rows(order_triton, torch.zeros((1, 256), device="cuda"), 1)
+        _keep(order_triton, [torch.zeros((32, 256), device="cuda"), torch.zeros((1, 256), device="cuda")], [1, 1], 1)
     except Exception:
         return None
     return order_triton
 
 
-def _of_rows(kernels: ModuleType, rows: Tensor, k: int) -> Tensor | None:
-    r, c = rows.shape
-    kept, odd = torch.empty_like(rows, dtype=torch.bool), torch.zeros(1, dtype=torch.int32, device=rows.device)
-    size = 1 << (c - 1).bit_length()
-    kernels.keep_rows[(r,)](rows, kept, odd, c, k, SIZE=size, num_warps=max(1, size // 2048))
-    return None if int(odd) else kept
+def _keep(kernels: ModuleType, tables: Sequence[Tensor], counts: Sequence[int], programs: int) -> list[Tensor | None]:
+    """`keep_greatest` of tables on one GPU. Everything is launched before the GPU is waited for, once."""
+    short = [place for place, table in enumerate(tables) if _is_short(table, counts[place])]
+    long = [place for place, table in enumerate(tables) if _is_long(table, counts[place])]
+    if not short and not long:
+        return [None] * len(tables)
+    device = tables[0].device
+    kept = {place: torch.empty_like(tables[place], dtype=torch.bool) for place in (*short, *long)}
+    entries = [(tables[i].data_ptr(), kept[i].data_ptr(), tables[i].numel(), counts[i]) for i in long]
+    entries = torch.tensor(entries, dtype=torch.int64, device=device)
+    listed = torch.empty(len(long) * kernels.LISTED, dtype=torch.int64, device=device)
+    sizes = [len(long) * kernels.NUMBERS, len(short), len(long) * kernels.INTERVALS]
+    zeros = torch.zeros(sum(sizes), dtype=torch.int32, device=device)
+    numbers, odd, intervals = zeros.split(sizes)
+    for number, place in enumerate(short):
+        rows, c = tables[place].shape
+        size = 1 << (c - 1).bit_length()
+        arguments = tables[place], kept[place], odd[number:], c, counts[place]
+        kernels.keep_rows[(rows,)](*arguments, SIZE=size, num_warps=max(1, size // 2048))
+    if long:
+        one, many = (len(long),), (programs, len(long))
+        kernels.enclose[one](entries, numbers, num_warps=16)
+        kernels.count[many](entries, numbers, intervals, num_warps=16)
+        kernels.locate[one](entries, numbers, intervals, num_warps=8)
+        kernels.write[many](entries, numbers, listed, num_warps=16)
+        kernels.settle[one](entries, numbers, listed, num_warps=32)
+    told = zeros[: sizes[0] + sizes[1]].cpu()
+    unsettled = told[: sizes[0]].view(-1, kernels.NUMBERS)[:, kernels.UNSETTLED].tolist() + told[sizes[0] :].tolist()
+    settled = {place for place, left in zip((*long, *short), unsettled, strict=True) if not left}
+    return [kept[place] if place in settled else None for place in range(len(tables))]
 
 
-def _of_one(kernels: ModuleType, row: Tensor, k: int, programs: int) -> Tensor | None:
-    n, device = row.shape[1], row.device
-    kept = torch.empty_like(row, dtype=torch.bool)
-    found = torch.zeros(kernels.NUMBERS, dtype=torch.int32, device=device)
-    space = n // _SPACE
-    between = torch.empty((2, space), dtype=torch.int32, device=device)
-    left, source, level = n, row, 0
-    while level == 0 or (left > 2 * kernels.SAMPLE and level < kernels.LEVELS):
-        target = between[level % 2]
-        kernels.gather[(programs,)](source, n, target, space, found, k, LEVEL=level, num_warps=kernels.WARPS)
-        left, source, level = left // _NARROWER, target, level + 1
-    kernels.find_edge[(1,)](source, space, found, k, LEVEL=level, num_warps=32)
-    kernels.write[(-(-n // kernels.TILE),)](row, n, found, kept, num_warps=kernels.WARPS)
-    numbers = found.cpu().numpy()
-    ties, room, odd = (int(numbers[place]) for place in (kernels.TIES, kernels.ROOM, kernels.ODD))
-    if odd or not 0 < room <= ties:
-        return None
-    if room < ties:
-        value = float(kernels.value_of(numbers[kernels.EDGE]))
-        kept.view(-1)[torch.nonzero(row.view(-1) == value).flatten()[room:]] = True
-    return kept
+def _is_short(table: Tensor, k: int) -> bool:
+    """Whether each row of the table is chosen from by a program of its own."""
+    return _is_plain(table, k) and table.shape[0] >= 32 and 256 <= table.shape[1] <= _LONGEST
+
+
+def _is_long(table: Tensor, k: int) -> bool:
+    """Whether all of the GPU chooses from the one row of the table."""
+    return _is_plain(table, k) and table.shape[0] == 1 and table.shape[1] >= 256
+
+
+def _is_plain(table: Tensor, k: int) -> bool:
+    # Numbers of 32 bits count the values, and step beyond the last ones.
+    return table.dtype == torch.float32 and table.is_contiguous() and 0 < k < table.shape[1] < 2**30

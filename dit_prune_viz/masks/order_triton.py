@@ -1,36 +1,40 @@
 """Kernels that choose the k smallest of float32 values; `order_gpu` puts them together.
 
 Values are compared as integers of the same order, so that halving the interval between two of them ends after 32 steps.
+A row of moderate length is chosen from by one program, on the chip. Of a longer table, a sample says between which two
+keys the k-th lies in all likelihood; the first reading counts what lies between them by intervals, the second writes
+the mask and lists the few keys of the interval with the k-th, which one program then settles.
+
+TILE and INTERVALS differ, or Triton would lay out both the same way, and atomics and stores would need another one.
 """
 
 from __future__ import annotations
 
-import numpy as np
 import triton
 import triton.language as tl
 
 SAMPLE = 1 << 13
-TILE = 1 << 13
-WARPS = 8
+TILE = 1 << 12
+INTERVALS = 1 << 11
 
-LEVELS = 3
-"""Gatherings at most, each from what the one before has found."""
+LISTED = 1 << 14
+"""Keys of one interval that can be settled; where more are there, ties are plenty."""
 
-# What the kernels tell each other and the caller: of each gathering how many values are below its bracket and how many
-# inside, then the edge and what lies on it.
-EDGE, TIES, ROOM, ODD, NUMBERS = range(2 * LEVELS, 2 * LEVELS + 5)
+# A row of the table of tables, int64: addresses of values and mask, how many values, and k.
+_VALUES, _KEPT, _N, _K = (tl.constexpr(place) for place in range(4))
+COLUMNS = 4
+
+# What the kernels tell each other and the caller about a table, int32.
+_LOW, _HIGH, _SHIFT, _BELOW, _ROOM, _COUNT, _UNSETTLED = (tl.constexpr(place) for place in range(7))
+UNSETTLED, NUMBERS = 6, 8
 
 # The key of +inf; that of −inf is −1 − this one, and NaN lies beyond either.
 _INFINITE = tl.constexpr(0x7F800000)
 _LEAST, _GREATEST = tl.constexpr(-(2**31)), tl.constexpr(2**31 - 1)
-_SAMPLE, _TILE = tl.constexpr(SAMPLE), tl.constexpr(TILE)
-_EDGE, _TIES, _ROOM, _ODD = (tl.constexpr(place) for place in (EDGE, TIES, ROOM, ODD))
+_SAMPLE, _TILE, _INTERVALS, _LISTED = (tl.constexpr(size) for size in (SAMPLE, TILE, INTERVALS, LISTED))
+_NUMBERS, _COLUMNS = tl.constexpr(NUMBERS), tl.constexpr(COLUMNS)
 _MARGIN = tl.constexpr(4.0)  # standard deviations of the sample's rank on either side
-
-
-def value_of(key: np.int32) -> np.float32:
-    """The value that has this key."""
-    return (key ^ ((key >> 31) & np.int32(0x7FFFFFFF))).view(np.float32)
+_NOWHERE = tl.constexpr(2**62)
 
 
 @triton.jit
@@ -52,6 +56,23 @@ def _is_odd(key):
 
 
 @triton.jit
+def _narrow(keys, low, high, count, k):
+    """(edge, count): `count` of `keys`, at least k, are up to the edge, and more only for ties at it.
+
+    All that matter of `keys` lie from low to high, `count` of them.
+    """
+    while (low < high) & (count != k):
+        middle = _between(low, high)
+        fewer = tl.sum((keys <= middle).to(tl.int32))
+        if fewer >= k:
+            high = middle
+            count = fewer
+        else:
+            low = middle + 1
+    return high, count
+
+
+@triton.jit
 def keep_rows(values, kept, odd, c, k, SIZE: tl.constexpr):
     """A row (c,) per program, 0 < k < c ≤ SIZE: kept is False at its k smallest, odd 1 if one is NaN or infinite."""
     start = tl.program_id(0).to(tl.int64) * c
@@ -63,16 +84,7 @@ def keep_rows(values, kept, odd, c, k, SIZE: tl.constexpr):
     if _is_odd(low) | _is_odd(high):
         tl.store(odd, 1)
     key = tl.where(inside, key, _GREATEST)
-    # As many as `count` are at most `high`, fewer than k less than `low`.
-    count = c
-    while (low < high) & (count != k):
-        middle = _between(low, high)
-        fewer = tl.sum((key <= middle).to(tl.int32))
-        if fewer >= k:
-            high = middle
-            count = fewer
-        else:
-            low = middle + 1
+    high, count = _narrow(key, low, high, c, k)
     gone = key <= high
     if count > k:
         equal = (key == high).to(tl.int32)
@@ -82,27 +94,34 @@ def keep_rows(values, kept, odd, c, k, SIZE: tl.constexpr):
 
 
 @triton.jit
-def _load(values, at, inside, LEVEL: tl.constexpr):
-    key = tl.load(values + at, mask=inside, other=0)
-    if LEVEL == 0:
-        key = _key(key)
-    return key
+def _table(tables, number):
+    """(values, kept, n, k) of a table."""
+    row = tables + number * _COLUMNS
+    values = tl.load(row + _VALUES).to(tl.pointer_type(tl.float32))
+    kept = tl.load(row + _KEPT).to(tl.pointer_type(tl.int8))
+    return values, kept, tl.load(row + _N).to(tl.int32), tl.load(row + _K).to(tl.int32)
 
 
 @triton.jit
-def _bracket(key, size, share):
-    """(low, high) such that the value that ends the smallest `share` of what `key` is a sample of has low < value ≤
-    high, in all likelihood. The first `size` keys count; the others are the greatest there is."""
-    share = tl.minimum(tl.maximum(share, 0.0), 1.0)  # beyond where the bracket before missed
-    middle = size * share
+def enclose(tables, numbers):
+    """A table per program: notes low and high between which a sample says that the k-th lies, low < it ≤ high, and by
+    how many bits a distance from low is shifted to give one of the intervals."""
+    values, _, n, k = _table(tables, tl.program_id(0))
+    # An odd stride meets all columns of a table.
+    stride = (n + _SAMPLE - 1) // _SAMPLE | 1
+    drawn = tl.arange(0, _SAMPLE)
+    size = (n + stride - 1) // stride
+    there = drawn < size
+    key = tl.where(there, _key(tl.load(values + drawn * stride, mask=there, other=0.0)), _GREATEST)
+    share = k / n
     margin = _MARGIN * tl.sqrt(size * share * (1 - share)) + 2
     slack = (margin * 0.25).to(tl.int32)
-    fewer = tl.floor(middle - margin).to(tl.int32)
-    more = tl.ceil(middle + margin).to(tl.int32)
+    fewer = tl.floor(size * share - margin).to(tl.int32)
+    more = tl.ceil(size * share + margin).to(tl.int32)
     # At most `fewer` are up to low and more up to low_end; at least `more` are up to high and less up to high_start.
     low = tl.min(key) - 1
     high_start = low
-    low_end = tl.max(tl.where(key == _GREATEST, _LEAST, key))
+    low_end = tl.max(tl.where(there, key, _LEAST))
     high = low_end
     below, upto = 0, size
     low_middle, high_middle = _between(low, low_end), _between(high_start, high)
@@ -121,86 +140,91 @@ def _bracket(key, size, share):
         else:
             high_start = high_middle
         low_middle, high_middle = _between(low, low_end), _between(high_start, high)
-    return tl.where(fewer <= 0, _LEAST, low), tl.where(more >= size, _GREATEST, high)
+    low = tl.where(fewer <= 0, _LEAST, low)
+    high = tl.where(more >= size, _GREATEST, high)
+    reach = high.to(tl.int64) - low.to(tl.int64) - 1
+    shift = 0
+    while (reach >> shift) >= _INTERVALS:
+        shift += 1
+    numbers += tl.program_id(0) * _NUMBERS
+    tl.store(numbers + _LOW, low)
+    tl.store(numbers + _HIGH, high)
+    tl.store(numbers + _SHIFT, shift)
 
 
 @triton.jit
-def gather(values, n, between, space, found, k, LEVEL: tl.constexpr):
-    """The keys between two that a sample says enclose the k-th smallest, in no order, and how many are below them.
-
-    LEVEL: 0 of the values themselves, (n,) float32; else of the keys that as many gatherings have left, int32.
-    """
-    for level in tl.static_range(LEVEL):
-        k -= tl.load(found + 2 * level)
-        n = tl.minimum(tl.load(found + 2 * level + 1), space)
-    # An odd stride meets all columns of a table. Every program brackets by itself: they would have to wait anyway.
-    stride = (n + _SAMPLE - 1) // _SAMPLE | 1
-    drawn = tl.arange(0, _SAMPLE)
-    there = drawn < (n + stride - 1) // stride
-    sample = tl.where(there, _load(values, drawn * stride, there, LEVEL), _GREATEST)
-    low, high = _bracket(sample, tl.sum(there.to(tl.int32)), k / n)
+def count(tables, numbers, intervals):
+    """Programs (p, tables): how many keys are up to low, and how many in every interval from there to high."""
+    values, _, n, _ = _table(tables, tl.program_id(1))
+    numbers += tl.program_id(1) * _NUMBERS
+    intervals += tl.program_id(1) * _INTERVALS
+    low, high, shift = tl.load(numbers + _LOW), tl.load(numbers + _HIGH), tl.load(numbers + _SHIFT)
     below = tl.zeros((_TILE,), tl.int32)
     odd = below
     for start in range(tl.program_id(0) * _TILE, n, tl.num_programs(0) * _TILE):
         at = start + tl.arange(0, _TILE)
         inside = at < n
-        key = _load(values, at, inside, LEVEL)
-        if LEVEL == 0:
-            odd |= (inside & _is_odd(key)).to(tl.int32)
+        key = _key(tl.load(values + at, mask=inside, other=0.0))
+        odd |= _is_odd(key).to(tl.int32)
         below += (inside & (key <= low)).to(tl.int32)
         within = inside & (key > low) & (key <= high)
-        order = tl.cumsum(within.to(tl.int32))
-        slot = tl.atomic_add(found + 2 * LEVEL + 1, tl.max(order), sem="relaxed") + order - 1
-        tl.store(between + slot, key, mask=within & (slot < space))
-    tl.atomic_add(found + 2 * LEVEL, tl.sum(below), sem="relaxed")
+        place = ((key - low - 1).to(tl.uint32, bitcast=True) >> shift).to(tl.int32)
+        tl.atomic_add(intervals + place, 1, mask=within, sem="relaxed")
+    total = tl.sum(below)
+    if total > 0:
+        tl.atomic_add(numbers + _BELOW, total, sem="relaxed")
     if tl.max(odd) > 0:
-        tl.store(found + _ODD, 1)
+        tl.store(numbers + _UNSETTLED, 1)
 
 
 @triton.jit
-def find_edge(between, space, found, k, LEVEL: tl.constexpr):
-    """The key of the k-th smallest, how many have it, and how many of those are among the k smallest: the room.
-
-    The room is 0 where a sample misled or the keys between two did not find a place."""
-    n = 0
-    missing = False
-    for level in tl.static_range(LEVEL):
-        k -= tl.load(found + 2 * level)
-        n = tl.load(found + 2 * level + 1)
-        missing |= (n > space) | (k < 1) | (k > n)
-    n = tl.minimum(n, space)
-    at = tl.arange(0, _SAMPLE)
-    first = tl.load(between + at, mask=at < n, other=_GREATEST)
-    low, high = tl.min(first), tl.max(tl.where(at < n, first, _LEAST))
-    for start in range(_SAMPLE, n, _SAMPLE):
-        inside = start + at < n
-        low = tl.minimum(low, tl.min(tl.load(between + start + at, mask=inside, other=_GREATEST)))
-        high = tl.maximum(high, tl.max(tl.load(between + start + at, mask=inside, other=_LEAST)))
-    count = n
-    while low < high:
-        middle = _between(low, high)
-        fewer = tl.sum((first <= middle).to(tl.int32))
-        for start in range(_SAMPLE, n, _SAMPLE):
-            key = tl.load(between + start + at, mask=start + at < n, other=_GREATEST)
-            fewer += tl.sum((key <= middle).to(tl.int32))
-        if fewer >= k:
-            high = middle
-            count = fewer
-        else:
-            low = middle + 1
-    ties = tl.sum(((first == high) & (at < n)).to(tl.int32))
-    for start in range(_SAMPLE, n, _SAMPLE):
-        inside = start + at < n
-        ties += tl.sum((inside & (tl.load(between + start + at, mask=inside, other=0) == high)).to(tl.int32))
-    tl.store(found + _EDGE, high)
-    tl.store(found + _TIES, ties)
-    tl.store(found + _ROOM, tl.where(missing, 0, k - (count - ties)))
+def locate(tables, numbers, intervals):
+    """A table per program: low and high become those of the interval with the k-th, room says which of it that is; 0
+    where the sample misled."""
+    _, _, _, k = _table(tables, tl.program_id(0))
+    numbers += tl.program_id(0) * _NUMBERS
+    upto = tl.cumsum(tl.load(intervals + tl.program_id(0) * _INTERVALS + tl.arange(0, _INTERVALS)))
+    rank = k - tl.load(numbers + _BELOW)
+    before = upto < rank
+    high, shift = tl.load(numbers + _HIGH).to(tl.int64), tl.load(numbers + _SHIFT).to(tl.int64)
+    start = tl.minimum(tl.load(numbers + _LOW) + (tl.sum(before.to(tl.int64)) << shift), high)
+    end = tl.minimum(start + (tl.full((), 1, tl.int64) << shift), high)
+    tl.store(numbers + _LOW, start.to(tl.int32))
+    tl.store(numbers + _HIGH, end.to(tl.int32))
+    tl.store(numbers + _ROOM, tl.where(rank > tl.max(upto), 0, rank - tl.max(tl.where(before, upto, 0))))
 
 
 @triton.jit
-def write(values, n, found, kept):
-    """kept is False up to the edge, ties and all."""
-    at = tl.program_id(0) * _TILE + tl.arange(0, _TILE)
-    inside = at < n
-    key = _key(tl.load(values + at, mask=inside, other=0.0))
-    tl.store(kept + at, key > tl.load(found + _EDGE), mask=inside)
+def write(tables, numbers, listed):
+    """Programs (p, tables): kept is False up to the end of the interval with the k-th; what is in it goes on a list,
+    its distance from low above its position."""
+    values, kept, n, _ = _table(tables, tl.program_id(1))
+    numbers += tl.program_id(1) * _NUMBERS
+    listed += tl.program_id(1) * _LISTED
+    low, high = tl.load(numbers + _LOW), tl.load(numbers + _HIGH)
+    for start in range(tl.program_id(0) * _TILE, n, tl.num_programs(0) * _TILE):
+        at = start + tl.arange(0, _TILE)
+        inside = at < n
+        key = _key(tl.load(values + at, mask=inside, other=0.0))
+        tl.store(kept + at, (key > high).to(tl.int8), mask=inside)
+        within = inside & (key > low) & (key <= high)
+        slot = tl.atomic_add(numbers + _COUNT + tl.zeros((_TILE,), tl.int32), 1, mask=within, sem="relaxed")
+        item = ((key - low).to(tl.uint32, bitcast=True).to(tl.int64) << 32) | at
+        tl.store(listed + slot, item, mask=within & (slot < _LISTED))
+
+
+@triton.jit
+def settle(tables, numbers, listed):
+    """A table per program: of those on the list, all but the smallest that there is room for are kept, of equal ones
+    the last; the table is unsettled where the sample misled or the list was too short."""
+    _, kept, _, _ = _table(tables, tl.program_id(0))
+    numbers += tl.program_id(0) * _NUMBERS
+    n, room = tl.load(numbers + _COUNT), tl.load(numbers + _ROOM)
+    at = tl.arange(0, _LISTED)
+    there = at < n
+    item = tl.load(listed + tl.program_id(0) * _LISTED + at, mask=there, other=_NOWHERE)
+    if (room < 1) | (room > n) | (n > _LISTED):
+        tl.store(numbers + _UNSETTLED, 1)
+    else:
+        edge, _ = _narrow(item, tl.min(item), tl.max(tl.where(there, item, 0)), n, room)
+        tl.store(kept + (item & 0xFFFFFFFF), tl.full((_LISTED,), 1, tl.int8), mask=there & (item > edge))

@@ -28,14 +28,32 @@ def keep_mask(scores: Tensor, *, sparsity: float, granularity: str = "layer", co
     go the smallest of what would go next in each until the count is reached. UserError for a sparsity outside 0–1, an
     unknown granularity, scores that are NaN or infinite, a count that the layer or N:M cannot have.
     """
-    scores = _table(scores, granularity)
-    count = None if count is None else _checked_count(count, scores, granularity)
-    kept = _on_gpu(scores, sparsity, granularity, count)
-    if kept is not None:
-        return kept
+    return keep_masks([scores], sparsity=[sparsity], granularity=[granularity], count=[count])[0]
+
+
+def keep_masks(
+    scores: Sequence[Tensor],
+    *,
+    sparsity: Sequence[float],
+    granularity: Sequence[str],
+    count: Sequence[int | None] | None = None,
+) -> list[Tensor]:
+    """`keep_mask` of several layers, one entry of each sequence for each; a GPU is launched and waited for together.
+
+    UserError as there, and ValueError for sequences of different lengths.
+    """
+    count = [None] * len(scores) if count is None else count
+    tables = [_table(*pair) for pair in zip(scores, granularity, strict=True)]
+    asked = list(zip(tables, sparsity, granularity, count, strict=True))
+    kept = _on_gpu(asked)
+    return [_keep(*one) if mask is None else mask for one, mask in zip(asked, kept, strict=True)]
+
+
+def _keep(scores: Tensor, sparsity: float, granularity: str, count: int | None) -> Tensor:
+    """The mask of one table."""
     scores = _finite(scores)
     if count is not None:
-        return ~_prune_count(scores, count, granularity)
+        return ~_prune_count(scores, _checked_count(count, scores, granularity), granularity)
     pattern = n_of_m(granularity)
     if pattern:
         return n_m_mask(scores, *pattern)
@@ -108,13 +126,23 @@ def n_m_mask(scores: Tensor, n: int, m: int) -> Tensor:
     return ~smallest(scores.reshape(-1, m), m - n).view(scores.shape)
 
 
-def _on_gpu(scores: Tensor, sparsity: float, granularity: str, count: int | None) -> Tensor | None:
-    """The mask of `keep_mask`, in two readings; None where a GPU has no short way to it."""
-    if not scores.is_cuda or not (granularity == "layer" or (granularity == "row" and count is None)):
-        return None
-    rows = scores if granularity == "row" else scores.reshape(1, -1)
-    kept = keep_greatest(rows, removed(rows.shape[1], check_sparsity(sparsity)) if count is None else count)
-    return None if kept is None else kept.view(scores.shape)
+def _on_gpu(asked: Sequence[tuple[Tensor, float, str, int | None]]) -> list[Tensor | None]:
+    """The masks of tables with sparsity, granularity and count, in two readings; None where a GPU has no short way."""
+    places, rows, counts = [], [], []
+    for place, (scores, sparsity, granularity, count) in enumerate(asked):
+        if scores.is_cuda and (granularity == "layer" or (granularity == "row" and count is None)):
+            table = scores if granularity == "row" else scores.reshape(1, -1)
+            places.append(place)
+            rows.append(table)
+            counts.append(
+                removed(table.shape[1], check_sparsity(sparsity))
+                if count is None
+                else _checked_count(count, scores, granularity)
+            )
+    kept: list[Tensor | None] = [None] * len(asked)
+    for place, mask in zip(places, keep_greatest(rows, counts), strict=True):
+        kept[place] = None if mask is None else mask.view(asked[place][0].shape)
+    return kept
 
 
 def _prune(block: Tensor, sparsity: float, granularity: str) -> Tensor:

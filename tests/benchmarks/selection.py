@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dit_prune_viz.masks import keep_mask, pack, removed, update_cluster
+from dit_prune_viz.masks import keep_mask, keep_masks, pack, removed, update_cluster
 
 SHAPES = {
     "DiT-XL/2 adaLN": ((6912, 1152), "row"),
@@ -53,20 +53,29 @@ def synchronise(device: str) -> None:
 
 
 def compare(device: str, repeats: int) -> tuple[float, float, float, dict[str, float]]:
-    """Seconds of the sorts, of `keep_mask` and of reading the weights once, over all layers, and the ratio of each."""
-    sorts = ours = reading = 0.0
+    """Seconds of the sorts, of `keep_masks` and of reading the scores once, all layers together; then the ratio of the
+    first two for each layer alone."""
+    random = torch.Generator().manual_seed(0)
+    scores = [torch.randn(shape, generator=random).square_().to(device) for shape, _ in SHAPES.values()]
+    granularity = [how for _, how in SHAPES.values()]
+
+    def usual(some: slice) -> list[Tensor]:
+        return list(map(stable_sort_mask, scores[some], granularity[some]))
+
+    def quick(some: slice) -> list[Tensor]:
+        tables = scores[some]
+        return keep_masks(tables, sparsity=[SPARSITY] * len(tables), granularity=granularity[some])
+
     ratios = {}
-    for name, (shape, granularity) in SHAPES.items():
-        scores = torch.randn(shape, generator=torch.Generator().manual_seed(0)).square_().to(device)
-        expected = stable_sort_mask(scores, granularity)  # this run and the next warm both ways up
-        if not torch.equal(keep_mask(scores, sparsity=SPARSITY, granularity=granularity), expected):
+    for place, name in enumerate(SHAPES):
+        one = slice(place, place + 1)
+        if not torch.equal(quick(one)[0], usual(one)[0]):  # warms both ways up
             raise AssertionError(f"{name}: the masks differ")
-        usual = best(lambda s=scores, g=granularity: stable_sort_mask(s, g), repeats, device)
-        quick = best(
-            lambda s=scores, g=granularity: keep_mask(s, sparsity=SPARSITY, granularity=g), 3 * repeats, device
-        )
-        reading += best(scores.sum, 3 * repeats, device)
-        sorts, ours, ratios[name] = sorts + usual, ours + quick, round(usual / quick, 1)
+        ratios[name] = round(best(lambda s=one: usual(s), 1, device) / best(lambda s=one: quick(s), 3, device), 1)
+    whole = slice(None)
+    sorts = best(lambda: usual(whole), repeats, device)
+    ours = best(lambda: quick(whole), 3 * repeats, device)
+    reading = best(lambda: [table.sum() for table in scores], 3 * repeats, device)
     return sorts, ours, reading, ratios
 
 
@@ -74,7 +83,7 @@ def selection_speedup() -> dict:
     """All layers of a DiT-XL/2 and a FLUX.1 block at a new sparsity, on the CPU; the masks are the same bit for bit."""
     sorts, ours, _, ratios = compare("cpu", repeats=1)
     value = sorts / ours
-    detail = {"stable_sorts_s": round(sorts, 3), "keep_mask_s": round(ours, 3), "by_layer": ratios}
+    detail = {"stable_sorts_s": round(sorts, 3), "keep_masks_s": round(ours, 3), "by_layer": ratios}
     return {"value": value, "unit": "×", "goal": "≥ 5", "held": value >= 5, "detail": detail}
 
 
@@ -84,7 +93,7 @@ def selection_speedup_cuda() -> dict | str:
         return "needs a CUDA GPU"
     sorts, ours, reading, ratios = compare("cuda", repeats=5)
     value, readings = sorts / ours, ours / reading
-    detail = {"readings": round(readings, 1), "keep_mask_ms": round(1e3 * ours, 3), "by_layer": ratios}
+    detail = {"readings": round(readings, 1), "keep_masks_ms": round(1e3 * ours, 3), "by_layer": ratios}
     held = value >= 10 and readings <= 10
     return {"value": value, "unit": "×", "goal": "≥ 10, in ≤ 10 readings", "held": held, "detail": detail}
 

@@ -27,10 +27,11 @@ VALUES = {
 }
 
 
-def by_kernels(rows: torch.Tensor, k: int) -> torch.Tensor | None:
-    if len(rows) > 1:
-        return order_gpu._of_rows(order_triton, rows, k)
-    return order_gpu._of_one(order_triton, rows, k, PROGRAMS)
+SHAPES = [(32, 256), (33, 1000), (32, 1152), (1, 256), (1, 4112), (1, 131072), (1, 393232)]
+
+
+def by_kernels(tables: list[torch.Tensor], counts: list[int]) -> list[torch.Tensor | None]:
+    return order_gpu._keep(order_triton, tables, counts, PROGRAMS)
 
 
 def sorted_out(rows: torch.Tensor, k: int) -> torch.Tensor:
@@ -40,19 +41,23 @@ def sorted_out(rows: torch.Tensor, k: int) -> torch.Tensor:
 
 def main() -> None:
     random = torch.Generator().manual_seed(0)
-    long = 16 * order_triton.SAMPLE
     compared = left = 0
-    for name, (r, c) in itertools.product(VALUES, [(3, 256), (2, 1000), (2, 1152), (1, long), (1, 3 * long + 17)]):
-        rows = VALUES[name]((r, c), random)
-        for k in (1, c // 3, c - c // 7):
-            kept = by_kernels(rows, k)
-            assert kept is None or torch.equal(kept, sorted_out(rows, k)), (name, r, c, k)
+    for name, share in itertools.product(VALUES, (0.0, 0.4, 0.9)):
+        tables = [VALUES[name](shape, random) for shape in SHAPES]
+        counts = [max(1, int(table.shape[1] * share)) for table in tables]
+        for table, k, kept in zip(tables, counts, by_kernels(tables, counts), strict=True):
+            what = name, tuple(table.shape), k
+            assert kept is None or torch.equal(kept, sorted_out(table, k)), what
             compared, left = compared + 1, left + (kept is None)
-            assert kept is not None or (r == 1 and name in ("few", "zeros")), (name, r, c, k)
-    for value, shape in itertools.product((torch.nan, torch.inf, -torch.inf), ((2, 300), (1, long))):
-        rows = torch.randn(shape, generator=random)
-        rows[-1, 77] = value
-        assert by_kernels(rows, 5) is None, (value, shape)
+            assert kept is not None or (table.shape[1] > order_triton.LISTED and name in ("few", "zeros")), what
+    for value in (torch.nan, torch.inf, -torch.inf):
+        spoilt = [torch.randn(shape, generator=random) for shape in ((32, 300), (1, 4096))]
+        for table in spoilt:
+            table[-1, 77] = value
+        good = torch.randn((1, 4096), generator=random)
+        kept = by_kernels([spoilt[0], good, spoilt[1], good.half()], [5] * 4)
+        assert [mask is None for mask in kept] == [True, False, True, True], value
+        assert torch.equal(kept[1], sorted_out(good, 5))
     print(compared, left)
 
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.masks import check_sparsity, keep_mask, keep_mask_groups, n_m_mask, pack, removed
+from dit_prune_viz.masks import check_sparsity, keep_mask, keep_mask_groups, keep_masks, n_m_mask, pack, removed
 
 EXAMPLES = settings(max_examples=40, deadline=None)
 SPARSITIES = st.one_of(st.integers(0, 20).map(lambda twentieths: twentieths / 20), st.floats(0, 1))
@@ -146,13 +146,26 @@ def test_a_gpu_selects_the_same(granularity, levels):
     assert torch.equal(pack(mask).to("cuda").unpack().cpu(), mask)
 
 
+def test_masks_of_several_layers_are_those_of_each():
+    random = np.random.default_rng(8)
+    scores = [torch.from_numpy(random.standard_normal(shape)).float() for shape in ((40, 64), (3, 512), (64, 32))]
+    cuts = [(0.4, "layer", None), (0.5, "2:4", None), (0.0, "row", 777)]
+    sparsity, granularity, count = map(list, zip(*cuts, strict=True))
+    together = keep_masks(scores, sparsity=sparsity, granularity=granularity, count=count)
+    for table, mask, (share, how, number) in zip(scores, together, cuts, strict=True):
+        assert torch.equal(mask, keep_mask(table, sparsity=share, granularity=how, count=number))
+    assert [int((~mask).sum()) for mask in together] == [1024, 768, 777]
+    with pytest.raises(ValueError, match="zip"):
+        keep_masks(scores, sparsity=sparsity[:2], granularity=granularity)
+
+
 @pytest.mark.skipif(find_spec("triton") is None, reason="needs Triton")
 def test_the_kernels_of_a_gpu_choose_what_a_stable_sort_chooses():
     probe = Path(__file__).parent / "kernels_probe.py"
     done = subprocess.run([sys.executable, str(probe)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     compared, left_to_others = map(int, done.stdout.split())
-    assert compared == 75
+    assert compared == 105
     assert left_to_others < 20
 
 
