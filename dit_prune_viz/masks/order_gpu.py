@@ -22,7 +22,7 @@ def keep_greatest(tables: Sequence[Tensor], counts: Sequence[int]) -> list[Tenso
 
     None in the place of a table that this way does not suit, and for which the caller has to take another: it is not on
     a CUDA GPU or lies scattered in its memory, Triton is not installed, values are NaN or infinite, rows are of a
-    length that does not pay, ties are plenty, or the sample misled.
+    length that does not pay, or the sample misled.
     """
     kept: list[Tensor | None] = [None] * len(tables)
     for device in dict.fromkeys(table.device for table in tables if table.is_cuda):
@@ -78,9 +78,23 @@ def _keep(kernels: ModuleType, tables: Sequence[Tensor], counts: Sequence[int], 
         kernels.write[many](entries, numbers, listed, num_warps=16)
         kernels.settle[one](entries, numbers, listed, num_warps=32)
     told = zeros[: sizes[0] + sizes[1]].cpu()
-    unsettled = told[: sizes[0]].view(-1, kernels.NUMBERS)[:, kernels.UNSETTLED].tolist() + told[sizes[0] :].tolist()
-    settled = {place for place, left in zip((*long, *short), unsettled, strict=True) if not left}
-    return [kept[place] if place in settled else None for place in range(len(tables))]
+    for place, said in zip(long, told[: sizes[0]].view(-1, kernels.NUMBERS).tolist(), strict=True):
+        room, count = said[kernels.ROOM], said[kernels.COUNT]
+        if said[kernels.ODD] or not 0 < room <= count:
+            del kept[place]
+        elif count > kernels.LISTED:
+            first, beyond = kernels.value_above(said[kernels.LOW]), kernels.value_above(said[kernels.HIGH])
+            _sort_out(tables[place].view(-1), kept[place].view(-1), first, beyond, room)
+    for place, said in zip(short, told[sizes[0] :].tolist(), strict=True):
+        if said:
+            del kept[place]
+    return [kept.get(place) for place in range(len(tables))]
+
+
+def _sort_out(values: Tensor, kept: Tensor, first: float, beyond: float, room: int) -> None:
+    """Keep all but the `room` smallest of the values (n,) with first ≤ value < beyond."""
+    places = torch.nonzero((values >= first) & (values < beyond)).flatten()
+    kept[places[values[places].sort(stable=True).indices[room:]]] = True
 
 
 def _is_short(table: Tensor, k: int) -> bool:

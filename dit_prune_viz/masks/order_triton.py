@@ -10,6 +10,7 @@ TILE and INTERVALS differ, or Triton would lay out both the same way, and atomic
 
 from __future__ import annotations
 
+import numpy as np
 import triton
 import triton.language as tl
 
@@ -18,23 +19,31 @@ TILE = 1 << 12
 INTERVALS = 1 << 11
 
 LISTED = 1 << 14
-"""Keys of one interval that can be settled; where more are there, ties are plenty."""
+"""Keys of one interval that a program settles; where more are there, ties are plenty."""
 
 # A row of the table of tables, int64: addresses of values and mask, how many values, and k.
 _VALUES, _KEPT, _N, _K = (tl.constexpr(place) for place in range(4))
 COLUMNS = 4
 
 # What the kernels tell each other and the caller about a table, int32.
-_LOW, _HIGH, _SHIFT, _BELOW, _ROOM, _COUNT, _UNSETTLED = (tl.constexpr(place) for place in range(7))
-UNSETTLED, NUMBERS = 6, 8
+LOW, HIGH, SHIFT, BELOW, ROOM, COUNT, ODD, NUMBERS = range(8)
+_LOW, _HIGH, _SHIFT, _BELOW = (tl.constexpr(place) for place in (LOW, HIGH, SHIFT, BELOW))
+_ROOM, _COUNT, _ODD, _NUMBERS = (tl.constexpr(place) for place in (ROOM, COUNT, ODD, NUMBERS))
 
 # The key of +inf; that of −inf is −1 − this one, and NaN lies beyond either.
 _INFINITE = tl.constexpr(0x7F800000)
 _LEAST, _GREATEST = tl.constexpr(-(2**31)), tl.constexpr(2**31 - 1)
 _SAMPLE, _TILE, _INTERVALS, _LISTED = (tl.constexpr(size) for size in (SAMPLE, TILE, INTERVALS, LISTED))
-_NUMBERS, _COLUMNS = tl.constexpr(NUMBERS), tl.constexpr(COLUMNS)
+_COLUMNS = tl.constexpr(COLUMNS)
 _MARGIN = tl.constexpr(4.0)  # standard deviations of the sample's rank on either side
 _NOWHERE = tl.constexpr(2**62)
+
+
+def value_above(key: int) -> float:
+    """The least float32 whose key is greater, +inf at most."""
+    key = min(max(key, -1 - 0x7F800000) + 1, 0x7F800000)
+    key += key == -1  # that of −0, which has the key of 0
+    return float(np.array(key if key >= 0 else key ^ 0x7FFFFFFF, np.int32).view(np.float32))
 
 
 @triton.jit
@@ -174,7 +183,7 @@ def count(tables, numbers, intervals):
     if total > 0:
         tl.atomic_add(numbers + _BELOW, total, sem="relaxed")
     if tl.max(odd) > 0:
-        tl.store(numbers + _UNSETTLED, 1)
+        tl.store(numbers + _ODD, 1)
 
 
 @triton.jit
@@ -188,7 +197,7 @@ def locate(tables, numbers, intervals):
     before = upto < rank
     high, shift = tl.load(numbers + _HIGH).to(tl.int64), tl.load(numbers + _SHIFT).to(tl.int64)
     start = tl.minimum(tl.load(numbers + _LOW) + (tl.sum(before.to(tl.int64)) << shift), high)
-    end = tl.minimum(start + (tl.full((), 1, tl.int64) << shift), high)
+    end = tl.minimum(start + (1 << shift), high)
     tl.store(numbers + _LOW, start.to(tl.int32))
     tl.store(numbers + _HIGH, end.to(tl.int32))
     tl.store(numbers + _ROOM, tl.where(rank > tl.max(upto), 0, rank - tl.max(tl.where(before, upto, 0))))
@@ -215,16 +224,14 @@ def write(tables, numbers, listed):
 
 @triton.jit
 def settle(tables, numbers, listed):
-    """A table per program: of those on the list, all but the smallest that there is room for are kept, of equal ones
-    the last; the table is unsettled where the sample misled or the list was too short."""
+    """A table per program: of those on the list, if all are, as many of the smallest as there is room for are left out,
+    of equal ones the first; the others are kept."""
     _, kept, _, _ = _table(tables, tl.program_id(0))
     numbers += tl.program_id(0) * _NUMBERS
     n, room = tl.load(numbers + _COUNT), tl.load(numbers + _ROOM)
     at = tl.arange(0, _LISTED)
     there = at < n
     item = tl.load(listed + tl.program_id(0) * _LISTED + at, mask=there, other=_NOWHERE)
-    if (room < 1) | (room > n) | (n > _LISTED):
-        tl.store(numbers + _UNSETTLED, 1)
-    else:
+    if n <= _LISTED:
         edge, _ = _narrow(item, tl.min(item), tl.max(tl.where(there, item, 0)), n, room)
         tl.store(kept + (item & 0xFFFFFFFF), tl.full((_LISTED,), 1, tl.int8), mask=there & (item > edge))

@@ -164,9 +164,7 @@ def test_the_kernels_of_a_gpu_choose_what_a_stable_sort_chooses():
     probe = Path(__file__).parent / "kernels_probe.py"
     done = subprocess.run([sys.executable, str(probe)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    compared, left_to_others = map(int, done.stdout.split())
-    assert compared == 105
-    assert left_to_others < 20
+    assert int(done.stdout) == 105
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
