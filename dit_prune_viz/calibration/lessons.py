@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import torch
@@ -17,9 +17,10 @@ from dit_prune_viz.calibration.trajectory import Place, probe
 from dit_prune_viz.checks import whole
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.pipelines.model import Model
+from dit_prune_viz.pipelines.vocabulary import more_prompts
 
-_SHARE = 32
-"""Inputs from each run: a run costs the same however many of its steps are kept."""
+_SHARE = 16
+"""Inputs from each run. What is learned from one step of a run holds for its other steps, not for other runs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +45,14 @@ class Lessons:
         """How many inputs there are."""
         return sum(len(call.rows) for call in self.calls)
 
+    def split(self, first: int, second: int) -> tuple[Lessons, Lessons]:
+        """The calls in two parts that are to each other as two numbers, neither empty where there are two calls."""
+        at = min(max(1, round(len(self.calls) * first / (first + second))), max(1, len(self.calls) - 1))
+        return (
+            replace(self, calls=self.calls[:at], pairs=self.pairs[:at]),
+            replace(self, calls=self.calls[at:] or self.calls, pairs=self.pairs[at:] or self.pairs),
+        )
+
 
 def record_lessons(
     model: Model,
@@ -54,7 +63,10 @@ def record_lessons(
     memory: int = 4 << 30,
     progress: Progress | None = None,
 ) -> Lessons:
-    """About `samples` inputs of the texts that `like` could choose from, with other noise and more steps of each run.
+    """About `samples` inputs, with other noise than that of `like` and with more texts than it could choose from.
+
+    The more texts, the less of what is learned holds for those texts alone; where there are fewer than runs, words of
+    the model's own vocabulary make up the others (`more_prompts`).
 
     Args:
         model: the calibrated model, dense; its lock is held meanwhile.
@@ -80,7 +92,10 @@ def record_lessons(
         planned, halves = probe(model, texts[0], like.steps, seed, weigh)
     samples = min(samples, max(rows, int(memory / max(sizes))))
     share = max(1, min(_SHARE // halves, planned))
-    steps = draw_inputs(-(-samples // halves), prompts=texts, steps=planned, halves=1, seed=seed, share=share)
+    wanted = -(-samples // halves)
+    more = more_prompts(model.pipeline, max(0, -(-wanted // share) - len(texts)), seed)
+    texts = tuple(dict.fromkeys((*texts, *more)))
+    steps = draw_inputs(wanted, prompts=texts, steps=planned, halves=1, seed=seed, share=share)
     both = {run: dict.fromkeys(found, tuple(range(halves))) for run, found in steps.watched.items()}
     empty: list[int] = []
 

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.update import TUNED
+from dit_prune_viz.update import TUNED, TUNING_STEPS
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,7 @@ class Candidate:
     whether the update shows later blocks what the earlier ones give when pruned. centred: norms and energies are those
     of the inputs less their means, for candidates whose update moves the biases. exchange: whether pruned and kept
     weights change places while that lowers the output error, see `update.exchange`. distil: in how many steps the masks
-    learn from the dense model's outputs, 0 for none, see `update.distil_masks`; tuned weights learn as long. words: an
-    explanation for people.
+    learn from the dense model's outputs, 0 for none, see `update.distil_masks`. words: an explanation for people.
     """
 
     name: str
@@ -53,6 +52,13 @@ class Candidate:
     def learns(self) -> bool:
         """Whether masks or weights learn from the dense model's outputs, so that each layer depends on all others."""
         return self.distil > 0 or self.update == TUNED
+
+    @property
+    def tuning(self) -> int:
+        """In how many steps weights learn: a quarter of the masks', which choose more."""
+        if self.update != TUNED:
+            return 0
+        return max(1, self.distil // 4) if self.distil else TUNING_STEPS
 
     @property
     def takes_patterns(self) -> bool:
@@ -135,7 +141,7 @@ _ALL = (
         "tempered:0.8",
         "tuned",
         centred=True,
-        distil=400,
+        distil=1600,
         words="masks that learn from the dense model's outputs, then kept weights that do, biases with them",
     ),
 )

@@ -15,8 +15,6 @@ from dit_prune_viz.masks import PackedMask, PlanReport, build_masks, summarize
 from dit_prune_viz.pipelines import Model
 from dit_prune_viz.plan import PruningPlan, make_plan
 from dit_prune_viz.update import (
-    TUNED,
-    TUNING_STEPS,
     UpdatedWeights,
     check_update,
     distil_masks,
@@ -96,8 +94,10 @@ def update_masked(
     if candidate.exchange:
         swapped = _updates(replace(candidate, update=candidate.update and "mean"), supplies, masks, plan, progress)
         masks = {name: swapped[name].mask if name in swapped else mask for name, mask in masks.items()}
-    steps = candidate.distil or TUNING_STEPS
-    lessons = supplies.lessons(steps)
+    steps, tuning = candidate.distil, candidate.tuning
+    lessons = supplies.lessons(steps + tuning)
+    # Weights learn from calls that the masks have not: what fits those already says nothing about others.
+    first, second = lessons.split(steps, tuning) if steps and tuning else (lessons, lessons)
     mean = supplies.mean(candidate.timestep) if candidate.update else None
     weights = supplies.weights(candidate.timestep)
     if candidate.distil:
@@ -105,7 +105,7 @@ def update_masked(
             supplies.model,
             plan,
             masks,
-            lessons,
+            first,
             norm=supplies.norm(candidate.timestep, centred=bool(candidate.update)),
             mean=mean,
             timestep=weights,
@@ -113,9 +113,9 @@ def update_masked(
             progress=progress,
         )
     found = {name: UpdatedWeights(None, mask) for name, mask in masks.items()}
-    if candidate.update == TUNED:
+    if tuning:
         return found | tune_weights(
-            supplies.model, masks, lessons, mean=mean, timestep=weights, steps=steps, progress=progress
+            supplies.model, masks, second, mean=mean, timestep=weights, steps=tuning, progress=progress
         )
     if not candidate.update:
         return found

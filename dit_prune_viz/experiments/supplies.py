@@ -21,8 +21,8 @@ from dit_prune_viz.update import inverse_diagonal, package_layers
 _PACKAGE_BYTES = 2 << 30
 _ROWS = 16  # of a call that is learned from
 
-MOST_LESSONS = 8192
-"""Inputs that masks learn from at most."""
+MOST_LESSONS = 1 << 15
+"""Inputs to learn from at most."""
 
 
 @dataclass(eq=False)
@@ -58,10 +58,10 @@ class Supplies:
         return self._kept.inputs
 
     def lessons(self, steps: int) -> Lessons:
-        """More transformer inputs of the kind that the calibration watched, for masks that learn in so many steps."""
-        samples, kept = min(MOST_LESSONS, 2 * _ROWS * steps), self._kept.lessons
+        """Transformer inputs to learn from in so many steps, none of them twice unless there are too many steps."""
+        rows = _ROWS // 4 if self.model.large else _ROWS
+        samples, kept = min(MOST_LESSONS, rows * steps), self._kept.lessons
         if samples not in kept:
-            rows = _ROWS // 4 if self.model.large else _ROWS
             kept.clear()  # they are large
             kept[samples] = record_lessons(self.model, self.calibration, samples, rows=rows, progress=self._progress)
         return kept[samples]
