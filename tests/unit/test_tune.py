@@ -9,6 +9,7 @@ import pytest
 import torch
 from test_distil import calibration, flux, lessons, masks_of, output_error, plan_of  # noqa: F401
 
+from dit_prune_viz.calibration.lessons import Lessons
 from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.experiments.candidates import Candidate
 from dit_prune_viz.experiments.levels import parse_level
@@ -99,9 +100,40 @@ def test_what_it_refuses(flux, calibration, masks, lessons):  # noqa: F811
 @pytest.mark.parametrize("options", [{}, {"distil": 2}, {"exchange": True}], ids=["ranked", "distilled", "exchanged"])
 @pytest.mark.parametrize("level", ["50", "2:4"])
 def test_any_masks_can_be_tuned(flux, calibration, monkeypatch, options, level):  # noqa: F811
-    monkeypatch.setattr(sys.modules[prune.__module__], "TUNING_STEPS", 2)
+    monkeypatch.setattr(sys.modules[Candidate.__module__], "TUNING_STEPS", 2)
     found = prune(Candidate("mine", update="tuned", **options), flux, calibration, parse_level(level))
     assert set(found.updates) == set(found.masks)
     for name, update in found.updates.items():
         assert torch.equal(update.mask.bits, found.masks[name].bits)
     assert found.report.achieved == pytest.approx(0.5, abs=0.001)
+
+
+def test_weights_learn_from_calls_that_the_masks_have_not_seen(flux, calibration, monkeypatch):  # noqa: F811
+    module, seen = sys.modules[prune.__module__], []
+
+    def noted(work):
+        def note(*args, **more):
+            seen.append((next(arg for arg in args if isinstance(arg, Lessons)), more["steps"]))
+            return work(*args, **more)
+
+        return note
+
+    for name in ("distil_masks", "tune_weights"):
+        monkeypatch.setattr(module, name, noted(getattr(module, name)))
+    prune(Candidate("mine", update="tuned", distil=4), flux, calibration, parse_level("50"))
+    (first, steps), (second, tuning) = seen
+    assert (steps, tuning) == (4, 1)
+    assert (len(first.calls), len(second.calls)) == (4, 1)
+    assert not {id(call) for call in first.calls} & {id(call) for call in second.calls}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "parts"), [(3, 1, (3, 1)), (1, 1, (2, 2)), (100, 1, (3, 1)), (1, 100, (1, 3))]
+)
+def test_lessons_are_split_in_proportion(lessons, first, second, parts):  # noqa: F811
+    assert len(lessons.calls) == 4
+    split = lessons.split(first, second)
+    assert tuple(len(part.calls) for part in split) == tuple(len(part.pairs) for part in split) == parts
+    assert sum((part.calls for part in split), ()) == lessons.calls
+    one = replace(lessons, calls=lessons.calls[:1], pairs=lessons.pairs[:1])
+    assert [part.calls for part in one.split(first, second)] == [one.calls, one.calls]
