@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from functools import cache
 from types import ModuleType
@@ -21,8 +22,8 @@ def keep_greatest(tables: Sequence[Tensor], counts: Sequence[int]) -> list[Tenso
     equal ones the first.
 
     None in the place of a table that this way does not suit, and for which the caller has to take another: it is not on
-    a CUDA GPU or lies scattered in its memory, Triton is not installed, values are NaN or infinite, rows are of a
-    length that does not pay, or the sample misled.
+    a CUDA GPU or lies scattered in its memory, is not of float32, Triton is not installed, values are NaN or infinite,
+    nothing or all is to go, rows are of a length or number that does not pay, or the sample misled.
     """
     kept: list[Tensor | None] = [None] * len(tables)
     for device in dict.fromkeys(table.device for table in tables if table.is_cuda):
@@ -40,13 +41,17 @@ def keep_greatest(tables: Sequence[Tensor], counts: Sequence[int]) -> list[Tenso
 
 @cache
 def _kernels() -> ModuleType | None:
-    """The kernels; None where they cannot be used: Triton is missing, as on Windows, it finds no C compiler, or it does
-    not know the GPU, each of which it says in its own way."""
+    """The kernels; None where they cannot be used: Triton is missing, as on Windows, or, with a warning, it finds no C
+    compiler or does not know the GPU, each of which it says in its own way."""
     try:
         from dit_prune_viz.masks import order_triton
 
-        _keep(order_triton, [torch.zeros((32, 256), device="cuda"), torch.zeros((1, 256), device="cuda")], [1, 1], 1)
-    except Exception:
+        tables = [torch.zeros(shape, dtype=torch.float32, device="cuda") for shape in ((32, 256), (1, 256))]
+        _keep(order_triton, tables, [2, 2], 1)
+    except ImportError:
+        return None
+    except Exception as error:
+        warnings.warn(f"Triton cannot be used, masks are chosen several times slower: {error}", stacklevel=2)
         return None
     return order_triton
 
@@ -60,11 +65,11 @@ def _keep(kernels: ModuleType, tables: Sequence[Tensor], counts: Sequence[int], 
     device = tables[0].device
     kept = {place: torch.empty_like(tables[place], dtype=torch.bool) for place in (*short, *long)}
     entries = [(tables[i].data_ptr(), kept[i].data_ptr(), tables[i].numel(), counts[i]) for i in long]
-    entries = torch.tensor(entries, dtype=torch.int64, device=device)
+    entries = torch.tensor(entries, dtype=torch.int64).to(device, non_blocking=True)
     listed = torch.empty(len(long) * kernels.LISTED, dtype=torch.int64, device=device)
-    sizes = [len(long) * kernels.NUMBERS, len(short), len(long) * kernels.INTERVALS]
+    sizes = [len(long) * kernels.INTERVALS, len(long) * kernels.NUMBERS, len(short)]
     zeros = torch.zeros(sum(sizes), dtype=torch.int32, device=device)
-    numbers, odd, intervals = zeros.split(sizes)
+    intervals, numbers, odd = zeros.split(sizes)
     for number, place in enumerate(short):
         rows, c = tables[place].shape
         size = 1 << (c - 1).bit_length()
@@ -73,19 +78,19 @@ def _keep(kernels: ModuleType, tables: Sequence[Tensor], counts: Sequence[int], 
     if long:
         one, many = (len(long),), (programs, len(long))
         kernels.enclose[one](entries, numbers, num_warps=16)
-        kernels.count[many](entries, numbers, intervals, num_warps=16)
+        kernels.tally[many](entries, numbers, intervals, num_warps=16)
         kernels.locate[one](entries, numbers, intervals, num_warps=8)
         kernels.write[many](entries, numbers, listed, num_warps=16)
         kernels.settle[one](entries, numbers, listed, num_warps=32)
-    told = zeros[: sizes[0] + sizes[1]].cpu()
-    for place, said in zip(long, told[: sizes[0]].view(-1, kernels.NUMBERS).tolist(), strict=True):
-        room, count = said[kernels.ROOM], said[kernels.COUNT]
-        if said[kernels.ODD] or not 0 < room <= count:
+    numbers, odd = zeros[sizes[0] :].cpu().split(sizes[1:])
+    for place, said in zip(long, numbers.view(-1, kernels.NUMBERS).tolist(), strict=True):
+        room, found = said[kernels.ROOM], said[kernels.FOUND]
+        if said[kernels.ODD] or not 0 < room <= found:
             del kept[place]
-        elif count > kernels.LISTED:
+        elif found > kernels.LISTED:
             first, beyond = kernels.value_above(said[kernels.LOW]), kernels.value_above(said[kernels.HIGH])
             _sort_out(tables[place].view(-1), kept[place].view(-1), first, beyond, room)
-    for place, said in zip(short, told[sizes[0] :].tolist(), strict=True):
+    for place, said in zip(short, odd.tolist(), strict=True):
         if said:
             del kept[place]
     return [kept.get(place) for place in range(len(tables))]
@@ -94,7 +99,8 @@ def _keep(kernels: ModuleType, tables: Sequence[Tensor], counts: Sequence[int], 
 def _sort_out(values: Tensor, kept: Tensor, first: float, beyond: float, room: int) -> None:
     """Keep all but the `room` smallest of the values (n,) with first ≤ value < beyond."""
     places = torch.nonzero((values >= first) & (values < beyond)).flatten()
-    kept[places[values[places].sort(stable=True).indices[room:]]] = True
+    order = (values[places] + 0.0).sort(stable=True).indices  # −0 becomes 0
+    kept[places[order[room:]]] = True
 
 
 def _is_short(table: Tensor, k: int) -> bool:
