@@ -98,7 +98,7 @@ def build(frame: Frame, actions: Actions) -> None:
         )
         field["distil"] = gr.Slider(
             0,
-            1000,
+            2000,
             value=start.distil,
             step=50,
             label="Distil masks, steps",
