@@ -142,7 +142,7 @@ _ALL = (
         "tuned",
         centred=True,
         distil=1600,
-        words="masks that learn from the dense model's outputs four times as long, then kept weights and biases that do",
+        words="masks that learn from the dense model's outputs for long, then kept weights and biases that do",
     ),
 )
 CANDIDATES = MappingProxyType({candidate.name: candidate for candidate in _ALL})
