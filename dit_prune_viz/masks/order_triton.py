@@ -12,16 +12,13 @@ import numpy as np
 import triton
 import triton.language as tl
 
-SAMPLE = 1 << 13
-TILE = 1 << 12
 INTERVALS = 1 << 11
 
 LISTED = 1 << 14
 """Keys of one interval that a program settles; there are more where ties are plenty, or a table is huge."""
 
 # A row of the table of tables, int64: addresses of values and mask, how many values, and k.
-_VALUES, _KEPT, _N, _K = (tl.constexpr(place) for place in range(4))
-COLUMNS = 4
+_VALUES, _KEPT, _N, _K, _COLUMNS = (tl.constexpr(place) for place in range(5))
 
 # What the kernels tell each other and the caller about a table, int32.
 LOW, HIGH, SHIFT, BELOW, ROOM, FOUND, NEXT, ODD, NUMBERS = range(9)
@@ -31,8 +28,8 @@ _FOUND, _NEXT, _ODD, _NUMBERS = (tl.constexpr(place) for place in (FOUND, NEXT, 
 # The key of +inf; that of −inf is −1 − this one, and NaN lies beyond either.
 _INFINITE = tl.constexpr(0x7F800000)
 _LEAST, _GREATEST = tl.constexpr(-(2**31)), tl.constexpr(2**31 - 1)
-_SAMPLE, _TILE, _INTERVALS, _LISTED = (tl.constexpr(size) for size in (SAMPLE, TILE, INTERVALS, LISTED))
-_COLUMNS = tl.constexpr(COLUMNS)
+_SAMPLE, _TILE = tl.constexpr(1 << 13), tl.constexpr(1 << 12)
+_INTERVALS, _LISTED = tl.constexpr(INTERVALS), tl.constexpr(LISTED)
 _MARGIN = tl.constexpr(4.0)  # standard deviations of the sample's rank on either side
 _NOWHERE = tl.constexpr(2**62)
 

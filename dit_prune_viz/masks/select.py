@@ -43,8 +43,10 @@ def keep_masks(
     UserError as there, and ValueError for sequences of different lengths.
     """
     count = [None] * len(scores) if count is None else count
-    tables = [_table(*pair) for pair in zip(scores, granularity, strict=True)]
-    asked = list(zip(tables, sparsity, granularity, count, strict=True))
+    asked = [
+        (table := _table(one, how), share, how, number if number is None else _checked_count(number, table, how))
+        for one, share, how, number in zip(scores, sparsity, granularity, count, strict=True)
+    ]
     kept = _on_gpu(asked)
     return [_keep(*one) if mask is None else mask for one, mask in zip(asked, kept, strict=True)]
 
@@ -53,7 +55,7 @@ def _keep(scores: Tensor, sparsity: float, granularity: str, count: int | None) 
     """The mask of one table."""
     scores = _finite(scores)
     if count is not None:
-        return ~_prune_count(scores, _checked_count(count, scores, granularity), granularity)
+        return ~_prune_count(scores, count, granularity)
     pattern = n_of_m(granularity)
     if pattern:
         return n_m_mask(scores, *pattern)
@@ -134,11 +136,7 @@ def _on_gpu(asked: Sequence[tuple[Tensor, float, str, int | None]]) -> list[Tens
             table = scores if granularity == "row" else scores.reshape(1, -1)
             places.append(place)
             rows.append(table)
-            counts.append(
-                removed(table.shape[1], check_sparsity(sparsity))
-                if count is None
-                else _checked_count(count, scores, granularity)
-            )
+            counts.append(removed(table.shape[1], check_sparsity(sparsity)) if count is None else count)
     kept: list[Tensor | None] = [None] * len(asked)
     for place, mask in zip(places, keep_greatest(rows, counts), strict=True):
         kept[place] = None if mask is None else mask.view(asked[place][0].shape)
