@@ -10,8 +10,9 @@ from pathlib import Path
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
-from dit_prune_viz.ui.look import launch_options
-from dit_prune_viz.ui.page import BUNDLED_CLIP, BUNDLED_MODEL, AppSettings, build_app
+from dit_prune_viz.app.server import AppSettings, build_app
+from dit_prune_viz.app.theme import launch_options
+from dit_prune_viz.resources import BUNDLED_CLIP, BUNDLED_MODEL
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from dit_prune_viz.calibration import Calibration, calibrate
-from dit_prune_viz.clustering import cluster, plane
+from dit_prune_viz.calibration.calibrate import calibrate
+from dit_prune_viz.calibration.result import Calibration
+from dit_prune_viz.clustering.clusters import cluster
+from dit_prune_viz.clustering.plane import plane
 from dit_prune_viz.errors import Cancelled, UserError
-from dit_prune_viz.generation import Request, generate, stream
-from dit_prune_viz.masks import build_masks, pruned, summarize
-from dit_prune_viz.metrics import load_clip, psnr, ssim
-from dit_prune_viz.pipelines import Model, load_model
-from dit_prune_viz.plan import PruningPlan, make_plan
-from dit_prune_viz.saliency import STW, Magnitude, Wanda
+from dit_prune_viz.generation.request import Request
+from dit_prune_viz.generation.stream import generate, stream
+from dit_prune_viz.masks.running import pruned
+from dit_prune_viz.methods.saliency.magnitude import Magnitude
+from dit_prune_viz.methods.saliency.stw import STW
+from dit_prune_viz.methods.saliency.wanda import Wanda
+from dit_prune_viz.metrics.clip import load_clip
+from dit_prune_viz.metrics.pictures import psnr, ssim
+from dit_prune_viz.pipelines.model import Model, load_model
+from dit_prune_viz.pruning.build_masks import build_masks
+from dit_prune_viz.pruning.make_plan import make_plan
+from dit_prune_viz.pruning.plan import PruningPlan
+from dit_prune_viz.pruning.report import summarize
 
 __version__ = "0.1.0"
 __all__ = [

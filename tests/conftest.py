@@ -76,7 +76,7 @@ def tiny_clip(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def flux(tiny_flux):
     """The tiny FLUX pipeline, loaded on the CPU in float32; tests must leave it as it was."""
-    from dit_prune_viz.pipelines import load_model
+    from dit_prune_viz.pipelines.model import load_model
 
     return load_model(tiny_flux, device="cpu", dtype="float32")
 
@@ -84,6 +84,6 @@ def flux(tiny_flux):
 @pytest.fixture(scope="session")
 def bundled():
     """The bundled emoji model, loaded on the CPU in float32; tests must leave it as it was."""
-    from dit_prune_viz.pipelines import load_model
+    from dit_prune_viz.pipelines.model import load_model
 
     return load_model(Path(__file__).parents[1] / "assets/emoji-flux", device="cpu", dtype="float32")

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from dit_prune_viz.masks import build_masks
-from dit_prune_viz.plan import PruningPlan, make_plan
+from dit_prune_viz.pruning.build_masks import build_masks
+from dit_prune_viz.pruning.make_plan import make_plan
+from dit_prune_viz.pruning.plan import PruningPlan
 
 
 @dataclass(frozen=True)

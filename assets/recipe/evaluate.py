@@ -20,7 +20,7 @@ from scipy.stats import spearmanr
 from train_autoencoder import psnr_per_picture
 
 sys.path.insert(0, str(ASSETS.parent))
-from dit_prune_viz.metrics import load_clip
+from dit_prune_viz.metrics.clip import load_clip
 
 STRENGTHS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from dit_prune_viz.calibration.draw import Draw
-from dit_prune_viz.calibration.weights import checked_weights
+from dit_prune_viz.calibration.timestep_weights import checked_weights
 from dit_prune_viz.errors import UserError
 
 _CONSTANT = 1e-4

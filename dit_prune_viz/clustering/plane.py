@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dit_prune_viz.clustering.units import check_unit
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.saliency.exact import exact
+from dit_prune_viz.pipelines.float64 import float64_capable
 
 
 def plane(weight: Tensor, norm: Tensor, unit: str) -> np.ndarray:
@@ -19,7 +19,7 @@ def plane(weight: Tensor, norm: Tensor, unit: str) -> np.ndarray:
     independent inputs, sqrt(Σ_j W_ij²‖X_j‖²). Zeros are drawn at the smallest positive value of their axis.
     Single weights are in row-major order. UserError for an unknown unit, mismatched shapes, NaN or infinite values.
     """
-    weight = exact(weight)
+    weight = float64_capable(weight)
     if weight.ndim != 2 or norm.shape != weight.shape[1:]:
         raise UserError(
             f"Weights of shape {tuple(weight.shape)} and activation norms of shape {tuple(norm.shape)} do not belong "

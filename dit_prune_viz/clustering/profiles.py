@@ -9,7 +9,7 @@ from torch import Tensor
 from dit_prune_viz.clustering.plane import log_floored
 from dit_prune_viz.clustering.units import check_unit
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.saliency.exact import exact
+from dit_prune_viz.pipelines.float64 import float64_capable
 
 
 def profiles(weight: Tensor, norm_bins: Tensor, unit: str, *, chosen: np.ndarray | None = None) -> np.ndarray:
@@ -19,7 +19,7 @@ def profiles(weight: Tensor, norm_bins: Tensor, unit: str, *, chosen: np.ndarray
     in `plane`. `chosen` are the indices of the units wanted, for layers with millions of single weights. A bin without
     inputs gives a constant feature. UserError for an unknown unit, mismatched shapes, NaN or infinite values.
     """
-    weight = exact(weight)
+    weight = float64_capable(weight)
     norm_bins = norm_bins.detach().to(weight.device)
     if weight.ndim != 2 or norm_bins.ndim != 2 or norm_bins.shape[1] != weight.shape[1]:
         raise UserError(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.saliency.exact import exact
+from dit_prune_viz.pipelines.float64 import float64_capable
 
 UNITS = ("row", "column", "weight")
 
@@ -26,7 +26,7 @@ def count_units(shape: tuple[int, int], unit: str) -> int:
 
 def sum_units(table: Tensor, unit: str) -> np.ndarray:
     """The sum of `table` (d_out, d_in) over every unit, float64 (units,). UserError: unknown unit."""
-    table = exact(table).double()
+    table = float64_capable(table).double()
     sums = {"row": lambda: table.sum(1), "column": lambda: table.sum(0), "weight": lambda: table.flatten()}
     return sums[check_unit(unit)]().cpu().numpy()
 

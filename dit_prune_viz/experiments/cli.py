@@ -11,26 +11,25 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from dit_prune_viz.calibration.convergence import SIZES
 from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import Cancelled, UserError
-from dit_prune_viz.experiments.candidates import CANDIDATES, SWEEPS, find_candidates, parse_candidate
-from dit_prune_viz.experiments.converge import convergence_table, find_convergence
+from dit_prune_viz.experiments.convergence import SIZES
+from dit_prune_viz.experiments.convergence_table import convergence_table, find_convergence
 from dit_prune_viz.experiments.experiment import Experiment, read_description, with_seeds
 from dit_prune_viz.experiments.export import export
-from dit_prune_viz.experiments.levels import parse_level, parse_levels
 from dit_prune_viz.experiments.presets import PRESETS, Preset, find_preset
 from dit_prune_viz.experiments.processes import processes
 from dit_prune_viz.experiments.prompts import held_out, read_prompts, split
 from dit_prune_viz.experiments.results import Results, Row
 from dit_prune_viz.experiments.run import RESULTS, run
 from dit_prune_viz.experiments.table import COLUMNS, markdown, tabulate
-from dit_prune_viz.metrics import load_clip
-from dit_prune_viz.pipelines import Model, load_model
+from dit_prune_viz.metrics.clip import load_clip
+from dit_prune_viz.pipelines.model import Model, load_model
 from dit_prune_viz.pipelines.source import local_path
+from dit_prune_viz.pruning.candidates import CANDIDATES, SWEEPS, find_candidates, parse_candidate
+from dit_prune_viz.pruning.levels import parse_level, parse_levels
+from dit_prune_viz.resources import BUNDLED_CLIP, BUNDLED_MODEL
 
-ASSETS = Path(__file__).resolve().parents[2] / "assets"
-BUNDLED_MODEL, BUNDLED_CLIP = ASSETS / "emoji-flux", ASSETS / "emoji-clip"
 OTHER_CLIP = "openai/clip-vit-base-patch32"
 _DRAWING = ("steps", "guidance", "height", "width")
 _USUAL = {

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from dit_prune_viz.checks import whole
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.experiments.candidates import DENSE, Candidate
-from dit_prune_viz.experiments.levels import Level
-from dit_prune_viz.experiments.paint import requests_for
-from dit_prune_viz.generation import Request
-from dit_prune_viz.metrics import ClipScorer
-from dit_prune_viz.pipelines import Model
+from dit_prune_viz.experiments.requests import requests_for
+from dit_prune_viz.generation.request import Request
+from dit_prune_viz.metrics.clip import ClipScorer
+from dit_prune_viz.pipelines.model import Model
+from dit_prune_viz.pruning.candidates import DENSE, Candidate
+from dit_prune_viz.pruning.levels import Level
 
 DESCRIPTION = "experiment.json"
 _FORMAT = 1

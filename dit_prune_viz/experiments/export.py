@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.experiments.picture import draw_curves
+from dit_prune_viz.experiments.curves_png import draw_curves
 from dit_prune_viz.experiments.results import SCORES, Row
 from dit_prune_viz.experiments.table import tabulate
 

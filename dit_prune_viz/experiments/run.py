@@ -8,21 +8,22 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dit_prune_viz.calibration import Calibration, calibrate
+from dit_prune_viz.calibration.calibrate import calibrate
+from dit_prune_viz.calibration.result import Calibration
 from dit_prune_viz.checks import whole
 from dit_prune_viz.errors import Progress
-from dit_prune_viz.experiments.candidates import DENSE, Candidate
-from dit_prune_viz.experiments.dense import DenseStore
+from dit_prune_viz.experiments.dense_pictures import DenseStore
+from dit_prune_viz.experiments.draw_cells import Painter
 from dit_prune_viz.experiments.experiment import DESCRIPTION, Experiment, check, describe, digest, write_description
-from dit_prune_viz.experiments.levels import Level
-from dit_prune_viz.experiments.paint import default_batch
-from dit_prune_viz.experiments.painter import Painter
 from dit_prune_viz.experiments.processes import Alone
-from dit_prune_viz.experiments.prune import Pruned, prune
+from dit_prune_viz.experiments.requests import default_batch
 from dit_prune_viz.experiments.results import Results, Row
-from dit_prune_viz.experiments.supplies import Supplies
-from dit_prune_viz.metrics import ClipScorer
-from dit_prune_viz.pipelines import Model
+from dit_prune_viz.metrics.clip import ClipScorer
+from dit_prune_viz.pipelines.model import Model
+from dit_prune_viz.pruning.candidates import DENSE, Candidate
+from dit_prune_viz.pruning.levels import Level
+from dit_prune_viz.pruning.prune import Pruned, prune
+from dit_prune_viz.pruning.supplies import Supplies
 
 RESULTS, PICTURES = "results.jsonl", "dense"
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from dit_prune_viz.experiments.paint import Painting
+from dit_prune_viz.experiments.requests import Picture
 from dit_prune_viz.experiments.results import SCORES
-from dit_prune_viz.metrics import ClipScorer, psnr, ssim
+from dit_prune_viz.metrics.clip import ClipScorer
+from dit_prune_viz.metrics.pictures import psnr, ssim
 
 Scores = dict[str, list[float | None]]
 
 
 def score(
-    dense: Sequence[Painting], painted: Sequence[Painting], prompts: Sequence[str], clip: ClipScorer | None
+    dense: Sequence[Picture], painted: Sequence[Picture], prompts: Sequence[str], clip: ClipScorer | None
 ) -> Scores:
     """Name of the score → a value per picture (see `SCORES`); no CLIP scores without a CLIP."""
     pairs = [(a, b) for a, b in zip(dense, painted, strict=True)]

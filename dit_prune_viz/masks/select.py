@@ -14,10 +14,10 @@ from torch import Tensor
 from dit_prune_viz.checks import whole
 from dit_prune_viz.clustering.units import UNITS, count_units
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.granularity import check_granularity, n_of_m
-from dit_prune_viz.granularity.counts import check_sparsity, removed
-from dit_prune_viz.masks.order import smallest
-from dit_prune_viz.masks.order_gpu import keep_greatest
+from dit_prune_viz.masks.counts import check_sparsity, removed
+from dit_prune_viz.masks.groups import check_granularity, n_of_m
+from dit_prune_viz.masks.smallest import smallest
+from dit_prune_viz.masks.smallest_gpu import keep_greatest
 
 
 def keep_mask(scores: Tensor, *, sparsity: float, granularity: str = "layer", count: int | None = None) -> Tensor:

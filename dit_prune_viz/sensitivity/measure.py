@@ -11,18 +11,21 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from dit_prune_viz.calibration.inputs import Inputs, held_out_inputs, run_call
+from dit_prune_viz.calibration.recorded_inputs import RecordedInputs, held_out_inputs, run_call
 from dit_prune_viz.errors import Progress, UserError
-from dit_prune_viz.granularity.counts import check_sparsity
-from dit_prune_viz.masks import PackedMask, build_mask, pack, pruned
+from dit_prune_viz.masks.counts import check_sparsity
+from dit_prune_viz.masks.damage import damage
+from dit_prune_viz.masks.packed_mask import PackedMask, pack
+from dit_prune_viz.masks.running import pruned
+from dit_prune_viz.methods.saliency.base import needed_statistic
 from dit_prune_viz.pipelines.device import out_of_memory
-from dit_prune_viz.plan import PruningPlan, damage
-from dit_prune_viz.saliency import needed_statistic
+from dit_prune_viz.pruning.build_masks import build_mask
+from dit_prune_viz.pruning.plan import PruningPlan
 from dit_prune_viz.sensitivity.result import Sensitivity
 
 if TYPE_CHECKING:
-    from dit_prune_viz.calibration import Calibration
-    from dit_prune_viz.pipelines import Model
+    from dit_prune_viz.calibration.result import Calibration
+    from dit_prune_viz.pipelines.model import Model
 
 Ranking = Callable[[str, float], PackedMask]
 """The mask of one layer at a sparsity."""
@@ -95,7 +98,7 @@ class _HeldOut:
         self.samples = samples
         self.seconds, self.measured = 0.0, 0
         self._model, self._calibration = model, calibration
-        self._inputs: Inputs | None = None
+        self._inputs: RecordedInputs | None = None
         self._dense: list[list[Tensor]] = []
         draw = calibration.draw
         self._key = (model.identity, str(model.dtype), calibration.seed, calibration.steps, samples)

@@ -15,9 +15,9 @@ import torch
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from dit_prune_viz.calibration.collect import Sums, watch_inputs  # noqa: E402
-from dit_prune_viz.pipelines import Model, load_model  # noqa: E402
-from dit_prune_viz.pipelines.families import call_arguments  # noqa: E402
+from dit_prune_viz.calibration.input_sums import Sums, watch_inputs
+from dit_prune_viz.pipelines.families import call_arguments
+from dit_prune_viz.pipelines.model import Model, load_model
 
 _BATCH = 8
 _ROWS = (0, 3)

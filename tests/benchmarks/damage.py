@@ -19,13 +19,14 @@ from scipy.stats import rankdata, spearmanr
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from dit_prune_viz.calibration import calibrate  # noqa: E402
-from dit_prune_viz.experiments import split  # noqa: E402
-from dit_prune_viz.experiments.paint import paint, requests_for  # noqa: E402
-from dit_prune_viz.generation import Request  # noqa: E402
-from dit_prune_viz.masks import build_masks, summarize  # noqa: E402
-from dit_prune_viz.pipelines import Model, load_model  # noqa: E402
-from dit_prune_viz.plan import make_plan  # noqa: E402
+from dit_prune_viz.calibration.calibrate import calibrate
+from dit_prune_viz.experiments.prompts import split
+from dit_prune_viz.experiments.requests import paint, requests_for
+from dit_prune_viz.generation.request import Request
+from dit_prune_viz.pipelines.model import Model, load_model
+from dit_prune_viz.pruning.build_masks import build_masks
+from dit_prune_viz.pruning.make_plan import make_plan
+from dit_prune_viz.pruning.report import summarize
 
 PLANS, PICTURES, STEPS = 200, 4, 10
 METHODS = ("magnitude", "wanda", "dit-pruning", "stw:1.5,1")

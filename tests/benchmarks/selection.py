@@ -10,7 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dit_prune_viz.masks import keep_mask, keep_masks, pack, removed, update_cluster
+from dit_prune_viz.masks.counts import removed
+from dit_prune_viz.masks.packed_mask import pack
+from dit_prune_viz.masks.select import keep_mask, keep_masks
+from dit_prune_viz.masks.update_cluster import update_cluster
 
 SHAPES = {
     "DiT-XL/2 adaLN": ((6912, 1152), "row"),

@@ -14,7 +14,7 @@ from diffusers import FluxPipeline
 from PIL import Image
 from scipy.stats import spearmanr
 
-from dit_prune_viz.metrics import load_clip
+from dit_prune_viz.metrics.clip import load_clip
 
 ROOT = Path(__file__).parents[2]
 ASSETS = ROOT / "assets"

@@ -1,0 +1,158 @@
+"""The endpoints of the README, each a verb of the session: JSON in, JSON out.
+
+They hang on hidden components, because gradio keeps a client's state between calls only for listeners with components.
+"""
+
+from __future__ import annotations
+
+import time
+
+import gradio as gr
+from PIL.Image import Image
+
+from dit_prune_viz.app.pages.actions import MODEL_WORK, Actions
+from dit_prune_viz.app.session import pruning
+from dit_prune_viz.app.session.comparison import Comparison, compare
+from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.app.session.settings import read_settings
+
+
+def build(state: gr.State, actions: Actions) -> None:
+    """Add the endpoints to the page, sharing `state` with nobody but their own client."""
+
+    def load_model(session: Session | None, model: str) -> tuple[Session, dict]:
+        session = actions.call(session, lambda s: s.load_model(model))
+        return session, describe_model(session)
+
+    def calibrate(session: Session | None, samples: float, seed: float) -> tuple[Session, dict]:
+        session = actions.call(session, lambda s: s.calibrate(samples, seed))
+        return session, describe_calibration(session)
+
+    def prune(session: Session | None, method: str, granularity: str, sparsity: float) -> tuple[Session, dict]:
+        session = actions.call(session, lambda s: s.prune(method, granularity, sparsity))
+        return session, describe_plan(session)
+
+    def prune_with(session: Session | None, settings: dict) -> tuple[Session, dict]:
+        begin = time.perf_counter()
+        session = actions.call(session, lambda s: pruning.prune(s, read_settings(settings)))
+        seconds = time.perf_counter() - begin
+        return session, {**describe_plan(session), "seconds": seconds, "settings": dict(vars(session.settings))}
+
+    def cluster(session: Session | None, layer: str, unit: str, algorithm: str, k: float) -> tuple[Session, dict]:
+        session = actions.call(session, lambda s: s.cluster(layer, unit, algorithm, k))
+        return session, describe_clusters(session, layer)
+
+    def set_cluster_sparsity(
+        session: Session | None, layer: str, cluster: float, sparsity: float
+    ) -> tuple[Session, dict]:
+        session = actions.call(session, lambda s: s.set_cluster_sparsity(layer, cluster, sparsity))
+        return session, describe_clusters(session, layer)
+
+    def generate(session: Session | None, prompt: str, seed: float, steps: float) -> tuple[Session, Image, Image, dict]:
+        session = actions.session(session)
+        result = actions.call(session, lambda s: compare(s, prompt, seed, steps))
+        return session, result.left.images[0], result.right.images[0], describe_scores(result)
+
+    with gr.Row(visible=False):
+        text, number = gr.Textbox, gr.Number
+        _endpoint(load_model, state, [text(label="model")])
+        _endpoint(calibrate, state, [number(128, label="samples"), number(0, label="seed")])
+        _endpoint(
+            prune,
+            state,
+            [text("dit-pruning", label="method"), text("auto", label="granularity"), number(0.5, label="sparsity")],
+        )
+        _endpoint(prune_with, state, [gr.JSON(label="settings")])
+        _endpoint(
+            cluster,
+            state,
+            [text(label="layer"), text("row", label="unit"), text("kmeans", label="algorithm"), number(4, label="k")],
+        )
+        _endpoint(
+            set_cluster_sparsity,
+            state,
+            [text(label="layer"), number(0, label="cluster"), number(0.5, label="sparsity")],
+        )
+        pictures = [gr.Image(label=side, format="png") for side in ("dense", "pruned")]
+        _endpoint(generate, state, [text(label="prompt"), number(0, label="seed"), number(20, label="steps")], pictures)
+
+
+def _endpoint(fn, state: gr.State, inputs: list, extra: list | None = None) -> None:
+    result = gr.JSON(label="result")
+    gr.Button(fn.__name__).click(
+        fn, [state, *inputs], [state, *(extra or []), result], api_name=fn.__name__, **MODEL_WORK
+    )
+
+
+def describe_model(session: Session) -> dict:
+    model = session.model
+    return {
+        "model": model.name,
+        "family": model.family,
+        "parameters": model.parameters,
+        "prunable_parameters": model.prunable_parameters,
+        "layers": [
+            {"name": layer.name, "block": layer.block, "kind": layer.kind, "shape": list(layer.shape)}
+            for layer in model.layers
+        ],
+    }
+
+
+def describe_calibration(session: Session) -> dict:
+    calibration = session.calibration
+    return {
+        "samples": calibration.samples,
+        "seconds": calibration.seconds,
+        "timesteps": [float(timestep) for timestep in calibration.timesteps],
+    }
+
+
+def describe_plan(session: Session) -> dict:
+    report = session.report
+    return {
+        "target": report.target,
+        "achieved": report.achieved,
+        "remaining_parameters": report.remaining,
+        "layers": [
+            {
+                "name": layer.name,
+                "granularity": layer.granularity,
+                "g_out": layer.g_out,
+                "sparsity": layer.sparsity,
+                "damage": layer.damage,
+            }
+            for layer in report.layers
+        ],
+    }
+
+
+def describe_clusters(session: Session, layer: str) -> dict:
+    return {
+        "layer": layer,
+        "unit": session.clusters[layer].unit,
+        "clusters": [
+            {
+                "id": row.id,
+                "units": row.units,
+                "weights": row.weights,
+                "sparsity": row.sparsity,
+                "damage": row.damage,
+            }
+            for row in session.cluster_rows(layer)
+        ],
+    }
+
+
+def describe_scores(result: Comparison) -> dict:
+    """psnr is null where the pictures are identical; seconds is the time of the whole call."""
+    return {
+        "clip": {
+            "model": result.clip_name,
+            "dense": result.left.clip,
+            "pruned": result.right.clip,
+            "delta": result.delta,
+        },
+        "ssim": result.ssim,
+        "psnr": result.psnr,
+        "seconds": result.seconds,
+    }

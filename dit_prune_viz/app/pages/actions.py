@@ -1,0 +1,213 @@
+"""How every button does its work: in a cancellable job, with progress in the top bar and mistakes as one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from dit_prune_viz.app.pages.topbar import page as topbar
+from dit_prune_viz.app.session.history import History
+from dit_prune_viz.app.session.jobs import Busy, Jobs, Queued, Reporter, Result
+from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.app.session.startup import Startup
+from dit_prune_viz.errors import Cancelled, UserError
+
+MODEL_WORK = {"concurrency_id": "model", "concurrency_limit": 1}
+"""Endpoints that work on the model share this queue: one at a time. The page's listeners wait inside their jobs."""
+
+INTERNAL = {"api_visibility": "private", "show_progress": "hidden"}
+"""Listeners of the page that are no endpoints; the top bar shows their progress."""
+
+UNEXPECTED = "Something unexpected went wrong; nothing has changed, and the terminal says more."
+
+Verb = Callable[[Session, Reporter], Session]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The components that every action writes: the user's session, the top bar and its Cancel button."""
+
+    session: gr.State
+    bar: gr.HTML
+    cancel: gr.Button
+
+    @property
+    def outputs(self) -> list[Any]:
+        return [self.session, self.bar, self.cancel]
+
+
+class Actions:
+    def __init__(self, jobs: Jobs, startup: Startup) -> None:
+        self._jobs, self._startup = jobs, startup
+        self._histories: dict[str, History] = {}
+        """Per page: gradio hands a listener the session of the moment it was triggered, which may have moved on."""
+        self._problems: dict[str, str] = {}
+        """Per page: the sentence of the last thing that went wrong, until something else is asked for."""
+
+    def session(self, session: Session | None) -> Session:
+        """The user's session; a new user's is the prepared one, which may have to be waited for."""
+        return session if session is not None else self._startup.wait()
+
+    def prepared(self) -> Session | None:
+        """The session that new visitors begin with, None while it is being prepared."""
+        return self._startup.prepared()
+
+    def call(self, session: Session | None, verb: Callable[[Session], Any]) -> Any:
+        """For the API: run a verb here and now, a UserError becoming the client's error."""
+        try:
+            return verb(self.session(session))
+        except UserError as problem:
+            raise mistake(problem) from problem
+        except Exception as fault:  # of the app's own: the client gets a sentence, the terminal the traceback
+            raise gr.Error(UNEXPECTED) from fault
+
+    def newest(self, owner: str | None, session: Session | None = None) -> Session | None:
+        """The page's present session, or else the given one."""
+        history = self._histories.get(owner)
+        return session if history is None or history.present is None else history.present
+
+    def looked(self, owner: str | None, session: Session) -> tuple:
+        """Updates for `Frame.outputs` after work that only looked: a problem told before it stays told."""
+        return session, topbar.render(session, problem=self._problems.get(owner)), gr.Button(visible=False)
+
+    def run(
+        self, request: gr.Request, session: Session | None, verb: Verb, step: str | None = "the last change"
+    ) -> Iterator[tuple]:
+        """For the page: updates for `Frame.outputs` while `verb` runs, the new session at the end."""
+        for update in self.watch(request, session, verb, step):
+            if isinstance(update, Result):
+                yield done(update.value)
+            elif isinstance(update, tuple):
+                yield update
+
+    def answer(
+        self,
+        request: gr.Request,
+        session: Session | None,
+        verb: Verb,
+        answer: Callable[[bool], Any],
+        step: str | None = "the last change",
+    ) -> Iterator[tuple]:
+        """Like `run` for a component whose script waits for an answer: one more update at the end, whatever happens,
+        `answer(changed)`, which says whether the session is another one."""
+        changed = False
+
+        def work(session: Session, report: Reporter) -> Session:
+            nonlocal changed
+            after = verb(session, report)
+            changed = after is not session
+            return after
+
+        refused = (gr.skip(), gr.skip(), gr.skip(), answer(False))
+        try:
+            for update in self.watch(request, session, work, step):
+                if isinstance(update, Result):
+                    yield (*done(update.value), answer(changed))
+                    return
+                yield (*update, gr.skip())
+        except Exception:
+            yield refused
+            raise
+        yield refused
+
+    def watch(
+        self,
+        request: gr.Request,
+        session: Session | None,
+        work: Callable[[Session, Reporter], Any],
+        step: str | None = "the last change",
+    ) -> Iterator[Any]:
+        """Like `run` for any work: bar updates as tuples for `Frame.outputs`, everything else as it comes.
+
+        The work gets the page's newest session; if it returns a session, that one is the newest from then on, and
+        `step` is what can be undone (see `History.step`); None is for work that only looks.
+        """
+        owner = request.session_hash
+        before: Session | None = None
+
+        def begin(report: Reporter) -> Any:
+            nonlocal before
+            if step is not None:
+                self._problems.pop(owner, None)
+            for busy in self._startup.watch():
+                report(busy.done, busy.total, busy.what)
+            before = self.newest(owner) or self.session(session)
+            return work(before, report)
+
+        def stay(problem: str) -> tuple:
+            self._problems[owner] = problem
+            return idle(self.newest(owner, session), problem)
+
+        try:
+            for update in self._jobs.run(owner, begin):
+                if isinstance(update, Busy):
+                    yield gr.skip(), topbar.render(self.newest(owner, session), update), gr.Button(visible=True)
+                elif isinstance(update, Queued):
+                    yield gr.skip(), gr.skip(), gr.skip()
+                else:
+                    if isinstance(update, Result) and isinstance(update.value, Session):
+                        self._histories.setdefault(owner, History()).step(before, update.value, step)
+                    yield update
+        except Cancelled:
+            yield stay("Cancelled; nothing has changed.")
+        except UserError as problem:
+            yield stay(str(problem))
+            raise mistake(problem) from problem
+        except Exception:  # a fault of the app's own: the page must not stay busy, the terminal gets the traceback
+            yield stay(UNEXPECTED)
+            raise
+
+    def prepare(self, request: gr.Request) -> Iterator[tuple]:
+        """For a page that opens: the progress of the preparation, then its session.
+
+        All visitors share the preparation, so that none of them may cancel it.
+        """
+        for busy in self._startup.watch():
+            yield gr.skip(), topbar.render(None, busy), gr.skip()
+        session = self.newest(request.session_hash) or self._startup.wait()
+        yield session, topbar.render(session, problem=self._startup.problem), gr.skip()
+
+    def undo(self, session: Session, request: gr.Request) -> Iterator[tuple]:
+        """For the page's button: back to the session before the last step."""
+        yield from self._travel(session, request, History.undo)
+
+    def redo(self, session: Session, request: gr.Request) -> Iterator[tuple]:
+        """For the page's button: the step undone last, done again."""
+        yield from self._travel(session, request, History.redo)
+
+    def _travel(self, session: Session, request: gr.Request, way: Callable[[History], Session | None]) -> Iterator:
+        history = self._histories.setdefault(request.session_hash, History())
+        self._problems.pop(request.session_hash, None)
+        yield from self.run(request, session, lambda now, report: way(history) or now, step=None)
+
+    def undo_buttons(self, request: gr.Request) -> tuple[gr.Button, gr.Button]:
+        """The buttons Undo and Redo, each usable if there is something to do."""
+        history = self._histories.get(request.session_hash, History())
+        return tuple(gr.Button(interactive=name is not None) for name in history.names)
+
+    def cancel(self, request: gr.Request) -> None:
+        self._jobs.cancel(request.session_hash)
+
+    def leave(self, request: gr.Request) -> None:
+        """For a page that is closed: stop its work and forget its session."""
+        self._jobs.cancel(request.session_hash)
+        self._histories.pop(request.session_hash, None)
+        self._problems.pop(request.session_hash, None)
+
+
+def mistake(problem: UserError) -> gr.Error:
+    """What the page and the API's client get to read: the sentence, no traceback."""
+    return gr.Error(str(problem), print_exception=False)
+
+
+def done(session: Session) -> tuple:
+    """Updates for `Frame.outputs` after work that led to `session`."""
+    return session, topbar.render(session), gr.Button(visible=False)
+
+
+def idle(session: Session | None, problem: str | None = None) -> tuple:
+    """Updates for `Frame.outputs` after work that left the session as it was."""
+    return gr.skip(), topbar.render(session, problem=problem), gr.Button(visible=False)

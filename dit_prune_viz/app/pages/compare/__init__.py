@@ -1,0 +1,1 @@
+"""Compare: dense and pruned pictures side by side."""

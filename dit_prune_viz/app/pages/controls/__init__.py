@@ -1,0 +1,1 @@
+"""The left column: model, calibration, recipe."""

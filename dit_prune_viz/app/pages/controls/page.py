@@ -1,0 +1,66 @@
+"""The left column, in order of use: model, calibration, method and what it consists of, sparsity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import gradio as gr
+
+from dit_prune_viz.app import formatting as words
+from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame, idle
+from dit_prune_viz.app.pages.controls import recipe_fields as method_fields
+from dit_prune_viz.app.session import pruning
+from dit_prune_viz.app.session.jobs import Reporter, Result
+from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.app.widgets import plot as scatter
+from dit_prune_viz.experiments.convergence import Convergence
+from dit_prune_viz.figures.convergence import convergence
+from dit_prune_viz.figures.style import message
+
+CONVERGENCE = "How much the masks of the present plan still change when the model is calibrated on more inputs."
+
+
+def build(frame: Frame, actions: Actions, source: str) -> None:
+    """Lay out the column inside the current gradio context and wire it."""
+    with gr.Group(), gr.Row(elem_classes="beside"):
+        model = gr.Textbox(source, label="Model, hub id or folder", lines=1, max_lines=1, min_width=120)
+        load = gr.Button("Load", size="sm", scale=0, min_width=60)
+    with gr.Group(), gr.Row(elem_classes="beside"):
+        samples = gr.Number(128, label="RecordedInputs", precision=0, min_width=60)
+        seed = gr.Number(0, label="Seed", precision=0, min_width=60)
+        calibrate = gr.Button("Calibrate", size="sm", scale=0, min_width=76)
+    with gr.Accordion("Are these inputs enough?", open=False, elem_id="convergence-box"):
+        gr.Markdown(CONVERGENCE, elem_classes="note")
+        converge = gr.Button("Compare 16 to 256 inputs", size="sm", elem_id="converge")
+        told = gr.Markdown("", elem_classes="note", elem_id="convergence-words")
+        curve = scatter.plot(message("Not compared yet."), height=260, elem_id="convergence")
+    method_fields.build(frame, actions)
+
+    def load_model(session: Session, source: str, request: gr.Request) -> Iterator[tuple]:
+        yield from actions.run(request, session, lambda s, report: s.load_model(source, report))
+
+    def run_calibration(session: Session, samples: float, seed: float, request: gr.Request) -> Iterator[tuple]:
+        yield from actions.run(request, session, lambda s, report: s.calibrate(samples, seed, report))
+
+    def run_convergence(session: Session, seed: float, request: gr.Request) -> Iterator[tuple]:
+        def work(session: Session, report: Reporter) -> tuple:
+            return session, pruning.converge(session, seed, report)
+
+        for update in actions.watch(request, session, work):
+            if isinstance(update, Result):
+                session, found = update.value
+                yield (*idle(session), *_show(found))
+            elif isinstance(update, tuple):
+                yield (*update, gr.skip(), gr.skip())
+
+    gr.on([load.click, model.submit], load_model, [frame.session, model], frame.outputs, **INTERNAL)
+    calibrate.click(run_calibration, [frame.session, samples, seed], frame.outputs, **INTERNAL)
+    converge.click(run_convergence, [frame.session, seed], [*frame.outputs, told, curve], **INTERNAL)
+
+
+def _show(found: Convergence) -> tuple[str, str]:
+    """The last doubling in a sentence, and the curves."""
+    figure = convergence(found.sizes, found.changed, found.to_largest)
+    before, largest = found.sizes[-2:]
+    sentence = f"From {before} to {largest} inputs, {words.percent(found.changed[-1], 2)} of the weights change sides."
+    return sentence, scatter.show(figure)

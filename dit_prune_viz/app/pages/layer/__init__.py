@@ -1,0 +1,1 @@
+"""Layer: one layer's units and clusters."""

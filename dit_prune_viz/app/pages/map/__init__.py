@@ -1,0 +1,1 @@
+"""Map: all layers at a glance."""

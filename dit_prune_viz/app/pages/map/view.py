@@ -1,0 +1,126 @@
+"""The map's pictures, from a session: a heat map of any statistic, and every layer as a dot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from dit_prune_viz.app.session.layer_statistics import activation_norm_at
+from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.app.session.threshold import own_threshold
+from dit_prune_viz.figures import Figure
+from dit_prune_viz.figures.layer_map import layer_map
+from dit_prune_viz.figures.layer_scatter import layer_scatter
+from dit_prune_viz.figures.style import message
+
+UNMEASURED = "Press “Measure sensitivity” below: every layer is pruned alone, ranked as the present plan does."
+EMPTY = "The layers appear here once the model is calibrated."
+
+
+@dataclass(frozen=True)
+class Statistic:
+    label: str
+    help: str
+    unit: str = ""
+    log: bool = False
+
+
+STATISTICS = {
+    "g_out": Statistic("G_out", "heterogeneity of the output rows' mean saliency, Var / Mean²", log=True),
+    "sparsity": Statistic("Sparsity", "share of the layer's weights that are pruned", unit="%"),
+    "damage": Statistic("Predicted damage", "share of the layer's output energy that the mask removes", unit="%"),
+    "sensitivity": Statistic(
+        "Measured sensitivity",
+        "relative squared error of the transformer's output on held-out inputs with this layer alone pruned to 50 %",
+        log=True,
+    ),
+    "weights": Statistic("Weights", "how many weights the layer has", log=True),
+    "weight_scale": Statistic("Weight scale", "root mean square of the weights", log=True),
+    "activation_norm": Statistic(
+        "Activation norm",
+        "root mean square of ‖X_j‖₂ over input channels; of one timestep bin, as if all tokens were watched in it",
+        log=True,
+    ),
+    "ratio": Statistic("Activation ÷ weight", "activation norm divided by weight scale", log=True),
+}
+ACTIVATIONS = ("activation_norm", "ratio")
+"""Statistics that a single timestep bin has, too."""
+REPORTED = ("g_out", "sparsity", "damage", "weights")
+
+
+def heat_figure(
+    session: Session | None,
+    key: str,
+    timestep: int = 0,
+    *,
+    title: str | None = None,
+    limits: tuple[float, float] | None = None,
+) -> Figure:
+    """`timestep` is the number of a bin, counted from 1 at the least noise, for what is known of one; 0 is all.
+
+    title and limits: instead of the statistic's own, where maps of two sessions stand side by side.
+    """
+    if session is None or session.report is None:
+        return message(EMPTY)
+    if key == "sensitivity" and not session.sensitivity:
+        return message(UNMEASURED)
+    statistic, layers = STATISTICS[key], session.model.layers
+    return layer_map(
+        [layer.name for layer in layers],
+        [layer.block for layer in layers],
+        [layer.kind for layer in layers],
+        [layer.stack for layer in layers],
+        values_of(session, key, timestep),
+        title=title or statistic.label + _when(session, key, timestep),
+        unit=statistic.unit,
+        log=statistic.log,
+        limits=limits or _limits(session, key, timestep),
+    )
+
+
+def dots_figure(session: Session | None, y: str, timestep: int = 0) -> Figure:
+    if session is None or session.report is None:
+        return message(EMPTY)
+    layers, plan = session.model.layers, session.plan
+    threshold = plan.threshold if y == "g_out" else None
+    return layer_scatter(
+        [layer.name for layer in layers],
+        [layer.kind for layer in layers],
+        values_of(session, "weight_scale"),
+        values_of(session, y, timestep),
+        x_label=STATISTICS["weight_scale"].label,
+        y_label=STATISTICS[y].label + _when(session, y, timestep),
+        threshold=threshold,
+        own=None if threshold is None else own_threshold(session),
+        by_row=[plan.layer(layer.name).granularity == "row" for layer in layers],
+        y_limits=_limits(session, y, timestep),
+    )
+
+
+def values_of(session: Session, key: str, timestep: int = 0) -> list[float]:
+    if key == "sensitivity":
+        return [session.sensitivity[layer.name] for layer in session.model.layers]
+    if timestep and key in ACTIVATIONS:
+        statistics = {
+            name: replace(known, activation_norm=activation_norm_at(session.calibration, name, timestep - 1))
+            for name, known in session.statistics.items()
+        }
+        return [getattr(statistics[layer.name], key) for layer in session.model.layers]
+    reports = {report.name: report for report in session.report.layers}
+    source = reports if key in REPORTED else session.statistics
+    return [getattr(source[layer.name], key) for layer in session.model.layers]
+
+
+def _limits(session: Session, key: str, timestep: int) -> tuple[float, float] | None:
+    """The least and the greatest value in any bin, so that colours and heights compare while the bins go by."""
+    if not timestep or key not in ACTIVATIONS:
+        return None
+    bins = range(1, len(session.calibration.edges))
+    values = [value for bin in bins for value in values_of(session, key, bin) if value > 0]
+    return (min(values), max(values)) if values else None
+
+
+def _when(session: Session, key: str, timestep: int) -> str:
+    if not timestep or key not in ACTIVATIONS:
+        return ""
+    low, high = session.calibration.edges[timestep - 1 : timestep + 1]
+    return f" at timesteps {low:.2g}–{high:.2g}"

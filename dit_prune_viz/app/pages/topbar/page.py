@@ -1,0 +1,114 @@
+"""The bar that is always there: which model, how sparse, at what predicted damage, and what is going on."""
+
+from __future__ import annotations
+
+from html import escape
+
+from dit_prune_viz.app import formatting as words
+from dit_prune_viz.app.session.jobs import Busy
+from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.app.session.settings import UPDATE_NAMES
+from dit_prune_viz.app.session.updating import is_current
+
+BRAND = '<h1 class="brand">DiT pruning, seen<span>where a diffusion transformer is redundant</span></h1>'
+LONG = 16
+"""Letters of a value from which on it gives way where the bar is narrow."""
+
+DAMAGE_HELP = (
+    "Share of the layers' output energy that the masks remove, Σ pruned W²·E[x²] / Σ W²·E[x²], averaged over layers by "
+    "their weights. It assumes independent inputs and needs no forward pass."
+)
+
+UPDATE_HELP = (
+    "The pruned picture is drawn with updated weights, or with as many others where weights are exchanged or masks "
+    "distilled. Layers whose masks have changed are updated when a picture "
+    "needs them; predicted damage counts the masks alone."
+)
+
+
+def render(session: Session | None, busy: Busy | None = None, problem: str | None = None) -> str:
+    """The bar as HTML. `problem` is shown in place of the state when nothing is going on."""
+    facts = "".join(_fact(*fact) for fact in _facts(session))
+    return f'<div class="bar">{BRAND}<div class="bar-facts">{facts}</div>{_state(session, busy, problem)}</div>'
+
+
+def _facts(session: Session | None) -> list[tuple[str, str, str, str]]:
+    """(label, value, detail, explanation) of everything that is known."""
+    if session is None or session.model is None:
+        return [("Model", "none yet", "", "")]
+    model = session.model
+    facts = [
+        ("Model", model.name, model.family, f"loaded from {model.source}, {model.dtype} on {model.device}"),
+        (
+            "Parameters",
+            words.count(model.parameters),
+            f"{words.count(model.prunable_parameters)} prunable",
+            "parameters of the transformer; prunable are the Linear weights inside its blocks",
+        ),
+    ]
+    if session.report is None:
+        return facts
+    report, settings = session.report, session.settings
+    return [
+        *facts,
+        (
+            "Sparsity",
+            words.percent(report.achieved, 3),
+            f"target {words.percent(report.target, 0)}",
+            f"{settings.title}: {report.removed:,} of {report.weights:,} prunable weights are pruned",
+        ),
+        (
+            "Remaining",
+            words.count(report.remaining),
+            "parameters",
+            f"{report.remaining:,} of {report.parameters:,}",
+        ),
+        ("Predicted damage", words.percent(report.damage, 2), "of output energy", DAMAGE_HELP),
+        *_update(session),
+    ]
+
+
+def _update(session: Session) -> list[tuple[str, str, str, str]]:
+    """The weight update, where the settings have one or search for masks."""
+    settings = session.settings
+    if not settings.finishes:
+        return []
+    detail = "current" if is_current(session) else "made with the next picture"
+    named = [
+        *(["Exchange"] if settings.exchange else []),
+        *([f"Distilled in {settings.distil} steps"] if settings.distil else []),
+        *([UPDATE_NAMES[settings.update]] if settings.update else []),
+    ]
+    value = " + ".join(named)
+    return [("Weight update", value, detail, f"{value}. {UPDATE_HELP}")]
+
+
+def _fact(label: str, value: str, detail: str, explanation: str) -> str:
+    long = " long" if len(value) > LONG else ""
+    return (
+        f'<div class="fact{long}" title="{escape(explanation)}"><span class="fact-label">{escape(label)}</span>'
+        f'<span class="fact-value">{escape(value)}</span><span class="fact-detail">{escape(detail)}</span></div>'
+    )
+
+
+def _state(session: Session | None, busy: Busy | None, problem: str | None) -> str:
+    if busy:
+        share = f"{round(100 * busy.share)} %" if busy.done else ""  # nothing is known of work that waits or just began
+        left = f"about {words.seconds(busy.seconds_left)} left" if busy.seconds_left is not None else ""
+        return (
+            f'<div class="bar-state busy" role="status"><span class="bar-what">{escape(busy.what)}</span>'
+            f'<progress max="1" value="{busy.share:.3f}" aria-label="{escape(busy.what)}"></progress>'
+            f'<span class="bar-left">{share} {left}</span></div>'
+        )
+    if problem:
+        return f'<div class="bar-state problem" role="alert">{escape(problem)}</div>'
+    return f'<div class="bar-state" role="status">{_next_step(session)}</div>'
+
+
+def _next_step(session: Session | None) -> str:
+    if session is None or session.model is None:
+        return "Load a model to begin."
+    if session.report is None:
+        return "Calibrate the model to see its map."
+    calibration = session.calibration
+    return f"Ready · calibrated on {calibration.samples} inputs in {words.seconds(calibration.seconds)}"

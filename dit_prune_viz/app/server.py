@@ -1,0 +1,140 @@
+"""The whole page: top bar, left column, three tabs and the API, put together and wired to each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+
+from dit_prune_viz.app import api
+from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
+from dit_prune_viz.app.pages.compare import page as compare_tab
+from dit_prune_viz.app.pages.controls import page as controls
+from dit_prune_viz.app.pages.controls import toggle as sidebar
+from dit_prune_viz.app.pages.layer import page as layer_tab
+from dit_prune_viz.app.pages.map import page as map_tab
+from dit_prune_viz.app.pages.topbar import hints
+from dit_prune_viz.app.pages.topbar import page as topbar
+from dit_prune_viz.app.pages.tradeoff import page as tradeoff_tab
+from dit_prune_viz.app.session.jobs import Busy, Jobs
+from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.app.session.shared import Workspace
+from dit_prune_viz.app.session.startup import Startup
+from dit_prune_viz.app.widgets import layer_list
+from dit_prune_viz.app.widgets import plot as scatter
+from dit_prune_viz.pipelines.source import local_path
+from dit_prune_viz.resources import BUNDLED_CLIP, BUNDLED_CLIP_NAME
+
+HOTKEYS = (Path(__file__).parent / "pages" / "hotkeys.js").read_text(encoding="utf-8")
+TITLE = "DiT pruning, seen"
+
+
+@dataclass(frozen=True)
+class AppSettings:
+    """model, clip: hub ids or folders; device, dtype: as in `pipelines.load_model`."""
+
+    model: str
+    clip: str
+    device: str = "auto"
+    dtype: str = "auto"
+
+
+def build_app(settings: AppSettings) -> gr.Blocks:
+    """The app, with the default model being prepared in the background from this moment on."""
+    folder = local_path(settings.clip)
+    bundled = folder is not None and folder.resolve() == BUNDLED_CLIP
+    workspace = Workspace(
+        clip=settings.clip,
+        clip_name=BUNDLED_CLIP_NAME if bundled else None,
+        device=settings.device,
+        dtype=settings.dtype,
+    )
+    jobs = Jobs()
+    startup = Startup(Session(workspace), settings.model, jobs)
+    startup.start()
+    scatter.serve_plotly()
+    return _page(Actions(jobs, startup), settings.model)
+
+
+def _page(actions: Actions, source: str) -> gr.Blocks:
+    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
+        state = gr.State(None)
+        api.build(state, actions)  # first, so that its names are not taken by the page's own listeners
+        with gr.Row(elem_id="topbar", equal_height=True):
+            bar = gr.HTML(topbar.render(None, Busy(0, 1, "Opening")), elem_id="bar", apply_default_css=False)
+            cancel = gr.Button("Cancel", size="sm", visible=False, elem_id="cancel", scale=0, min_width=90)
+            undo = gr.Button("↶ Undo", size="sm", interactive=False, elem_id="undo", scale=0, min_width=76)
+            redo = gr.Button("↷ Redo", size="sm", interactive=False, elem_id="redo", scale=0, min_width=76)
+            hints.button()
+        hints.strip()
+        frame = Frame(state, bar, cancel)
+        with gr.Row(elem_id="body"):
+            sidebar.toggle()
+            with gr.Column(scale=0, min_width=280, elem_id="controls"):
+                controls.build(frame, actions, source)
+            with gr.Column(scale=1, min_width=480), gr.Tabs(elem_id="tabs") as tabs:
+                with gr.Tab("Map", id="map", render_children=True) as map_page:
+                    map_view = map_tab.build(frame, actions)
+                with gr.Tab("Layer", id="layer", render_children=True):
+                    layer_view = layer_tab.build(frame, actions)
+                with gr.Tab("Compare", id="compare", render_children=True) as compare_page:
+                    compare_view = compare_tab.build(frame, actions)
+                with gr.Tab("Trade-off", id="tradeoff", render_children=True):
+                    tradeoff_view = tradeoff_tab.build(frame, actions)
+
+        cancel.click(actions.cancel, queue=False, **INTERNAL)
+        compare_tab.follow_layer(frame, compare_view, layer_view.picker, compare_page)
+        undo.click(actions.undo, state, frame.outputs, **INTERNAL)
+        redo.click(actions.redo, state, frame.outputs, **INTERNAL)
+        state.change(actions.undo_buttons, None, [undo, redo], **INTERNAL)
+        page.load(None, None, None, js=HOTKEYS)
+        _open_on_click(map_view, layer_view, tabs)
+        # Not when a layer is opened, so that nothing keeps the browser from drawing it.
+        map_page.select(layer_list.mark, layer_view.picker, map_view.list, **INTERNAL)
+        page.queue(default_concurrency_limit=None)  # the jobs themselves know what has to wait
+        page.load(actions.prepare, None, frame.outputs, **INTERNAL)
+        page.unload(actions.leave)
+        _follow_model(frame, layer_view, compare_view, tradeoff_view)
+    return page
+
+
+def _open_on_click(map_view: map_tab.MapTab, layer_view: layer_tab.LayerTab, tabs: gr.Tabs) -> None:
+    """A click on a layer in the map opens it in the Layer tab; the map marks the layer that is open there."""
+
+    def pick(event: gr.EventData) -> tuple:
+        return gr.Dropdown(value=event.id), gr.Tabs(selected="layer")
+
+    views = [map_view.heat, map_view.dots, map_view.list, *map_view.pair]
+    gr.on([view.click for view in views], pick, None, [layer_view.picker, tabs], **INTERNAL).then(
+        **layer_view.open_args
+    )
+
+
+def _follow_model(
+    frame: Frame,
+    layer_view: layer_tab.LayerTab,
+    compare_view: compare_tab.CompareTab,
+    tradeoff_view: tradeoff_tab.TradeoffTab,
+) -> None:
+    """Whatever depends on which model is loaded and how it is calibrated; nothing moves while both stay the same."""
+    basis, model = gr.State(None), gr.State(None)  # what the page shows: see _basis, and the model's part of it
+
+    def refresh(session: Session | None, shown: int | None) -> tuple:
+        number = _basis(session)[0]
+        if number == shown:
+            return (gr.skip(),) * len(outputs)
+        steps = tradeoff_tab.suggestions(session)
+        return number, layer_tab.choices(session), *compare_tab.suggestions(session), steps
+
+    compared = [compare_view.prompt, compare_view.examples, compare_view.steps]
+    outputs = [model, layer_view.picker, *compared, tradeoff_view.steps]
+    frame.session.change(_basis, frame.session, basis, **INTERNAL)
+    basis.change(refresh, [frame.session, model], outputs, **INTERNAL).then(**layer_view.open_args)
+
+
+def _basis(session: Session | None) -> tuple[int | None, int | None]:
+    """Different for every model and for every calibration of it."""
+    if session is None or session.model is None:
+        return None, None
+    return session.model.number, session.calibration and id(session.calibration)

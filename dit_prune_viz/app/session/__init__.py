@@ -1,0 +1,1 @@
+"""One person's work, without gradio: state, verbs, history, jobs, shared models."""

@@ -1,0 +1,260 @@
+"""Two variants of a model draw the same prompts from the same noise: previews while both denoise, scores at the end."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from PIL.Image import Image
+
+from dit_prune_viz.app.session import variant
+from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.app.session.variant import DENSE, WITHOUT, Variant
+from dit_prune_viz.errors import Cancelled, Progress, UserError
+from dit_prune_viz.generation.request import Request, check_request, check_together
+from dit_prune_viz.generation.stream import stream_batch
+from dit_prune_viz.metrics.clip import ClipScorer
+from dit_prune_viz.metrics.pictures import amplified_differences, psnr, ssim
+from dit_prune_viz.pipelines.model import Model
+
+PREVIEWS = 6
+MAX_PROMPTS = 4
+LEFT, RIGHT = "left", "right"
+
+Curve = tuple[tuple[int, float], ...]
+"""(step, CLIP score) pairs; the score is the mean over the prompts."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A look at one side on its way, with its curve up to now; images: one per prompt, empty where none are decoded."""
+
+    side: str
+    step: int
+    steps: int
+    images: tuple[Image, ...]
+    curve: Curve
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """The finished pictures of a variant, one per prompt, and their CLIP scores.
+
+    name: the variant's. seconds: the time the generation took, also where the pictures come from the cache.
+    """
+
+    name: str
+    images: tuple[Image, ...]
+    clips: tuple[float, ...]
+    curve: Curve
+    seconds: float
+
+    @property
+    def clip(self) -> float:
+        """The mean over the prompts."""
+        return float(np.mean(self.clips))
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Both sides, and how far the right one is from the left, per prompt and over all.
+
+    left is the dense model, or the run that was pinned in its place. differences are |left − right| times `gain`.
+    A PSNR is None where the pictures are identical (it would be infinite).
+    """
+
+    requests: tuple[Request, ...]
+    clip_name: str
+    left: Side
+    right: Side
+    ssims: tuple[float, ...]
+    psnrs: tuple[float | None, ...]
+    differences: tuple[Image, ...]
+    gain: int
+    seconds: float
+
+    @property
+    def delta(self) -> float:
+        """CLIP score of the right side minus that of the left, means over the prompts."""
+        return self.right.clip - self.left.clip
+
+    @property
+    def ssim(self) -> float:
+        """The mean over the prompts."""
+        return float(np.mean(self.ssims))
+
+    @cached_property
+    def psnr(self) -> float | None:
+        """From the squared errors of all pictures together; for one picture its own."""
+        errors = [0.0 if value is None else 10 ** (-value / 10) for value in self.psnrs]
+        return -10 * math.log10(np.mean(errors)) if any(errors) else None
+
+
+def split_prompts(text: str) -> tuple[str, ...]:
+    """The prompts of a text, a line each, without empty lines. UserError for more than four."""
+    lines = tuple(line.strip() for line in (text or "").splitlines() if line.strip())
+    if len(lines) > MAX_PROMPTS:
+        raise UserError(f"There are {len(lines)} prompts, a line each; write at most {MAX_PROMPTS}.")
+    return lines or ("",)
+
+
+def check_prompts(model: Model, prompts: str | Sequence[str], seed: int, steps: int) -> tuple[Request, ...]:
+    """A checked request per prompt, all from the same seed. UserError as in `check_request`, and for more than four."""
+    prompts = (prompts,) if isinstance(prompts, str) or prompts is None else tuple(prompts)
+    return _checked(model, [Request(prompt=prompt, seed=seed, steps=steps) for prompt in prompts])
+
+
+def compare(
+    session: Session,
+    prompts: str | Sequence[str],
+    seed: int,
+    steps: int,
+    *,
+    left: Variant = DENSE,
+    emit: Callable[[Frame], None] | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Draw one to four prompts with `left` and with the session's masks; pictures made before come from the cache.
+
+    UserError for a bad request or a session that is not pruned, before any work. `progress` may raise Cancelled: the
+    running generation stops, nothing is kept of it.
+    """
+    model, _, _ = session.need_plan()
+    requests = check_prompts(model, prompts, seed, steps)
+    right = variant.of_session(session, progress)
+    return compare_variants(session, left, right, requests, emit=emit, progress=progress)
+
+
+def paint_cluster(
+    session: Session,
+    layer: str,
+    cluster: int,
+    request: Request | Sequence[Request],
+    mode: str = WITHOUT,
+    *,
+    emit: Callable[[Frame], None] | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """What a cluster of a layer paints: the dense picture beside the one without the cluster, or with it alone.
+
+    Args:
+        request: what to draw, or up to four requests that differ in the prompt only; defaults are filled in.
+        mode: "without" prunes all weights of the cluster and nothing else of the model, "only" prunes all others of
+            its layer.
+
+    Raises:
+        UserError: a layer without clusters, an unknown cluster or mode, a bad request.
+    """
+    model = session.need_model()
+    right = variant.of_cluster(session, layer, cluster, mode)
+    requests = _checked(model, [request] if isinstance(request, Request) else request)
+    return compare_variants(session, DENSE, right, requests, emit=emit, progress=progress)
+
+
+def compare_variants(
+    session: Session,
+    left: Variant,
+    right: Variant,
+    requests: tuple[Request, ...],
+    *,
+    emit: Callable[[Frame], None] | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """As `compare` for any two variants of the session's model and checked requests."""
+    begin = time.perf_counter()
+    workspace, model = session.workspace, session.model
+    with workspace.turn(progress):
+        clip = workspace.clip()
+        found = kept_side(session, left, requests)
+        stages = _Stages(requests, 1 if found else 2, progress)
+        if found is None:
+            found = _paint(LEFT, model, left, requests, clip, emit, stages)
+            keep_side(session, left, requests, found)
+        elif emit:
+            steps = requests[0].steps
+            emit(Frame(LEFT, steps, steps, found.images, found.curve))
+        other = _paint(RIGHT, model, right, requests, clip, emit, stages)
+    return measure(found, other, requests, clip.name, time.perf_counter() - begin)
+
+
+def keep_side(session: Session, chosen: Variant, requests: tuple[Request, ...], side: Side) -> None:
+    """Remember the finished pictures of a variant, for comparisons that have it on the left."""
+    session.workspace.pictures.put((session.model.number, chosen.number, requests), side)
+
+
+def kept_side(session: Session, chosen: Variant, requests: tuple[Request, ...]) -> Side | None:
+    """The finished pictures of a variant where they are remembered."""
+    return session.workspace.pictures.find((session.model.number, chosen.number, requests))
+
+
+def measure(left: Side, right: Side, requests: tuple[Request, ...], clip_name: str, seconds: float) -> Comparison:
+    """The comparison of two finished sides; no model runs."""
+    pairs = list(zip(left.images, right.images, strict=True))
+    psnrs = [psnr(*pair) for pair in pairs]
+    differences, gain = amplified_differences(pairs)
+    return Comparison(
+        requests=requests,
+        clip_name=clip_name,
+        left=left,
+        right=right,
+        ssims=tuple(ssim(*pair) for pair in pairs),
+        psnrs=tuple(value if math.isfinite(value) else None for value in psnrs),
+        differences=differences,
+        gain=gain,
+        seconds=seconds,
+    )
+
+
+def _checked(model: Model, requests: Sequence[Request]) -> tuple[Request, ...]:
+    if len(requests) > MAX_PROMPTS:
+        raise UserError(f"There are {len(requests)} prompts; write at most {MAX_PROMPTS}.")
+    return check_together([check_request(model, request) for request in requests])
+
+
+class _Stages:
+    """One progress over the sides that have to be drawn."""
+
+    def __init__(self, requests: tuple[Request, ...], sides: int, progress: Progress | None) -> None:
+        self._steps, self._sides, self._progress = requests[0].steps, sides, progress
+        self._noun = "the picture" if len(requests) == 1 else f"{len(requests)} pictures"
+        self._before = -1
+
+    def __call__(self, step: int, name: str) -> None:
+        if step == 1:
+            self._before += 1
+        if self._progress:
+            done, total = self._before * self._steps + step, self._sides * self._steps
+            self._progress(done, total, f"{name[:1].upper()}{name[1:]}: denoising {self._noun}")
+
+
+def _paint(side, model, chosen, requests, clip: ClipScorer, emit, stages: _Stages) -> Side:
+    begin = time.perf_counter()
+    steps = requests[0].steps
+    prompts = [request.prompt for request in requests]
+    every = max(1, round(steps / PREVIEWS))
+    cancel = threading.Event()
+    curve: list[tuple[int, float]] = []
+    frames = stream_batch(
+        model, requests, masks=chosen.masks, updates=chosen.updates, preview_every=every, cancel=cancel
+    )
+    try:
+        for step in frames:
+            stages(step.index, chosen.name)
+            if not step.images:
+                continue
+            scores = clip.score(step.images, prompts)
+            curve.append((step.index, float(np.mean(scores))))
+            if emit:
+                emit(Frame(side, step.index, steps, step.images, tuple(curve)))
+            if step.final:
+                clips = tuple(map(float, scores))
+                return Side(chosen.name, step.images, clips, tuple(curve), time.perf_counter() - begin)
+    finally:
+        cancel.set()
+        frames.close()
+    raise Cancelled("The generation was stopped.")

@@ -1,0 +1,240 @@
+"""What the Layer page reads off a session, and keys that tell when it would read the same again."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dit_prune_viz.app.session import ranking
+from dit_prune_viz.clustering.clusters import Clusters
+from dit_prune_viz.clustering.plane import plane
+from dit_prune_viz.clustering.profiles import profiles
+from dit_prune_viz.clustering.sample import stratified_sample
+from dit_prune_viz.clustering.stored import stored_projection
+from dit_prune_viz.clustering.units import count_units
+from dit_prune_viz.errors import Progress, UserError
+from dit_prune_viz.masks.damage import ClusterDamage
+
+if TYPE_CHECKING:
+    from dit_prune_viz.app.session.session import Session
+
+MAX_UMAP = 5_000
+MAX_PROJECTED = 100_000
+SMALL = 1 << 17
+"""Points of layers with no more units are kept between calls."""
+
+
+def norm(session: Session, layer: str) -> Tensor:
+    """‖X_j‖₂ of the layer's inputs, (d_in,), over all timesteps alike."""
+    return session.need_calibration()[1].norm(layer)
+
+
+def norm_bins(session: Session, layer: str) -> Tensor:
+    """‖X_j‖₂ per timestep bin, (bins, d_in) float32, as if all tokens had been watched in that bin.
+
+    So bins with few tokens compare with others, and with ‖X_j‖₂ over all of them.
+    """
+    calibration = session.need_calibration()[1]
+    tokens = calibration.tokens[layer].double()
+    scale = torch.where(tokens > 0, tokens.sum() / tokens.clamp(min=1), 0.0)
+    return (calibration.sum_squares[layer] * scale[:, None]).sqrt().float()
+
+
+def basis_key(session: Session, layer: str) -> tuple[Hashable, ...]:
+    """The same while weights and input statistics are."""
+    return session.need_model().number, layer, session.settings.centred, _crc(norm(session, layer).cpu().numpy())
+
+
+def score_key(session: Session, layer: str) -> tuple[Hashable, ...]:
+    """The same while the layer's saliencies are."""
+    return (*basis_key(session, layer), session.settings.timestep, session.need_plan()[2].saliency)
+
+
+def mask_key(session: Session, layer: str) -> int:
+    return _crc(session.masks[layer].bits.cpu().numpy())
+
+
+def labels_key(clusters: Clusters) -> tuple[Hashable, ...]:
+    return clusters.unit, clusters.k, _crc(clusters.labels)
+
+
+def _crc(array: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(array))
+
+
+def kept(session: Session, name: str, key: tuple[Hashable, ...], make: Callable[[], Any]) -> Any:
+    """What `make` gives, remembered for all users of the app by its content key."""
+    return session.workspace.views.get((name, *key), make)
+
+
+def scores(session: Session, layer: str) -> Tensor:
+    """The saliencies (d_out, d_in) that ranked the layer's weights; those of the layers looked at last are kept."""
+    return session.workspace.scores.get(score_key(session, layer), lambda: session.scores(layer))
+
+
+def points(session: Session, layer: str, unit: str) -> np.ndarray:
+    """The layer's units in the weight–activation plane, float32 (units, 2)."""
+
+    def make() -> np.ndarray:
+        return plane(session.need_model().weight(layer), norm(session, layer), unit)
+
+    if unit == "weight" and session.need_model().layer(layer).weights > SMALL:
+        return make()
+    return kept(session, "points", (*basis_key(session, layer), unit), make)
+
+
+def shown_units(session: Session, layer: str, unit: str, projection: str, most: int) -> np.ndarray:
+    """The units that are drawn, ascending: all, or a stratified sample of at most `most` (5,000 for UMAP)."""
+    limit = min(most, {"umap": MAX_UMAP, "pca": MAX_PROJECTED}.get(projection, most))
+    key = (*basis_key(session, layer), unit, limit)
+    return kept(session, "shown", key, lambda: stratified_sample(points(session, layer, unit), limit))
+
+
+def projected(
+    session: Session, layer: str, unit: str, projection: str, most: int, progress: Progress | None = None
+) -> np.ndarray:
+    """PCA or UMAP of the profiles of the units that are drawn, float32 (shown, 2), from memory or disk if known."""
+
+    def make() -> np.ndarray:
+        shown = shown_units(session, layer, unit, projection, most)
+        features = profiles(session.need_model().weight(layer), norm_bins(session, layer), unit, chosen=shown)
+        return stored_projection(features, method=projection, progress=progress)
+
+    calibration = session.need_calibration()[1]
+    bins = _crc(calibration.sum_squares[layer].numpy())
+    return kept(session, "projected", (*basis_key(session, layer), unit, projection, most, bins), make)
+
+
+def activity(session: Session, layer: str, unit: str) -> np.ndarray:
+    """Mean square activation of every row's output or column's input per timestep bin, float32 (units, bins).
+
+    Of a single weight it is that of its column. Rows as under independent inputs, Σ_j W_ij²·E[x_j²]. NaN where no token
+    was seen.
+    """
+    weight = session.need_model().weight(layer)
+    calibration = session.need_calibration()[1]
+
+    def make() -> np.ndarray:
+        tokens = calibration.tokens[layer].double()
+        square = (calibration.sum_squares[layer] / tokens[:, None]).float()  # 0 / 0 is NaN
+        if unit != "row":
+            return square.T.numpy().copy()
+        dense = weight.float()
+        return ((dense * dense) @ square.T.to(dense.device)).cpu().numpy()
+
+    key = (
+        *basis_key(session, layer),
+        "row" if unit == "row" else "column",
+        _crc(calibration.sum_squares[layer].numpy()),
+    )
+    return kept(session, "activity", key, make)
+
+
+def watched_bins(session: Session, layer: str) -> list[int]:
+    """The timestep bins in which anything was watched, from noise to picture."""
+    return [
+        i for i, tokens in reversed(list(enumerate(session.need_calibration()[1].tokens[layer].tolist()))) if tokens
+    ]
+
+
+def frames(session: Session, layer: str, unit: str, shown: np.ndarray) -> np.ndarray:
+    """log10 activation norm of the shown units in every watched bin, float32 (bins, shown).
+
+    As if all tokens had been watched in that bin, so that bins compare with each other and with all of them.
+    """
+    square = activity(session, layer, unit)
+    units = shown % len(square) if unit == "weight" else shown
+    tokens = float(session.need_calibration()[1].tokens[layer].sum())
+    values = square[units][:, watched_bins(session, layer)].T * np.float32(tokens)
+    positive = values > 0
+    floor = values[positive].min() if positive.any() else 1.0
+    return np.ascontiguousarray(0.5 * np.log10(np.maximum(values, floor)))
+
+
+@dataclass(frozen=True, eq=False)
+class UnitSums:
+    """Of every row or column: its energy and its pruned energy ÷ the layer's energy, and the share of it pruned."""
+
+    energy: np.ndarray
+    damage: np.ndarray
+    sparsity: np.ndarray
+
+
+def unit_sums(session: Session, layer: str, unit: str) -> UnitSums:
+    """The figures of all rows or columns under the present mask, float64 (units,) each."""
+
+    def make() -> UnitSums:
+        weight = session.need_model().weight(layer).cpu().float()
+        square = ranking.mean_square(session, layer).cpu().float()
+        energy = (weight * weight).mul_(square)
+        cut = ~session.masks[layer].unpack().cpu()
+        axis = 1 if unit == "row" else 0
+        whole = energy.sum(axis, dtype=torch.float64)
+        total = float(whole.sum()) or 1.0
+        lost = energy.mul_(cut).sum(axis, dtype=torch.float64)
+        share = cut.sum(axis).double() / cut.shape[axis]
+        return UnitSums(whole.numpy() / total, lost.numpy() / total, share.numpy())
+
+    return kept(session, "sums", (*basis_key(session, layer), unit, mask_key(session, layer)), make)
+
+
+def cluster_rows(session: Session, layer: str) -> tuple[ClusterDamage, ...]:
+    """As `Session.cluster_rows`, remembered; clusters of rows or columns are summed up from their units."""
+    clusters = session.need_clusters(layer)
+    key = (*basis_key(session, layer), mask_key(session, layer), *labels_key(clusters))
+
+    def make() -> tuple[ClusterDamage, ...]:
+        if clusters.unit == "weight":
+            return session.cluster_rows(layer)
+        sums, each = unit_sums(session, layer, clusters.unit), session.masks[layer].weights // len(clusters.labels)
+        sparsity, damage, energy = (
+            np.bincount(clusters.labels, values, clusters.k) for values in (sums.sparsity, sums.damage, sums.energy)
+        )
+        sizes = clusters.sizes
+        shares = sparsity / np.maximum(1, sizes)
+        return tuple(
+            ClusterDamage(i, int(sizes[i]), int(sizes[i]) * each, float(shares[i]), float(damage[i]), float(energy[i]))
+            for i in range(clusters.k)
+        )
+
+    return kept(session, "rows", key, make)
+
+
+def summary(session: Session, layer: str, unit: str, units: np.ndarray) -> ClusterDamage:
+    """What units hold and cost under the present mask. UserError for units the layer does not have."""
+    shape = session.need_model().layer(layer).shape
+    if units.size and not (units.min() >= 0 and units.max() < count_units(shape, unit)):
+        raise UserError("The selection belongs to another layer; select again.")
+    each = {"row": shape[1], "column": shape[0], "weight": 1}[unit]
+    if unit == "weight":
+        total = float(energy_of_layer(session, layer)) or 1.0
+        weight = session.need_model().weight(layer).flatten().cpu()[torch.from_numpy(units.astype(np.int64))].double()
+        square = ranking.mean_square(session, layer).cpu().double()[torch.from_numpy(units % shape[1]).long()]
+        energy = (weight.square() * square).numpy() / total
+        bits = session.masks[layer].bits.cpu().numpy()
+        cut = (bits[units >> 3] >> (units & 7).astype(np.uint8) & 1) == 0
+        return _damage(units, each, cut.mean() if units.size else 0.0, energy[cut].sum(), energy.sum())
+    sums = unit_sums(session, layer, unit)
+    share = sums.sparsity[units].mean() if units.size else 0.0
+    return _damage(units, each, share, sums.damage[units].sum(), sums.energy[units].sum())
+
+
+def _damage(units: np.ndarray, each: int, sparsity: float, damage: float, energy: float) -> ClusterDamage:
+    return ClusterDamage(0, len(units), len(units) * each, float(sparsity), float(damage), float(energy))
+
+
+def energy_of_layer(session: Session, layer: str) -> float:
+    """The layer's energy Σ W_ij²·E[x_j²]."""
+
+    def make() -> float:
+        weight = session.need_model().weight(layer).cpu().float()
+        columns = (weight * weight).sum(0, dtype=torch.float64)
+        return float(columns @ ranking.mean_square(session, layer).cpu().double())
+
+    return kept(session, "total", basis_key(session, layer), make)

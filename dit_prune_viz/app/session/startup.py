@@ -1,0 +1,69 @@
+"""The first thing a person sees: the default model loaded, calibrated and pruned in the background."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+from dit_prune_viz.app.session.jobs import Busy, Jobs, Reporter, Result
+from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.errors import UserError
+
+OWNER = "startup"
+
+
+class Startup:
+    """Prepares one session that every new user begins with; they are immutable, so it is shared."""
+
+    def __init__(self, empty: Session, source: str, jobs: Jobs) -> None:
+        self._session, self._source, self._jobs = empty, source, jobs
+        self._done = threading.Event()
+        self.busy = Busy(0, 1, f"Loading {source}")
+        self.problem: str | None = None
+
+    def start(self) -> None:
+        threading.Thread(target=self._prepare, name="startup", daemon=True).start()
+
+    def wait(self) -> Session:
+        """The prepared session, or as much of it as could be prepared."""
+        self._done.wait()
+        return self._session
+
+    def prepared(self) -> Session | None:
+        """The same without waiting, None if it is not there yet."""
+        return self._session if self._done.is_set() else None
+
+    def watch(self, seconds: float = 0.25) -> Iterator[Busy]:
+        """Progress until the session is there."""
+        while not self._done.is_set():
+            yield self.busy
+            time.sleep(seconds)
+
+    def _prepare(self) -> None:
+        try:
+            self._follow(lambda report: self._session.load_model(self._source, report))
+            self._follow(lambda report: self._session.calibrate(progress=report))
+            self._follow(self._open_clip)
+        except UserError as problem:
+            self.problem = str(problem)
+        except Exception:  # a fault of the app's own must not leave everybody waiting; the terminal gets the traceback
+            self.problem = "The model could not be prepared; the terminal says why."
+            raise
+        finally:
+            self._done.set()
+
+    def _open_clip(self, report: Reporter) -> Session:
+        """Now, so that a wrong --clip is noticed before the first picture waits for its score."""
+        workspace = self._session.workspace
+        with workspace.turn(report):
+            report(0, 1, f"Opening {workspace.clip_name}")
+            workspace.clip()
+        return self._session
+
+    def _follow(self, work) -> None:
+        for update in self._jobs.run(OWNER, work):
+            if isinstance(update, Result):
+                self._session = update.value
+            elif isinstance(update, Busy):
+                self.busy = update

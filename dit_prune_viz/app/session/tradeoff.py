@@ -1,0 +1,175 @@
+"""The trade-off's work and its pictures, without the page: from a session and a few settings to rows and figures."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from dit_prune_viz.app import formatting as words
+from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.checks import whole
+from dit_prune_viz.errors import Progress, UserError
+from dit_prune_viz.experiments.experiment import Experiment, describe, with_seeds
+from dit_prune_viz.experiments.export import export
+from dit_prune_viz.experiments.prompts import held_out, read_prompts, split
+from dit_prune_viz.experiments.results import Row
+from dit_prune_viz.experiments.run import run
+from dit_prune_viz.experiments.table import COLUMNS, Line, tabulate
+from dit_prune_viz.figures import Figure
+from dit_prune_viz.figures.style import message
+from dit_prune_viz.figures.tradeoff import Point, damage_scatter, tradeoff
+from dit_prune_viz.pruning.candidates import find_candidates
+from dit_prune_viz.pruning.levels import parse_levels
+from dit_prune_viz.resources import ASSETS
+
+MAX_PROMPTS, MAX_SEEDS = 1024, 16
+PLANS = ASSETS / "damage.json"
+"""Predicted damage and measured latent error of random plans on the bundled model, by the damage benchmark."""
+EMPTY = "Curves grow here, a point per method and sparsity, while the comparison runs."
+_DIGITS = {"clip": 2, "ssim": 3, "psnr": 2, "latent_mse": 4, "damage": 4}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a person chose: names of candidates, sparsities as text, how many prompts and noises, a prompt file."""
+
+    methods: tuple[str, ...]
+    sparsities: str
+    prompts: float
+    seeds: float
+    steps: float
+    prompt_set: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """rows so far, by whom CLIP was scored, and the files to download once it is finished."""
+
+    rows: tuple[Row, ...] = ()
+    clip_name: str = ""
+    files: tuple[str, ...] = ()
+    notice: str | None = None
+
+
+def results_folder(session: Session) -> Path:
+    """Where the measurements of the session's model are kept between runs, in the user's cache."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "dit_prune_viz" / "tradeoff" / session.need_model().fingerprint[:16]
+
+
+def measure(
+    session: Session,
+    asked: Asked,
+    *,
+    folder: Path | None = None,
+    emit: Callable[[Row], None] | None = None,
+    progress: Progress | None = None,
+) -> Measured:
+    """Run the comparison; cells that were measured before, in whatever session, are taken from the file.
+
+    `emit` gets every row as it is known. UserError for bad settings, before any work. `progress` may raise Cancelled:
+    finished cells stay.
+    """
+    model, workspace = session.need_model(), session.workspace
+    experiment = plan_experiment(session, asked)
+    with workspace.turn(progress):
+        clip = workspace.clip()
+    outcome = run(
+        model,
+        experiment,
+        folder or results_folder(session),
+        clip=clip,
+        progress=progress,
+        on_row=emit,
+        turn=lambda: workspace.turn(progress),
+    )
+    files = export(outcome.rows, describe(experiment, model, clip), Path(tempfile.mkdtemp()), "tradeoff")
+    return Measured(outcome.rows, clip.name, tuple(map(str, files)), outcome.notice)
+
+
+def plan_experiment(session: Session, asked: Asked) -> Experiment:
+    """The experiment that was asked for. UserError for whatever does not hold together."""
+    model = session.need_model()
+    count = whole(asked.prompts, "The number of prompts", 1, MAX_PROMPTS)
+    seeds = whole(asked.seeds, "The number of seeds", 1, MAX_SEEDS)
+    steps = whole(asked.steps, "The number of steps", 1, 200)
+    candidates, levels = find_candidates(asked.methods), parse_levels(asked.sparsities)
+    if not candidates:
+        raise UserError("Choose at least one method to compare.")
+    own = model.defaults.prompts
+    if asked.prompt_set:
+        prompts = read_prompts(asked.prompt_set).sample(count)
+        calibration = held_out(own, prompts)
+    else:
+        prompts, calibration = split(own, count)
+    return with_seeds(Experiment(candidates, levels, prompts, calibration, steps=steps), seeds)
+
+
+def curves(rows: Sequence[Row], score: str) -> Figure:
+    """The figure of one score."""
+    lines = [line for line in tabulate(rows) if line.figures[score]]
+    shown = [line for line in lines if line.candidate != "dense"]
+    if not shown:
+        return message(EMPTY)
+    names = dict.fromkeys(line.candidate for line in shown)
+    points = {name: [_point(line, score) for line in shown if line.candidate == name] for name in names}
+    dense = next((line.figures[score].mean for line in lines if line.candidate == "dense"), None)
+    seeds = max(line.seeds for line in shown)
+    spread = f"{seeds} seeds; whiskers: spread over seeds" if seeds > 1 else "one seed"
+    note = f"{words.count(shown[0].prompts)} prompts, {spread}"
+    return tradeoff(points, title=COLUMNS[score], note=note, dense=dense if score == "clip" else None)
+
+
+def damage_figure(session: Session | None, rows: Sequence[Row]) -> Figure:
+    """Predicted against measured: the benchmark's random plans for the model they belong to, else the rows' cells."""
+    known = _plans(session)
+    if known:
+        groups: dict[str, list[tuple[float, float]]] = {}
+        for plan in known["plans"]:
+            groups.setdefault(plan["sort"], []).append((plan["predicted"], plan["measured"]))
+        return damage_scatter(groups, spearman=known["spearman"], what="random plans on the bundled model")
+    lines = [line for line in tabulate(rows) if line.candidate != "dense" and line.figures["latent_mse"]]
+    pairs: dict[str, list[tuple[float, float]]] = {}
+    for line in lines:
+        pair = line.figures["damage"].mean, line.figures["latent_mse"].mean
+        pairs.setdefault(line.candidate, []).append(pair)
+    return damage_scatter(pairs, spearman=None, what="cells") if pairs else message("Measured damage appears here.")
+
+
+def table(rows: Sequence[Row], clip_name: str = "") -> str:
+    """The rows as an HTML table, a line per method and sparsity."""
+    lines = tabulate(rows)
+    if not lines:
+        return ""
+    heads = ("method", "sparsity", *COLUMNS.values(), "seeds", "time to prune")
+    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
+    body = "".join(f"<tr>{_cells(line)}</tr>" for line in lines)
+    source = f"CLIP: {escape(clip_name)}, 100·max(cos, 0). " if clip_name else ""
+    caption = f"{source}Means over {lines[0].prompts} prompts held out from calibration ± spread over seeds."
+    return f'<table class="clusters tradeoff"><caption>{caption}</caption><thead><tr>{head}</tr></thead>' + (
+        f"<tbody>{body}</tbody></table>"
+    )
+
+
+def _cells(line: Line) -> str:
+    figures = [line.figures[score].text(_DIGITS[score]) if line.figures[score] else "–" for score in COLUMNS]
+    time = words.seconds(line.seconds) if line.candidate != "dense" else "–"
+    values = [line.level, *figures, str(line.seeds), time]
+    return f'<th scope="row">{escape(line.candidate)}</th>' + "".join(f"<td>{escape(value)}</td>" for value in values)
+
+
+def _point(line: Line, score: str) -> Point:
+    figure = line.figures[score]
+    return Point(100 * line.sparsity, figure.mean, figure.spread, line.level)
+
+
+def _plans(session: Session | None) -> dict | None:
+    if session is None or session.model is None or not PLANS.is_file():
+        return None
+    known = json.loads(PLANS.read_text(encoding="utf-8"))
+    return known if known["fingerprint"] == session.model.fingerprint else None

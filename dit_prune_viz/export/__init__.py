@@ -1,0 +1,1 @@
+"""Files to take away. Empty until exporting is built."""

@@ -1,0 +1,88 @@
+"""Draw pictures in one batch, each from its own noise, dense or pruned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from PIL import Image
+
+from dit_prune_viz.errors import UserError
+from dit_prune_viz.generation.request import Request
+from dit_prune_viz.masks.packed_mask import PackedMask
+from dit_prune_viz.masks.running import pruned
+from dit_prune_viz.pipelines.device import out_of_memory
+from dit_prune_viz.pipelines.families import call_arguments, refusals
+from dit_prune_viz.pipelines.model import Model
+from dit_prune_viz.pipelines.steps import Denoised, watch_steps
+
+if TYPE_CHECKING:
+    from dit_prune_viz.masks.pruned_layer import UpdatedWeights
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture and the finished latents it was decoded from, float32 on the CPU, without the batch dimension."""
+
+    image: Image.Image
+    latents: torch.Tensor
+
+
+def paint(
+    model: Model,
+    requests: Sequence[Request],
+    *,
+    masks: Mapping[str, PackedMask] | None = None,
+    updates: Mapping[str, UpdatedWeights] | None = None,
+    on_step: Callable[[Denoised], None] | None = None,
+) -> list[Picture]:
+    """The pictures of checked requests that differ in prompt and seed only, drawn in one batch.
+
+    The noise of a picture comes from a CPU generator and depends on its seed alone: it is the same dense and pruned and
+    on every device, and the batch changes a picture by rounding only. The model's lock is held meanwhile; an exception
+    from `on_step` ends the run and leaves the model as it was. UserError for masks or updates that do not fit, and
+    where the batch does not fit into memory.
+    """
+    first = requests[0]
+    arguments = call_arguments(
+        model.pipeline,
+        [request.prompt for request in requests],
+        steps=first.steps,
+        guidance_scale=first.guidance_scale,
+        height=first.height,
+        width=first.width,
+        max_sequence_length=model.defaults.max_sequence_length,
+    )
+    noises = [torch.Generator().manual_seed(request.seed) for request in requests]
+    # Pipelines that double their latents under guidance use the first half; the second half needs noise all the same.
+    spare = [torch.Generator().manual_seed(request.seed) for request in requests]
+    last: Denoised | None = None
+
+    def step(done: Denoised) -> None:
+        nonlocal last
+        last = done
+        if on_step:
+            on_step(done)
+
+    masked = pruned(model.transformer, masks or {}, updates=updates) if masks or updates else nullcontext()
+    try:
+        # Grad mode belongs to the thread.
+        watched = watch_steps(model.pipeline, step, generator=noises + spare)
+        with model.lock, torch.no_grad(), masked, watched, refusals():
+            output = model.pipeline(**arguments, generator=noises, output_type="pil")
+    except (RuntimeError, MemoryError) as error:
+        if out_of_memory(error):
+            raise UserError(_too_large(len(requests), model)) from error
+        raise
+    images = output.images if "images" in output else [frames[0] for frames in output.frames]
+    latents = last.latents[: len(requests)].detach().float().cpu()
+    return [Picture(image, latents[place].clone()) for place, image in enumerate(images)]
+
+
+def _too_large(count: int, model: Model) -> str:
+    if count == 1:
+        return f"The picture does not fit into the memory of {model.device}; draw a smaller one."
+    return f"{count} pictures at a time do not fit into the memory of {model.device}; draw fewer at a time."

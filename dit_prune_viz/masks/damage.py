@@ -1,0 +1,113 @@
+"""Predicted damage: the share of a layer's output energy that a mask removes. Needs no forward pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dit_prune_viz.clustering.units import count_units, sum_units
+from dit_prune_viz.errors import UserError
+from dit_prune_viz.pipelines.float64 import float64_capable
+
+
+class Labelled(Protocol):
+    """A cluster id for every unit: `Clusters` or a `ClusterPlan`."""
+
+    @property
+    def unit(self) -> str: ...
+    @property
+    def labels(self) -> np.ndarray: ...
+    @property
+    def k(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class ClusterDamage:
+    """One cluster under a mask.
+
+    units: rows, columns or weights in it. weights: weights in it. sparsity: the share of them that is pruned, as
+    achieved (0 for an empty cluster). damage: its pruned energy ÷ the energy of the whole layer, so that the damages of
+    all clusters add up to the layer's. energy: its energy ÷ the energy of the whole layer, the most it can cost.
+    """
+
+    id: int
+    units: int
+    weights: int
+    sparsity: float
+    damage: float
+    energy: float
+
+
+def damage(weight: Tensor, mean_square: Tensor, mask: Tensor) -> float:
+    """Σ pruned W_ij²·E[x_j²] / Σ W_ij²·E[x_j²]: 0 (nothing lost) to 1, in float64; 0 where the layer has no energy.
+
+    weight and mask (True = kept) are (d_out, d_in), mean_square is E[x_j²] of the inputs (d_in,). It is the share of
+    output energy removed if the inputs are independent.
+    """
+    energy = _energy(weight, mean_square)
+    total = float(energy.sum())
+    return float(energy.masked_fill_(mask.to(energy.device), 0).sum()) / total if total else 0.0
+
+
+def damage_second_moment(weight: Tensor, hessian: Tensor, mask: Tensor, update: Tensor | None = None) -> float:
+    """tr(ΔW·H·ΔWᵀ) / tr(W·H·Wᵀ): the damage on full second moments, so that correlated inputs count as they are.
+
+    weight and mask (True = kept) are (d_out, d_in), hessian is Σ X_tᵀX_t of the inputs (d_in, d_in) in any unit. ΔW is
+    what the layer loses: the pruned weights, or W minus `update` (d_out, d_in), updated weights which `mask` cuts too.
+    With independent inputs and no update it is `damage`; an update that makes up for what is pruned lowers it, a bad
+    one may lift it above 1. In float64; 0 where the layer has no energy. UserError if the shapes do not match.
+    """
+    d_out, d_in = weight.shape
+    if tuple(hessian.shape) != (d_in, d_in) or tuple(mask.shape) != (d_out, d_in):
+        raise UserError(
+            f"A Hessian of shape {tuple(hessian.shape)} and a mask of shape {tuple(mask.shape)} do not belong to "
+            f"weights of shape {(d_out, d_in)}; calibrate the model that is loaded."
+        )
+    dense = float64_capable(weight).to(torch.float64)
+    moments = float64_capable(hessian).to(dense)
+    kept = (dense if update is None else float64_capable(update).to(dense)).masked_fill(~mask.to(dense.device), 0)
+    lost = dense - kept
+    total = float(((dense @ moments) * dense).sum())
+    return float(((lost @ moments) * lost).sum()) / total if total else 0.0
+
+
+def cluster_damage(weight: Tensor, mean_square: Tensor, mask: Tensor, clusters: Labelled) -> tuple[ClusterDamage, ...]:
+    """The figures of every cluster of a layer under a mask, in order of ids; arguments as in `damage`.
+
+    UserError if the clusters belong to a layer of another shape.
+    """
+    shape = tuple(weight.shape)
+    if len(clusters.labels) != count_units(shape, clusters.unit):
+        raise UserError("The clusters were made for a layer of another shape; cluster again.")
+
+    def per_cluster(table: Tensor) -> np.ndarray:
+        return np.bincount(clusters.labels, weights=sum_units(table, clusters.unit), minlength=clusters.k)
+
+    energy = _energy(weight, mean_square)
+    cut = ~mask.to(energy.device)
+    units = np.bincount(clusters.labels, minlength=clusters.k)
+    weights = units * (weight.numel() // len(clusters.labels))
+    removed = per_cluster(cut)
+    share, lost = per_cluster(energy), per_cluster(energy * cut)
+    total = share.sum() or 1.0
+    return tuple(
+        ClusterDamage(
+            id=i,
+            units=int(units[i]),
+            weights=int(weights[i]),
+            sparsity=float(removed[i] / weights[i]) if weights[i] else 0.0,
+            damage=float(lost[i] / total),
+            energy=float(share[i] / total),
+        )
+        for i in range(clusters.k)
+    )
+
+
+def _energy(weight: Tensor, mean_square: Tensor) -> Tensor:
+    """W_ij²·E[x_j²], float64 (d_out, d_in)."""
+    square = float64_capable(weight).to(torch.float64).square()
+    return square * mean_square.detach().to(square)

@@ -1,0 +1,97 @@
+"""How one layer is pruned: its groups, its counts, its clusters. Immutable: a change makes a new plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from dit_prune_viz.checks import whole
+from dit_prune_viz.clustering.clusters import frozen_labels
+from dit_prune_viz.clustering.units import check_unit
+from dit_prune_viz.errors import UserError
+from dit_prune_viz.masks.counts import check_sparsity
+from dit_prune_viz.masks.groups import check_granularity, n_of_m
+
+
+@dataclass(frozen=True, eq=False)
+class ClusterPlan:
+    """Clusters of one layer with a sparsity each; an extension of arXiv 2607.00927, which gives none per cluster.
+
+    unit: "row", "column" or "weight". labels: int16 (units,), ids 0..k−1, read-only. sparsity: k numbers, 0–1, or None
+    for a cluster that keeps the layer's mask as it is without these clusters. beneath: an earlier clustering of the
+    same layer that has a say in that mask. UserError for a sparsity outside 0–1, an unknown unit, or labels that do not
+    fit.
+    """
+
+    unit: str
+    labels: np.ndarray
+    sparsity: tuple[float | None, ...]
+    beneath: ClusterPlan | None = None
+
+    def __post_init__(self) -> None:
+        check_unit(self.unit)
+        checked = tuple(None if sparsity is None else check_sparsity(sparsity) for sparsity in self.sparsity)
+        object.__setattr__(self, "sparsity", checked)
+        object.__setattr__(self, "labels", frozen_labels(self.labels, len(self.sparsity)))
+
+    @property
+    def k(self) -> int:
+        """The number of clusters."""
+        return len(self.sparsity)
+
+    @property
+    def rules(self) -> bool:
+        """Whether any cluster has a sparsity of its own."""
+        return any(sparsity is not None for sparsity in self.sparsity)
+
+    def with_sparsity(self, cluster: int, sparsity: float) -> ClusterPlan:
+        """The same clusters with one sparsity replaced. UserError: unknown cluster, sparsity outside 0–1."""
+        if isinstance(cluster, bool) or not isinstance(cluster, int | np.integer) or not 0 <= cluster < self.k:
+            raise UserError(f"There is no cluster {cluster}; the layer has clusters 0 to {self.k - 1}.")
+        sparsities = list(self.sparsity)
+        sparsities[cluster] = check_sparsity(sparsity)
+        return replace(self, sparsity=tuple(sparsities))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ClusterPlan):
+            return NotImplemented
+        same = self.unit == other.unit and self.sparsity == other.sparsity and self.beneath == other.beneath
+        return same and np.array_equal(self.labels, other.labels)
+
+    def __hash__(self) -> int:
+        return hash((self.unit, self.sparsity, len(self.labels)))
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """How one layer is pruned.
+
+    granularity: "layer", "row" or "column", the groups that are ranked, or N:M such as "2:4", which decides the
+    sparsity by itself. g_out: the layer's heterogeneity. sparsity: 0–1, of the whole layer. count: exactly how many
+    weights go, as an allocation of the model's budget sets it; it rules over the sparsity. Where there are clusters,
+    their sparsities rule instead. UserError for an unknown granularity, a sparsity outside 0–1, a count that is no
+    whole number of at least 0, and for clusters with sparsities of their own under N:M.
+    """
+
+    name: str
+    granularity: str
+    g_out: float
+    sparsity: float
+    clusters: ClusterPlan | None = None
+    count: int | None = None
+
+    def __post_init__(self) -> None:
+        check_granularity(self.granularity)
+        object.__setattr__(self, "sparsity", check_sparsity(self.sparsity))
+        if self.count is not None:
+            object.__setattr__(self, "count", whole(self.count, "The number of weights to remove", 0, 2**62))
+        if n_of_m(self.granularity) and self.clusters is not None and self.clusters.rules:
+            raise UserError(
+                f"Layer {self.name} is pruned {self.granularity}, which leaves no sparsity to choose per cluster; "
+                "rank it by layer, row or column first."
+            )
+
+    def with_sparsity(self, sparsity: float) -> LayerPlan:
+        """The same plan at another sparsity, which rules from now on. UserError for a sparsity outside 0–1."""
+        return replace(self, sparsity=check_sparsity(sparsity), count=None)

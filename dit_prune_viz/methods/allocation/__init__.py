@@ -1,0 +1,1 @@
+"""Allocation: how the weights to remove are shared out among the layers, exact to one weight."""

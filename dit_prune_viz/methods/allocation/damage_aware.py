@@ -1,0 +1,66 @@
+"""Damage-aware: the split of the budget that costs the least predicted damage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dit_prune_viz.errors import UserError
+from dit_prune_viz.methods.allocation.budget import bounds, fill
+from dit_prune_viz.methods.allocation.cost import LayerCost
+
+
+@dataclass(frozen=True)
+class DamageAware:
+    """Minimises Σ (weight of the layer) · (predicted damage of the layer); an extension of this project.
+
+    floor and ceiling are the least and the greatest sparsity of a layer. Each layer's damage over its count is
+    replaced by the greatest convex curve below it, on which taking the cheapest step first is optimal (Lagrange); where
+    the damage is convex itself, as it is for a ranking by energy over the layer, the split is the best there is.
+    UserError unless 0 ≤ floor ≤ ceiling ≤ 1.
+    """
+
+    floor: float = 0.0
+    ceiling: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.floor <= self.ceiling <= 1:
+            raise UserError(
+                f"The floor {self.floor} and the ceiling {self.ceiling} of the layers' sparsities must lie between 0 "
+                "and 1, the floor not above the ceiling."
+            )
+
+    @property
+    def name(self) -> str:
+        return "damage-aware" if self == DamageAware() else f"damage-aware:{self.floor:g},{self.ceiling:g}"
+
+    def counts(self, costs: Sequence[LayerCost], total: int) -> dict[str, int]:
+        """How many weights each layer loses, `total` in all. UserError if floors or ceilings forbid that."""
+        lows, highs = bounds(costs, total, self.floor, self.ceiling)
+        edges, prices = [], []
+        for cost, low, high in zip(costs, lows, highs, strict=True):
+            edge, damage = _lower_hull(cost, int(low), int(high))
+            edges.append(edge)
+            prices.append(np.diff(damage) / np.diff(edge) * cost.weight)
+        return fill(costs, edges, prices, lows, highs, total)
+
+
+def _lower_hull(cost: LayerCost, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
+    """The corners (counts, damages) of the greatest convex curve below the layer's damage between two counts."""
+    inside = cost.removed[(cost.removed > low) & (cost.removed < high)]
+    x = np.unique(np.concatenate([[low], inside, [high]])).astype(np.int64)
+    hull: list[tuple[float, float]] = []
+    for point in zip(x.tolist(), np.interp(x, cost.removed, cost.lost).tolist(), strict=True):
+        while len(hull) > 1 and _above(hull[-2], hull[-1], point):
+            hull.pop()
+        hull.append(point)
+    counts, damages = np.array(hull).T
+    return counts.astype(np.int64), damages
+
+
+def _above(first: tuple[float, float], middle: tuple[float, float], last: tuple[float, float]) -> bool:
+    """Whether the middle point lies on or above the line from the first to the last."""
+    (x0, y0), (x1, y1), (x2, y2) = first, middle, last
+    return (y1 - y0) * (x2 - x0) >= (y2 - y0) * (x1 - x0)

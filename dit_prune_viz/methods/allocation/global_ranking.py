@@ -1,0 +1,45 @@
+"""Global ranking: the saliencies of all layers in one list."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dit_prune_viz.checks import brief
+from dit_prune_viz.errors import UserError
+from dit_prune_viz.methods.allocation.budget import bounds, fill
+from dit_prune_viz.methods.allocation.cost import LayerCost
+
+NORMALISATIONS = ("none", "mean", "root", "sum")
+"""What a layer's saliencies are divided by: 1, their mean, their sum ÷ √weights, or their sum."""
+
+
+@dataclass(frozen=True)
+class GlobalRanking:
+    """Every layer loses as many weights as it has among the smallest saliencies of the whole model.
+
+    normalise is one of NORMALISATIONS; the quotient is multiplied with the layer's weight. UserError for another.
+    """
+
+    normalise: str = "mean"
+
+    def __post_init__(self) -> None:
+        if self.normalise not in NORMALISATIONS:
+            choices = ", ".join(NORMALISATIONS)
+            raise UserError(f"There is no normalisation {brief(self.normalise)} of scores; choose one of {choices}.")
+
+    @property
+    def name(self) -> str:
+        return f"global:{self.normalise}"
+
+    def counts(self, costs: Sequence[LayerCost], total: int) -> dict[str, int]:
+        """How many weights each layer loses, `total` in all. UserError if floors or ceilings forbid that."""
+        lows, highs = bounds(costs, total)
+        prices = [cost.scores * (cost.weight / (self._divisor(cost) or 1.0)) for cost in costs]
+        return fill(costs, [cost.removed for cost in costs], prices, lows, highs, total)
+
+    def _divisor(self, cost: LayerCost) -> float:
+        if self.normalise == "none":
+            return 1.0
+        return cost.mean_score * {"mean": 1, "root": math.sqrt(cost.weights), "sum": cost.weights}[self.normalise]

@@ -1,0 +1,50 @@
+"""OWL, outlier-weighed layer sparsity."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dit_prune_viz.errors import UserError
+from dit_prune_viz.methods.allocation.budget import bounds, spread
+from dit_prune_viz.methods.allocation.cost import LayerCost
+
+
+@dataclass(frozen=True)
+class OWL:
+    """Layers with many outliers, saliencies above m · mean, lose less (arXiv 2310.05175; m = 5, spread = 0.08).
+
+    The shares of outliers are mapped to densities in a band of width 2·spread, whose mean over all weights is the
+    asked one. UserError for an m that is not above 0 or a spread outside 0–1.
+    """
+
+    m: float = 5.0
+    spread: float = 0.08
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.m) and self.m > 0):
+            raise UserError(f"OWL's outlier level m must be above 0, but it is {self.m}.")
+        if not 0 <= self.spread <= 1:
+            raise UserError(f"OWL's spread must lie between 0 and 1, but it is {self.spread}.")
+
+    @property
+    def name(self) -> str:
+        return "owl" if self == OWL() else f"owl:{self.m:g},{self.spread:g}"
+
+    def counts(self, costs: Sequence[LayerCost], total: int) -> dict[str, int]:
+        """How many weights each layer loses, `total` in all.
+
+        UserError if floors or ceilings forbid that, or if the outliers were counted at another level than m.
+        """
+        lows, highs = bounds(costs, total)
+        if any(cost.outlier_level != self.m for cost in costs):
+            raise UserError(f"The outliers of the layers were counted at another level than {self.m:g}; plan again.")
+        weights = np.array([cost.weights for cost in costs], dtype=np.float64)
+        outliers = np.array([cost.outlier_share for cost in costs])
+        band = outliers.max() - outliers.min()
+        extra = (outliers - outliers.min()) / band * 2 * self.spread if band else np.zeros(len(costs))
+        extra -= np.average(extra, weights=weights)
+        return spread(costs, weights * (total / weights.sum() - extra), lows, highs, total)

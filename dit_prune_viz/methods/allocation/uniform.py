@@ -1,0 +1,26 @@
+"""Uniform: the same sparsity for every layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dit_prune_viz.methods.allocation.budget import bounds, spread
+from dit_prune_viz.methods.allocation.cost import LayerCost
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Every layer loses the same share of its weights, as far as its floor and ceiling allow."""
+
+    @property
+    def name(self) -> str:
+        return "uniform"
+
+    def counts(self, costs: Sequence[LayerCost], total: int) -> dict[str, int]:
+        """How many weights each layer loses, `total` in all. UserError if floors or ceilings forbid that."""
+        lows, highs = bounds(costs, total)
+        weights = np.array([cost.weights for cost in costs], dtype=np.float64)
+        return spread(costs, weights * (total / weights.sum()), lows, highs, total)

@@ -1,0 +1,1 @@
+"""Saliency: how much a single weight matters; the smallest are pruned."""

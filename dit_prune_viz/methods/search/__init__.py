@@ -1,0 +1,1 @@
+"""Search: better masks than the ranked ones, with the same counts."""

@@ -1,0 +1,1 @@
+"""Weight update: new values for the kept weights and biases."""

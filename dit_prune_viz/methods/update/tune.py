@@ -1,0 +1,100 @@
+"""Kept weights that learn from what the dense model answers, under masks that stay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from dit_prune_viz.calibration.distillation_set import DistillationSet
+from dit_prune_viz.checks import whole
+from dit_prune_viz.errors import Progress
+from dit_prune_viz.masks.packed_mask import PackedMask
+from dit_prune_viz.masks.pruned_layer import UpdatedWeights, compact
+from dit_prune_viz.methods.search.distil import MOST_STEPS
+from dit_prune_viz.methods.training import Learner, learn
+from dit_prune_viz.pipelines.model import Model
+
+TUNING_STEPS = 300
+"""How long weights learn if nothing else is asked for."""
+
+
+def tune_weights(
+    model: Model,
+    masks: Mapping[str, PackedMask],
+    examples: DistillationSet,
+    *,
+    mean: Callable[[str], Tensor] | None = None,
+    timestep: Sequence[float] | None = None,
+    steps: int = TUNING_STEPS,
+    rate: float = 0.008,
+    progress: Progress | None = None,
+) -> dict[str, UpdatedWeights]:
+    """Values for the kept weights under which the transformer answers as the dense one does; masks stay.
+
+    In each step the pruned model sees one call of `examples`, and the kept weights of all layers follow the gradient of
+    its error (see `learn`). Least squares fits every layer to its own outputs; here layers make up for each other. No
+    picture is learned from, only the dense model's answers. An extension of this project.
+
+    Memory beside the model: as in `distil_masks`, and the result.
+
+    Args:
+        model: only read; its lock is held meanwhile.
+        masks: layer -> mask.
+        examples: inputs to learn from, see `record_distillation_set`.
+        mean: E[x_j] (d_in,) of a layer, if its bias makes up for the mean output that pruned and moved weights take
+            away; None where biases stay.
+        timestep: α of the timestep bins of `examples`; None weighs all alike.
+        steps: calls to learn from, each as often as the next.
+        rate: of the weights, in mean |W| of the layer's kept ones.
+        progress: called after every step; may raise `Cancelled`.
+
+    Raises:
+        UserError: numbers out of range, outputs or gradients that are not finite, too little memory.
+    """
+    steps = whole(steps, "The number of tuning steps", 1, MOST_STEPS)
+    if not any(mask.removed for mask in masks.values()):
+        return {}
+
+    def start() -> dict[str, _Layer]:
+        return {name: _Layer(model, name, mask, mean) for name, mask in masks.items()}
+
+    learned = learn(
+        model,
+        examples,
+        start,
+        timestep=timestep,
+        steps=steps,
+        rate=rate,
+        seed=1,  # another order than that in which masks may have learned from the same calls
+        what="Tuning weights",
+        progress=progress,
+    )
+    return {name: layer.result() for name, layer in learned.items()}
+
+
+class _Layer(Learner):
+    """The values (d_out, d_in) float32 of one layer's kept weights, zero elsewhere."""
+
+    def __init__(self, model: Model, name: str, mask: PackedMask, mean: Callable[[str], Tensor] | None) -> None:
+        super().__init__(model, name, mean)
+        self.mask, self.keep = mask, mask.to(self.weight.device).unpack()
+        self.values = self.weight.float() * self.keep
+        self.size = float(self.values.abs().sum()) / max(1, mask.kept)
+
+    def present(self) -> Tensor:
+        return self.values.to(self.weight.dtype, copy=True)
+
+    def note(self, gradient: Tensor) -> None:
+        super().note(gradient * self.keep)
+
+    def move(self, rate: float, step: int) -> None:
+        """Change the kept weights."""
+        self.follow(self.values, rate * self.size, step)
+
+    @torch.no_grad()
+    def result(self) -> UpdatedWeights:
+        """The layer as it is now; its bias has what `Learner` gave it less what the kept weights still bring."""
+        bias = None if self.mean is None else self.bias.float() - self.values @ self.mean.float()
+        return compact(self.values, self.mask, self.weight.dtype, bias)

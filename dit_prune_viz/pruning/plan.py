@@ -1,0 +1,109 @@
+"""The plan and its parts. All of them are immutable: a change makes a new plan, which shares what did not change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from dit_prune_viz.clustering.clusters import Clusters
+from dit_prune_viz.errors import UserError
+from dit_prune_viz.masks.counts import check_sparsity
+from dit_prune_viz.masks.layer_plan import ClusterPlan, LayerPlan
+from dit_prune_viz.methods.granularity.choose import check_mode, choose
+from dit_prune_viz.methods.saliency.base import Saliency
+
+
+class LayerPlans(Mapping[str, LayerPlan]):
+    """The plans of all layers by name, in the model's order; cannot be changed."""
+
+    __slots__ = ("_plans",)
+
+    def __init__(self, plans: Mapping[str, LayerPlan]) -> None:
+        self._plans = dict(plans)
+
+    def __getitem__(self, name: str) -> LayerPlan:
+        return self._plans[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._plans)
+
+    def __len__(self) -> int:
+        return len(self._plans)
+
+    def __repr__(self) -> str:
+        return f"LayerPlans({self._plans!r})"
+
+
+@dataclass(frozen=True)
+class PruningPlan:
+    """Everything that decides the masks of a model.
+
+    saliency: the metric. mode: the granularity as it was asked for (one of MODES, or N:M). sparsity: the target, 0–1.
+    threshold: the G_out above which layers are pruned row by row, None unless CAG chose the granularity.
+    layers: layer → LayerPlan, in the model's order. allocation: the name of what shared the budget out among them.
+    UserError for an unknown mode or a sparsity outside 0–1.
+    """
+
+    saliency: Saliency
+    mode: str
+    sparsity: float
+    threshold: float | None
+    layers: Mapping[str, LayerPlan]
+    allocation: str = "uniform"
+
+    def __post_init__(self) -> None:
+        check_mode(self.mode)
+        object.__setattr__(self, "sparsity", check_sparsity(self.sparsity))
+        object.__setattr__(self, "layers", LayerPlans(self.layers))
+
+    def layer(self, name: str) -> LayerPlan:
+        """The plan of one layer. UserError if the model has no such layer."""
+        if not isinstance(name, str) or name not in self.layers:
+            raise UserError(f"The plan has no layer called '{name}'; choose a layer of the model that is loaded.")
+        return self.layers[name]
+
+    def with_layer(self, layer: LayerPlan) -> PruningPlan:
+        """The same plan with one layer's replaced. UserError if the model has no such layer."""
+        self.layer(layer.name)
+        return replace(self, layers={**self.layers, layer.name: layer})
+
+    def with_threshold(self, threshold: float) -> PruningPlan:
+        """The same plan with CAG's line at another G_out: layers that change sides are ranked the other way.
+
+        What each layer loses, its clusters and their sparsities stay. With the uniform allocation it is the plan that
+        `make_plan` makes with this threshold, without scoring a layer again. UserError for a plan whose granularity
+        CAG did not choose and for a threshold that is negative or NaN.
+        """
+        if self.threshold is None:
+            raise UserError("Only CAG has a threshold, and it did not choose how this plan ranks weights; choose CAG.")
+        chosen = choose("cag", {name: layer.g_out for name, layer in self.layers.items()}, "", threshold)
+        layers = {
+            name: layer if layer.granularity == chosen[name] else replace(layer, granularity=chosen[name])
+            for name, layer in self.layers.items()
+        }
+        return replace(self, threshold=threshold, layers=layers)
+
+    def with_clusters(self, layer: str, clusters: Clusters | None) -> PruningPlan:
+        """The same plan with clusters for one layer, or with none (None).
+
+        New clusters have no sparsity of their own yet, so the mask stays as it is, down to the sparsities given to
+        clusters found earlier. UserError if the model has no such layer.
+        """
+        plan = self.layer(layer)
+        if clusters is None:
+            return self.with_layer(replace(plan, clusters=None))
+        beneath = plan.clusters
+        while beneath is not None and not beneath.rules:
+            beneath = beneath.beneath
+        cluster_plan = ClusterPlan(clusters.unit, clusters.labels, (None,) * clusters.k, beneath)
+        return self.with_layer(replace(plan, clusters=cluster_plan))
+
+    def with_cluster_sparsity(self, layer: str, cluster: int, sparsity: float) -> PruningPlan:
+        """The same plan with another sparsity for one cluster of one layer.
+
+        UserError for an unknown layer or cluster, a layer without clusters, a sparsity outside 0–1.
+        """
+        plan = self.layer(layer)
+        if plan.clusters is None:
+            raise UserError(f"Layer {layer} has no clusters yet; cluster its rows, columns or weights first.")
+        return self.with_layer(replace(plan, clusters=plan.clusters.with_sparsity(cluster, sparsity)))

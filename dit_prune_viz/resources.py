@@ -1,0 +1,19 @@
+"""The files that come with the package: the bundled model, its CLIP, and what was measured on them."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+
+def bundled_assets() -> Path:
+    """The folder of the bundled files: inside the installed package, or `assets/` of a source checkout."""
+    package = Path(str(files("dit_prune_viz")))
+    inside = package / "assets"
+    return inside if inside.is_dir() else package.parent / "assets"
+
+
+ASSETS = bundled_assets()
+BUNDLED_MODEL = ASSETS / "emoji-flux"
+BUNDLED_CLIP = ASSETS / "emoji-clip"
+BUNDLED_CLIP_NAME = "bundled emoji-CLIP"

@@ -1,0 +1,206 @@
+"""The endpoints as a client sees them, against an app that is really running with a tiny pipeline."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from dit_prune_viz.app.server import AppSettings, build_app
+from dit_prune_viz.app.session.settings import settings_for
+from dit_prune_viz.app.theme import launch_options
+
+ENDPOINTS = {"/load_model", "/calibrate", "/prune", "/prune_with", "/cluster", "/set_cluster_sparsity", "/generate"}
+
+
+@pytest.fixture(scope="module")
+def url(tiny_flux, tiny_clip):
+    app = build_app(AppSettings(str(tiny_flux), str(tiny_clip), "cpu", "float32"))
+    _, address, _ = app.launch(server_name="127.0.0.1", prevent_thread_lock=True, **launch_options())
+    yield address
+    app.close()
+
+
+@pytest.fixture(scope="module")
+def client(url):
+    return Client(url, verbose=False)
+
+
+@pytest.fixture
+def fresh(url):
+    return Client(url, verbose=False)
+
+
+@pytest.fixture(scope="module")
+def layer(client, tiny_flux):
+    model = client.predict(str(tiny_flux), api_name="/load_model")
+    client.predict(16, 0, api_name="/calibrate")
+    return next(item["name"] for item in model["layers"] if item["kind"] == "adaLN")
+
+
+def test_the_endpoints_are_these_and_no_others(client):
+    assert set(client.view_api(return_format="dict", print_info=False)["named_endpoints"]) == ENDPOINTS
+    assert not client.view_api(return_format="dict", print_info=False)["unnamed_endpoints"]
+
+
+def test_a_fresh_client_works_at_once_with_the_default_model(fresh):
+    plan = fresh.predict("dit-pruning", "auto", 0.5, api_name="/prune")
+    assert plan["target"] == 0.5
+    assert plan["achieved"] == pytest.approx(0.5, abs=0.01)
+
+
+def test_load_model(fresh, tiny_flux):
+    model = fresh.predict(str(tiny_flux), api_name="/load_model")
+    assert set(model) == {"model", "family", "parameters", "prunable_parameters", "layers"}
+    assert (model["model"], model["family"]) == ("tiny-flux", "flux")
+    assert set(model["layers"][0]) == {"name", "block", "kind", "shape"}
+    assert sum(math.prod(item["shape"]) for item in model["layers"]) == model["prunable_parameters"]
+
+
+def test_calibrate(fresh):
+    calibration = fresh.predict(8, 1, api_name="/calibrate")
+    assert set(calibration) == {"samples", "seconds", "timesteps"}
+    assert calibration["samples"] == len(calibration["timesteps"]) == 8
+    assert all(0 <= timestep <= 1 for timestep in calibration["timesteps"])
+
+
+@pytest.mark.parametrize("method", ["magnitude", "wanda", "dit-pruning"])
+@pytest.mark.parametrize("granularity", ["auto", "layer", "row", "cag"])
+def test_prune(fresh, method, granularity):
+    plan = fresh.predict(method, granularity, 0.25, api_name="/prune")
+    assert set(plan) == {"target", "achieved", "remaining_parameters", "layers"}
+    assert set(plan["layers"][0]) == {"name", "granularity", "g_out", "sparsity", "damage"}
+    assert plan["achieved"] == pytest.approx(0.25, abs=0.01)
+    chosen = {item["granularity"] for item in plan["layers"]}
+    expected = {("magnitude", "auto"): {"layer"}, ("wanda", "auto"): {"row"}}.get((method, granularity))
+    assert chosen == (expected or ({granularity} if granularity in ("layer", "row") else {"layer", "row"}))
+
+
+def test_prune_with_any_settings(fresh):
+    asked = {"method": "exchange", "sparsity": 0.6, "timestep": "log"}
+    found = fresh.predict(asked, api_name="/prune_with")
+    assert set(found) == {"target", "achieved", "remaining_parameters", "layers", "seconds", "settings"}
+    assert (found["target"], found["achieved"]) == (0.6, pytest.approx(0.6, abs=1e-4))
+    assert found["seconds"] > 0
+    assert found["settings"] == vars(settings_for("exchange", sparsity=0.6, timestep="log"))
+    again = fresh.predict(found["settings"], api_name="/prune_with")
+    assert {**again, "seconds": 0} == {**found, "seconds": 0}
+    scores = fresh.predict("a cat", 0, 2, api_name="/generate")[2]
+    assert scores["ssim"] < 1
+    for method in ("ria", "obs", "stw:1,2", "tempered"):
+        plan = fresh.predict(method, "auto", 0.25, api_name="/prune")
+        assert plan["achieved"] == pytest.approx(0.25, abs=0.01)
+
+
+def test_cluster_and_its_sparsity(client, layer):
+    found = client.predict(layer, "row", "kmeans", 3, api_name="/cluster")
+    assert set(found) == {"layer", "unit", "clusters"}
+    assert (found["layer"], found["unit"], len(found["clusters"])) == (layer, "row", 3)
+    assert set(found["clusters"][0]) == {"id", "units", "weights", "sparsity", "damage"}
+    changed = client.predict(layer, 1, 0.75, api_name="/set_cluster_sparsity")
+    assert changed["clusters"][1]["sparsity"] == pytest.approx(0.75, abs=0.02)
+    assert changed["clusters"][0] == found["clusters"][0]
+    assert changed["clusters"][1]["damage"] > found["clusters"][1]["damage"]
+
+
+def test_generate(client, layer):
+    dense, pruned, scores = client.predict("a cat", 0, 2, api_name="/generate")
+    with Image.open(dense) as first, Image.open(pruned) as second:
+        assert first.format == second.format == "PNG"
+        assert first.size == second.size == (64, 64)
+    assert set(scores) == {"clip", "ssim", "psnr", "seconds"}
+    assert scores["clip"]["model"] == "tiny-clip"
+    assert scores["clip"]["delta"] == pytest.approx(scores["clip"]["pruned"] - scores["clip"]["dense"])
+    assert scores["ssim"] < 1
+    assert scores["psnr"] > 0
+    assert scores["seconds"] > 0
+
+
+def test_identical_pictures_have_no_psnr(client, layer):
+    client.predict("wanda", "row", 0, api_name="/prune")
+    dense, pruned, scores = client.predict("a cat", 0, 2, api_name="/generate")
+    assert Path(dense).read_bytes() == Path(pruned).read_bytes()
+    assert (scores["ssim"], scores["psnr"], scores["clip"]["delta"]) == (1, None, 0)
+
+
+def test_clients_do_not_see_each_other_s_plans(client, fresh, layer):
+    client.predict(layer, "row", "kmeans", 3, api_name="/cluster")
+    with pytest.raises(AppError, match="cluster it first"):
+        fresh.predict(layer, 0, 0.5, api_name="/set_cluster_sparsity")
+
+
+BAD = [
+    ("/load_model", ("no/such",), "no/such"),
+    ("/load_model", ("",), "folder"),
+    ("/calibrate", (0, 0), "whole number"),
+    ("/prune", ("guess", "auto", 0.5), "guess"),
+    ("/prune", ("wanda", "block", 0.5), "block"),
+    ("/prune", ("wanda", "auto", 1.01), "between 0 and 1"),
+    ("/prune", ("wanda", "auto", -0.01), "between 0 and 1"),
+    ("/prune", ("wanda", "3:7", 0.5), "3:7 does not fit layer"),
+    ("/prune", ("stw:1,2,3", "auto", 0.5), "at most 2 numbers"),
+    ("/prune_with", (None,), "JSON object"),
+    ("/prune_with", ({"methud": "best"},), "no setting 'methud'"),
+    ("/prune_with", ({"allocation": "damage-aware:0.9,1"},), "lower the floors"),
+    ("/prune_with", ({"timestep": ["a"] * 10},), "finite numbers"),
+    ("/prune_with", ({"sparsity": "half"},), "between 0 and 1"),
+    ("/cluster", ("nowhere", "row", "kmeans", 3), "nowhere"),
+    ("/generate", ("", 0, 2), "empty"),
+    ("/generate", ("a" * 10_000, 0, 2), "10,000"),
+    ("/load_model", (None,), "folder"),
+    ("/load_model", (7,), "folder"),
+    ("/load_model", ("~nobody/model",), "folder"),
+    ("/calibrate", (None, 0), "whole number"),
+    ("/calibrate", (1.5, 0), "whole number"),
+    ("/calibrate", (10**400, 0), "whole number"),
+    ("/calibrate", (8, -1), "whole number"),
+    ("/calibrate", (10**6, 0), "4,096"),
+    ("/prune", (None, "auto", 0.5), "method None"),
+    ("/prune", ("wanda", None, 0.5), "granularity None"),
+    ("/prune", ("wanda", ["row"], 0.5), "granularity"),
+    ("/prune", ("wanda", "auto", None), "number between 0 and 1"),
+    ("/prune", ("wanda", "auto", 10**400), "between 0 and 1"),
+    ("/cluster", (None, "row", "kmeans", 3), "None"),
+    ("/cluster", ("{layer}", None, "kmeans", 3), "unit"),
+    ("/cluster", ("{layer}", "row", None, 3), "algorithm"),
+    ("/cluster", ("{layer}", "row", "kmeans", 0), "clusters"),
+    ("/cluster", ("{layer}", "row", "kmeans", 10**400), "clusters"),
+    ("/set_cluster_sparsity", ("{layer}", None, 0.5), "cluster"),
+    ("/set_cluster_sparsity", (None, 0, 0.5), "None"),
+    ("/generate", (None, 0, 2), "empty"),
+    ("/generate", ("a cat", 10**400, 2), "seed"),
+    ("/generate", ("a cat", 0, None), "steps"),
+    ("/generate", ("a cat", 0, 0), "steps"),
+    ("/generate", ("a cat", 0, 10_000), "steps"),
+]
+
+
+@pytest.mark.parametrize(("endpoint", "arguments", "word"), BAD)
+def test_bad_input_reaches_the_client_as_one_sentence(client, layer, endpoint, arguments, word):
+    with pytest.raises(AppError) as caught:
+        client.predict(*(layer if argument == "{layer}" else argument for argument in arguments), api_name=endpoint)
+    sentence = str(caught.value)
+    assert word in sentence
+    assert sentence.endswith(".")
+    assert "Traceback" not in sentence
+    assert "\n" not in sentence
+
+
+def test_generating_before_calibration_says_what_to_do(fresh, tiny_flux):
+    fresh.predict(str(tiny_flux), api_name="/load_model")
+    with pytest.raises(AppError, match="not calibrated; calibrate it first"):
+        fresh.predict("a cat", 0, 2, api_name="/generate")
+
+
+def test_a_mistake_leaves_the_plan_as_it_was(client, layer):
+    before = client.predict("wanda", "row", 0.5, api_name="/prune")
+    found = client.predict(layer, "row", "kmeans", 3, api_name="/cluster")
+    for cluster, sparsity in ((7, 0.5), (0, 2)):
+        with pytest.raises(AppError):
+            client.predict(layer, cluster, sparsity, api_name="/set_cluster_sparsity")
+    assert client.predict(layer, "row", "kmeans", 3, api_name="/cluster") == found
+    assert client.predict("wanda", "row", 0.5, api_name="/prune") == before

@@ -1,0 +1,236 @@
+"""What the sliders of the cluster table do to a session, and what they are never allowed to do."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+
+from dit_prune_viz.app.pages.layer import view as layer_view
+from dit_prune_viz.app.pages.layer import visit as layer_page
+from dit_prune_viz.app.session import layer_data
+from dit_prune_viz.app.session.history import STEPS, History, bring_back
+from dit_prune_viz.app.session.selection import Selection
+from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.app.session.shared import Workspace
+from dit_prune_viz.app.widgets import cluster_table
+from dit_prune_viz.errors import UserError
+from dit_prune_viz.pruning.build_masks import build_mask
+
+
+@pytest.fixture(scope="module")
+def session(tiny_clip, tiny_flux):
+    workspace = Workspace(clip=tiny_clip, device="cpu", dtype="float32")
+    ready = Session(workspace).load_model(str(tiny_flux)).calibrate(8, 0)
+    first, second = [layer.name for layer in ready.model.layers if layer.kind == "adaLN"][:2]
+    return ready.cluster(first, k=3).cluster(second, k=3)
+
+
+@pytest.fixture(scope="module")
+def layers(session):
+    return tuple(session.clusters)
+
+
+def edit(session, layer, cluster, sparsity):
+    """The edit that a slider of the table shown for `session` sends."""
+    shown = json.loads(cluster_table.show(session, layer))
+    return {
+        "layer": shown["layer"],
+        "clustering": shown["clustering"],
+        "cluster": shown["rows"][cluster]["id"],
+        "sparsity": sparsity,
+    }
+
+
+def test_edits_of_several_rows_and_layers_are_all_made(session, layers):
+    first, second = layers
+    edits = [edit(session, first, 0, 0.0), edit(session, first, 2, 1.0), edit(session, second, 1, 0.0)]
+    after = cluster_table.apply(session, edits)
+    assert [after.cluster_rows(first)[cluster].sparsity for cluster in (0, 2)] == [0.0, 1.0]
+    assert after.cluster_rows(first)[1].sparsity == session.cluster_rows(first)[1].sparsity
+    assert after.cluster_rows(second)[1].sparsity == 0.0
+
+
+@pytest.mark.parametrize(
+    "moved_on",
+    [
+        lambda s, layer: s.cluster(layer, k=2),
+        lambda s, layer: s.cluster(layer, "column", k=3),
+        lambda s, layer: s.calibrate(8, 1),
+        lambda s, layer: s.load_model(s.model.source),
+    ],
+    ids=["other clusters", "other units", "calibrated anew", "loaded anew"],
+)
+def test_an_edit_of_clusters_that_are_gone_changes_nothing(session, layers, moved_on):
+    late = edit(session, layers[0], 0, 1.0)
+    now = moved_on(session, layers[0])
+    assert cluster_table.apply(now, [late]) is now
+
+
+def test_an_edit_survives_that_another_layer_was_opened_or_the_same_clusters_found_again(session, layers):
+    late = edit(session, layers[0], 0, 1.0)
+    now = session.cluster(layers[1], k=2).cluster(layers[0], k=3)
+    assert cluster_table.apply(now, [late]).cluster_rows(layers[0])[0].sparsity == 1.0
+
+
+def test_a_sparsity_beyond_its_bounds_is_a_mistake(session, layers):
+    with pytest.raises(UserError):
+        cluster_table.apply(session, [edit(session, layers[0], 0, 1.5)])
+
+
+def test_a_table_without_clusters_has_no_rows(session):
+    bare = session.load_model(session.model.source)
+    for now, layer in ((None, None), (bare, bare.model.layers[0].name), (session, "nowhere")):
+        assert json.loads(cluster_table.show(now, layer))["rows"] == []
+
+
+def test_a_later_table_says_so(session, layers):
+    tables = [json.loads(cluster_table.show(session, layers[0])) for _ in range(2)]
+    assert tables[0]["at"] < tables[1]["at"]
+    assert tables[1]["at"] < cluster_table.answer(1, changed=True).props["answered"]["at"]
+    assert cluster_table.answer(1, changed=False).props["answered"]["at"] is None
+
+
+def test_a_selection_outlives_its_clusters_but_not_its_layer(session, layers):
+    chosen = Selection(layer_view.subject(session, layers[0])).changed([0, 1], "set", "units")
+    again = session.cluster(layers[0], k=2)
+    assert "2 rows selected" in layer_page.describe(session, layers[0], chosen)
+    assert "2 rows selected" in layer_page.describe(again, layers[0], chosen)
+    for now, layer in (
+        (session, layers[1]),
+        (session.cluster(layers[0], "column", k=2), layers[0]),
+        (session.load_model(session.model.source), layers[0]),
+        (None, None),
+    ):
+        assert layer_page.describe(now, layer, chosen) == layer_page.HINT
+
+
+def verb(session, layer, kind, cluster=-1, **values):
+    return {**edit(session, layer, max(0, cluster), 0), "cluster": cluster, "verb": kind, **values}
+
+
+def test_the_verbs_of_the_table_change_clusters_and_no_mask(session, layers):
+    layer = layers[0]
+    after = cluster_table.apply(session, [verb(session, layer, "rename", 1, name="  quiet   rows ")])
+    after = cluster_table.apply(after, [verb(after, layer, "lock", 1, locked=True)])
+    after = cluster_table.apply(after, [verb(after, layer, "look", 1, look=6)])
+    assert vars(after.clusters[layer].tags[1]) == {"name": "quiet rows", "look": 6, "locked": True}
+    merged = cluster_table.apply(after, [verb(after, layer, "merge", 0, other=2)])
+    assert [tag.name for tag in merged.clusters[layer].tags] == ["cluster 0", "quiet rows"]
+    parted = cluster_table.apply(after, [verb(after, layer, "split", 0)])
+    assert parted.clusters[layer].k == 4
+    for now in (after, merged, parted):
+        assert now.masks is session.masks
+        assert sum(row.damage for row in now.cluster_rows(layer)) == pytest.approx(
+            sum(row.damage for row in session.cluster_rows(layer))
+        )
+
+
+@pytest.mark.parametrize(("unit", "granularity"), [("row", "layer"), ("column", "row"), ("weight", "row")])
+def test_the_layer_keeps_its_sparsity_and_locked_clusters_their_masks(session, layers, unit, granularity):
+    layer = layers[0]
+    now = session.prune("dit-pruning", granularity, 0.5).cluster(layer, unit, k=3)
+    now = cluster_table.apply(now, [verb(now, layer, "lock", 2, locked=True)])
+    after = cluster_table.apply(now, [edit(now, layer, 0, 0.8) | {"keep": True}])
+    assert after.masks[layer].removed == now.masks[layer].removed
+    old, new = now.cluster_rows(layer), after.cluster_rows(layer)
+    assert new[2] == old[2]
+    assert new[0].sparsity > old[0].sparsity
+    assert new[1].sparsity < old[1].sparsity
+    spread = cluster_table.apply(after, [verb(after, layer, "spread")])
+    assert spread.masks[layer].removed == now.masks[layer].removed
+    assert spread.cluster_rows(layer)[2] == old[2]
+    assert sum(row.damage for row in spread.cluster_rows(layer)) <= sum(row.damage for row in new) + 1e-9
+    rebuilt = build_mask(
+        after.plan.layer(layer), after.plan.saliency, after.model.weight(layer), after.calibration.norm(layer)
+    )
+    assert torch.equal(rebuilt, after.masks[layer].unpack())  # the plan alone gives the same masks
+
+
+def test_clusters_and_sparsities_go_to_all_layers_of_a_kind(session, layers):
+    now = session.set_cluster_sparsity(layers[0], 0, 0.9)
+    after = cluster_table.apply(now, [verb(now, layers[0], "kind")])
+    kind = session.model.layer(layers[0]).kind
+    alike = {layer.name for layer in session.model.layers if layer.kind == kind}
+    assert {name for name in after.masks if after.masks[name] is not session.masks[name]} == alike
+    here = after.cluster_rows(layers[0])
+    for name in alike:
+        for row in after.cluster_rows(name):
+            assert row.units == 0 or row.sparsity == pytest.approx(here[row.id].sparsity, abs=0.03)
+
+
+def test_moves_of_one_slider_are_one_step_and_undo_brings_masks_back(session, layers):
+    history = History()
+    edits = [[edit(session, layers[0], 0, share)] for share in (0.1, 0.2, 0.3)]
+    before = session
+    for moved in edits:
+        after = cluster_table.apply(before, moved)
+        history.step(before, after, cluster_table.step_name(moved))
+        before = after
+    other = after.cluster(layers[1], k=2)
+    history.step(after, other, f"clusters of {layers[1]}")
+    assert history.undo().masks is after.masks
+    assert history.undo().masks is session.masks
+    assert history.undo() is None
+    assert history.redo().masks is after.masks
+    assert history.redo().clusters[layers[1]].k == 2
+    assert history.redo() is None
+
+
+def test_undo_keeps_the_clusters_of_a_layer_that_was_only_looked_at(session, layers):
+    history = History()
+    after = session.set_cluster_sparsity(layers[0], 0, 0.9)
+    history.step(session, after, "a change")
+    third = session.model.layers[0].name
+    history.step(after, after.cluster(third, k=2), None)
+    back = history.undo()
+    assert third in back.clusters
+    assert back.masks is session.masks
+
+
+def test_the_history_is_bounded(session):
+    history = History()
+    sessions = [session, *(replace(session) for _ in range(STEPS + 10))]
+    for before, after in pairwise(sessions):
+        history.step(before, after, "a change")
+    undone = 0
+    while history.undo() is not None:
+        undone += 1
+    assert undone == STEPS
+
+
+def test_an_unknown_verb_is_a_mistake(session, layers):
+    with pytest.raises(UserError, match="explode"):
+        cluster_table.apply(session, [verb(session, layers[0], "explode", 0)])
+
+
+@pytest.mark.parametrize("unit", ["row", "column", "weight"])
+def test_the_table_s_figures_are_the_session_s(session, layers, unit):
+    now = session.cluster(layers[0], unit, k=3).set_cluster_sparsity(layers[0], 1, 0.8)
+    for quick, exact in zip(layer_data.cluster_rows(now, layers[0]), now.cluster_rows(layers[0]), strict=True):
+        assert (quick.id, quick.units, quick.weights) == (exact.id, exact.units, exact.weights)
+        assert (quick.sparsity, quick.damage, quick.energy) == pytest.approx(
+            (exact.sparsity, exact.damage, exact.energy), abs=1e-6
+        )
+
+
+def test_the_history_holds_no_model_but_the_present_one_and_the_one_before(session):
+    history, models = History(), [replace(session.model) for _ in range(4)]
+    sessions = [replace(session, model=model) for model in models]
+    for before, after in pairwise(sessions):
+        history.step(before, after, "a load")
+    assert history.undo().model is models[2]
+    assert history.undo() is None
+
+
+def test_what_is_brought_back_keeps_the_layers_looked_at_since(session, layers):
+    third = session.model.layers[0].name
+    now = session.set_cluster_sparsity(layers[0], 0, 0.9).cluster(third, k=2)
+    back = bring_back(session, now)
+    assert third in back.clusters
+    assert back.masks is session.masks
+    other = replace(now, model=replace(session.model))
+    assert bring_back(session, other) is session

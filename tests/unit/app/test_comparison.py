@@ -1,0 +1,256 @@
+"""The Compare page without the page: prompts in a batch, one cluster alone, earlier runs and pins."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from dit_prune_viz.app.pages.compare import view as compare_view
+from dit_prune_viz.app.session import runs as earlier
+from dit_prune_viz.app.session import variant
+from dit_prune_viz.app.session.comparison import Frame, compare, paint_cluster, split_prompts
+from dit_prune_viz.app.session.contact_sheet import contact_sheet, places
+from dit_prune_viz.app.session.runs import Runs
+from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.app.session.shared import Workspace
+from dit_prune_viz.app.session.variant import ONLY, WITHOUT
+from dit_prune_viz.app.widgets import runs_strip
+from dit_prune_viz.errors import Cancelled, UserError
+from dit_prune_viz.generation.request import Request
+from dit_prune_viz.metrics.pictures import amplified_differences, psnr
+
+PROMPTS = ("a cat", "a red bus", "two dogs", "the moon")
+REQUEST = Request("a cat", seed=3, steps=2)
+
+
+@pytest.fixture(scope="module")
+def ready(tiny_clip, tiny_flux):
+    workspace = Workspace(clip=tiny_clip, device="cpu", dtype="float32")
+    return Session(workspace).load_model(str(tiny_flux)).calibrate(16, 0)
+
+
+@pytest.fixture(scope="module")
+def layer(ready):
+    return next(item.name for item in ready.model.layers if item.kind == "adaLN")
+
+
+@pytest.fixture(scope="module")
+def four(ready):
+    return compare(ready, PROMPTS, 1, 2)
+
+
+def is_dense(model, before) -> bool:
+    after = model.transformer.state_dict()
+    plain = not [name for name, module in model.transformer.named_modules() if "forward" in vars(module)]
+    return plain and all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_four_prompts_are_drawn_together_and_scored_each(ready):
+    frames: list[Frame] = []
+    done = compare(ready, PROMPTS, 2, 4, emit=frames.append)
+    assert [(frame.side, frame.step) for frame in frames] == [(s, i) for s in ("left", "right") for i in (1, 2, 3, 4)]
+    assert {len(frame.images) for frame in frames} == {4}
+    assert len(done.left.clips) == len(done.right.clips) == len(done.ssims) == len(done.differences) == 4
+    assert done.left.clip == pytest.approx(sum(done.left.clips) / 4)
+    assert done.left.curve[-1] == (4, pytest.approx(done.left.clip))
+    assert done.delta == pytest.approx(np.mean(done.right.clips) - np.mean(done.left.clips))
+    alone = compare(ready, PROMPTS[2], 2, 4)
+    assert alone.ssim == pytest.approx(done.ssims[2], abs=0.02)
+    assert alone.left.clip == pytest.approx(done.left.clips[2], abs=0.5)
+
+
+def test_psnr_of_several_pictures_is_that_of_all_their_pixels(four):
+    left, right = (
+        Image.fromarray(np.concatenate([np.asarray(image) for image in side.images]))
+        for side in (four.left, four.right)
+    )
+    assert four.psnr == pytest.approx(psnr(left, right))
+
+
+def test_a_text_is_a_prompt_a_line():
+    assert split_prompts(" a cat \n\n  the moon\n") == ("a cat", "the moon")
+    assert split_prompts("") == split_prompts(" \n ") == split_prompts(None) == ("",)
+    with pytest.raises(UserError, match="There are 5 prompts"):
+        split_prompts("a\nb\nc\nd\ne")
+
+
+@pytest.mark.parametrize("unit", ["row", "column", "weight"])
+def test_a_cluster_is_pruned_alone_or_all_that_is_left(ready, layer, unit):
+    session = ready.cluster(layer, unit, "kmeans", 3)
+    clusters = session.clusters[layer]
+    shape = session.model.layer(layer).shape
+    for cluster in range(clusters.k):
+        without, only = (variant.of_cluster(session, layer, cluster, mode) for mode in (WITHOUT, ONLY))
+        assert list(without.masks) == list(only.masks) == [layer]
+        member = np.asarray(clusters.labels) == cluster
+        table = {
+            "row": member[:, None],
+            "column": member[None],
+            "weight": member.reshape(shape) if unit == "weight" else 0,
+        }
+        expected = torch.from_numpy(np.broadcast_to(table[unit], shape).copy())
+        assert torch.equal(only.masks[layer].unpack(), expected)
+        assert torch.equal(without.masks[layer].unpack(), ~expected)
+        assert without.masks[layer].removed == only.masks[layer].kept
+
+
+def test_what_a_cluster_paints_leaves_the_model_dense_and_the_session_alone(ready, layer):
+    session = ready.cluster(layer, "row", "kmeans", 2)
+    state = session.model.transformer.state_dict()
+    before, fields = {name: value.clone() for name, value in state.items()}, dict(vars(session))
+    done = paint_cluster(session, layer, 1, REQUEST)
+    assert done.left.name == "dense"
+    assert done.right.name == f"without cluster 1 · {layer.removeprefix('transformer_')}"
+    assert done.ssim < 1
+    assert done.left is compare(session, "a cat", 3, 2).left  # the dense side is drawn once
+    alone = paint_cluster(session, layer, 1, [REQUEST], ONLY)
+    assert alone.right.images[0].tobytes() != done.right.images[0].tobytes()
+    # Without the other cluster is the same as only this one.
+    other = paint_cluster(session, layer, 0, REQUEST, WITHOUT)
+    assert other.right.images[0].tobytes() == alone.right.images[0].tobytes()
+    assert is_dense(session.model, before)
+    assert vars(session) == fields
+
+
+def test_cancelling_what_a_cluster_paints_leaves_the_model_dense(ready, layer):
+    session = ready.cluster(layer, "row", "kmeans", 2)
+    before = {name: value.clone() for name, value in session.model.transformer.state_dict().items()}
+    for stop in range(1, 5):
+
+        def progress(done, total, what, stop=stop):
+            if what.startswith(("Dense", "Without")) and done >= stop:
+                raise Cancelled
+
+        with pytest.raises(Cancelled):
+            paint_cluster(session, layer, 0, Request(f"moon {stop}", seed=0, steps=2), progress=progress)
+        assert is_dense(session.model, before)
+
+
+BAD = {
+    "no clusters": (lambda s, layer: (s.model.layers[1].name, 0, WITHOUT), "no clusters"),
+    "no layer": (lambda s, layer: (None, 0, WITHOUT), "Choose a layer"),
+    "unknown cluster": (lambda s, layer: (layer, 2, WITHOUT), "whole number"),
+    "no cluster": (lambda s, layer: (layer, None, WITHOUT), "whole number"),
+    "unknown mode": (lambda s, layer: (layer, 0, "half"), "half"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_cluster_that_is_not_there_is_one_sentence(ready, layer, name):
+    make, words = BAD[name]
+    session = ready.cluster(layer, "row", "kmeans", 2)
+    chosen, cluster, mode = make(session, layer)
+    with pytest.raises(UserError, match=words):
+        paint_cluster(session, chosen, cluster, REQUEST, mode)
+
+
+def test_more_pictures_than_a_sheet_holds_are_refused(ready, layer):
+    with pytest.raises(UserError, match="at most 4"):
+        paint_cluster(ready.cluster(layer, "row", "kmeans", 2), layer, 0, [REQUEST] * 5)
+
+
+def test_a_pinned_run_takes_the_left_side_and_says_so(ready):
+    runs = Runs()
+    wanda = ready.prune("wanda", "auto", 0.75)
+    first = runs.add(wanda, variant.of_session(wanda), compare(wanda, "a cat", 4, 2))
+    second = runs.add(ready, variant.of_session(ready), compare(ready, "a cat", 4, 2))
+    dense = second.comparison
+    runs.pin(first.number)
+    paired = runs.shown.comparison
+    assert paired.left.name == "run 1 (Wanda 75.0 %)"
+    assert paired.left.images == first.comparison.right.images
+    assert paired.right is dense.right
+    assert paired.ssim not in (dense.ssim, 1)
+    assert paired.delta == pytest.approx(dense.right.clip - first.comparison.right.clip)
+    assert "run 1 (Wanda 75.0 %)" in compare_view.score_table(paired)
+    assert 'compared with <b class="pinned">run 1' in runs_strip.show(runs)
+    # The same masks again, for another prompt.
+    again = compare(ready, "two dogs", 4, 2, left=runs.left(ready))
+    assert again.left.images[0].tobytes() == compare(wanda, "two dogs", 4, 2).right.images[0].tobytes()
+    runs.pin(first.number)
+    assert runs.pinned is None
+    assert runs.shown.comparison.left.name == "dense"
+    assert runs.shown.comparison.ssim == dense.ssim
+
+
+def test_a_run_brings_its_whole_session_back(ready):
+    runs = Runs()
+    session = ready.prune("magnitude", "layer", 0.25)
+    run = runs.add(session, variant.of_session(session), compare(session, PROMPTS[:2], 4, 2))
+    runs.add(ready, variant.of_session(ready), compare(ready, "a cat", 4, 2))
+    assert runs.find(1) is run
+    assert run.session is session
+    assert run.prompts == PROMPTS[:2]
+    assert (run.comparison.requests[0].seed, run.comparison.requests[0].steps) == (4, 2)
+    assert run.thumbnail.startswith("data:image/")
+    assert runs.find(7) is None
+    assert runs.find("x") is None
+
+
+def test_the_strip_is_bounded_and_keeps_what_is_pinned(ready, four, monkeypatch):
+    runs = Runs()
+    own = variant.of_session(ready)
+    runs.add(ready, own, four)
+    runs.pin(1)
+    for _ in range(earlier.MAX_RUNS + 3):
+        runs.add(ready, own, four)
+    numbers = [run.number for run in runs.runs]
+    assert len(numbers) == earlier.MAX_RUNS
+    assert numbers[0] == earlier.MAX_RUNS + 4
+    assert numbers[-1] == 1
+    monkeypatch.setattr(earlier, "MAX_BYTES", 3 * sum(own.parts.values()) // 2)
+    assert len(runs.runs) == earlier.MAX_RUNS  # masks that runs share count once
+    other = ready.prune("wanda", "auto", 0.1)
+    runs.add(other, variant.of_session(other), four)
+    assert [run.number for run in runs.runs] == [numbers[0] + 1, 1]
+
+
+def test_runs_of_another_model_are_forgotten(ready, four):
+    runs = Runs()
+    runs.add(ready, variant.of_session(ready), four)
+    runs.pin(1)
+    assert not runs.follow(ready)
+    assert runs.follow(Session(ready.workspace))
+    assert (runs.runs, runs.shown, runs.pinned) == ((), None, None)
+
+
+def test_prompts_are_shown_as_text_whatever_they_say(ready):
+    runs = Runs()
+    run = runs.add(ready, variant.of_session(ready), compare(ready, ["<b>${1+1}", "a cat"], 0, 2))
+    for html in (runs_strip.show(runs), compare_view.score_table(run.comparison)):
+        assert "<b>$" not in html
+
+
+def test_a_sheet_holds_every_picture_in_its_place():
+    colours = ["red", "lime", "blue", "white"]
+    for count in range(1, 5):
+        sheet = contact_sheet([Image.new("RGB", (64, 32), colour) for colour in colours[:count]]).convert("RGBA")
+        assert len(places(count)) == count
+        middles = [(32, 16), (98, 16), (32, 50), (98, 50)][:count]
+        found = [sheet.getpixel(middle)[:3] for middle in middles]
+        assert found == [Image.new("RGB", (1, 1), colour).getpixel((0, 0)) for colour in colours[:count]]
+    assert sheet.size == (130, 66)
+    assert sheet.getpixel((65, 16))[3] == 0
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 255), st.integers(0, 255))
+def test_amplified_differences_share_one_gain_that_cuts_nothing_off(a, b):
+    black = Image.new("RGB", (8, 8))
+    pictures, gain = amplified_differences([(black, Image.new("RGB", (8, 8), (value,) * 3)) for value in (a, b)])
+    assert gain in (1, 2, 4, 8)
+    assert [picture.getpixel((0, 0))[0] for picture in pictures] == [gain * a, gain * b]
+    assert gain == 8 or 2 * gain * max(a, b) > 255 or max(a, b) == 0
+
+
+def test_a_table_of_identical_pictures_says_so(ready):
+    done = compare(ready.prune("magnitude", "layer", 0.0), PROMPTS[:2], 3, 2)
+    assert (done.psnr, done.ssim, done.delta) == (None, 1.0, 0.0)
+    assert compare_view.score_table(done).count("identical") == 3
+    assert math.isfinite(done.seconds)

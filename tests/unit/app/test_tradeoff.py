@@ -1,0 +1,198 @@
+"""The Trade-off tab: its figures, its work on a session, and how it answers while that runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+
+from dit_prune_viz.app.pages.actions import Actions, Frame
+from dit_prune_viz.app.pages.tradeoff import page as tradeoff_tab
+from dit_prune_viz.app.session import tradeoff as work
+from dit_prune_viz.app.session.jobs import Jobs
+from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.app.session.shared import Workspace
+from dit_prune_viz.app.session.startup import Startup
+from dit_prune_viz.errors import Cancelled, UserError
+from dit_prune_viz.experiments.results import Row
+from dit_prune_viz.figures.tradeoff import Point, damage_scatter, tradeoff
+from dit_prune_viz.pruning.candidates import CANDIDATES
+
+ASKED = work.Asked(("magnitude", "wanda"), "50, 2:4", prompts=2, seeds=2, steps=2)
+
+
+@pytest.fixture(scope="module")
+def session(tiny_flux, tiny_clip) -> Session:
+    workspace = Workspace(clip=tiny_clip, clip_name="tiny <CLIP>", device="cpu", dtype="float32")
+    return Session(workspace).load_model(str(tiny_flux))
+
+
+def test_a_curve_per_method_and_patterns_apart_from_it():
+    points = [Point(70, 0.6, 0.1, "70 %"), Point(50, 0.8, 0.0, "50 %"), Point(50, 0.7, 0.2, "2:4")]
+    figure = tradeoff({"wanda": points, "ria": points[:1]}, title="SSIM", note="8 prompts", dense=1.0)
+    line, pattern, other = figure.data
+    assert list(line.x) == [50, 70]
+    assert list(line.y) == [0.8, 0.6]
+    assert list(line.error_y.array) == [0, 0.1]
+    assert (list(pattern.x), pattern.mode, pattern.showlegend) == ([50], "markers", False)
+    assert pattern.marker.symbol == f"{line.marker.symbol}-open"
+    assert line.marker.symbol != other.marker.symbol
+    assert line.line.color != other.line.color
+    assert "8 prompts" in figure.layout.title.text
+    assert [shape.y0 for shape in figure.layout.shapes] == [1.0]
+
+
+def test_more_methods_than_colours_still_differ():
+    curves = {str(place): [Point(50, place, 0, "50 %")] for place in range(20)}
+    looks = {(trace.line.color, trace.line.dash, trace.marker.symbol) for trace in tradeoff(curves, title="x").data}
+    assert len(looks) == 20
+
+
+def test_damage_is_drawn_by_group_and_says_its_correlation():
+    figure = damage_scatter({"a": [(0.1, 0.2)], "b": [(0.3, 0.4)]}, spearman=0.912, what="random plans")
+    assert [trace.name for trace in figure.data] == ["a", "b"]
+    assert (list(figure.data[1].x), list(figure.data[1].y)) == ([0.3], [0.4])
+    assert "Spearman 0.912, 2 random plans" in figure.layout.title.text
+
+
+def test_a_comparison_grows_and_is_not_repeated(session, tmp_path):
+    rows, steps = [], []
+    first = work.measure(session, ASKED, folder=tmp_path, emit=rows.append, progress=lambda *step: steps.append(step))
+    assert tuple(rows) == first.rows
+    assert [(row.candidate, row.level, row.seed) for row in rows] == [
+        (name, level, seed)
+        for name, level in (("dense", "0 %"), *((n, x) for x in ("50 %", "2:4") for n in ("magnitude", "wanda")))
+        for seed in (0, 1)
+    ]
+    assert all(None not in row.scores["clip"] for row in rows)
+    assert [path.rsplit(".")[-1] for path in first.files] == ["csv", "json", "png"]
+    assert json.loads(Path(first.files[1]).read_text())["experiment"]["model"] == "tiny-flux"
+    before = len(steps)
+    again = work.measure(session, ASKED, folder=tmp_path, progress=lambda *step: steps.append(step))
+    assert again.rows == first.rows
+    assert len(steps) == before
+
+
+def test_pictures_of_the_rows(session, tmp_path):
+    rows = work.measure(session, ASKED, folder=tmp_path).rows
+    curves = work.curves(rows, "ssim")
+    assert [trace.name for trace in curves.data] == ["magnitude", "magnitude", "wanda", "wanda"]
+    assert not curves.layout.shapes
+    assert len(work.curves(rows, "clip").layout.shapes) == 1
+    assert len(work.damage_figure(session, rows).data) == 2
+    text = work.table(rows, "tiny <CLIP>")
+    assert text.count("<tr>") == 1 + 5
+    assert "tiny &lt;CLIP&gt;" in text
+    assert "held out from calibration" in text
+    for nothing in (work.curves((), "ssim"), work.curves(rows[:2], "ssim"), work.damage_figure(None, ())):
+        assert not nothing.data
+        assert nothing.layout.annotations
+    assert work.table(()) == ""
+
+
+def test_the_benchmarks_plans_are_shown_for_their_model_only(session, tmp_path, monkeypatch):
+    plans = [{"sort": "uniform", "predicted": 0.1, "measured": 0.2}]
+    path = tmp_path / "damage.json"
+    monkeypatch.setattr(work, "PLANS", path)
+    for fingerprint, drawn in ((session.model.fingerprint, 1), ("another", 0)):
+        path.write_text(json.dumps({"fingerprint": fingerprint, "spearman": 0.9, "plans": plans}))
+        assert len(work.damage_figure(session, ()).data) == drawn
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"methods": ()}, "at least one method"),
+        ({"sparsities": ""}, "at least one sparsity"),
+        ({"sparsities": "0.5"}, "in percent"),
+        ({"prompts": 6}, "left for calibration"),
+        ({"prompts": 0}, "number of prompts"),
+        ({"prompts": None}, "number of prompts"),
+        ({"seeds": 17}, "number of seeds"),
+        ({"steps": 0}, "number of steps"),
+        ({"prompt_set": "/nowhere.txt"}, "cannot be read"),
+    ],
+)
+def test_bad_settings_are_one_sentence(session, tmp_path, change, words):
+    with pytest.raises(UserError, match=words):
+        work.measure(session, work.Asked(**{**vars(ASKED), **change}), folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_prompt_set_of_ones_own(session, tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_text("a cat\na horse\nthe sun\n")
+    experiment = work.plan_experiment(session, work.Asked(("wanda",), "50", 3, 1, 2, str(path)))
+    assert set(experiment.prompts) == {"a cat", "a horse", "the sun"}
+    assert set(experiment.calibration_prompts) == set(session.model.defaults.prompts) - {"a cat"}
+
+
+def test_results_are_kept_in_the_users_cache(session, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert work.results_folder(session).is_relative_to(tmp_path)
+    with pytest.raises(UserError, match="No model"):
+        work.results_folder(Session(session.workspace))
+
+
+def test_a_cancelled_comparison_keeps_what_it_has(session, tmp_path):
+    def stop(done, total, what):
+        if done >= 3:
+            raise Cancelled
+
+    rows = []
+    with pytest.raises(Cancelled):
+        work.measure(session, ASKED, folder=tmp_path, emit=rows.append, progress=stop)
+    assert [row.seed for row in rows] == [0]
+    assert work.measure(session, ASKED, folder=tmp_path).rows[0] == rows[0]
+
+
+@pytest.fixture
+def listeners(session, tmp_path):
+    """The tab's listeners by name, in a page of its own whose users begin with the session."""
+    jobs = Jobs()
+    startup = Startup(session, str(session.model.source), jobs)
+    startup._done.set()
+    with gr.Blocks() as page:
+        frame = Frame(gr.State(None), gr.HTML(), gr.Button())
+        tradeoff_tab.build(frame, Actions(jobs, startup), tmp_path)
+    return {fn.name: fn.fn for fn in page.fns.values()}
+
+
+def test_the_tab_grows_while_it_works(listeners):
+    request = SimpleNamespace(session_hash="visitor")
+    updates = list(listeners["compare"](None, ["magnitude"], "50", 2, 1, 2, None, "ssim", request))
+    counts = [len(update[3].rows) for update in updates if isinstance(update[3], work.Measured)]
+    assert counts == [1, 2, 2]
+    *_, last = updates
+    assert len(last) == 3 + 7
+    assert json.loads(last[4])["data"]
+    assert "magnitude" in last[5]
+    assert [button.interactive for button in last[7:]] == [True] * 3
+    assert json.loads(listeners["_redraw"](last[3], "latent_mse"))["layout"]["yaxis"]["title"]["text"] == "latent MSE"
+
+
+def test_a_mistake_in_the_tab_is_one_sentence(listeners):
+    request = SimpleNamespace(session_hash="visitor")
+    with pytest.raises(gr.Error, match="at least one method"):
+        list(listeners["compare"](None, [], "50", 2, 1, 2, None, "ssim", request))
+
+
+def test_one_click_sweeps_the_exponents(listeners):
+    request = SimpleNamespace(session_hash="visitor")
+    *_, last = listeners["sweep_exponents"](None, "50", 1, 1, 1, None, "ssim", request)
+    names = list(dict.fromkeys(row.candidate for row in last[3].rows))
+    assert names == ["dense", "m = 0.5", "m = 1", "m = 1.5", "m = 2", "m = 2.5", "m = 3"]
+
+
+def test_the_tab_explains_every_method():
+    assert all(name in tradeoff_tab._explain() for name in CANDIDATES)
+    assert tradeoff_tab.suggestions(None) == 20
+
+
+def test_a_score_that_nobody_has_is_an_empty_figure():
+    row = Row("e", "a", "a", "50 %", 0.5, 0, 0.1, 1.0, 1.0, {"clip": [None]})
+    assert not work.curves([row], "clip").data
+    assert len(work.curves([row], "damage").data) == 1

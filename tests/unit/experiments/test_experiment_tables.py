@@ -1,0 +1,285 @@
+"""What surrounds a run: levels, candidates, prompt sets, results files, tables, exports, presets."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from dit_prune_viz.errors import UserError
+from dit_prune_viz.experiments.export import as_csv, export
+from dit_prune_viz.experiments.presets import PRESETS, find_preset
+from dit_prune_viz.experiments.prompts import PromptSet, held_out, read_prompts, split
+from dit_prune_viz.experiments.results import Results, Row
+from dit_prune_viz.experiments.table import difference, markdown, tabulate
+from dit_prune_viz.pipelines.prompts import SCENES
+from dit_prune_viz.pruning.candidates import CANDIDATES, Candidate, find_candidates, parse_candidate
+from dit_prune_viz.pruning.levels import Level, parse_level, parse_levels
+
+
+@pytest.mark.parametrize(
+    ("text", "level", "label"),
+    [
+        ("50", Level(0.5), "50 %"),
+        (" 62.5 % ", Level(0.625), "62.5 %"),
+        (30, Level(0.3), "30 %"),
+        ("0", Level(0.0), "0 %"),
+        ("100", Level(1.0), "100 %"),
+        ("2:4", Level(0.5, "2:4"), "2:4"),
+        ("1:4", Level(0.75, "1:4"), "1:4"),
+        ("57", Level(0.57), "57 %"),
+    ],
+)
+def test_levels(text, level, label):
+    assert parse_level(text) == level
+    assert level.label == label
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "-1", "101", "nan", "inf", "4:2", "0:4", "2:", ":4", "2:4:8", True, None, "9" * 99]
+)
+def test_no_levels(text):
+    with pytest.raises(UserError, match="from 0 to 100"):
+        parse_level(text)
+
+
+def test_a_share_is_not_taken_for_percent():
+    with pytest.raises(UserError, match=r"write 50 instead of 0\.5"):
+        parse_level("0.5")
+
+
+def test_a_list_of_levels_has_each_once():
+    assert parse_levels("50, 2:4,50 %,,30") == (Level(0.5), Level(0.5, "2:4"), Level(0.3))
+    with pytest.raises(UserError, match="at least one"):
+        parse_levels(" , ")
+
+
+def test_candidates_are_found_by_name_and_differ():
+    assert [candidate.name for candidate in find_candidates(" wanda,magnitude,wanda")] == ["wanda", "magnitude"]
+    settings = [json.dumps(candidate.settings, sort_keys=True) for candidate in CANDIDATES.values()]
+    assert len(set(settings)) == len(CANDIDATES)
+    sweep = find_candidates("wanda,exponents,exponents")
+    assert [candidate.method for candidate in sweep[1:]] == [f"stw:{m},1" for m in ("0.5", "1", "1.5", "2", "2.5", "3")]
+    with pytest.raises(UserError, match="choose from magnitude, wanda"):
+        find_candidates("wonda")
+
+
+def test_a_candidate_of_ones_own():
+    text = "mine: method=stw:1.5,1 granularity=cag allocation=tempered:0.6 update=obs timestep=log sensitivity=yes"
+    assert parse_candidate(text) == Candidate("mine", "stw:1.5,1", "cag", "tempered:0.6", "obs", "log", True)
+    assert parse_candidate("mine: sequential=yes sensitivity=no") == Candidate("mine", sequential=True)
+    assert parse_candidate("mine: distil=50") == Candidate("mine", distil=50)
+    assert Candidate("mine", sequential=True, distil=50).settings == {"sequential": True, "distil": 50}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "mine", "mine:", "mine: ", "mine: x", "mine: name=x"),
+        *("mine: distil=some", "mine: method=", ": method=x", "=1: method=x"),
+    ],
+)
+def test_no_candidate(text):
+    with pytest.raises(UserError, match="is written as"):
+        parse_candidate(text)
+    with pytest.raises(UserError, match="built-in"):
+        parse_candidate("wanda: method=magnitude")
+
+
+def write(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def test_prompts_one_a_line(tmp_path):
+    path = write(tmp_path, "prompts.txt", "\ufeffa cat, asleep\r\n\n  two dogs \n")
+    assert read_prompts(path) == PromptSet(("a cat, asleep", "two dogs"))
+
+
+def test_prompts_of_parti(tmp_path):
+    table = 'Prompt\tCategory\tChallenge\n"a ""big"" cat"\tAnimals\tBasic\nthe moon\tOutdoor\tx\n\tEmpty\tx\n'
+    expected = PromptSet(('a "big" cat', "the moon"), ("Animals", "Outdoor"))
+    assert read_prompts(write(tmp_path, "PartiPrompts.tsv", table)) == expected
+    assert read_prompts(write(tmp_path, "a.csv", 'id, PROMPT \n1,"a cat, asleep"\n2\n')) == PromptSet(
+        ("a cat, asleep",)
+    )
+
+
+def test_prompts_of_mjhq(tmp_path):
+    meta = {"0a": {"category": "people", "prompt": "a man"}, "0b": {"category": "food", "prompt": "a pie"}}
+    expected = PromptSet(("a man", "a pie"), ("people", "food"))
+    assert read_prompts(write(tmp_path, "meta_data.json", json.dumps(meta))) == expected
+    assert read_prompts(write(tmp_path, "list.json", '["a man", {"prompt": "a pie"}]')).prompts == ("a man", "a pie")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.txt", "\n \n", "no prompts"),
+        ("a.txt", b"\xff\xfe\x00", "not UTF-8"),
+        ("a.csv", "text\na cat\n", "no column Prompt"),
+        ("a.csv", "", "no column Prompt"),
+        ("a.tsv", "Prompt\n" + "x" * 200_000, "not a readable table"),
+        ("a.json", "{", "not readable JSON"),
+        ("a.json", "3", 'without a "prompt"'),
+        ("a.json", '[{"prompt": 3}]', 'without a "prompt"'),
+    ],
+)
+def test_prompt_files_that_cannot_be_used(tmp_path, name, content, words):
+    with pytest.raises(UserError, match=words):
+        read_prompts(write(tmp_path, name, content))
+    with pytest.raises(UserError, match="cannot be read"):
+        read_prompts(tmp_path)
+
+
+@given(
+    st.lists(st.sampled_from("abc"), min_size=1, max_size=40),
+    st.integers(0, 9),
+    st.data(),
+)
+def test_a_sample_takes_from_every_category_alike(categories, seed, data):
+    chosen = PromptSet(tuple(f"{category}{place}" for place, category in enumerate(categories)), tuple(categories))
+    count = data.draw(st.integers(1, len(categories)))
+    sample = chosen.sample(count, seed)
+    assert len(set(sample)) == count
+    assert sample == chosen.sample(len(categories), seed)[:count]
+    taken = {category: sum(prompt[0] == category for prompt in sample) for category in set(categories)}
+    for category, number in taken.items():
+        if number < categories.count(category):
+            assert number >= max(taken.values()) - 1
+
+
+def test_a_sample_depends_on_its_seed():
+    chosen = PromptSet(SCENES)
+    assert chosen.sample(5, 1) == chosen.sample(5, 1)
+    assert len({chosen.sample(5, seed) for seed in range(5)}) == 5
+    with pytest.raises(UserError, match="fewer than the 33"):
+        chosen.sample(33)
+
+
+@given(st.lists(st.text("abcdef", min_size=1, max_size=2), min_size=2, max_size=40), st.data())
+def test_evaluation_is_held_out_from_calibration(prompts, data):
+    unique = set(prompts)
+    if len(unique) < 2:
+        with pytest.raises(UserError, match="left for calibration"):
+            split(prompts, 1)
+        return
+    count = data.draw(st.integers(1, len(unique) - 1))
+    evaluation, calibration = split(prompts, count, seed=3)
+    assert len(set(evaluation)) == len(evaluation) == count
+    assert calibration
+    assert not set(evaluation) & set(calibration)
+    assert set(evaluation) | set(calibration) <= unique
+    assert set(calibration) <= set(held_out(prompts, evaluation))
+    if 2 * count <= len(unique):
+        assert calibration == split(prompts, 1, seed=3)[1]
+
+
+def test_nothing_left_for_calibration():
+    with pytest.raises(UserError, match="left for calibration"):
+        split(SCENES, 32)
+    with pytest.raises(UserError, match="in the evaluation too"):
+        held_out(SCENES[:2], SCENES)
+
+
+def row(candidate, level, seed, **scores):
+    sparsity = parse_level(level).sparsity
+    return Row("e", candidate, candidate, parse_level(level).label, sparsity, seed, 0.1, 2.0, 3.0, scores)
+
+
+def test_results_survive_a_kill_at_any_byte(tmp_path):
+    path = tmp_path / "whole.jsonl"
+    whole = Results(path)
+    rows = [row("a", "50", 0, ssim=[0.5, None]), row("ä\n", "2:4", 1, ssim=[0.25])]
+    for each in rows:
+        whole.append(each)
+    assert Results(path).rows == rows
+    content = path.read_bytes()
+    first = content.index(b"\n") + 1
+    for cut in range(0, len(content) + 1, 7):
+        part = tmp_path / "part.jsonl"
+        part.write_bytes(content[:cut])
+        read = Results(part)
+        assert read.rows == rows[: content[:cut].count(b"\n")]
+        assert (read.notice is not None) == (cut not in (0, first, len(content)))
+        read.append(rows[1])
+        again = Results(part)
+        assert again.notice is None
+        assert again.rows == [*rows[: content[:cut].count(b"\n")], rows[1]]
+
+
+@pytest.mark.parametrize("line", [b"x", b"{}", b"[]", b'{"seed": 1}', b"\xff"])
+def test_a_strange_line_is_named_and_nothing_is_lost(tmp_path, line):
+    path = tmp_path / "results.jsonl"
+    Results(path).append(row("a", "50", 0, ssim=[0.5]))
+    content = path.read_bytes() + line + b"\n"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="Line 2 of"):
+        Results(path)
+    assert path.read_bytes() == content
+
+
+def test_a_table_against_numpy():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(2, 3, 4))
+    rows = [row(name, "50", seed, ssim=values[i, seed].tolist()) for i, name in enumerate("ab") for seed in range(3)]
+    one, other = tabulate(rows)
+    assert (one.candidate, one.level, one.seeds, one.prompts) == ("a", "50 %", 3, 4)
+    assert one.figures["ssim"].mean == pytest.approx(values[0].mean())
+    assert other.figures["ssim"].spread == pytest.approx(values[1].mean(1).std(ddof=1))
+    assert one.figures["clip"] is None
+    gap = difference(rows, "ssim", ("b", "50 %"), ("a", "50 %"))
+    paired = (values[1] - values[0]).mean(1)
+    assert (gap.mean, gap.spread, gap.seeds) == (pytest.approx(paired.mean()), pytest.approx(paired.std(ddof=1)), 3)
+    assert difference(rows, "clip", ("b", "50 %"), ("a", "50 %")) is None
+    assert difference(rows, "ssim", ("b", "50 %"), ("a", "60 %")) is None
+
+
+def test_markdown_has_a_row_per_candidate_and_a_column_per_level():
+    rows = [row("dense", "0", 0, ssim=[1]), row("a", "50", 0, ssim=[0.5]), row("a", "50", 1, ssim=[0.7])]
+    text = markdown(tabulate([*rows, row("b", "2:4", 0, ssim=[0.25])]), "ssim")
+    assert text.splitlines() == [
+        "| SSIM | 50 % | 2:4 |",
+        "|---|---|---|",
+        "| a | 0.600 ± 0.141 | – |",
+        "| b | – | 0.250 |",
+    ]
+
+
+def test_files_for_other_programs(tmp_path):
+    rows = [row("dense", "0", 0, ssim=[1.0], psnr=[None])]
+    rows += [row(name, level, 0, ssim=[0.25, 0.5], psnr=[20, 30]) for name in "ab" for level in ("30", "50", "2:4")]
+    table = list(csv.DictReader(io.StringIO(as_csv(rows))))
+    assert [line["candidate"] for line in table] == ["dense", *"aaabbb"]
+    assert (table[1]["ssim"], table[1]["psnr"], table[1]["clip"], table[0]["psnr"]) == ("0.375", "25.0", "", "")
+    paths = export(rows, {"model": "tiny"}, tmp_path / "new")
+    assert [path.name for path in paths] == ["results.csv", "results.json", "results.png"]
+    content = json.loads(paths[1].read_text())
+    assert content["experiment"] == {"model": "tiny"}
+    assert [Row(**cell) for cell in content["cells"]] == rows
+    picture = np.asarray(Image.open(paths[2]))
+    colours = {tuple(pixel) for pixel in picture.reshape(-1, 3).tolist()}
+    assert {(0, 114, 178), (230, 159, 0)} <= colours  # a curve for each of the two
+
+
+def test_a_picture_of_nothing_but_the_dense_model(tmp_path):
+    assert all(path.stat().st_size for path in export([row("dense", "0", 0, ssim=[1.0])], {}, tmp_path))
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=list(PRESETS))
+def test_presets_hold_together(preset):
+    assert find_preset(preset.name) is preset
+    candidates, levels = find_candidates(preset.methods), parse_levels(preset.sparsities)
+    cells = {(candidate.name, level.label) for candidate in candidates for level in levels}
+    assert set(preset.published) <= cells
+    assert all(0 < score < 1 for scores in preset.published.values() for score in scores.values())
+    own = preset.own_prompts()
+    assert own is None or preset.prompts <= len(own.prompts)
+    assert (preset.seeds, preset.first_seed) == (1, 42)

@@ -1,0 +1,323 @@
+"""Running experiments on the tiny FLUX: what is drawn, what is kept, what happens when a run is stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dit_prune_viz.calibration.calibrate import calibrate
+from dit_prune_viz.errors import Cancelled, UserError
+from dit_prune_viz.experiments.cli import main
+from dit_prune_viz.experiments.dense_pictures import DenseStore
+from dit_prune_viz.experiments.experiment import Experiment
+from dit_prune_viz.experiments.requests import noise_seed, paint, requests_for
+from dit_prune_viz.experiments.results import Results
+from dit_prune_viz.experiments.run import run
+from dit_prune_viz.experiments.run import run as run_experiment
+from dit_prune_viz.generation.request import Request
+from dit_prune_viz.generation.stream import generate
+from dit_prune_viz.metrics.clip import load_clip
+from dit_prune_viz.metrics.pictures import psnr, ssim
+from dit_prune_viz.pipelines.model import load_model
+from dit_prune_viz.pruning.candidates import Candidate, find_candidates
+from dit_prune_viz.pruning.levels import Level
+from dit_prune_viz.pruning.prune import prune
+
+PROMPTS = ("a cat", "a red bus", "two dogs")
+EXPERIMENT = Experiment(
+    candidates=find_candidates("magnitude,dit-pruning"),
+    levels=(Level(0.5), Level(0.7)),
+    prompts=PROMPTS,
+    calibration_prompts=("the moon", "a cup of tea"),
+    seeds=(0, 5),
+    steps=3,
+    samples=8,
+)
+CELLS = [
+    ("dense", "0 %", 0),
+    ("dense", "0 %", 5),
+    ("magnitude", "50 %", 0),
+    ("magnitude", "50 %", 5),
+    ("dit-pruning", "50 %", 0),
+    ("dit-pruning", "50 %", 5),
+    ("magnitude", "70 %", 0),
+    ("magnitude", "70 %", 5),
+    ("dit-pruning", "70 %", 0),
+    ("dit-pruning", "70 %", 5),
+]
+
+
+@pytest.fixture(scope="module")
+def finished(flux, tmp_path_factory):
+    """The folder and the outcome of a whole run."""
+    folder = tmp_path_factory.mktemp("experiment")
+    return folder, run(flux, EXPERIMENT, folder)
+
+
+def cell(row):
+    return row.candidate, row.level, row.seed
+
+
+def requests(model, prompts=PROMPTS, seed=0, steps=3):
+    return requests_for(model, prompts, seed, Request("", 0, steps))
+
+
+def test_every_cell_is_measured_once_and_in_order(finished):
+    folder, outcome = finished
+    assert [cell(row) for row in outcome.rows] == CELLS
+    assert outcome.notice is None
+    assert [cell(row) for row in Results(folder / "results.jsonl").rows] == CELLS
+    assert all(row.prompts == 3 for row in outcome.rows)
+    assert [row.sparsity for row in outcome.rows] == pytest.approx([0, 0, *[0.5] * 4, *[0.7] * 4], abs=0.02)
+
+
+def test_the_scores_are_those_of_single_pictures(flux, finished, tiny_clip, tmp_path):
+    clip = load_clip(tiny_clip)
+    calibration = calibrate(flux, samples=8, prompts=EXPERIMENT.calibration_prompts)
+    masks = prune(EXPERIMENT.candidates[1], flux, calibration, Level(0.7)).masks
+    small = replace(EXPERIMENT, candidates=EXPERIMENT.candidates[1:], levels=(Level(0.7),), seeds=(5,))
+    dense, row = run(flux, small, tmp_path, clip=clip).rows
+    assert cell(row) == ("dit-pruning", "70 %", 5)
+    for place, request in enumerate(requests(flux, seed=5)):
+        a, one = generate(flux, request)
+        b, other = generate(flux, request, masks=masks)
+        assert dense.scores["ssim"][place] == 1
+        assert dense.scores["psnr"][place] is None
+        assert row.scores["ssim"][place] == pytest.approx(ssim(a, b), abs=2e-3)
+        assert row.scores["psnr"][place] == pytest.approx(psnr(a, b), abs=0.1)
+        assert row.scores["latent_mse"][place] == pytest.approx(float((one - other).square().mean()), rel=1e-3)
+        assert row.scores["clip"][place] == pytest.approx(float(clip.score([b], [request.prompt])[0]), abs=0.2)
+    # The same settings without a CLIP are another experiment, whose other scores agree.
+    twin = next(other for other in finished[1].rows if cell(other) == cell(row))
+    assert twin.experiment != row.experiment
+    assert twin.scores["clip"] == [None] * 3
+    assert twin.scores["latent_mse"] == row.scores["latent_mse"]
+
+
+def test_a_run_that_was_stopped_goes_on_where_it_was(flux, finished, tmp_path):
+    rows = []
+
+    def stop(done, total, what):
+        if len(rows) == 5 and "step 2" in what:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        run(flux, EXPERIMENT, tmp_path, progress=stop, on_row=rows.append)
+    assert [cell(row) for row in rows] == CELLS[:5]
+    path = tmp_path / "results.jsonl"
+    before = path.read_bytes()
+    with path.open("ab") as file:
+        file.write(b'{"experiment": "half a l')
+    drawn, seen = [], []
+    outcome = run(flux, EXPERIMENT, tmp_path, progress=lambda *step: drawn.append(step), on_row=seen.append)
+    assert "half written" in outcome.notice
+    assert [cell(row) for row in seen] == CELLS
+    assert {total for _, total, _ in drawn} == {5 * 3}
+    assert not any("dense" in what for _, _, what in drawn)
+    assert path.read_bytes().startswith(before)
+    whole = {cell(row): row.scores for row in finished[1].rows}
+    assert {cell(row): row.scores for row in Results(path).rows} == whole
+
+
+def test_nothing_is_drawn_for_what_is_known(flux, finished):
+    def refuse(*step):
+        raise AssertionError("a finished cell was drawn again")
+
+    folder, outcome = finished
+    assert run(flux, EXPERIMENT, folder, progress=refuse).rows == outcome.rows
+    twin = Candidate("my magnitude", "magnitude")
+    renamed = run(flux, replace(EXPERIMENT, candidates=(twin,), seeds=(5,)), folder, progress=refuse)
+    assert [cell(row) for row in renamed.rows][1:] == [("my magnitude", level, 5) for level in ("50 %", "70 %")]
+
+
+def test_other_settings_do_not_meet_in_one_file(flux, tmp_path):
+    small = replace(EXPERIMENT, candidates=EXPERIMENT.candidates[:1], levels=(Level(0.5),), seeds=(0,))
+    first = run(flux, small, tmp_path).rows
+    other = run(flux, replace(small, steps=2), tmp_path).rows
+    assert first[1].scores != other[1].scores
+    assert len(Results(tmp_path / "results.jsonl").rows) == 4
+    assert run(flux, small, tmp_path).rows == first
+
+
+def test_the_batch_changes_a_picture_by_rounding_only(flux):
+    together = paint(flux, requests(flux))
+    for painting, request in zip(together, requests(flux), strict=True):
+        (alone,) = paint(flux, [request])
+        image, latents = generate(flux, request)
+        torch.testing.assert_close(alone.latents, latents[0], rtol=0, atol=0)
+        assert alone.image.tobytes() == image.tobytes()
+        torch.testing.assert_close(painting.latents, alone.latents, rtol=1e-3, atol=1e-4)
+        gap = np.abs(np.asarray(painting.image, dtype=int) - np.asarray(alone.image))
+        assert gap.max() <= 1
+
+
+def test_noise_of_a_step_belongs_to_its_picture(tiny_dit):
+    model = load_model(tiny_dit, device="cpu")
+    pair = paint(model, requests(model, ("7", "golden retriever")))
+    (alone,) = paint(model, requests(model, ("golden retriever",)))
+    torch.testing.assert_close(pair[1].latents, alone.latents, rtol=1e-3, atol=1e-4)
+
+
+def test_noise_differs_between_prompts_and_seeds():
+    assert len({noise_seed(prompt, seed) for prompt in PROMPTS for seed in range(3)}) == 9
+    assert noise_seed("", 2**32 - 1) == 2**32 - 1
+
+
+def test_dense_pictures_are_read_back_exactly_and_damaged_ones_drawn_again(flux, tmp_path):
+    store, asked, steps = DenseStore(tmp_path, flux), requests(flux), []
+    first = store.paintings(asked, steps.append)
+    assert len(steps) == 3
+    again = store.paintings(asked, steps.append)
+    assert len(steps) == 3
+    for a, b in zip(first, again, strict=True):
+        assert torch.equal(a.latents, b.latents)
+        assert a.image.tobytes() == b.image.tobytes()
+    victim = sorted(tmp_path.iterdir())[0]
+    victim.write_bytes(victim.read_bytes()[:100])
+    mended = store.paintings(asked, steps.append)
+    assert len(steps) == 6
+    assert all(torch.equal(a.latents, b.latents) for a, b in zip(first, mended, strict=True))
+    store.paintings(requests(flux, steps=2), steps.append)
+    assert len(steps) == 8
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_dense_picture_file_cannot_run_code(flux, tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "sprung",))
+
+    store, (request,) = DenseStore(tmp_path, flux), requests(flux, PROMPTS[:1])
+    store.paintings([request])
+    (file,) = tmp_path.glob("*.npz")
+    with file.open("wb") as stream:
+        np.savez(stream, picture=np.array(Trap(), dtype=object), latents=np.zeros(1))
+    store.paintings([request])
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"candidates": ()}, "at least one method"),
+        ({"levels": ()}, "at least one sparsity"),
+        ({"prompts": ()}, "needs prompts"),
+        ({"calibration_prompts": ()}, "needs prompts"),
+        ({"calibration_prompts": ("two dogs",)}, "both the evaluation and the calibration"),
+        ({"seeds": ()}, "different seeds"),
+        ({"seeds": (1, 1)}, "different seeds"),
+        ({"seeds": (-1,)}, "The seed"),
+        ({"candidates": (Candidate("x"), Candidate("x"))}, "name of its own"),
+        ({"candidates": (Candidate("x", "nothing"),)}, "nothing"),
+        ({"candidates": find_candidates("stw"), "levels": (Level(0.5, "2:4"),)}, "takes a pattern"),
+        ({"steps": 0}, "number of steps"),
+        ({"samples": 0}, "calibration samples"),
+    ],
+)
+def test_bad_experiments_are_one_sentence(flux, tmp_path, change, words):
+    with pytest.raises(UserError, match=words):
+        run_experiment(flux, replace(EXPERIMENT, **change), tmp_path)
+
+
+def test_a_batch_that_does_not_fit_says_so(flux, tmp_path):
+    def fail(module, args):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    handle = flux.transformer.register_forward_pre_hook(fail)
+    with pytest.raises(UserError, match="fewer at a time"):
+        run(flux, EXPERIMENT, tmp_path)
+    handle.remove()
+
+
+COMMAND = (
+    "run",
+    "--clip",
+    "none",
+    "--device",
+    "cpu",
+    "--prompts",
+    "3",
+    "--steps",
+    "2",
+    "--seeds",
+    "2",
+    "--samples",
+    "4",
+)
+
+
+def test_the_command_line_runs_prints_and_writes_files(tiny_flux, tmp_path, capsys):
+    where = ["--model", str(tiny_flux), "--out", str(tmp_path)]
+    more = ["--methods", "magnitude", "--sparsities", "50", "--candidate", "mine: method=wanda granularity=layer"]
+    assert main([*COMMAND, *where, *more]) == 0
+    text = capsys.readouterr().out
+    assert "| mine | " in text
+    described = json.loads((tmp_path / "experiment.json").read_text())
+    assert len(described["prompts"]) == 3
+    assert not set(described["prompts"]) & set(described["calibration"]["prompts"])
+    assert all((tmp_path / f"results.{kind}").stat().st_size for kind in ("csv", "json", "png", "jsonl"))
+    assert main(["table", "--out", str(tmp_path)]) == 0
+    assert "| magnitude | " in capsys.readouterr().out
+    (tmp_path / "results.csv").unlink()
+    assert main(["export", "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "results.csv").read_text().count("\n") == 1 + 6
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [*COMMAND, "--methods", "nothing"],
+        [*COMMAND, "--sparsities", "0.5"],
+        [*COMMAND, "--prompts", "100"],
+        [*COMMAND, "--preset", "nothing"],
+        [*COMMAND, "--prompt-set", "nowhere.txt"],
+        ["converge", "--methods", "obs-update,nothing"],
+        ["converge", "--candidate", "mine: method=obs"],
+        ["converge", "--sizes", "many"],
+        ["table"],
+        ["export"],
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_sentence(tiny_flux, tmp_path, capsys, arguments):
+    model = ["--model", str(tiny_flux)] if arguments[0] in ("run", "converge") else []
+    where = [] if arguments[0] == "converge" else ["--out", str(tmp_path)]
+    assert main([*arguments, *model, *where]) == 2
+    (line,) = (text for text in capsys.readouterr().err.splitlines() if text.startswith("error:"))
+    assert line.endswith(".")
+    assert not (tmp_path / "results.jsonl").exists()
+
+
+def test_convergence_on_the_command_line(tiny_flux, capsys):
+    where = ["--model", str(tiny_flux), "--device", "cpu", "--dtype", "float32"]
+    assert main(["converge", *where, "--methods", "wanda,dit-pruning", "--sparsity", "2:4", "--sizes", "2,4,8"]) == 0
+    printed = capsys.readouterr().out
+    assert [line.split(" at ")[0] for line in printed.splitlines() if " at 2:4" in line] == ["wanda", "dit-pruning"]
+    table = [line.split("|")[1:4] for line in printed.splitlines() if line.startswith("| ")]
+    assert [int(row[0]) for row in table if row[0].strip().isdecimal()] == [2, 4, 8] * 2
+    assert 0 < float(table[2][1].strip(" %")) < 50
+
+
+def test_two_processes_measure_what_one_does(tiny_flux, tmp_path):
+    common = ["--model", str(tiny_flux), "--methods", "dit-pruning", "--sparsities", "60", "--batch", "1"]
+    assert main([*COMMAND, *common, "--out", str(tmp_path / "one")]) == 0
+    # What `accelerate launch` does for two GPUs; for two processes on a CPU it would ask for MPI.
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    root = str(Path(__file__).parents[3])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root, "ACCELERATE_USE_CPU": "true"}
+    command = [*launch, "-m", "dit_prune_viz.experiments", *COMMAND, *common, "--out", str(tmp_path / "two")]
+    ended = subprocess.run(command, check=True, env=environment, timeout=240, capture_output=True, text=True)
+    assert "2 processes share the work" in ended.stderr
+    alone, together = (Results(tmp_path / name / "results.jsonl").rows for name in ("one", "two"))
+    assert [cell(row) for row in together] == [cell(row) for row in alone]
+    for a, b in zip(alone, together, strict=True):
+        assert a.key == b.key
+        assert b.scores["ssim"] == pytest.approx(a.scores["ssim"], abs=1e-6)
+        assert b.scores["latent_mse"] == pytest.approx(a.scores["latent_mse"], rel=1e-6)
