@@ -1,48 +1,43 @@
-"""Interactive visual analysis of post-training pruning for Diffusion Transformers; the core, for notebooks."""
+"""Post-training pruning of Diffusion Transformers: load, calibrate, prune, generate, measure."""
 
 from __future__ import annotations
 
 from dit_prune_viz.calibration.calibrate import calibrate
 from dit_prune_viz.calibration.result import Calibration
-from dit_prune_viz.clustering.clusters import cluster
-from dit_prune_viz.clustering.plane import plane
+from dit_prune_viz.calibration.settings import CalibrationSettings
+from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.errors import Cancelled, UserError
-from dit_prune_viz.generation.request import Request
-from dit_prune_viz.generation.stream import generate, stream
-from dit_prune_viz.masks.running import pruned
-from dit_prune_viz.methods.saliency.magnitude import Magnitude
-from dit_prune_viz.methods.saliency.stw import STW
-from dit_prune_viz.methods.saliency.wanda import Wanda
-from dit_prune_viz.metrics.clip import load_clip
-from dit_prune_viz.metrics.pictures import psnr, ssim
+from dit_prune_viz.methods.allocation.base import Allocation
+from dit_prune_viz.methods.granularity.base import Granularity
+from dit_prune_viz.methods.registry import register
+from dit_prune_viz.methods.saliency.base import Saliency
+from dit_prune_viz.methods.search.base import Search
+from dit_prune_viz.methods.update.base import Update
 from dit_prune_viz.pipelines.model import Model, load_model
-from dit_prune_viz.pruning.build_masks import build_masks
-from dit_prune_viz.pruning.make_plan import make_plan
-from dit_prune_viz.pruning.plan import PruningPlan
-from dit_prune_viz.pruning.report import summarize
+from dit_prune_viz.pruning.named_recipes import NAMED_RECIPES, find_recipe
+from dit_prune_viz.pruning.prune import prune
+from dit_prune_viz.pruning.pruned_model import PrunedModel
+from dit_prune_viz.pruning.recipe import Recipe
 
 __version__ = "0.1.0"
 __all__ = [
-    "STW",
+    "NAMED_RECIPES",
+    "Allocation",
     "Calibration",
+    "CalibrationSettings",
     "Cancelled",
-    "Magnitude",
+    "Granularity",
     "Model",
-    "PruningPlan",
-    "Request",
+    "PrunedModel",
+    "Recipe",
+    "Saliency",
+    "Search",
+    "Statistics",
+    "Update",
     "UserError",
-    "Wanda",
-    "build_masks",
     "calibrate",
-    "cluster",
-    "generate",
-    "load_clip",
+    "find_recipe",
     "load_model",
-    "make_plan",
-    "plane",
-    "pruned",
-    "psnr",
-    "ssim",
-    "stream",
-    "summarize",
+    "prune",
+    "register",
 ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 
@@ -42,6 +44,17 @@ class Calibration:
     sums: Mapping[str, torch.Tensor] = field(default_factory=dict)
     draw: Draw | None = None
     steps: int = 0
+
+    @cached_property
+    def key(self) -> str:
+        """Hex digest of everything that was measured: the same for calibrations with the same content."""
+        settings = self.samples, self.seed, self.steps, self.edges, self.timesteps, self.draw
+        digest = hashlib.sha256(repr(settings).encode())
+        for sums in (self.sum_squares, self.sums, self.tokens):
+            for name, values in sums.items():
+                digest.update(name.encode())
+                digest.update(values.numpy())
+        return digest.hexdigest()
 
     def norm(
         self, layer: str, weights: torch.Tensor | Sequence[float] | None = None, *, centred: bool = False

@@ -23,7 +23,7 @@ class _Seen(Exception):
 
 
 @dataclass(frozen=True, eq=False)
-class Moments:
+class SecondMoments:
     """Weighted moments of one layer's inputs over tokens; layers with the same input share one object.
 
     Attributes:
@@ -82,7 +82,7 @@ def collect_moments(
     inputs: RecordedInputs | None = None,
     altered: Callable[[], AbstractContextManager] | None = None,
     progress: Progress | None = None,
-) -> dict[str, Moments]:
+) -> dict[str, SecondMoments]:
     """As `collect_hessians`, with the sums of the inputs, which give their mean. Same arguments and errors.
 
     With `altered`, a block inside which the model runs otherwise (pruned), every call runs twice: the moments are
@@ -93,7 +93,7 @@ def collect_moments(
     inputs = record_inputs(model, like, progress=progress) if inputs is None else inputs
     store = _Store(model)
     try:
-        with model.lock, torch.no_grad(), watch_package(model, names, store.take) as run:
+        with model.lock.hold(), torch.no_grad(), watch_package(model, names, store.take) as run:
             for done, call in enumerate(inputs.calls):
                 store.alpha = torch.tensor([scale[index] for index in call.bins], dtype=torch.float32)
                 if altered is not None:
@@ -143,8 +143,8 @@ class _Store:
             kept = self._moments.get(name)
             self._moments[name] = sums if kept is None else [old + new for old, new in zip(kept, sums, strict=True)]
 
-    def results(self, names: Sequence[str], owners: dict[str, str]) -> dict[str, Moments]:
-        shared = {owner: Moments(*values) for owner, values in self._moments.items()}
+    def results(self, names: Sequence[str], owners: dict[str, str]) -> dict[str, SecondMoments]:
+        shared = {owner: SecondMoments(*values) for owner, values in self._moments.items()}
         for owner, moments in shared.items():
             if not bool(torch.isfinite(moments.hessian.diagonal().sum())):
                 raise UserError(
@@ -154,7 +154,7 @@ class _Store:
         for name in names:
             d_in = self.model.layer(name).shape[1]
             empty = torch.zeros(d_in, d_in, device=self.model.device)
-            found[name] = shared.get(owners.get(name, "")) or Moments(empty, empty.new_zeros(d_in), 0.0)
+            found[name] = shared.get(owners.get(name, "")) or SecondMoments(empty, empty.new_zeros(d_in), 0.0)
         return found
 
 

@@ -32,7 +32,7 @@ def timestep_weights(scheme: str | Sequence[float], edges: Sequence[float]) -> t
     """
     bins = len(edges) - 1
     if isinstance(scheme, str) and "," in scheme:
-        scheme = scheme.split(",")
+        scheme = scheme.removesuffix(",").split(",")
     if not isinstance(scheme, str):
         return checked_weights(scheme, bins)
     if scheme == "uniform":

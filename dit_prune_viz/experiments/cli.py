@@ -17,6 +17,7 @@ from dit_prune_viz.experiments.convergence import SIZES
 from dit_prune_viz.experiments.convergence_table import convergence_table, find_convergence
 from dit_prune_viz.experiments.experiment import Experiment, read_description, with_seeds
 from dit_prune_viz.experiments.export import export
+from dit_prune_viz.experiments.levels import parse_level, parse_levels
 from dit_prune_viz.experiments.presets import PRESETS, Preset, find_preset
 from dit_prune_viz.experiments.processes import processes
 from dit_prune_viz.experiments.prompts import held_out, read_prompts, split
@@ -26,8 +27,7 @@ from dit_prune_viz.experiments.table import COLUMNS, markdown, tabulate
 from dit_prune_viz.metrics.clip import load_clip
 from dit_prune_viz.pipelines.model import Model, load_model
 from dit_prune_viz.pipelines.source import local_path
-from dit_prune_viz.pruning.candidates import CANDIDATES, SWEEPS, find_candidates, parse_candidate
-from dit_prune_viz.pruning.levels import parse_level, parse_levels
+from dit_prune_viz.pruning.named_recipes import NAMED_RECIPES, SWEEPS, find_recipes, parse_named_recipe
 from dit_prune_viz.resources import BUNDLED_CLIP, BUNDLED_MODEL
 
 OTHER_CLIP = "openai/clip-vit-base-patch32"
@@ -66,8 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, required=True, help="folder of the results")
     add("--preset", help=f"settings of a table of the paper, other options go first: {', '.join(PRESETS)}")
     add("--model", help="folder or hub id (the bundled model)")
-    add("--methods", help=f"of {', '.join([*CANDIDATES, *SWEEPS])} (magnitude,wanda,dit-pruning)")
-    add("--candidate", action="append", default=[], help="one of your own: 'NAME: method=wanda granularity=row'")
+    add("--methods", help=f"of {', '.join([*NAMED_RECIPES, *SWEEPS])} (magnitude,wanda,dit-pruning)")
+    add("--recipe", action="append", default=[], help="one of your own: 'NAME: saliency=wanda granularity=row'")
     add("--sparsities", help="in percent, and patterns (30,50,70,2:4)")
     add("--prompts", type=int, help="how many prompts (64, or all of a smaller set)")
     add("--prompt-set", type=Path, help="a prompt a line, CSV/TSV with a column Prompt, MJHQ-30K's meta_data.json")
@@ -91,8 +91,8 @@ def _parser() -> argparse.ArgumentParser:
     converges.set_defaults(do=_converge)
     add = converges.add_argument
     add("--model", help="folder or hub id (the bundled model)")
-    add("--methods", default="dit-pruning", help=f"of {', '.join([*CANDIDATES, *SWEEPS])} (dit-pruning)")
-    add("--candidate", action="append", default=[], help="one of your own: 'NAME: method=wanda granularity=row'")
+    add("--methods", default="dit-pruning", help=f"of {', '.join([*NAMED_RECIPES, *SWEEPS])} (dit-pruning)")
+    add("--recipe", action="append", default=[], help="one of your own: 'NAME: saliency=wanda granularity=row'")
     add("--sparsity", default="50", help="in percent, or a pattern such as 2:4 (50)")
     add("--sizes", default=",".join(map(str, SIZES)), help="numbers of samples (%(default)s)")
     add("--calibration-seed", type=int, default=0)
@@ -117,13 +117,13 @@ def _run(options: argparse.Namespace) -> None:
     crew = processes()
     if crew.main and crew.count > 1:
         print(f"{crew.count} processes share the work.", file=sys.stderr)
-    candidates = find_candidates(options.methods) + tuple(parse_candidate(text) for text in options.candidate)
+    recipes = find_recipes(options.methods) + tuple(parse_named_recipe(text) for text in options.recipe)
     levels = parse_levels(options.sparsities)
     source = options.model or str(BUNDLED_MODEL)
     model = load_model(source, device=options.device or crew.device, dtype=options.dtype)
     prompts, calibration_prompts = _prompts(model, options, preset)
     experiment = Experiment(
-        candidates=candidates,
+        recipes=recipes,
         levels=levels,
         prompts=prompts,
         calibration_prompts=calibration_prompts,
@@ -203,21 +203,23 @@ def _export(options: argparse.Namespace) -> None:
 def _show(rows: Sequence[Row]) -> None:
     lines = tabulate(rows)
     for line in lines:
-        if line.candidate == "dense" and (clip := line.figures["clip"]):
+        if line.recipe == "dense" and (clip := line.figures["clip"]):
             print(f"\nDense: CLIP {clip.text(2)}; {line.prompts} prompts, {line.seeds} seeds.")
     for score in COLUMNS:
-        if any(line.figures[score] for line in lines if line.candidate != "dense"):
+        if any(line.figures[score] for line in lines if line.recipe != "dense"):
             print("\n" + markdown(lines, score))
 
 
 def _converge(options: argparse.Namespace) -> None:
-    candidates = find_candidates(options.methods) + tuple(parse_candidate(text) for text in options.candidate)
+    recipes = find_recipes(options.methods) + tuple(parse_named_recipe(text) for text in options.recipe)
     level, sizes = parse_level(options.sparsity), _sizes(options.sizes)
     model = load_model(options.model or str(BUNDLED_MODEL), device=options.device, dtype=options.dtype)
-    for candidate in candidates:
+    for named in recipes:
         talk = _Talk(silent=False, unit="steps")
-        found = find_convergence(candidate, model, level, sizes=sizes, seed=options.calibration_seed, progress=talk)
-        print(f"\n{candidate.name} at {level.label}, {model.prunable_parameters:,} weights\n")
+        found = find_convergence(
+            level.of(named.recipe), model, sizes=sizes, seed=options.calibration_seed, progress=talk
+        )
+        print(f"\n{named.name} at {level.label}, {model.prunable_parameters:,} weights\n")
         print(convergence_table(found))
 
 
@@ -229,12 +231,16 @@ def _sizes(text: str) -> tuple[int, ...]:
 
 
 def _list(options: argparse.Namespace) -> None:
-    for candidate in CANDIDATES.values():
-        settings = ", ".join(f"{name} {value}" for name, value in candidate.settings.items() if value)
-        print(f"{candidate.name}: {candidate.words} ({settings})")
+    for named in NAMED_RECIPES.values():
+        settings = ", ".join(f"{name} {_spelled(value)}" for name, value in named.recipe.changes.items())
+        print(f"{named.name}: {named.explanation} ({settings or 'all defaults'})")
 
     for preset in PRESETS.values():
         print(f"preset {preset.name}: {preset.words}; {preset.prompts:,} prompts ({preset.prompt_source})")
+
+
+def _spelled(value: object) -> str:
+    return "+".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _show_published(preset: Preset | None) -> None:
@@ -266,4 +272,4 @@ class _Talk:
             return
         means = {name: row.mean(name) for name in row.scores}
         scores = ", ".join(f"{name} {mean:.4g}" for name, mean in means.items() if mean is not None)
-        print(f"{row.candidate} {row.level} seed {row.seed}: {scores}", flush=True)
+        print(f"{row.recipe} {row.level} seed {row.seed}: {scores}", flush=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -16,10 +15,8 @@ from dit_prune_viz.calibration.second_moments import watch_package
 from dit_prune_viz.calibration.trajectory import probe
 from dit_prune_viz.checks import whole
 from dit_prune_viz.errors import Progress, UserError
+from dit_prune_viz.masks.packed_mask import PackedMask
 from dit_prune_viz.pipelines.model import Model
-
-if TYPE_CHECKING:
-    from dit_prune_viz.masks.packed_mask import PackedMask
 
 SIZES = (16, 32, 64, 128, 256)
 
@@ -74,7 +71,7 @@ def measure_convergence(
     if not texts:
         raise UserError("Calibration needs at least one prompt.")
     edges = tuple(index / bins for index in range(bins + 1))
-    with model.lock, torch.no_grad():
+    with model.lock.hold(), torch.no_grad():
         planned, halves = probe(model, texts[0], steps, seed)
         draw = draw_inputs(sizes[-1], prompts=texts, steps=planned, halves=halves, seed=seed)
     inputs = record_draw(model, draw, edges=edges, steps=steps, seed=seed, progress=progress)
@@ -112,7 +109,7 @@ def _nested(
 
     start = 0
     names = [layer.name for layer in model.layers]
-    with model.lock, torch.no_grad(), watch_package(model, names, add) as run:
+    with model.lock.hold(), torch.no_grad(), watch_package(model, names, add) as run:
         for done, call in enumerate(inputs.calls):
             slots = group[start : start + len(call.rows)] * bins + torch.tensor(call.bins)
             start += len(call.rows)

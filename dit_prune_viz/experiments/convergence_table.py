@@ -1,67 +1,58 @@
-"""Whether the calibration samples suffice: how much a candidate's masks change with more of them."""
+"""Whether the calibration samples suffice: how much a recipe's masks change with more of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from torch import Tensor
-
 from dit_prune_viz.calibration.result import Calibration
+from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.experiments.convergence import SIZES, Convergence, measure_convergence
 from dit_prune_viz.masks.packed_mask import PackedMask
-from dit_prune_viz.methods.saliency.find import find_method
 from dit_prune_viz.pipelines.model import Model
-from dit_prune_viz.pruning.candidates import Candidate
-from dit_prune_viz.pruning.levels import Level
-from dit_prune_viz.pruning.plan import PruningPlan
-from dit_prune_viz.pruning.prune import mask_model
-from dit_prune_viz.pruning.supplies import Supplies
-from dit_prune_viz.sensitivity.result import Sensitivity
+from dit_prune_viz.pruning.prune import layer_weights, rank
+from dit_prune_viz.pruning.recipe import Recipe
 
 
 def find_convergence(
-    candidate: Candidate,
+    recipe: Recipe,
     model: Model,
-    level: Level,
     *,
     sizes: Sequence[int] = SIZES,
     seed: int = 0,
-    supplies: Supplies | None = None,
+    statistics: Statistics | None = None,
     progress: Progress | None = None,
 ) -> Convergence:
-    """Calibrate with `sizes` samples, each containing the one before, and mask the model with each by the candidate;
-    what it exchanges, learns or updates afterwards is left aside.
+    """Calibrate with `sizes` samples, each containing the one before, and compare the masks that the recipe ranks.
 
-    supplies: measure the sensitivities, where the candidate weighs layers by them; the same for all sizes. UserError
-    as in `measure_convergence` and `mask_model`, for a candidate that ranks by Hessians, which the smaller sizes do not
-    collect, for one that needs sensitivities without supplies, and for N:M with one that has groups of its own.
+    Its searches and its update are left aside.
+
+    Args:
+        recipe: how to prune.
+        model: its lock is held meanwhile.
+        sizes: numbers of samples.
+        seed: of the calibration.
+        statistics: measure the sensitivities, the same for all sizes, where the recipe weighs layers by them.
+        progress: may raise `Cancelled`.
+
+    Raises:
+        UserError: as in `measure_convergence`; a recipe that ranks by Hessians, which the smaller sizes do not collect,
+            or that needs sensitivities where there are no statistics.
     """
-    if getattr(find_method(candidate.method), "statistic", "norm") == "inverse_hessian":
-        raise UserError("Convergence is measured for methods that rank by activation norms; choose another than OBS.")
-    candidate = replace(candidate, exchange=False, distil=0)  # a search for better masks takes recorded inputs
-    if level.pattern and not candidate.takes_patterns:
-        raise UserError(f"{candidate.name} leaves no choice of {level.pattern}; give a sparsity in percent.")
-    if candidate.sensitivity and supplies is None:
+    ranks_by = recipe.method
+    if {"inverse_hessian", "hessian"} & set(ranks_by.needs):
+        raise UserError(f"Convergence is measured for scores from input norms; choose another than {ranks_by.label}.")
+    recipe = replace(recipe, search=(), update="")  # they take recorded inputs
+    if recipe.sensitivity and statistics is None:
         raise UserError("Weighing layers by sensitivity takes a calibrated model; switch it off.")
+    weights = layer_weights(recipe, statistics.reporting(progress)) if recipe.sensitivity else None
 
     def build(calibration: Calibration) -> Mapping[str, PackedMask]:
-        lent = Supplies(model, calibration) if supplies is None else _Lent(model, calibration, supplies.sensitivity)
-        return mask_model(candidate, lent, level)[1]
+        ranked = rank(recipe, Statistics(model, calibration), weights=weights)
+        return {name: layer.mask for name, layer in ranked.layers.items()}
 
     return measure_convergence(model, build, sizes=sizes, seed=seed, progress=progress)
-
-
-class _Lent(Supplies):
-    """Norms and energies of one calibration, sensitivities measured with another."""
-
-    def __init__(self, model: Model, calibration: Calibration, sensitivity: Callable[..., Sensitivity]) -> None:
-        super().__init__(model, calibration)
-        self._sensitivity = sensitivity
-
-    def sensitivity(self, plan: PruningPlan, norm: Callable[[str], Tensor] | None = None) -> Sensitivity:
-        return self._sensitivity(plan, norm)
 
 
 def convergence_table(found: Convergence) -> str:

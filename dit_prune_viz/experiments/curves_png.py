@@ -18,10 +18,10 @@ _INK, _GRID = "#222222", "#DDDDDD"
 def draw_curves(lines: Sequence[Line]) -> Image.Image:
     """One panel per score: means over sparsity with whiskers of one spread; patterns such as 2:4 as lone open marks.
 
-    Candidates differ by colour and by mark. Scores that no line has are left out.
+    Recipes differ by colour and by mark. Scores that no line has are left out.
     """
-    scores = [score for score in COLUMNS if any(line.figures[score] for line in lines if line.candidate != "dense")]
-    names = list(dict.fromkeys(line.candidate for line in lines if line.candidate != "dense"))
+    scores = [score for score in COLUMNS if any(line.figures[score] for line in lines if line.recipe != "dense")]
+    names = list(dict.fromkeys(line.recipe for line in lines if line.recipe != "dense"))
     columns = min(2, max(1, len(scores)))
     legend = 24 * -(-len(names) // 4) + 12
     size = columns * WIDTH, -(-max(1, len(scores)) // columns) * HEIGHT + legend
@@ -37,7 +37,7 @@ def draw_curves(lines: Sequence[Line]) -> Image.Image:
 
 
 def _panel(pen: _Pen, x0: float, y0: float, score: str, lines: Sequence[Line], names: Sequence[str]) -> None:
-    shown = [(line, line.figures[score]) for line in lines if line.candidate != "dense" and line.figures[score]]
+    shown = [(line, line.figures[score]) for line in lines if line.recipe != "dense" and line.figures[score]]
     low = min(figure.mean - figure.spread for _, figure in shown)
     high = max(figure.mean + figure.spread for _, figure in shown)
     room = 0.06 * (high - low) or abs(high) * 0.1 or 1.0
@@ -61,7 +61,7 @@ def _panel(pen: _Pen, x0: float, y0: float, score: str, lines: Sequence[Line], n
         pen.text(at(sparsity, low)[0], y0 + HEIGHT - _BOTTOM + 14, f"{sparsity}", "mm")
     pen.text(x0 + (_LEFT + WIDTH - _RIGHT) / 2, y0 + HEIGHT - 14, "pruned weights, %", "mm")
     for place, name in enumerate(names):
-        own = sorted(((line, figure) for line, figure in shown if line.candidate == name), key=lambda p: p[0].sparsity)
+        own = sorted(((line, figure) for line, figure in shown if line.recipe == name), key=lambda p: p[0].sparsity)
         colour = _COLOURS[place % len(_COLOURS)]
         pen.line([at(100 * line.sparsity, figure.mean) for line, figure in own if ":" not in line.level], colour, 2)
         for line, figure in own:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dit_prune_viz.experiments.requests import Picture, paint
+from dit_prune_viz.generation.batch import Picture, draw_batch
 from dit_prune_viz.generation.request import Request
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pipelines.steps import Denoised
@@ -26,18 +26,16 @@ class DenseStore:
     def __init__(self, folder: Path, model: Model) -> None:
         self._folder, self._model = folder, model
 
-    def paintings(
-        self, requests: Sequence[Request], on_step: Callable[[Denoised], None] | None = None
-    ) -> list[Picture]:
+    def pictures(self, requests: Sequence[Request], on_step: Callable[[Denoised], None] | None = None) -> list[Picture]:
         """The dense pictures of one batch of checked requests. The batch is drawn whole if any of them is missing, so
         that the way in which a picture was batched does not depend on what was there before."""
         found = [self._read(request) for request in requests]
         if None not in found:
             return found
-        painted = paint(self._model, requests, on_step=on_step)
-        for request, painting in zip(requests, painted, strict=True):
-            self._write(request, painting)
-        return painted
+        drawn = draw_batch(self._model, requests, on_step=on_step)
+        for request, picture in zip(requests, drawn, strict=True):
+            self._write(request, picture)
+        return drawn
 
     def _path(self, request: Request) -> Path:
         model = self._model
@@ -52,13 +50,13 @@ class DenseStore:
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
 
-    def _write(self, request: Request, painting: Picture) -> None:
+    def _write(self, request: Request, picture: Picture) -> None:
         path = self._path(request)
         part = path.with_suffix(f".{os.getpid()}.part")
         with suppress(OSError):  # a full disk costs the time to draw it again, not the measurement
             self._folder.mkdir(parents=True, exist_ok=True)
             with part.open("wb") as file:
                 np.savez_compressed(
-                    file, picture=np.asarray(painting.image.convert("RGB")), latents=painting.latents.numpy()
+                    file, picture=np.asarray(picture.image.convert("RGB")), latents=picture.latents.numpy()
                 )
             os.replace(part, path)  # never half a file under the final name

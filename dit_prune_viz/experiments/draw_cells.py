@@ -10,16 +10,17 @@ from dit_prune_viz.errors import Progress
 from dit_prune_viz.experiments.dense_pictures import DenseStore
 from dit_prune_viz.experiments.experiment import Experiment
 from dit_prune_viz.experiments.processes import Alone
-from dit_prune_viz.experiments.requests import paint, requests_for
+from dit_prune_viz.experiments.requests import requests_for
 from dit_prune_viz.experiments.scores import joined, score
+from dit_prune_viz.generation.batch import draw_batch
 from dit_prune_viz.metrics.clip import ClipScorer
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pipelines.steps import Denoised
-from dit_prune_viz.pruning.prune import Pruned
+from dit_prune_viz.pruning.pruned_model import PrunedModel
 
 
 @dataclass
-class Painter:
+class CellDrawer:
     """Draws and scores the prompts of one cell after another, and counts the work."""
 
     model: Model
@@ -42,7 +43,7 @@ class Painter:
         if self.progress:
             self.progress(self.done, self.total, f"{what} ({done} of {total})")
 
-    def draw(self, state: Pruned | None, what: str, seed: int) -> dict[str, list[float | None]]:
+    def draw(self, pruned: PrunedModel | None, what: str, seed: int) -> dict[str, list[float | None]]:
         prompts = self.experiment.prompts
         requests = requests_for(self.model, prompts, seed, self.experiment.drawing(self.model))
         batches = [requests[start : start + self.batch] for start in range(0, len(requests), self.batch)]
@@ -51,18 +52,18 @@ class Painter:
         for place, asked in enumerate(mine):
             span = before + len(prompts) * place / len(mine), len(prompts) / len(mine)
             with self.turn():
-                parts.append(self._batch(asked, state, f"{what}, seed {seed}", *span))
+                parts.append(self._batch(asked, pruned, f"{what}, seed {seed}", *span))
         self.done = before + len(prompts)
         return joined(self.processes.gather(parts))
 
-    def _batch(self, asked, state: Pruned | None, what: str, start: float, length: float):
+    def _batch(self, asked, pruned: PrunedModel | None, what: str, start: float, length: float):
         def step(done: Denoised) -> None:
             self.done = int(start + length * done.index / done.steps)
             if self.progress:
                 self.progress(self.done, self.total, f"{what}: step {done.index} of {done.steps}")
 
-        dense = self.store.paintings(asked, step)
-        painted = dense
-        if state is not None:
-            painted = paint(self.model, asked, masks=state.masks, updates=state.updates, on_step=step)
-        return score(dense, painted, [request.prompt for request in asked], self.clip)
+        dense = self.store.pictures(asked, step)
+        drawn = dense
+        if pruned is not None:
+            drawn = draw_batch(self.model, asked, layers=pruned.layers, on_step=step)
+        return score(dense, drawn, [request.prompt for request in asked], self.clip)

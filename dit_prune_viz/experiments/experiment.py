@@ -9,15 +9,15 @@ from pathlib import Path
 
 from dit_prune_viz.checks import whole
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.experiments.levels import Level
 from dit_prune_viz.experiments.requests import requests_for
 from dit_prune_viz.generation.request import Request
 from dit_prune_viz.metrics.clip import ClipScorer
 from dit_prune_viz.pipelines.model import Model
-from dit_prune_viz.pruning.candidates import DENSE, Candidate
-from dit_prune_viz.pruning.levels import Level
+from dit_prune_viz.pruning.named_recipes import DENSE, NamedRecipe
 
 DESCRIPTION = "experiment.json"
-_FORMAT = 1
+_FORMAT = 2  # in format 1 each CLIP score was clamped by itself
 _MAX_SEEDS = 1000
 
 
@@ -25,12 +25,12 @@ _MAX_SEEDS = 1000
 class Experiment:
     """What to measure.
 
-    candidates × levels × seeds are the cells; each draws every one of `prompts`, from a noise of its own per prompt and
+    recipes × levels × seeds are the cells; each draws every one of `prompts`, from a noise of its own per prompt and
     seed. steps, guidance_scale, height, width: None takes the model's default. calibration_prompts must have no prompt
     in common with `prompts`; samples and calibration_seed as in `calibrate`.
     """
 
-    candidates: tuple[Candidate, ...]
+    recipes: tuple[NamedRecipe, ...]
     levels: tuple[Level, ...]
     prompts: tuple[str, ...]
     calibration_prompts: tuple[str, ...]
@@ -47,22 +47,22 @@ class Experiment:
         steps = model.defaults.steps if self.steps is None else self.steps
         return Request("", 0, steps, self.guidance_scale, self.height, self.width)
 
-    def cells(self) -> list[tuple[Candidate, Level]]:
-        """What is pruned: every candidate at every level, level by level; patterns only where they mean something."""
-        pairs = [(candidate, level) for level in self.levels for candidate in self.candidates]
-        return [(candidate, level) for candidate, level in pairs if not level.pattern or candidate.takes_patterns]
+    def cells(self) -> list[tuple[NamedRecipe, Level]]:
+        """What is pruned: every recipe at every level, level by level; patterns only where they mean something."""
+        pairs = [(recipe, level) for level in self.levels for recipe in self.recipes]
+        return [(recipe, level) for recipe, level in pairs if not level.pattern or recipe.recipe.takes_patterns]
 
 
 def check(experiment: Experiment) -> None:
-    """UserError for the first thing that is wrong: no candidate, level, prompt or seed; a prompt in both sets."""
-    for what, values in (("method", experiment.candidates), ("sparsity", experiment.levels)):
+    """UserError for the first thing that is wrong: no recipe, level, prompt or seed; a prompt in both sets."""
+    for what, values in (("method", experiment.recipes), ("sparsity", experiment.levels)):
         if not values:
             raise UserError(f"Choose at least one {what} to compare.")
     if not experiment.cells():
         raise UserError("None of these methods takes a pattern; add a sparsity in percent, or a method such as wanda.")
-    names = [candidate.name for candidate in experiment.candidates]
-    if len(set(names)) < len(names) or DENSE.name in names:
-        raise UserError(f"Every method needs a name of its own, and none is called {DENSE.name}.")
+    names = [recipe.name for recipe in experiment.recipes]
+    if len(set(names)) < len(names) or DENSE in names:
+        raise UserError(f"Every method needs a name of its own, and none is called {DENSE}.")
     if not experiment.prompts or not experiment.calibration_prompts:
         raise UserError("An experiment needs prompts to draw, and other prompts for calibration.")
     if set(experiment.prompts) & set(experiment.calibration_prompts):
@@ -81,7 +81,7 @@ def with_seeds(experiment: Experiment, count: int, first: int = 0) -> Experiment
 
 
 def describe(experiment: Experiment, model: Model, clip: ClipScorer | None) -> dict:
-    """Everything but candidates, levels and seeds that decides the numbers, as JSON."""
+    """Everything but recipes, levels and seeds that decides the numbers, as JSON."""
     # A request needs some prompt to be checked, and one for a class-conditional model has to be a class.
     request = vars(requests_for(model, experiment.prompts[:1], 0, experiment.drawing(model))[0])
     drawing = {name: value for name, value in request.items() if name not in ("prompt", "seed")}

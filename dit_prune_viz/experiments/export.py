@@ -14,7 +14,7 @@ from dit_prune_viz.experiments.curves_png import draw_curves
 from dit_prune_viz.experiments.results import SCORES, Row
 from dit_prune_viz.experiments.table import tabulate
 
-_FIELDS = ("candidate", "level", "sparsity", "seed", "prompts", *SCORES, "damage", "prune_seconds", "seconds")
+_FIELDS = ("recipe", "level", "sparsity", "seed", "prompts", *SCORES, "damage", "prune_seconds", "seconds")
 
 
 def as_csv(rows: Sequence[Row]) -> str:

@@ -23,7 +23,7 @@ class Preset:
     """One table, or one column of it.
 
     Fields are named as the options of the command line; None leaves the model's default. prompt_source: where the
-    prompts come from, "classes" if they are the model's class numbers. published: (candidate, level) → scores as the
+    prompts come from, "classes" if they are the model's class numbers. published: (recipe, level) → scores as the
     paper prints them, CLIP as a cosine; its CLIP checkpoint and its noises are not known, so compare the order and the
     distances, not the digits.
     """
@@ -98,13 +98,13 @@ def _flux(size: int, published: Published | None = None) -> Preset:
 
 
 def _scores(table: str) -> Published:
-    """From lines "candidate level clip ssim", with "-" for what is not printed."""
+    """From lines "recipe level clip ssim", with "-" for what is not printed."""
     rows = (line.split() for line in table.strip().splitlines())
     return {
-        (candidate, level if ":" in level else f"{level} %"): {
+        (recipe, level if ":" in level else f"{level} %"): {
             name: float(value) for name, value in zip(("clip", "ssim"), values, strict=True) if value != "-"
         }
-        for candidate, level, *values in rows
+        for recipe, level, *values in rows
     }
 
 

@@ -6,11 +6,8 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 
-from dit_prune_viz.generation.batch import Picture, paint
 from dit_prune_viz.generation.request import Request, check_request
 from dit_prune_viz.pipelines.model import Model
-
-__all__ = ["Picture", "default_batch", "noise_seed", "paint", "requests_for"]
 
 _BATCHES = ((10**8, 16), (10**9, 8))
 """Pictures at a time for models below so many parameters; larger ones draw 4."""

@@ -16,16 +16,16 @@ SCORES = ("clip", "ssim", "psnr", "latent_mse")
 
 @dataclass(frozen=True)
 class Row:
-    """One cell: a candidate at one sparsity, drawn with one seed for every prompt.
+    """One cell: a recipe at one sparsity, drawn with one seed for every prompt.
 
-    experiment, settings: digests of what was asked for and of the candidate's settings. level: as people read it;
-    sparsity: the share of prunable weights that went. damage: predicted. scores: name of the score → one value per
+    experiment, digest: digests of what was asked for, and of the recipe with the versions of its methods. level: as
+    people read it; sparsity: the share of prunable weights that went. damage: predicted. scores: name of the score → one value per
     prompt, None where there is none (a PSNR of equal pictures, a latent that is not finite, no CLIP).
     """
 
     experiment: str
-    candidate: str
-    settings: str
+    recipe: str
+    digest: str
     level: str
     sparsity: float
     seed: int
@@ -37,7 +37,7 @@ class Row:
     @property
     def key(self) -> tuple[str, str, str, int]:
         """What makes the cell: two rows with the same key are the same measurement."""
-        return self.experiment, self.settings, self.level, self.seed
+        return self.experiment, self.digest, self.level, self.seed
 
     @property
     def prompts(self) -> int:

@@ -10,22 +10,26 @@ from pathlib import Path
 
 from dit_prune_viz.calibration.calibrate import calibrate
 from dit_prune_viz.calibration.result import Calibration
+from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.checks import whole
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.experiments.dense_pictures import DenseStore
-from dit_prune_viz.experiments.draw_cells import Painter
+from dit_prune_viz.experiments.draw_cells import CellDrawer
 from dit_prune_viz.experiments.experiment import DESCRIPTION, Experiment, check, describe, digest, write_description
+from dit_prune_viz.experiments.levels import Level
 from dit_prune_viz.experiments.processes import Alone
 from dit_prune_viz.experiments.requests import default_batch
 from dit_prune_viz.experiments.results import Results, Row
 from dit_prune_viz.metrics.clip import ClipScorer
 from dit_prune_viz.pipelines.model import Model
-from dit_prune_viz.pruning.candidates import DENSE, Candidate
-from dit_prune_viz.pruning.levels import Level
-from dit_prune_viz.pruning.prune import Pruned, prune
-from dit_prune_viz.pruning.supplies import Supplies
+from dit_prune_viz.pruning.named_recipes import DENSE, NamedRecipe
+from dit_prune_viz.pruning.prune import prune
+from dit_prune_viz.pruning.pruned_model import PrunedModel
+from dit_prune_viz.pruning.recipe import Recipe
 
 RESULTS, PICTURES = "results.jsonl", "dense"
+
+_DENSE = NamedRecipe(DENSE, Recipe("magnitude"), "the model as it is")
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +69,7 @@ def run(
         processes: shares the work out; None is this process alone.
 
     Raises:
-        UserError: no candidate, level, prompt or seed; a prompt in both sets; a folder or file that cannot be used.
+        UserError: no recipe, level, prompt or seed; a prompt in both sets; a folder or file that cannot be used.
     """
     check(experiment)
     processes = processes or Alone()
@@ -75,12 +79,12 @@ def run(
     name = digest(description)
     if processes.main:
         write_description(folder / DESCRIPTION, description | {"digest": name})
-    cells = [(DENSE, Level(0.0)), *experiment.cells()]
+    cells = [(_DENSE, Level(0.0)), *experiment.cells()]
     wanted = [(c, level, seed) for c, level in cells for seed in experiment.seeds]
     known = {row.key: row for row in results.of(name)}
     known = processes.same(known)
     # Settings make a cell, not names: one that was measured under another name counts.
-    mine = [replace(known[key], candidate=cell[0].name) for cell in wanted if (key := _key(name, *cell)) in known]
+    mine = [replace(known[key], recipe=cell[0].name) for cell in wanted if (key := _key(name, *cell)) in known]
     for row in mine:
         if on_row:
             on_row(row)
@@ -88,8 +92,8 @@ def run(
     if missing:
         size = default_batch(model) if batch is None else whole(batch, "The batch", 1, 1024)
         store = DenseStore(Path(pictures) if pictures else folder / PICTURES, model)
-        painter = Painter(model, experiment, clip, store, size, turn, processes, progress, len(missing))
-        for row in _measure(painter, missing, name, calibration):
+        drawer = CellDrawer(model, experiment, clip, store, size, turn, processes, progress, len(missing))
+        for row in _measure(drawer, missing, name, calibration):
             if processes.main:
                 results.append(row)
             mine.append(row)
@@ -99,43 +103,54 @@ def run(
     return Outcome(tuple(sorted(mine, key=lambda row: order[row.key])), results.notice)
 
 
-def _key(name: str, candidate: Candidate, level: Level, seed: int) -> tuple[str, str, str, int]:
-    return name, digest([candidate.name == DENSE.name, candidate.settings]), level.label, seed
+def cell_digest(named: NamedRecipe) -> str:
+    """What decides a cell's masks and weights, beside the sparsity and the calibration that the experiment describes.
+
+    The versions of the methods are part of it, so that rows of a method that has changed are measured again.
+    """
+    settings = {name: value for name, value in named.recipe.changes.items() if name not in ("sparsity", "calibration")}
+    versions = {f"{method.kind} {method.name}": method.version for method in named.recipe.methods}
+    return digest([named.name == DENSE, settings, versions])
+
+
+def _key(name: str, recipe: NamedRecipe, level: Level, seed: int) -> tuple[str, str, str, int]:
+    return name, cell_digest(recipe), level.label, seed
 
 
 def _measure(
-    painter: Painter, missing: list[tuple[Candidate, Level, int]], name: str, calibration: Calibration | None
+    drawer: CellDrawer,
+    missing: list[tuple[NamedRecipe, Level, int]],
+    name: str,
+    calibration: Calibration | None,
 ) -> Iterator[Row]:
-    experiment, model = painter.experiment, painter.model
-    pruned_as: tuple[Candidate, Level] | None = None
-    state: Pruned | None = None
-    supplies: Supplies | None = None
-    for candidate, level, seed in missing:
+    experiment, model = drawer.experiment, drawer.model
+    pruned_as: tuple[NamedRecipe, Level] | None = None
+    pruned: PrunedModel | None = None
+    for recipe, level, seed in missing:
         start = time.perf_counter()
-        if candidate is not DENSE and pruned_as != (candidate, level):
-            with painter.turn():
+        if recipe is not _DENSE and pruned_as != (recipe, level):
+            with drawer.turn():
                 calibration = calibration or calibrate(
                     model,
                     samples=experiment.samples,
                     seed=experiment.calibration_seed,
                     prompts=experiment.calibration_prompts,
-                    progress=painter.aside,
+                    progress=drawer.aside,
                 )
-                supplies = supplies or Supplies(model, calibration, painter.aside)
-                state = None  # its updated weights first, or those of two candidates lie beside the model
-                state = prune(candidate, model, calibration, level, supplies=supplies, progress=painter.aside)
-            pruned_as = candidate, level
-        scores = painter.draw(state, f"{candidate.name} {level.label}", seed)
-        _, settings, label, _ = _key(name, candidate, level, seed)
+                pruned = None  # its new weights first, or those of two recipes lie beside the model
+                statistics = Statistics(model, calibration, drawer.aside)
+                pruned = prune(model, level.of(recipe.recipe), statistics=statistics, progress=drawer.aside)
+            pruned_as = recipe, level
+        scores = drawer.draw(pruned, f"{recipe.name} {level.label}", seed)
         yield Row(
             experiment=name,
-            candidate=candidate.name,
-            settings=settings,
-            level=label,
-            sparsity=state.report.achieved if state else 0.0,
+            recipe=recipe.name,
+            digest=cell_digest(recipe),
+            level=level.label,
+            sparsity=pruned.report.achieved if pruned else 0.0,
             seed=seed,
-            damage=state.report.damage if state else 0.0,
-            prune_seconds=state.seconds if state else 0.0,
+            damage=pruned.report.damage if pruned else 0.0,
+            prune_seconds=pruned.seconds if pruned else 0.0,
             seconds=time.perf_counter() - start,
             scores=scores,
         )

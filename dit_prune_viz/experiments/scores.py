@@ -14,11 +14,11 @@ Scores = dict[str, list[float | None]]
 
 
 def score(
-    dense: Sequence[Picture], painted: Sequence[Picture], prompts: Sequence[str], clip: ClipScorer | None
+    dense: Sequence[Picture], drawn: Sequence[Picture], prompts: Sequence[str], clip: ClipScorer | None
 ) -> Scores:
     """Name of the score → a value per picture (see `SCORES`); no CLIP scores without a CLIP."""
-    pairs = [(a, b) for a, b in zip(dense, painted, strict=True)]
-    similar = clip.score([painting.image for painting in painted], prompts) if clip else [math.nan] * len(pairs)
+    pairs = [(a, b) for a, b in zip(dense, drawn, strict=True)]
+    similar = clip.score([picture.image for picture in drawn], prompts) if clip else [math.nan] * len(pairs)
     return {
         "clip": [_finite(float(value)) for value in similar],
         "ssim": [_finite(ssim(a.image, b.image)) for a, b in pairs],

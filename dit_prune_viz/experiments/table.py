@@ -31,12 +31,12 @@ class Figure:
 
 @dataclass(frozen=True)
 class Line:
-    """One candidate at one level over its seeds.
+    """One recipe at one level over its seeds.
 
     figures: score → Figure, or None where no picture has that score. seconds: to prune, calibration excluded.
     """
 
-    candidate: str
+    recipe: str
     level: str
     sparsity: float
     seeds: int
@@ -47,7 +47,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Difference:
-    """How far one candidate is ahead of another in a score, from the same prompts and noises.
+    """How far one recipe is ahead of another in a score, from the same prompts and noises.
 
     mean: over prompts and seeds. spread: sample standard deviation of the seeds' mean differences.
     """
@@ -58,20 +58,20 @@ class Difference:
 
 
 def tabulate(rows: Iterable[Row]) -> list[Line]:
-    """A line per candidate and level, in the order in which they first appear.
+    """A line per recipe and level, in the order in which they first appear.
 
     Of rows that carry one name but other settings, only those that were measured last count.
     """
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in _latest(rows):
-        groups.setdefault((row.candidate, row.level), []).append(row)
+        groups.setdefault((row.recipe, row.level), []).append(row)
     return [_line(group) for group in groups.values()]
 
 
 def difference(rows: Sequence[Row], score: str, ours: tuple[str, str], theirs: tuple[str, str]) -> Difference | None:
-    """The paired difference `ours` − `theirs`, each a (candidate, level), in one of `SCORES`; None without pairs."""
+    """The paired difference `ours` − `theirs`, each a (recipe, level), in one of `SCORES`; None without pairs."""
     one, other = (
-        {row.seed: row.scores.get(score, []) for row in _latest(rows) if (row.candidate, row.level) == side}
+        {row.seed: row.scores.get(score, []) for row in _latest(rows) if (row.recipe, row.level) == side}
         for side in (ours, theirs)
     )
     means = []
@@ -84,29 +84,29 @@ def difference(rows: Sequence[Row], score: str, ours: tuple[str, str], theirs: t
 
 
 def markdown(lines: Sequence[Line], score: str) -> str:
-    """A Markdown table of one score: a row per candidate, a column per level."""
-    levels = list(dict.fromkeys(line.level for line in lines if line.candidate != "dense"))
-    cells = {(line.candidate, line.level): line.figures[score] for line in lines}
+    """A Markdown table of one score: a row per recipe, a column per level."""
+    levels = list(dict.fromkeys(line.level for line in lines if line.recipe != "dense"))
+    cells = {(line.recipe, line.level): line.figures[score] for line in lines}
     text = [f"| {COLUMNS[score]} | " + " | ".join(levels) + " |", "|---" * (len(levels) + 1) + "|"]
-    for candidate in dict.fromkeys(line.candidate for line in lines if line.candidate != "dense"):
-        figures = [cells.get((candidate, level)) for level in levels]
+    for recipe in dict.fromkeys(line.recipe for line in lines if line.recipe != "dense"):
+        figures = [cells.get((recipe, level)) for level in levels]
         shown = [figure.text(_DIGITS[score]) if figure else "–" for figure in figures]
-        text.append(f"| {candidate} | " + " | ".join(shown) + " |")
+        text.append(f"| {recipe} | " + " | ".join(shown) + " |")
     return "\n".join(text)
 
 
 def _latest(rows: Iterable[Row]) -> list[Row]:
-    """The rows without those of a candidate's earlier settings."""
+    """The rows without those of a recipe as it was earlier."""
     rows = list(rows)
-    settings = {(row.candidate, row.level): row.settings for row in rows}
-    return [row for row in rows if row.settings == settings[row.candidate, row.level]]
+    newest = {(row.recipe, row.level): row.digest for row in rows}
+    return [row for row in rows if row.digest == newest[row.recipe, row.level]]
 
 
 def _line(group: Sequence[Row]) -> Line:
     first = group[0]
     figures = {name: _figure([row.mean(name) for row in group]) for name in SCORES}
     return Line(
-        candidate=first.candidate,
+        recipe=first.recipe,
         level=first.level,
         sparsity=first.sparsity,
         seeds=len(group),

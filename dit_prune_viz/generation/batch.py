@@ -5,22 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
 
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.generation.request import Request
-from dit_prune_viz.masks.packed_mask import PackedMask
-from dit_prune_viz.masks.running import pruned
+from dit_prune_viz.masks.pruned_layer import PrunedLayer
+from dit_prune_viz.masks.running import running_pruned
 from dit_prune_viz.pipelines.device import out_of_memory
 from dit_prune_viz.pipelines.families import call_arguments, refusals
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pipelines.steps import Denoised, watch_steps
-
-if TYPE_CHECKING:
-    from dit_prune_viz.masks.pruned_layer import UpdatedWeights
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,20 +27,29 @@ class Picture:
     latents: torch.Tensor
 
 
-def paint(
+def draw_batch(
     model: Model,
     requests: Sequence[Request],
     *,
-    masks: Mapping[str, PackedMask] | None = None,
-    updates: Mapping[str, UpdatedWeights] | None = None,
+    layers: Mapping[str, PrunedLayer] | None = None,
     on_step: Callable[[Denoised], None] | None = None,
 ) -> list[Picture]:
-    """The pictures of checked requests that differ in prompt and seed only, drawn in one batch.
+    """Draw pictures in one batch.
 
     The noise of a picture comes from a CPU generator and depends on its seed alone: it is the same dense and pruned and
-    on every device, and the batch changes a picture by rounding only. The model's lock is held meanwhile; an exception
-    from `on_step` ends the run and leaves the model as it was. UserError for masks or updates that do not fit, and
-    where the batch does not fit into memory.
+    on every device, and the batch changes a picture by rounding only.
+
+    Args:
+        model: its lock is held meanwhile.
+        requests: checked, and different in prompt and seed only.
+        layers: layer → pruned layer; None or empty draws with the dense model.
+        on_step: called after every denoising step; an exception ends the run and leaves the model as it was.
+
+    Returns:
+        A picture per request.
+
+    Raises:
+        UserError: layers that do not fit, or too little memory.
     """
     first = requests[0]
     arguments = call_arguments(
@@ -67,11 +72,11 @@ def paint(
         if on_step:
             on_step(done)
 
-    masked = pruned(model.transformer, masks or {}, updates=updates) if masks or updates else nullcontext()
+    masked = running_pruned(model.transformer, layers) if layers else nullcontext()
     try:
         # Grad mode belongs to the thread.
         watched = watch_steps(model.pipeline, step, generator=noises + spare)
-        with model.lock, torch.no_grad(), masked, watched, refusals():
+        with model.lock.hold(), torch.no_grad(), masked, watched, refusals():
             output = model.pipeline(**arguments, generator=noises, output_type="pil")
     except (RuntimeError, MemoryError) as error:
         if out_of_memory(error):

@@ -5,26 +5,20 @@ from __future__ import annotations
 import contextvars
 import queue
 import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
 
 from dit_prune_viz.errors import Cancelled
-from dit_prune_viz.generation.batch import paint
+from dit_prune_viz.generation.batch import draw_batch
 from dit_prune_viz.generation.preview import decode, predicted_clean
 from dit_prune_viz.generation.request import Request, check_request, check_together
-from dit_prune_viz.masks.packed_mask import PackedMask
+from dit_prune_viz.masks.pruned_layer import PrunedLayer
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pipelines.steps import Denoised
-
-if TYPE_CHECKING:
-    from dit_prune_viz.masks.pruned_layer import UpdatedWeights
-
-_POLL_SECONDS = 0.05
+from dit_prune_viz.pruning.pruned_model import PrunedModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +58,7 @@ def stream(
     model: Model,
     request: Request,
     *,
-    masks: Mapping[str, PackedMask] | None = None,
-    updates: Mapping[str, UpdatedWeights] | None = None,
+    layers: Mapping[str, PrunedLayer] | None = None,
     preview_every: int = 4,
     cancel: threading.Event | None = None,
 ) -> Generator[Step, None, None]:
@@ -78,17 +71,16 @@ def stream(
     Args:
         model: the pipeline; its weights are never written.
         request: what to draw; defaults are filled in.
-        masks: layer -> packed mask; None or empty draws with the dense model.
-        updates: layer -> updated weights, see `pruned`; None leaves the kept weights as they are.
+        layers: layer -> pruned layer; None or empty draws with the dense model.
         preview_every: decode a preview every so many steps; 0 never.
         cancel: setting it stops the run at its next step.
 
     Raises:
-        UserError: at once for a bad request; while iterating for masks or updates that do not fit, or if memory runs
+        UserError: at once for a bad request; while iterating for layers that do not fit, or if memory runs
             out.
         Cancelled: while iterating, after `cancel` was set.
     """
-    steps = stream_batch(model, [request], masks=masks, updates=updates, preview_every=preview_every, cancel=cancel)
+    steps = stream_batch(model, [request], layers=layers, preview_every=preview_every, cancel=cancel)
     return _singly(steps)
 
 
@@ -96,27 +88,31 @@ def stream_batch(
     model: Model,
     requests: Sequence[Request],
     *,
-    masks: Mapping[str, PackedMask] | None = None,
-    updates: Mapping[str, UpdatedWeights] | None = None,
+    layers: Mapping[str, PrunedLayer] | None = None,
     preview_every: int = 4,
     cancel: threading.Event | None = None,
 ) -> Generator[BatchStep, None, None]:
     """As `stream` for several pictures that differ in prompt and seed only, drawn in one batch. UserError if they
     differ in more, or if there are none."""
     checked = check_together([check_request(model, request) for request in requests])
-    sparse = (dict(masks or {}), dict(updates or {}))
-    return _steps(model, checked, sparse, preview_every, cancel or threading.Event())
+    return _steps(model, checked, dict(layers or {}), preview_every, cancel or threading.Event())
 
 
-def generate(
-    model: Model,
-    request: Request,
-    *,
-    masks: Mapping[str, PackedMask] | None = None,
-    updates: Mapping[str, UpdatedWeights] | None = None,
-) -> tuple[Image.Image, torch.Tensor]:
-    """The finished picture and its latents (1, …) float32 on the CPU; see `stream`."""
-    *_, last = stream(model, request, masks=masks, updates=updates, preview_every=0)
+def generate(model: Model, request: Request, *, pruned: PrunedModel | None = None) -> tuple[Image.Image, torch.Tensor]:
+    """Draw one picture.
+
+    Args:
+        model: the pipeline; its weights are never written.
+        request: what to draw; defaults are filled in.
+        pruned: draws with this pruned model of it; None draws with the dense one.
+
+    Returns:
+        The finished picture, and its latents (1, …) float32 on the CPU.
+
+    Raises:
+        UserError: a bad request, or too little memory.
+    """
+    *_, last = stream(model, request, layers=pruned.layers if pruned else None, preview_every=0)
     return last.image, last.latents
 
 
@@ -131,7 +127,7 @@ def _singly(steps: Generator[BatchStep, None, None]) -> Generator[Step, None, No
 def _steps(
     model: Model,
     requests: tuple[Request, ...],
-    sparse: tuple[Mapping[str, PackedMask], Mapping[str, UpdatedWeights]],
+    layers: Mapping[str, PrunedLayer],
     preview_every: int,
     cancel: threading.Event,
 ) -> Generator[BatchStep, None, None]:
@@ -140,7 +136,7 @@ def _steps(
 
     def work() -> None:
         try:
-            results.put(_run(model, requests, sparse, preview_every, (cancel, closed), results.put))
+            results.put(_run(model, requests, layers, preview_every, (cancel, closed), results.put))
         except BaseException as error:  # handed over: the consumer raises it
             results.put(error)
 
@@ -161,7 +157,7 @@ def _steps(
         worker.join()
 
 
-def _run(model, requests, sparse, preview_every, stops, emit) -> BatchStep:
+def _run(model, requests, layers, preview_every, stops, emit) -> BatchStep:
     """The worker's part: the whole run under the lock; emits unfinished steps, returns the finished one."""
     steps = 0
     first = requests[0]
@@ -178,22 +174,10 @@ def _run(model, requests, sparse, preview_every, stops, emit) -> BatchStep:
             images = decode(model.pipeline, clean[: len(requests)], first.height, first.width)
         emit(BatchStep(done.index, done.steps, images, final=False))
 
-    masks, updates = sparse
-    with _locked(model, stops):
-        paintings = paint(model, requests, masks=masks, updates=updates, on_step=on_step)
-    images = tuple(painting.image for painting in paintings)
-    return BatchStep(steps, steps, images, final=True, latents=torch.stack([p.latents for p in paintings]))
-
-
-@contextmanager
-def _locked(model: Model, stops: tuple[threading.Event, ...]) -> Iterator[None]:
-    """Hold the model's lock, giving up while waiting if the run is stopped."""
-    while not model.lock.acquire(timeout=_POLL_SECONDS):
-        _stop_if(stops)
-    try:
-        yield
-    finally:
-        model.lock.release()
+    with model.lock.hold(lambda *_: _stop_if(stops)):
+        pictures = draw_batch(model, requests, layers=layers, on_step=on_step)
+    images = tuple(picture.image for picture in pictures)
+    return BatchStep(steps, steps, images, final=True, latents=torch.stack([p.latents for p in pictures]))
 
 
 def _stop_if(stops: tuple[threading.Event, ...]) -> None:

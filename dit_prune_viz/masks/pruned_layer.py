@@ -1,4 +1,4 @@
-"""What an update makes of a pruned layer: new values for the kept weights, another mask, another bias."""
+"""What pruning makes of a layer: its mask, and new values for what is left where they have moved."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from dit_prune_viz.masks.packed_mask import PackedMask
 
 
 @dataclass(frozen=True, eq=False)
-class UpdatedWeights:
-    """New values for the weights that a mask keeps; pruned weights are 0.
+class PrunedLayer:
+    """A pruned layer on top of the dense one.
 
-    values: (kept,) floating point, row by row; None leaves the kept weights as they are and takes no memory. mask:
-    which weights they are. bias: (d_out,) in the place of the layer's own bias, None where that one stays. left: what
-    exchanging has left of the layer's squared output error, 1 where nothing was exchanged. UserError if there are more
-    or fewer values than kept weights.
+    Attributes:
+        mask: which weights stay.
+        values: (kept,) floating point, the kept weights row by row; None leaves them as they are and takes no memory.
+        bias: (d_out,) in the place of the layer's own bias; None leaves that one.
+
+    Raises:
+        UserError: more or fewer values than kept weights.
     """
 
-    values: Tensor | None
     mask: PackedMask
+    values: Tensor | None = None
     bias: Tensor | None = None
-    left: float = 1.0
 
     def __post_init__(self) -> None:
         if self.values is not None and self.values.shape != (self.mask.kept,):
@@ -33,30 +35,46 @@ class UpdatedWeights:
             )
 
     @property
+    def updated(self) -> bool:
+        """Whether anything but the mask differs from the dense layer."""
+        return self.values is not None or self.bias is not None
+
+    @property
     def nbytes(self) -> int:
-        """Memory it takes, the mask included."""
+        """Bytes it takes."""
         return sum(part.nbytes for part in (self.values, self.mask.bits, self.bias) if part is not None)
 
     def dense(self, weight: Tensor) -> Tensor:
-        """What stands in the place of the layer's own `weight` (d_out, d_in): a new tensor of its dtype and device,
-        with zeros where the mask prunes."""
+        """The weights the pruned layer runs with.
+
+        Args:
+            weight: the dense layer's own (d_out, d_in), only read.
+
+        Returns:
+            A new tensor of that shape, dtype and device, with zeros where the mask prunes.
+        """
         keep = self.mask.to(weight.device).unpack()
         if self.values is None:
             return weight * keep
         return torch.zeros_like(weight).masked_scatter_(keep, self.values.to(weight.device, weight.dtype))
 
-    def to(self, device: torch.device | str) -> UpdatedWeights:
+    def to(self, device: torch.device | str) -> PrunedLayer:
         """The same on another device; itself where it is there already."""
         parts = [part for part in (self.values, self.bias, self.mask.bits) if part is not None]
         if all(part.device == torch.device(device) for part in parts):
             return self
         values, bias = (None if part is None else part.to(device) for part in (self.values, self.bias))
-        return UpdatedWeights(values, self.mask.to(device), bias, self.left)
+        return PrunedLayer(self.mask.to(device), values, bias)
 
 
-def compact(
-    weight: Tensor, mask: PackedMask, dtype: torch.dtype, bias: Tensor | None = None, left: float = 1.0
-) -> UpdatedWeights:
-    """The kept weights of `weight` (d_out, d_in) in `dtype`, on its device."""
+def compact(weight: Tensor, mask: PackedMask, dtype: torch.dtype, bias: Tensor | None = None) -> PrunedLayer:
+    """A pruned layer from a whole table of new weights.
+
+    Args:
+        weight: (d_out, d_in), of which the kept ones are taken.
+        mask: which those are.
+        dtype: of the values and the bias.
+        bias: (d_out,), or None where the layer's own stays.
+    """
     values = weight[mask.to(weight.device).unpack()].to(dtype)
-    return UpdatedWeights(values, mask, bias if bias is None else bias.to(dtype), left)
+    return PrunedLayer(mask, values, bias if bias is None else bias.to(dtype))

@@ -1,4 +1,4 @@
-"""How something about the layers follows the gradient of what the transformer answers wrong; no number of it moves."""
+"""Shared training loop: masks or weights follow the output-error gradient; the model's parameters stay frozen."""
 
 from __future__ import annotations
 
@@ -107,11 +107,11 @@ def learn(
     if not tasks:
         raise UserError("None of the inputs to learn from lies in a timestep bin that weighs anything; weigh others.")
     try:
-        with model.lock, _checkpointed(model):
+        with model.lock.hold(), _checkpointed(model):
             learners = start()
             for step, place in enumerate(_order(len(tasks), steps, seed)):
                 error = _study(model, learners, tasks[place])
-                size = rate * min(1.0, 1.25 * (1 - (step + 1) / steps))
+                size = rate * min(1.0, 1.25 * (1 - step / steps))
                 for learner in learners.values():
                     learner.move(size, step + 1)
                 if progress is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,16 +14,19 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import nn
 
+from dit_prune_viz.caching import Cache
 from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.defaults import Defaults, defaults_for
 from dit_prune_viz.pipelines.device import choose_device, choose_dtype, out_of_memory
 from dit_prune_viz.pipelines.families import family_of
 from dit_prune_viz.pipelines.layers import Layer, list_layers
+from dit_prune_viz.pipelines.lock import ModelLock
 from dit_prune_viz.pipelines.source import LOAD_ERRORS, find_source, local_path
 
 _FINGERPRINT_SAMPLES = 64
 _LARGE = 1_000_000_000
+_CACHE_BYTES = 2 << 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +46,7 @@ class Model:
         fingerprint: hex digest of the transformer's configuration, shapes and a sample of its weights.
         number: of its own for every loaded model, to tell apart what was computed with which.
         lock: held by whatever runs the pipeline: one run at a time, or schedulers and masks of two would mix.
+        cache: whatever follows from the model and takes long to make; it is freed with the model.
     """
 
     source: str
@@ -57,7 +60,8 @@ class Model:
     dtype: torch.dtype
     fingerprint: str
     number: int = field(default_factory=itertools.count().__next__)
-    lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+    lock: ModelLock = field(default_factory=ModelLock, repr=False)
+    cache: Cache = field(default_factory=lambda: Cache(_CACHE_BYTES), repr=False)
 
     @property
     def transformer(self) -> nn.Module:

@@ -15,10 +15,9 @@ from dit_prune_viz.errors import UserError
 from dit_prune_viz.masks.counts import check_sparsity
 from dit_prune_viz.masks.groups import n_of_m
 from dit_prune_viz.masks.layer_plan import LayerPlan
-from dit_prune_viz.methods.allocation.budget import Allocation
+from dit_prune_viz.methods.allocation.base import Allocation
 from dit_prune_viz.methods.allocation.cost import layer_cost
-from dit_prune_viz.methods.allocation.find import find_allocation
-from dit_prune_viz.methods.allocation.owl import OWL
+from dit_prune_viz.methods.catalogue import find_method
 from dit_prune_viz.pipelines.float64 import float64_capable
 
 
@@ -42,13 +41,13 @@ def allocate_clusters(
     2607.00927. UserError for a layer without clusters, N:M, clusters of another layer, a count that the layer does not
     have, an unknown allocation, and floors and ceilings that are no sparsities or that forbid the count.
     """
-    clusters, share = layer_plan.clusters, find_allocation(allocation)
+    clusters = layer_plan.clusters
+    share = find_method(Allocation, allocation) if isinstance(allocation, str) else allocation
     if clusters is None or n_of_m(layer_plan.granularity):
         raise UserError(f"Layer {layer_plan.name} has no clusters with sparsities of their own; cluster it first.")
     if len(clusters.labels) != count_units(tuple(weight.shape), clusters.unit):
         raise UserError("The clusters were made for a layer of another shape; cluster again.")
     count = whole(count, "The number of weights to remove from a layer", 0, weight.numel())
-    level = {"outlier_level": share.m} if isinstance(share, OWL) else {}
     energy = (
         float64_capable(weight).double().square()
         * float64_capable(mean_square).to(float64_capable(weight).device).double()
@@ -72,7 +71,7 @@ def allocate_clusters(
             sensitivity=float(own.sum()) / total,
             floor=math.ceil(low * size - 1e-6),
             ceiling=math.floor(high * size + 1e-6),
-            **level,
+            outlier_level=share.outlier_level,
         )
         costs.append((i, cost))
     counts = share.counts([cost for _, cost in costs], count)

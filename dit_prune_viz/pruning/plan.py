@@ -1,4 +1,4 @@
-"""The plan and its parts. All of them are immutable: a change makes a new plan, which shares what did not change."""
+"""The plan of a model. It is immutable: a change makes a new plan, which shares what did not change."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 
 from dit_prune_viz.clustering.clusters import Clusters
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.masks.counts import check_sparsity
 from dit_prune_viz.masks.layer_plan import ClusterPlan, LayerPlan
-from dit_prune_viz.methods.granularity.choose import check_mode, choose
-from dit_prune_viz.methods.saliency.base import Saliency
+from dit_prune_viz.methods.granularity.cag import CAG
+from dit_prune_viz.pruning.recipe import Recipe
 
 
 class LayerPlans(Mapping[str, LayerPlan]):
@@ -36,24 +35,19 @@ class LayerPlans(Mapping[str, LayerPlan]):
 
 @dataclass(frozen=True)
 class PruningPlan:
-    """Everything that decides the masks of a model.
+    """What every layer of a model loses, and in which groups.
 
-    saliency: the metric. mode: the granularity as it was asked for (one of MODES, or N:M). sparsity: the target, 0–1.
-    threshold: the G_out above which layers are pruned row by row, None unless CAG chose the granularity.
-    layers: layer → LayerPlan, in the model's order. allocation: the name of what shared the budget out among them.
-    UserError for an unknown mode or a sparsity outside 0–1.
+    Attributes:
+        recipe: what the plan was made from.
+        threshold: the G_out above which layers are ranked row by row; None unless CAG chose the granularity.
+        layers: layer → LayerPlan, in the model's order.
     """
 
-    saliency: Saliency
-    mode: str
-    sparsity: float
+    recipe: Recipe
     threshold: float | None
     layers: Mapping[str, LayerPlan]
-    allocation: str = "uniform"
 
     def __post_init__(self) -> None:
-        check_mode(self.mode)
-        object.__setattr__(self, "sparsity", check_sparsity(self.sparsity))
         object.__setattr__(self, "layers", LayerPlans(self.layers))
 
     def layer(self, name: str) -> LayerPlan:
@@ -76,12 +70,12 @@ class PruningPlan:
         """
         if self.threshold is None:
             raise UserError("Only CAG has a threshold, and it did not choose how this plan ranks weights; choose CAG.")
-        chosen = choose("cag", {name: layer.g_out for name, layer in self.layers.items()}, "", threshold)
+        chosen = CAG().choose({name: layer.g_out for name, layer in self.layers.items()}, threshold)
         layers = {
             name: layer if layer.granularity == chosen[name] else replace(layer, granularity=chosen[name])
             for name, layer in self.layers.items()
         }
-        return replace(self, threshold=threshold, layers=layers)
+        return replace(self, recipe=replace(self.recipe, threshold=threshold), threshold=threshold, layers=layers)
 
     def with_clusters(self, layer: str, clusters: Clusters | None) -> PruningPlan:
         """The same plan with clusters for one layer, or with none (None).

@@ -1,191 +1,218 @@
-"""From a candidate and a sparsity to masks, updated weights and their report."""
+"""The product's one verb: prune a model by a recipe."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from pathlib import Path
 
-from dit_prune_viz.calibration.result import Calibration
+from dit_prune_viz.calibration.calibrate import calibrate
+from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.errors import Progress
-from dit_prune_viz.masks.packed_mask import PackedMask
-from dit_prune_viz.masks.pruned_layer import UpdatedWeights
-from dit_prune_viz.methods.search.distil import distil_masks
-from dit_prune_viz.methods.update.tune import tune_weights
+from dit_prune_viz.masks.packed_mask import PackedMask, pack
+from dit_prune_viz.masks.pruned_layer import PrunedLayer
+from dit_prune_viz.masks.scores_to_mask import mask_of_scores
+from dit_prune_viz.methods.problem import ModelProblem
+from dit_prune_viz.methods.search.base import Search
+from dit_prune_viz.methods.update.bias import Mean
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pruning.build_masks import build_masks
-from dit_prune_viz.pruning.candidates import Candidate
-from dit_prune_viz.pruning.levels import Level
 from dit_prune_viz.pruning.make_plan import make_plan
+from dit_prune_viz.pruning.named_recipes import find_recipe
 from dit_prune_viz.pruning.plan import PruningPlan
+from dit_prune_viz.pruning.pruned_model import PrunedModel
+from dit_prune_viz.pruning.recipe import Recipe
 from dit_prune_viz.pruning.report import PlanReport, summarize
-from dit_prune_viz.pruning.supplies import Supplies
-from dit_prune_viz.pruning.update_model import check_update, update_model
-
-
-@dataclass(frozen=True, eq=False)
-class Pruned:
-    """plan, masks and report of a pruned model; updates: layer → updated weights, empty for masks only.
-
-    seconds: how long it took, calibration and what an earlier candidate left in the supplies excluded.
-    """
-
-    plan: PruningPlan
-    masks: Mapping[str, PackedMask]
-    report: PlanReport
-    seconds: float
-    updates: Mapping[str, UpdatedWeights] = field(default_factory=dict)
+from dit_prune_viz.pruning.scores import Scores
+from dit_prune_viz.pruning.solve_layers import solve_layers
+from dit_prune_viz.sensitivity.measure import measure_sensitivity
 
 
 def prune(
-    candidate: Candidate,
     model: Model,
-    calibration: Calibration,
-    level: Level,
+    recipe: Recipe | str | Path = "dit-pruning",
     *,
-    supplies: Supplies | None = None,
+    sparsity: float | str | None = None,
+    statistics: Statistics | None = None,
     progress: Progress | None = None,
-) -> Pruned:
-    """Prune `model` the way of `candidate` to `level`; the model stays as it is.
+) -> PrunedModel:
+    """Prune a model; the dense weights are only read.
 
-    supplies: of the same model and calibration, to share Hessians and sensitivities between candidates. UserError for
-    a setting that does not exist, and whatever planning, masking and updating refuse.
+    Args:
+        model: the dense model.
+        recipe: a `Recipe`, the name of one ("distilled-mask", see `NAMED_RECIPES`), a saliency ("stw:1.5,1"), or the
+            path of a recipe's JSON file.
+        sparsity: share of the prunable weights, 0–1, or N:M such as "2:4"; None leaves it to the recipe.
+        statistics: of the model's inputs, where the model is calibrated already; None calibrates it as the recipe says.
+        progress: called with (done, total, what) while something takes long; may raise `Cancelled`.
+
+    Returns:
+        The pruned model; `with` runs it.
+
+    Raises:
+        UserError: an unknown recipe, a sparsity out of range, and whatever planning, masking and updating refuse.
     """
-    supplies = supplies or Supplies(model, calibration, progress)
+    recipe = find_recipe(recipe)
+    if sparsity is not None:
+        recipe = recipe.at(sparsity)
+    if statistics is None:
+        statistics = Statistics(model, calibrate_for(model, recipe, progress))
+    known = statistics.reporting(progress)
+    return finish(rank(recipe, known), known)
+
+
+def calibrate_for(model: Model, recipe: Recipe, progress: Progress | None = None):
+    """The calibration that a recipe asks for, run at most once while the model's cache holds it."""
+    settings = recipe.calibration
+    return model.cache.get(("calibration", settings), lambda: calibrate(model, **vars(settings), progress=progress))
+
+
+def rank(recipe: Recipe, statistics: Statistics, *, weights: Mapping[str, float] | None = None) -> PrunedModel:
+    """Plan and mask a model by the recipe's scores alone; its searches and its update are left to `finish`.
+
+    Args:
+        recipe: how to prune.
+        statistics: of the dense model.
+        weights: layer → how much its damage counts, where the recipe weighs layers by sensitivity; None measures it.
+
+    Raises:
+        UserError: as in `prune`.
+    """
     start = time.perf_counter()
-    plan, masks, report = mask_model(candidate, supplies, level, progress=progress)
-    updates = update_masked(candidate, supplies, masks, plan=plan, progress=progress)
-    if candidate.searches:
-        masks = {name: updates[name].mask if name in updates else mask for name, mask in masks.items()}
-        report = _report(candidate, supplies, plan, masks)
-        updates = updates if candidate.update else {}
-    return Pruned(plan, masks, report, time.perf_counter() - start, updates)
+    plan = _plan(recipe, statistics, weights)
+    masks = build_masks(plan, Scores(recipe, statistics), progress=statistics.progress)
+    report = _report(plan, masks, statistics)
+    layers = {name: PrunedLayer(mask) for name, mask in masks.items()}
+    return PrunedModel(statistics.model, plan, layers, report, time.perf_counter() - start)
 
 
-def mask_model(
-    candidate: Candidate, supplies: Supplies, level: Level, *, progress: Progress | None = None
-) -> tuple[PruningPlan, dict[str, PackedMask], PlanReport]:
-    """Plan, masks and report of the candidate at `level`; its update is left aside. UserError as in `prune`."""
-    check_update(candidate.update)
-    plan = _plan(candidate, supplies, level, progress)
-    masks = _masks(candidate, supplies, plan, progress)
-    return plan, masks, _report(candidate, supplies, plan, masks)
+def finish(ranked: PrunedModel, statistics: Statistics) -> PrunedModel:
+    """Search for better masks than the ranked ones and update the weights, as far as the recipe says so.
+
+    Raises:
+        UserError: as in `prune`.
+    """
+    if not ranked.recipe.finishes:
+        return ranked
+    start = time.perf_counter()
+    masks = {name: layer.mask for name, layer in ranked.layers.items()}
+    layers = finish_layers(ranked.plan, masks, statistics)
+    report = ranked.report
+    if ranked.recipe.search:
+        report = _report(ranked.plan, {name: layer.mask for name, layer in layers.items()}, statistics)
+    seconds = ranked.seconds + time.perf_counter() - start
+    return PrunedModel(ranked.model, ranked.plan, layers, report, seconds)
 
 
-def _report(candidate: Candidate, supplies: Supplies, plan: PruningPlan, masks: Mapping[str, PackedMask]) -> PlanReport:
-    model = supplies.model
-    lost = supplies.mean_square("uniform", centred=candidate.centred)
-    return summarize(plan, masks, model.weight, lost, parameters=model.parameters)
+def finish_layers(plan: PruningPlan, masks: Mapping[str, PackedMask], statistics: Statistics) -> dict[str, PrunedLayer]:
+    """The layers that `finish` makes of some or all masks of a plan.
 
-
-def update_masked(
-    candidate: Candidate,
-    supplies: Supplies,
-    masks: Mapping[str, PackedMask],
-    *,
-    plan: PruningPlan,
-    progress: Progress | None = None,
-) -> dict[str, UpdatedWeights]:
-    """The candidate's weight update for these masks of `plan`, with masks of its own where the candidate searches for
-    better ones; empty for a candidate that does neither. UserError as in `update_model`, `distil_masks` and
-    `tune_weights`."""
-    if not candidate.learns:
-        return _updates(candidate, supplies, masks, plan, progress) if candidate.update or candidate.exchange else {}
-    if candidate.exchange:
-        swapped = _updates(replace(candidate, update=candidate.update and "mean"), supplies, masks, plan, progress)
-        masks = {name: swapped[name].mask if name in swapped else mask for name, mask in masks.items()}
-    steps, tuning = candidate.distil, candidate.tuning
-    examples = supplies.examples(steps + tuning)
+    Raises:
+        UserError: as in `prune`.
+    """
+    recipe, updater = plan.recipe, plan.recipe.updater
+    layerwise = [search for search in recipe.searches if search.layerwise]
+    if not recipe.learns:
+        return _solve(plan, masks, statistics, layerwise, updater, sequential=recipe.sequential)
+    if layerwise:
+        solved = _solve(plan, masks, statistics, layerwise, updater and Mean(), sequential=recipe.sequential)
+        masks = {name: layer.mask for name, layer in solved.items()}
+    searches = [search for search in recipe.searches if not search.layerwise]
+    searched = sum(search.learning_steps for search in searches)
+    tuning = updater.learning_steps(searched) if updater else 0
+    examples = statistics.distillation_set(searched + tuning) if searched + tuning else None
     # Weights learn from calls that the masks have not: what fits those already says nothing about others.
-    first, second = examples.split(steps, tuning) if steps and tuning else (examples, examples)
-    mean = supplies.mean(candidate.timestep) if candidate.update else None
-    weights = supplies.weights(candidate.timestep)
-    if candidate.distil:
-        masks = distil_masks(
-            supplies.model,
-            plan,
-            masks,
-            first,
-            norm=supplies.norm(candidate.timestep, centred=bool(candidate.update)),
-            mean=mean,
-            timestep=weights,
-            steps=steps,
-            progress=progress,
-        )
-    found = {name: UpdatedWeights(None, mask) for name, mask in masks.items()}
-    if tuning:
-        return found | tune_weights(
-            supplies.model, masks, second, mean=mean, timestep=weights, steps=tuning, progress=progress
-        )
-    if not candidate.update:
-        return found
-    return found | _updates(replace(candidate, exchange=False), supplies, masks, plan, progress)
-
-
-def _updates(
-    candidate: Candidate,
-    supplies: Supplies,
-    masks: Mapping[str, PackedMask],
-    plan: PruningPlan,
-    progress: Progress | None,
-) -> dict[str, UpdatedWeights]:
-    replayed = candidate.update != "mean" or candidate.sequential or candidate.exchange
-    return update_model(
-        supplies.model,
-        masks,
-        supplies.calibration,
-        method=candidate.update,
-        timestep=supplies.weights(candidate.timestep) or "uniform",
-        sequential=candidate.sequential,
-        exchanges=plan if candidate.exchange else None,
-        inputs=supplies.inputs if replayed else None,
-        progress=progress,
+    first, second = examples.split(searched, tuning) if searched and tuning else (examples, examples)
+    problem = ModelProblem(
+        statistics, plan.layers, recipe.timestep, bool(updater), examples=first, progress=statistics.progress
     )
+    for search in searches:
+        masks = search.improve(replace(problem, steps=search.learning_steps), masks)
+    if updater is None:
+        return {name: PrunedLayer(mask) for name, mask in masks.items()}
+    if updater.layerwise:
+        return _solve(plan, masks, statistics, [], updater, sequential=recipe.sequential)
+    updated = updater.update(replace(problem, steps=tuning, examples=second), masks)
+    return {name: updated.get(name, PrunedLayer(mask)) for name, mask in masks.items()}
 
 
-def _plan(candidate: Candidate, supplies: Supplies, level: Level, progress: Progress | None) -> PruningPlan:
-    model = supplies.model
+def _solve(
+    plan: PruningPlan,
+    masks: Mapping[str, PackedMask],
+    statistics: Statistics,
+    searches: list[Search],
+    update,
+    *,
+    sequential: bool,
+) -> dict[str, PrunedLayer]:
+    return solve_layers(
+        statistics,
+        plan.layers,
+        masks,
+        searches=searches,
+        update=update,
+        timestep=plan.recipe.timestep,
+        sequential=sequential,
+        progress=statistics.progress,
+    ).layers
 
-    def plan(allocation: str, weights: Mapping[str, float] | None) -> PruningPlan:
-        return make_plan(
+
+def _plan(recipe: Recipe, statistics: Statistics, weights: Mapping[str, float] | None) -> PruningPlan:
+    model, scores = statistics.model, Scores(recipe, statistics)
+
+    def plan(chosen: Recipe, weights: Mapping[str, float] | None) -> PruningPlan:
+        made = make_plan(
+            chosen,
             model.layers,
             model.weight,
-            supplies.norm(candidate.timestep, centred=candidate.centred),
-            method=candidate.method,
-            granularity=level.pattern or candidate.granularity,
-            sparsity=level.sparsity,
-            allocation=allocation,
-            mean_square=supplies.mean_square(candidate.timestep, centred=candidate.centred),
+            scores,
+            lambda layer: statistics.mean_square(layer, recipe.timestep, centred=recipe.centred),
             sensitivity=weights,
-            inverse_hessian=supplies.inverse_hessian(candidate.timestep),
-            progress=progress,
+            progress=statistics.progress,
         )
+        return replace(made, recipe=recipe)
 
-    if candidate.allocation == "uniform" or level.pattern:
-        return plan("uniform", None)
-    weights = None
-    if candidate.sensitivity:
-        norm = supplies.norm(candidate.timestep, centred=candidate.centred)
-        weights = supplies.sensitivity(plan("uniform", None), norm).weights()
-    found = plan(candidate.allocation, weights)
-    if not candidate.exchange:
+    if recipe.allocation == "uniform":
+        return plan(recipe, None)
+    if recipe.sensitivity and weights is None:
+        weights = layer_weights(recipe, statistics)
+    found = plan(recipe, weights)
+    layerwise = [search for search in recipe.searches if search.layerwise]
+    if not layerwise:
         return found
-    # A rehearsal: layers whose errors cancel well when weights are exchanged can lose more, so the budget is shared out
-    # again with each layer's energy scaled by what its exchange leaves of its error.
-    masks = _masks(candidate, supplies, found, progress)
-    rehearsed = replace(candidate, distil=0, sequential=False, update=candidate.update and "mean")
-    trial = update_masked(rehearsed, supplies, masks, plan=found, progress=progress)
-    left = {name: trial[name].left if name in trial else 1.0 for name in masks}
-    return plan(candidate.allocation, {name: value * (weights or {}).get(name, 1.0) for name, value in left.items()})
-
-
-def _masks(
-    candidate: Candidate, supplies: Supplies, plan: PruningPlan, progress: Progress | None
-) -> dict[str, PackedMask]:
-    return build_masks(
-        plan,
-        supplies.model.weight,
-        supplies.norm(candidate.timestep, centred=candidate.centred),
-        inverse_hessian=supplies.inverse_hessian(candidate.timestep),
-        progress=progress,
+    # A rehearsal: layers whose errors cancel well when weights are swapped can lose more, so the budget is shared out
+    # again with each layer's energy scaled by what its search leaves of its error.
+    solved = solve_layers(
+        statistics,
+        found.layers,
+        build_masks(found, scores, progress=statistics.progress),
+        searches=layerwise,
+        update=Mean() if recipe.update else None,
+        timestep=recipe.timestep,
+        progress=statistics.progress,
     )
+    left = {layer.name: solved.left.get(layer.name, 1.0) for layer in model.layers}
+    return plan(recipe, {name: value * (weights or {}).get(name, 1.0) for name, value in left.items()})
+
+
+def layer_weights(recipe: Recipe, statistics: Statistics) -> dict[str, float]:
+    """How much each layer's damage counts, measured with the recipe's own ranking.
+
+    Raises:
+        UserError: as in `prune`.
+    """
+    plan = _plan(replace(recipe, allocation="uniform", sensitivity=False), statistics, None)
+    scores = Scores(recipe, statistics)
+
+    def ranking(layer: str, sparsity: float) -> PackedMask:
+        alone = replace(plan.layer(layer), sparsity=sparsity, clusters=None, count=None)
+        return pack(mask_of_scores(alone, scores(layer)))
+
+    return measure_sensitivity(statistics, ranking, progress=statistics.progress).weights()
+
+
+def _report(plan: PruningPlan, masks: Mapping[str, PackedMask], statistics: Statistics) -> PlanReport:
+    model, centred = statistics.model, plan.recipe.centred
+    lost = lambda layer: statistics.mean_square(layer, centred=centred)  # noqa: E731
+    return summarize(plan, masks, model.weight, lost, parameters=model.parameters)

@@ -107,4 +107,4 @@ def summarize(
         for name, layer_plan in plan.layers.items()
     )
     prunable = sum(layer.weights for layer in layers)
-    return PlanReport(plan.sparsity, prunable if parameters is None else parameters, layers)
+    return PlanReport(plan.recipe.sparsity, prunable if parameters is None else parameters, layers)

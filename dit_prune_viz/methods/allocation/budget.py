@@ -4,23 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.methods.allocation.cost import LayerCost
-
-
-class Allocation(Protocol):
-    """Decides how many weights every layer loses."""
-
-    @property
-    def name(self) -> str:
-        """As `find_allocation` takes it."""
-
-    def counts(self, costs: Sequence[LayerCost], total: int) -> dict[str, int]:
-        """How many weights each layer loses, exactly `total` in all. UserError if floors or ceilings forbid that."""
 
 
 def bounds(

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.methods.allocation.base import Allocation
 from dit_prune_viz.methods.allocation.budget import bounds, fill
 from dit_prune_viz.methods.allocation.cost import LayerCost
+from dit_prune_viz.methods.base import option
+from dit_prune_viz.methods.registry import register
 
 
+@register
 @dataclass(frozen=True)
-class DamageAware:
+class DamageAware(Allocation):
     """Minimises Σ (weight of the layer) · (predicted damage of the layer); an extension of this project.
 
     floor and ceiling are the least and the greatest sparsity of a layer. Each layer's damage over its count is
@@ -22,8 +27,13 @@ class DamageAware:
     UserError unless 0 ≤ floor ≤ ceiling ≤ 1.
     """
 
-    floor: float = 0.0
-    ceiling: float = 1.0
+    name: ClassVar[str] = "damage-aware"
+    label: ClassVar[str] = "Damage-aware"
+    formula: ClassVar[str] = "least Σ predicted damage"
+    by_size: ClassVar[bool] = True
+
+    floor: float = option(0.0, "Floor", low=0, high=1, step=0.05, percent=True)
+    ceiling: float = option(1.0, "Ceiling", low=0, high=1, step=0.05, percent=True)
 
     def __post_init__(self) -> None:
         if not 0 <= self.floor <= self.ceiling <= 1:
@@ -31,10 +41,6 @@ class DamageAware:
                 f"The floor {self.floor} and the ceiling {self.ceiling} of the layers' sparsities must lie between 0 "
                 "and 1, the floor not above the ceiling."
             )
-
-    @property
-    def name(self) -> str:
-        return "damage-aware" if self == DamageAware() else f"damage-aware:{self.floor:g},{self.ceiling:g}"
 
     def counts(self, costs: Sequence[LayerCost], total: int) -> dict[str, int]:
         """How many weights each layer loses, `total` in all. UserError if floors or ceilings forbid that."""

@@ -5,33 +5,38 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.methods.allocation.base import Allocation
 from dit_prune_viz.methods.allocation.budget import bounds, fill
 from dit_prune_viz.methods.allocation.cost import LayerCost
+from dit_prune_viz.methods.base import option
+from dit_prune_viz.methods.registry import register
 
 NORMALISATIONS = ("none", "mean", "root", "sum")
 """What a layer's saliencies are divided by: 1, their mean, their sum ÷ √weights, or their sum."""
 
 
+@register
 @dataclass(frozen=True)
-class GlobalRanking:
+class GlobalRanking(Allocation):
     """Every layer loses as many weights as it has among the smallest saliencies of the whole model.
 
     normalise is one of NORMALISATIONS; the quotient is multiplied with the layer's weight. UserError for another.
     """
 
-    normalise: str = "mean"
+    name: ClassVar[str] = "global"
+    label: ClassVar[str] = "Global ranking"
+    formula: ClassVar[str] = "one ranking of all layers’ scores"
+
+    normalise: str = option("mean", "Scores divided by", choices=NORMALISATIONS)
 
     def __post_init__(self) -> None:
         if self.normalise not in NORMALISATIONS:
             choices = ", ".join(NORMALISATIONS)
             raise UserError(f"There is no normalisation {brief(self.normalise)} of scores; choose one of {choices}.")
-
-    @property
-    def name(self) -> str:
-        return f"global:{self.normalise}"
 
     def counts(self, costs: Sequence[LayerCost], total: int) -> dict[str, int]:
         """How many weights each layer loses, `total` in all. UserError if floors or ceilings forbid that."""

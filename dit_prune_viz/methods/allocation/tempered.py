@@ -5,17 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.methods.allocation.base import Allocation
 from dit_prune_viz.methods.allocation.budget import bounds, fill, spread
 from dit_prune_viz.methods.allocation.cost import LayerCost
 from dit_prune_viz.methods.allocation.uniform import Uniform
+from dit_prune_viz.methods.base import option
+from dit_prune_viz.methods.registry import register
 
 
+@register
 @dataclass(frozen=True)
-class Tempered:
+class Tempered(Allocation):
     """Every layer loses (1 − lam) · uniform + lam · threshold; an extension of this project.
 
     threshold counts a layer's weights among the smallest of the whole model in
@@ -24,15 +29,15 @@ class Tempered:
     UserError for a lam outside 0–1.
     """
 
-    lam: float = 0.6
+    name: ClassVar[str] = "tempered"
+    label: ClassVar[str] = "Tempered by energy"
+    formula: ClassVar[str] = "(1 − λ)·uniform + λ·energy threshold"
+
+    lam: float = option(0.6, "Tempering λ", low=0, high=1, step=0.05)
 
     def __post_init__(self) -> None:
         if not 0 <= self.lam <= 1:
             raise UserError(f"The share λ of the energy threshold must lie between 0 and 1, but it is {self.lam}.")
-
-    @property
-    def name(self) -> str:
-        return f"tempered:{self.lam:g}"
 
     def counts(self, costs: Sequence[LayerCost], total: int) -> dict[str, int]:
         """How many weights each layer loses, `total` in all. UserError if floors or ceilings forbid that."""

@@ -7,19 +7,23 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from dit_prune_viz.methods.saliency.base import power_product
+from dit_prune_viz.methods.registry import register
+from dit_prune_viz.methods.saliency.base import Saliency, power_product
 
 
+@register
 @dataclass(frozen=True)
-class Magnitude:
-    """I_ij = |W_ij|; STW with (m, n) = (1, 0). The activations play no part."""
+class Magnitude(Saliency):
+    """I_ij = |W_ij|. The activations play no part."""
 
-    statistic: ClassVar[str] = "norm"
+    name: ClassVar[str] = "magnitude"
+    label: ClassVar[str] = "Magnitude"
+    formula: ClassVar[str] = "|W|"
+    granularity: ClassVar[str] = "layer"
 
     @property
-    def name(self) -> str:
-        return "magnitude"
+    def exponents(self) -> tuple[float, float]:
+        return 1.0, 0.0
 
-    def score(self, weight: Tensor, norm: Tensor) -> Tensor:
-        """Scores (d_out, d_in) float32; `norm` (d_in,) is not used. UserError on mismatched shapes."""
-        return power_product(weight, norm, 1.0, 0.0)
+    def score(self, weight: Tensor) -> Tensor:
+        return power_product(weight, None, 1.0, 0.0)

@@ -2,39 +2,47 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.methods.saliency.base import power_product
+from dit_prune_viz.methods.base import finite, option
+from dit_prune_viz.methods.registry import register
+from dit_prune_viz.methods.saliency.base import Saliency, power_product
 
 
+@register
 @dataclass(frozen=True)
-class STW:
-    """I_ij = |W_ij|^m · ‖X_j‖₂^n (arXiv 2607.00927). The paper takes m = 2, n = 1; both exponents are free here.
+class STW(Saliency):
+    """I_ij = |W_ij|^m · ‖X_j‖₂^n (arXiv 2607.00927). The paper takes m = 2, n = 1.
 
-    Inside one group only the ratio m/n decides the ranking. UserError for exponents that are negative, not finite, or
-    both zero.
+    Inside one group only the ratio m/n decides the ranking. With (2, 2) the score is exactly the squared output error
+    of removing the weight while all others stay.
+
+    Raises:
+        UserError: an exponent that is negative or not finite, or both zero.
     """
 
-    m: float = 2.0
-    n: float = 1.0
-    statistic: ClassVar[str] = "norm"
+    name: ClassVar[str] = "stw"
+    label: ClassVar[str] = "STW"
+    formula: ClassVar[str] = "|W|^m·‖X‖^n"
+    paper: ClassVar[str] = "arXiv 2607.00927"
+    needs: ClassVar[tuple[str, ...]] = ("norm",)
+
+    m: float = option(2.0, "m, of |W|", low=0, high=4, step=0.25)
+    n: float = option(1.0, "n, of ‖X‖", low=0, high=4, step=0.25)
 
     def __post_init__(self) -> None:
-        for exponent in (self.m, self.n):
-            if not (math.isfinite(exponent) and exponent >= 0):
-                raise UserError(f"The exponents m and n must be finite and not negative, but one is {exponent}.")
+        finite(self.m, "The exponent m")
+        finite(self.n, "The exponent n")
         if self.m == self.n == 0:
-            raise UserError("With both exponents 0 all saliencies are equal; set m or n above 0.")
+            raise UserError("With both exponents 0 all scores are equal; set m or n above 0.")
 
     @property
-    def name(self) -> str:
-        return "dit-pruning" if (self.m, self.n) == (2.0, 1.0) else f"STW m={self.m:g} n={self.n:g}"
+    def exponents(self) -> tuple[float, float]:
+        return self.m, self.n
 
     def score(self, weight: Tensor, norm: Tensor) -> Tensor:
-        """Scores (d_out, d_in) float32 from weights (d_out, d_in) and norms (d_in,). UserError on mismatched shapes."""
         return power_product(weight, norm, self.m, self.n)

@@ -7,19 +7,25 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from dit_prune_viz.methods.saliency.base import power_product
+from dit_prune_viz.methods.registry import register
+from dit_prune_viz.methods.saliency.base import Saliency, power_product
 
 
+@register
 @dataclass(frozen=True)
-class Wanda:
-    """I_ij = |W_ij| · ‖X_j‖₂ (arXiv 2306.11695); STW with (m, n) = (1, 1)."""
+class Wanda(Saliency):
+    """I_ij = |W_ij| · ‖X_j‖₂ (arXiv 2306.11695)."""
 
-    statistic: ClassVar[str] = "norm"
+    name: ClassVar[str] = "wanda"
+    label: ClassVar[str] = "Wanda"
+    formula: ClassVar[str] = "|W|·‖X‖"
+    paper: ClassVar[str] = "arXiv 2306.11695"
+    needs: ClassVar[tuple[str, ...]] = ("norm",)
+    granularity: ClassVar[str] = "row"
 
     @property
-    def name(self) -> str:
-        return "wanda"
+    def exponents(self) -> tuple[float, float]:
+        return 1.0, 1.0
 
     def score(self, weight: Tensor, norm: Tensor) -> Tensor:
-        """Scores (d_out, d_in) float32 from weights (d_out, d_in) and norms (d_in,). UserError on mismatched shapes."""
         return power_product(weight, norm, 1.0, 1.0)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -17,16 +18,58 @@ from dit_prune_viz.masks.groups import n_of_m
 from dit_prune_viz.masks.layer_plan import ClusterPlan, LayerPlan
 from dit_prune_viz.masks.packed_mask import PackedMask, pack
 from dit_prune_viz.masks.scores_to_mask import mask_of_scores
+from dit_prune_viz.methods.base import option
+from dit_prune_viz.methods.problem import ModelProblem
+from dit_prune_viz.methods.registry import register
+from dit_prune_viz.methods.search.base import Search
 from dit_prune_viz.methods.training import Learner, learn
 from dit_prune_viz.pipelines.model import Model
-from dit_prune_viz.pruning.plan import PruningPlan
 
 MOST_STEPS = 100_000
 
 
+@register
+@dataclass(frozen=True)
+class Distil(Search):
+    """Masks learn from the dense model's outputs, see `distil_masks`.
+
+    Raises:
+        UserError: a number of steps out of range.
+    """
+
+    name: ClassVar[str] = "distil"
+    label: ClassVar[str] = "Distil masks"
+    formula: ClassVar[str] = "scores follow ∂(output error)/∂mask"
+    needs: ClassVar[tuple[str, ...]] = ("norm", "mean")
+    version: ClassVar[int] = 2  # in version 1 the last step had a rate of 0
+
+    steps: int = option(400, "Steps", low=1, high=2000, step=50)
+
+    def __post_init__(self) -> None:
+        whole(self.steps, "The number of distillation steps", 1, MOST_STEPS)
+
+    @property
+    def learning_steps(self) -> int:
+        return self.steps
+
+    def improve(self, problem: ModelProblem, masks: Mapping[str, PackedMask]) -> dict[str, PackedMask]:
+        known, timestep = problem.statistics, problem.timestep
+        return distil_masks(
+            known.model,
+            problem.plans,
+            masks,
+            problem.examples,
+            norm=lambda layer: known.norm(layer, timestep, centred=problem.moves_biases),
+            mean=(lambda layer: known.mean(layer, timestep)) if problem.moves_biases else None,
+            timestep=known.weights(timestep),
+            steps=problem.steps,
+            progress=problem.progress,
+        )
+
+
 def distil_masks(
     model: Model,
-    plan: PruningPlan,
+    plans: Mapping[str, LayerPlan],
     masks: Mapping[str, PackedMask],
     examples: DistillationSet,
     *,
@@ -37,7 +80,7 @@ def distil_masks(
     rate: float = 0.01,
     progress: Progress | None = None,
 ) -> dict[str, PackedMask]:
-    """Masks with the counts of `plan` under which the transformer answers as the dense one does.
+    """Masks with the counts of `plans` under which the transformer answers as the dense one does.
 
     Every weight has a score, and of each layer those with the highest stay, as many as the plan says; clusters with a
     sparsity of their own and N:M keep their counts, while rows and columns may lose more or less than `masks` took
@@ -52,8 +95,8 @@ def distil_masks(
 
     Args:
         model: only read; its lock is held meanwhile.
-        plan: says what each layer, cluster or group of N:M loses.
-        masks: of the plan, where learning starts.
+        plans: layer -> what it, each of its clusters or each group of N:M loses.
+        masks: of the plans, where learning starts.
         examples: inputs to learn from, see `record_distillation_set`.
         norm: ‖X_j‖₂ (d_in,) of a layer: how far a weight is from changing sides at the start goes by |W|·‖X‖.
         mean: E[x_j] (d_in,) of a layer, if its bias is going to make up for the mean output that the mask takes away;
@@ -72,7 +115,7 @@ def distil_masks(
 
     def start() -> dict[str, _Layer]:
         return {
-            name: _Layer(model, plan.layer(name), mask, norm(name), mean)
+            name: _Layer(model, plans[name], mask, norm(name), mean)
             for name, mask in masks.items()
             if 0 < mask.removed < mask.weights
         }

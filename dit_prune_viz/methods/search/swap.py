@@ -1,24 +1,51 @@
-"""Better masks with the same counts: pruned and kept weights change places while that lowers the output error."""
+"""Swap: better masks with the same counts, by swapping pruned for kept weights through the Gram matrix.
+
+The refinement is SparseSwaps (Zimmer et al., arXiv 2512.10922), in the family of DSnoT (arXiv 2310.08915). This project
+adds N:M and cluster groups, damping, and targets other than the layer's own outputs.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from dit_prune_viz.calibration.damped_inverse import check_damping, check_layer, damped
 from dit_prune_viz.checks import whole
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.masks.groups import n_of_m
 from dit_prune_viz.masks.layer_plan import LayerPlan
-from dit_prune_viz.methods.update.solve import check_damping, check_layer, damped
+from dit_prune_viz.methods.problem import LayerProblem
+from dit_prune_viz.methods.registry import register
+from dit_prune_viz.methods.search.base import Search
 
 _CHUNK = 1 << 22
 """Weights that are looked at together: whole rows, which have nothing to do with each other."""
 
 _GAIN = 1e-6
-"""Share of a row's error that an exchange has to save; less is rounding."""
+"""Share of a row's error that a swap has to save; less is rounding."""
 
 
-def exchange(
+@register
+@dataclass(frozen=True)
+class Swap(Search):
+    """Swaps one pruned for one kept weight of a row while that lowers the row's output error, see `swap_weights`."""
+
+    name: ClassVar[str] = "swap"
+    label: ClassVar[str] = "Swap pruned for kept weights"
+    formula: ClassVar[str] = "1-swaps that lower d·H·dᵀ"
+    paper: ClassVar[str] = "arXiv 2512.10922"
+
+    def improve_layer(self, problem: LayerProblem, keep: Tensor) -> Tensor:
+        groups = swap_groups(problem.plan, tuple(problem.weight.shape))
+        return swap_weights(
+            problem.weight, keep, problem.hessian, groups=groups, damping=problem.damping, target=problem.target
+        )
+
+
+def swap_weights(
     weight: Tensor,
     mask: Tensor,
     hessian: Tensor,
@@ -31,10 +58,10 @@ def exchange(
     """A mask (d_out, d_in), True = kept, that prunes as many weights of each row and removes less output.
 
     A row that loses the weights d has the squared error d·H·dᵀ. A saliency sees only the diagonal of H; here the cross
-    terms count, so that the contributions of the pruned weights cancel each other. In every step each row exchanges one
+    terms count, so that the contributions of the pruned weights cancel each other. In every step each row swaps one
     pruned weight for one kept weight: the better of the two is chosen by itself, its partner as the best one for it,
     in turns from the pruned and from the kept side; a row that finds nothing from either side is finished. Weights are
-    not moved. An extension of this project; of equal choices the first is taken. Every step reads the unfinished rows a
+    not moved; of equal choices the first is taken. Every step reads the unfinished rows a
     few times, 4 · d_out · d_in bytes each.
 
     Args:
@@ -43,7 +70,7 @@ def exchange(
         hessian: H = Σ α·XᵀX (d_in, d_in), see `collect_hessians`.
         groups: (d_in,) or (d_out, d_in) integers; only weights with the same number change places, such as the columns
             ÷ 4 for 2:4, or the clusters of a plan. None lets every weight of the row.
-        steps: exchanges per row, at most.
+        steps: swaps per row, at most.
         damping: λ/mean(diag H) of H + λI, which keeps cancellations that hold for these inputs only from paying off.
         target: T = Σ α·YᵀX (d_out, d_in), the outputs Y to reproduce times the inputs; None is W·H, the layer's own.
 
@@ -51,7 +78,7 @@ def exchange(
         UserError: shapes that do not fit, a Hessian that is not finite or all zero, a damping below 0.
     """
     check_layer(weight, mask, hessian)
-    steps = whole(steps, "The number of exchanges", 1, 1_000_000)
+    steps = whole(steps, "The number of swaps", 1, 1_000_000)
     if groups is not None and groups.shape not in (weight.shape[1:], weight.shape):
         raise UserError(f"Groups of shape {tuple(groups.shape)} do not fit weights of shape {tuple(weight.shape)}.")
     with torch.autocast(weight.device.type, enabled=False):
@@ -72,7 +99,7 @@ def exchange(
 def error_left(weight: Tensor, before: Tensor, after: Tensor, hessian: Tensor, damping: float = 0.1) -> float:
     """Σ d·H·dᵀ of the weights that the mask `after` prunes ÷ the same of `before`; 1 where there was no error.
 
-    weight and masks (d_out, d_in), True = kept; H is damped as in `exchange`.
+    weight and masks (d_out, d_in), True = kept; H is damped as in `swap_weights`.
     """
     matrix = damped(hessian, damping)
     errors = []
@@ -82,8 +109,8 @@ def error_left(weight: Tensor, before: Tensor, after: Tensor, hessian: Tensor, d
     return errors[0] / errors[1] if errors[1] > 0 else 1.0
 
 
-def exchange_groups(plan: LayerPlan, shape: tuple[int, int]) -> Tensor | None:
-    """Which weights of a row may change places, so that every count of the layer's plan stays: `groups` of `exchange`.
+def swap_groups(plan: LayerPlan, shape: tuple[int, int]) -> Tensor | None:
+    """The `groups` of `swap_weights`: which weights of a row may change places, so that every count of the plan stays.
 
     Inputs M by M under N:M; inside a cluster of columns or single weights; none at all where columns are ranked. None
     where the whole row is one group. shape is (d_out, d_in).

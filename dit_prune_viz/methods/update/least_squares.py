@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
+from dit_prune_viz.calibration.damped_inverse import check_damping, check_layer, damped, inverse
 from dit_prune_viz.checks import whole
-from dit_prune_viz.methods.update.solve import check_damping, check_layer, damped, inverse
+from dit_prune_viz.methods.problem import LayerProblem
+from dit_prune_viz.methods.registry import register
+from dit_prune_viz.methods.update.base import Update
 
 _SMALL = 1e-6
+
+
+@register
+@dataclass(frozen=True)
+class LeastSquares(Update):
+    """The kept weights that lose least of the layer's outputs under its mask, see `least_squares_update`."""
+
+    name: ClassVar[str] = "least-squares"
+    label: ClassVar[str] = "Least squares"
+    formula: ClassVar[str] = "min tr((W' − W)·H·(W' − W)ᵀ) under the mask"
+
+    def update_layer(self, problem: LayerProblem, keep: Tensor) -> Tensor:
+        return least_squares_update(
+            problem.weight, keep, problem.hessian, damping=problem.damping, target=problem.target
+        )
 
 
 def least_squares_update(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -11,13 +13,54 @@ from dit_prune_viz.calibration.distillation_set import DistillationSet
 from dit_prune_viz.checks import whole
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.masks.packed_mask import PackedMask
-from dit_prune_viz.masks.pruned_layer import UpdatedWeights, compact
+from dit_prune_viz.masks.pruned_layer import PrunedLayer, compact
+from dit_prune_viz.methods.base import option
+from dit_prune_viz.methods.problem import ModelProblem
+from dit_prune_viz.methods.registry import register
 from dit_prune_viz.methods.search.distil import MOST_STEPS
 from dit_prune_viz.methods.training import Learner, learn
+from dit_prune_viz.methods.update.base import Update
 from dit_prune_viz.pipelines.model import Model
 
 TUNING_STEPS = 300
 """How long weights learn if nothing else is asked for."""
+
+
+@register
+@dataclass(frozen=True)
+class Tune(Update):
+    """Kept weights of all layers learn together from the dense model's outputs, see `tune_weights`.
+
+    Raises:
+        UserError: a number of steps out of range.
+    """
+
+    name: ClassVar[str] = "tuned"
+    label: ClassVar[str] = "Tuned on the dense model's outputs"
+    formula: ClassVar[str] = "kept weights follow ∂(output error)/∂W"
+    needs: ClassVar[tuple[str, ...]] = ("mean",)
+    version: ClassVar[int] = 2  # in version 1 the last step had a rate of 0
+
+    steps: int = option(0, "Steps, 0 chooses", low=0, high=2000, step=50)
+
+    def __post_init__(self) -> None:
+        whole(self.steps, "The number of tuning steps", 0, MOST_STEPS)
+
+    def learning_steps(self, searched: int) -> int:
+        """A quarter of the masks' steps, which have more to choose; 300 after masks that did not learn."""
+        return self.steps or (max(1, searched // 4) if searched else TUNING_STEPS)
+
+    def update(self, problem: ModelProblem, masks: Mapping[str, PackedMask]) -> dict[str, PrunedLayer]:
+        known, timestep = problem.statistics, problem.timestep
+        return tune_weights(
+            known.model,
+            masks,
+            problem.examples,
+            mean=lambda layer: known.mean(layer, timestep),
+            timestep=known.weights(timestep),
+            steps=problem.steps,
+            progress=problem.progress,
+        )
 
 
 def tune_weights(
@@ -30,7 +73,7 @@ def tune_weights(
     steps: int = TUNING_STEPS,
     rate: float = 0.008,
     progress: Progress | None = None,
-) -> dict[str, UpdatedWeights]:
+) -> dict[str, PrunedLayer]:
     """Values for the kept weights under which the transformer answers as the dense one does; masks stay.
 
     In each step the pruned model sees one call of `examples`, and the kept weights of all layers follow the gradient of
@@ -94,7 +137,7 @@ class _Layer(Learner):
         self.follow(self.values, rate * self.size, step)
 
     @torch.no_grad()
-    def result(self) -> UpdatedWeights:
+    def result(self) -> PrunedLayer:
         """The layer as it is now; its bias has what `Learner` gave it less what the kept weights still bring."""
         bias = None if self.mean is None else self.bias.float() - self.values @ self.mean.float()
         return compact(self.values, self.mask, self.weight.dtype, bias)

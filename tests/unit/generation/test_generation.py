@@ -158,7 +158,7 @@ def test_stopping_midway_leaves_the_model_as_it_was(flux, masks, how):
 def test_a_waiting_run_can_be_cancelled(flux):
     cancel = threading.Event()
     cancel.set()
-    with flux.lock, pytest.raises(Cancelled):
+    with flux.lock.hold(), pytest.raises(Cancelled):
         list(stream(flux, REQUEST, cancel=cancel))
 
 

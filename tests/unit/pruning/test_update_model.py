@@ -13,7 +13,7 @@ from dit_prune_viz.masks.packed_mask import PackedMask, pack
 from dit_prune_viz.masks.pruned_layer import UpdatedWeights
 from dit_prune_viz.masks.running import pruned
 from dit_prune_viz.masks.select import keep_mask
-from dit_prune_viz.methods.update.packages import package_layers, peak_bytes
+from dit_prune_viz.calibration.packages import package_layers, peak_bytes
 from dit_prune_viz.pipelines.model import load_model
 from dit_prune_viz.pruning.update_model import LAYERWISE, update_model
 

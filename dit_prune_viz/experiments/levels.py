@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.pruning.recipe import Recipe
 
 _LONGEST = 20
 
@@ -16,6 +17,10 @@ class Level:
 
     sparsity: float
     pattern: str = ""
+
+    def of(self, recipe: Recipe) -> Recipe:
+        """The recipe at this level. UserError for a pattern that means nothing for it."""
+        return recipe.at(self.pattern or self.sparsity)
 
     @property
     def label(self) -> str:

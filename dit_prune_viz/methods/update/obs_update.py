@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
+from dit_prune_viz.calibration.damped_inverse import check_damping, check_layer, inverse
 from dit_prune_viz.checks import whole
-from dit_prune_viz.methods.update.solve import check_damping, check_layer, inverse
+from dit_prune_viz.methods.problem import LayerProblem
+from dit_prune_viz.methods.registry import register
+from dit_prune_viz.methods.update.base import Update
+
+
+@register
+@dataclass(frozen=True)
+class OBSUpdate(Update):
+    """Kept weights make up for the pruned columns one by one, left to right, see `obs_update`."""
+
+    name: ClassVar[str] = "obs"
+    label: ClassVar[str] = "OBS (SparseGPT)"
+    formula: ClassVar[str] = "w ← w − w_j/[H⁻¹]ⱼⱼ·[H⁻¹]ⱼ,: column by column"
+    paper: ClassVar[str] = "arXiv 2301.00774"
+
+    def update_layer(self, problem: LayerProblem, keep: Tensor) -> Tensor:
+        return obs_update(problem.weight, keep, problem.hessian, damping=problem.damping)
 
 
 def obs_update(weight: Tensor, mask: Tensor, hessian: Tensor, *, block: int = 64, damping: float = 0.01) -> Tensor:

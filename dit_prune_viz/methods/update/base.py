@@ -1,0 +1,56 @@
+"""What every weight update has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from torch import Tensor
+
+from dit_prune_viz.masks.packed_mask import PackedMask
+from dit_prune_viz.masks.pruned_layer import PrunedLayer
+from dit_prune_viz.methods.base import Method
+from dit_prune_viz.methods.problem import LayerProblem, ModelProblem
+
+
+class Update(Method):
+    """Moves the kept weights, or only the biases, so that less of the model's outputs is lost. Masks stay.
+
+    An update overrides `update_layer`, if it looks at one layer at a time, or `update`. Of layers with a bias, the bias
+    then makes up for whatever mean output is still lost.
+    """
+
+    kind: ClassVar[str] = "update"
+
+    @property
+    def layerwise(self) -> bool:
+        """Whether it looks at one layer at a time."""
+        return type(self).update is Update.update
+
+    def learning_steps(self, searched: int) -> int:
+        """In how many steps it learns from the dense model's outputs, after masks have learned in `searched` steps."""
+        return 0
+
+    def update_layer(self, problem: LayerProblem, keep: Tensor) -> Tensor | None:
+        """New weights of one layer.
+
+        Args:
+            problem: the layer, see `LayerProblem`.
+            keep: (d_out, d_in) bool, True = kept; only read.
+
+        Returns:
+            (d_out, d_in), zero where `keep` is False; None leaves the kept weights as they are.
+        """
+        raise NotImplementedError(f"{type(self).__name__} overrides neither update_layer nor update.")
+
+    def update(self, problem: ModelProblem, masks: Mapping[str, PackedMask]) -> dict[str, PrunedLayer]:
+        """New weights of all layers.
+
+        Args:
+            problem: the model, see `ModelProblem`.
+            masks: layer → mask.
+
+        Returns:
+            layer → pruned layer with that mask; layers that are left out keep their weights.
+        """
+        raise NotImplementedError(f"{type(self).__name__} goes layer by layer.")

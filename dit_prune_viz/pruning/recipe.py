@@ -1,0 +1,264 @@
+"""A recipe: everything that decides the masks and the weights of a pruned model, as one immutable value."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from dit_prune_viz.calibration.settings import CalibrationSettings
+from dit_prune_viz.calibration.timestep_weights import timestep_weights
+from dit_prune_viz.checks import brief
+from dit_prune_viz.errors import UserError
+from dit_prune_viz.masks.counts import check_sparsity
+from dit_prune_viz.masks.groups import n_of_m
+from dit_prune_viz.methods.allocation.base import Allocation
+from dit_prune_viz.methods.base import Method
+from dit_prune_viz.methods.catalogue import find_method
+from dit_prune_viz.methods.granularity.base import Granularity
+from dit_prune_viz.methods.saliency.base import Saliency
+from dit_prune_viz.methods.search.base import Search
+from dit_prune_viz.methods.update.base import Update
+
+SCHEMA = 1
+"""Version of the JSON form."""
+
+AUTO = "auto"
+
+_ALIASES = {"exchange": "swap", "dit-pruning": "stw"}
+"""Other names of methods that recipes may hold."""
+
+_SWITCHES = ("sensitivity", "centred", "sequential")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is pruned. Methods are named as they are registered; options may follow a colon: "stw:1.5,1".
+
+    Attributes:
+        saliency: what scores the weights; the smallest scores are pruned.
+        granularity: the groups inside which scores are ranked: "layer", "row", "column", "cag", another registered one,
+            N:M such as "2:4", which decides the sparsity by itself, or "auto", which is what the saliency's own paper
+            does.
+        sparsity: share of the prunable weights that goes, 0–1.
+        threshold: the G_out above which CAG ranks a layer row by row; None finds it in the model's own values.
+        allocation: how the budget is shared out among the layers.
+        sensitivity: whether the allocation weighs layers by their measured sensitivity.
+        search: searches for better masks than the ranked ones, in order.
+        update: what moves the kept weights and biases; "" nothing.
+        timestep: how the timestep bins are weighed: "uniform", "early", "late", "log", or numbers with commas.
+        centred: whether scores and energies are of the inputs less their means, for updates that move the biases.
+        sequential: whether later blocks see what earlier ones give when pruned, while layers are searched and updated.
+        calibration: how the model's inputs are watched.
+
+    Raises:
+        UserError: an unknown method, options it does not take, a sparsity outside 0–1, or a value of the wrong kind.
+    """
+
+    saliency: str = "stw"
+    granularity: str = AUTO
+    sparsity: float = 0.5
+    threshold: float | None = None
+    allocation: str = "uniform"
+    sensitivity: bool = False
+    search: tuple[str, ...] = ()
+    update: str = ""
+    timestep: str = "uniform"
+    centred: bool = False
+    sequential: bool = False
+    calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
+
+    def __post_init__(self) -> None:
+        set_ = object.__setattr__
+        for name in ("saliency", "granularity", "allocation", "update", "timestep"):
+            if not isinstance(getattr(self, name), str):
+                raise UserError(f"A recipe's {name} is a text, not {brief(getattr(self, name))}.")
+        for name in _SWITCHES:
+            if not isinstance(getattr(self, name), bool):
+                raise UserError(f"A recipe's {name} is either true or false, not {brief(getattr(self, name))}.")
+        set_(self, "search", tuple(_renamed(spec) for spec in _texts(self.search)))
+        set_(self, "sparsity", check_sparsity(self.sparsity))
+        set_(self, "threshold", _checked_threshold(self.threshold))
+        if not isinstance(self.calibration, CalibrationSettings):
+            raise UserError(f"A recipe's calibration is its settings, not {brief(self.calibration)}.")
+        for name, kind in (("saliency", Saliency), ("allocation", Allocation)):
+            set_(self, name, find_method(kind, _renamed(getattr(self, name))).spec)
+        set_(self, "search", tuple(find_method(Search, spec).spec for spec in self.search))
+        set_(self, "update", find_method(Update, self.update).spec if self.update else "")
+        bins = self.calibration.bins
+        timestep_weights(self.timestep, [place / bins for place in range(bins + 1)])
+        pattern = n_of_m(self.granularity)
+        if pattern:
+            set_(self, "sparsity", 1 - pattern[0] / pattern[1])
+            if self.allocation != "uniform":
+                raise UserError(
+                    f"{self.granularity} gives every layer the same sparsity; choose the allocation uniform with it."
+                )
+        elif self.granularity != AUTO:
+            set_(self, "granularity", find_method(Granularity, self.granularity).spec)
+
+    @property
+    def method(self) -> Saliency:
+        """The saliency itself."""
+        return find_method(Saliency, self.saliency)
+
+    @property
+    def resolved_granularity(self) -> str:
+        """The granularity with "auto" replaced by what the saliency's own paper does."""
+        return self.method.granularity if self.granularity == AUTO else self.granularity
+
+    @property
+    def searches(self) -> tuple[Search, ...]:
+        """The searches themselves."""
+        return tuple(find_method(Search, spec) for spec in self.search)
+
+    @property
+    def updater(self) -> Update | None:
+        """The update itself, or None."""
+        return find_method(Update, self.update) if self.update else None
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """Every method that has a say."""
+        own = [] if n_of_m(self.granularity) else [find_method(Granularity, self.resolved_granularity)]
+        share = find_method(Allocation, self.allocation)
+        return (self.method, *own, share, *self.searches, *filter(None, [self.updater]))
+
+    @property
+    def finishes(self) -> bool:
+        """Whether the ranked masks are not the last word: a search or an update follows."""
+        return bool(self.search or self.update)
+
+    @property
+    def learns(self) -> bool:
+        """Whether masks or weights of a layer depend on those of all others."""
+        updater = self.updater
+        return any(not one.layerwise for one in self.searches) or (updater is not None and not updater.layerwise)
+
+    @property
+    def takes_patterns(self) -> bool:
+        """Whether N:M means something for it: its groups replace the granularity and leave no budget to share out.
+
+        A search works inside the groups, and does without its budget there.
+        """
+        return bool(self.search) or (self.granularity == AUTO and self.allocation == "uniform")
+
+    @property
+    def scoring(self) -> tuple[object, ...]:
+        """Everything that decides the scores of the weights, and so G_out."""
+        return self.saliency, self.timestep, self.centred, self.calibration
+
+    @property
+    def ranking(self) -> tuple[object, ...]:
+        """Everything that decides which weights of a layer go before which."""
+        return *self.scoring, self.resolved_granularity, self.threshold
+
+    def at(self, sparsity: float | str) -> Recipe:
+        """The same recipe at another sparsity, 0–1, or with an N:M pattern such as "2:4".
+
+        Raises:
+            UserError: neither of the two, or a pattern for a recipe that takes none.
+        """
+        if not isinstance(sparsity, str):
+            return replace(self, sparsity=sparsity)
+        if not n_of_m(sparsity):
+            raise UserError(f"A sparsity is a number from 0 to 1 or a pattern such as 2:4, not {brief(sparsity)}.")
+        if not self.takes_patterns:
+            raise UserError(f"This recipe ranks weights in groups of its own, so {sparsity} means nothing for it.")
+        return replace(self, granularity=sparsity, allocation="uniform", sensitivity=False, threshold=None)
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """Every field that is not at its default, in JSON's types."""
+        given, plain = asdict(self), asdict(Recipe())
+        return {name: _plain(value) for name, value in given.items() if value != plain[name]}
+
+    def to_json(self, indent: int | None = 1) -> str:
+        """The recipe as JSON, all fields in full; `from_json` gives an equal one."""
+        values = {name: _plain(value) for name, value in asdict(self).items()}
+        return json.dumps({"schema": SCHEMA, **values}, indent=indent, ensure_ascii=False)
+
+    @staticmethod
+    def from_json(text: str) -> Recipe:
+        """The recipe that `to_json` wrote; fields that are left out keep their defaults.
+
+        Raises:
+            UserError: no JSON object, another schema, unknown keys, NaN, values of the wrong kind.
+        """
+        try:
+            values = json.loads(text, parse_constant=_refuse_constant)
+        except (ValueError, TypeError):
+            raise UserError(f"A recipe is a JSON object such as {_EXAMPLE}, not {brief(text)}.") from None
+        return Recipe.from_dict(values)
+
+    @staticmethod
+    def from_dict(values: object, base: Recipe | None = None) -> Recipe:
+        """The recipe in an object as JSON has it; what is left out is as in `base`, or at its default.
+
+        Raises:
+            UserError: as in `from_json`.
+        """
+        if not isinstance(values, Mapping):
+            raise UserError(f"A recipe is a JSON object such as {_EXAMPLE}, not {brief(values)}.")
+        values = dict(values)
+        schema = values.pop("schema", SCHEMA)
+        if schema != SCHEMA:
+            raise UserError(f"This recipe has schema {brief(schema)}, but this version reads {SCHEMA}; update the app.")
+        _check_keys(values, Recipe, "recipe")
+        if isinstance(values.get("timestep"), list):
+            values["timestep"] = ",".join(map(str, values["timestep"])) + ","
+        if "calibration" in values:
+            values["calibration"] = _calibration(values["calibration"])
+        return replace(base or Recipe(), **values)
+
+
+_EXAMPLE = '{"saliency": "wanda", "sparsity": 0.6}'
+
+
+def _calibration(values: object) -> CalibrationSettings:
+    if isinstance(values, CalibrationSettings):
+        return values
+    if not isinstance(values, Mapping):
+        raise UserError(f"A recipe's calibration is a JSON object, not {brief(values)}.")
+    _check_keys(values, CalibrationSettings, "calibration")
+    return CalibrationSettings(**values)
+
+
+def _check_keys(values: Mapping[str, object], kind: type, what: str) -> None:
+    known = [item.name for item in fields(kind)]
+    for key in values:
+        if key not in known:
+            raise UserError(f"A {what} has no {brief(key)}; choose among {', '.join(known)}.")
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    texts = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list | tuple) else (None,)
+    if not all(isinstance(text, str) for text in texts):
+        raise UserError(f"A recipe's search is a list of texts, such as ['swap'], not {brief(value)}.")
+    return tuple(text for text in texts if text)
+
+
+def _renamed(spec: str) -> str:
+    name, colon, rest = spec.partition(":")
+    return _ALIASES.get(name, name) + colon + rest
+
+
+def _checked_threshold(value: object) -> float | None:
+    if value is None:
+        return None
+    good = isinstance(value, int | float) and not isinstance(value, bool)
+    if not good or not 0 <= value < math.inf:
+        raise UserError(f"The G_out threshold must be a number of 0 or more, but it is {brief(value)}.")
+    return float(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return list(value) if isinstance(value, tuple) else value
