@@ -19,8 +19,8 @@ class Row:
     """One cell: a recipe at one sparsity, drawn with one seed for every prompt.
 
     experiment, digest: digests of what was asked for, and of the recipe with the versions of its methods. level: as
-    people read it; sparsity: the share of prunable weights that went. damage: predicted. scores: name of the score → one value per
-    prompt, None where there is none (a PSNR of equal pictures, a latent that is not finite, no CLIP).
+    people read it; sparsity: the share of prunable weights that went. damage: predicted. scores: name of the score →
+    one value per prompt, None where there is none (a PSNR of equal pictures, a latent that is not finite, no CLIP).
     """
 
     experiment: str

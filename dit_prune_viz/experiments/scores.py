@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from dit_prune_viz.experiments.requests import Picture
 from dit_prune_viz.experiments.results import SCORES
+from dit_prune_viz.generation.batch import Picture
 from dit_prune_viz.metrics.clip import ClipScorer
 from dit_prune_viz.metrics.pictures import psnr, ssim
 
