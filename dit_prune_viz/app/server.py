@@ -18,8 +18,8 @@ from dit_prune_viz.app.pages.topbar import hints
 from dit_prune_viz.app.pages.topbar import page as topbar
 from dit_prune_viz.app.pages.tradeoff import page as tradeoff_tab
 from dit_prune_viz.app.session.jobs import Busy, Jobs
+from dit_prune_viz.app.session.model_store import ModelStore
 from dit_prune_viz.app.session.session import Session
-from dit_prune_viz.app.session.shared import Workspace
 from dit_prune_viz.app.session.startup import Startup
 from dit_prune_viz.app.widgets import layer_list
 from dit_prune_viz.app.widgets import plot as scatter
@@ -44,14 +44,14 @@ def build_app(settings: AppSettings) -> gr.Blocks:
     """The app, with the default model being prepared in the background from this moment on."""
     folder = local_path(settings.clip)
     bundled = folder is not None and folder.resolve() == BUNDLED_CLIP
-    workspace = Workspace(
+    store = ModelStore(
         clip=settings.clip,
         clip_name=BUNDLED_CLIP_NAME if bundled else None,
         device=settings.device,
         dtype=settings.dtype,
     )
     jobs = Jobs()
-    startup = Startup(Session(workspace), settings.model, jobs)
+    startup = Startup(Session(store), settings.model, jobs)
     startup.start()
     scatter.serve_plotly()
     return _page(Actions(jobs, startup), settings.model)

@@ -62,7 +62,7 @@ def calibrate(
     sums = Sums(model.layers, bins, model.device)
     try:
         # no_grad, not inference_mode: tensors that a scheduler keeps must stay usable outside.
-        with model.lock.hold(), torch.no_grad():
+        with model.lock.hold(progress), torch.no_grad():
             planned, halves = probe(model, texts[0], steps, seed)
             draw = draw_inputs(samples, prompts=texts, steps=planned, halves=halves, seed=seed)
             timesteps = walk(

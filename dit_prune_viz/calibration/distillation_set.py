@@ -88,7 +88,7 @@ def record_distillation_set(
     def weigh(args: tuple, kwargs: dict) -> None:
         sizes.append(batch_rows.nbytes(batch_rows.arguments(args, kwargs)) / batch_size(args, kwargs))
 
-    with model.lock.hold(), torch.no_grad():
+    with model.lock.hold(progress), torch.no_grad():
         planned, halves = probe(model, texts[0], like.steps, seed, weigh)
     samples = min(samples, max(rows, int(memory / max(sizes))))
     share = max(1, min(_SHARE // halves, planned))

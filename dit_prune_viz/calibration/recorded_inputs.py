@@ -93,7 +93,7 @@ def held_out_inputs(
     used = set(like.need_draw().prompts)
     texts = [text for text in model.defaults.prompts if text not in used] or list(model.defaults.prompts)
     seed = (like.seed + 0x9E3779B9) % 2**32
-    with model.lock.hold(), torch.no_grad():
+    with model.lock.hold(progress), torch.no_grad():
         planned, halves = probe(model, texts[0], like.steps, seed)
         draw = draw_inputs(samples, prompts=texts, steps=planned, halves=halves, seed=seed)
     return record_draw(model, draw, edges=like.edges, steps=like.steps, seed=seed, progress=progress)
@@ -125,7 +125,7 @@ def record_draw(
     what the transformer answered.
     """
     record = _Record()
-    with model.lock.hold(), torch.no_grad():
+    with model.lock.hold(progress), torch.no_grad():
         probe(model, draw.prompts[0], steps, seed, record.see)
         walk(
             model,

@@ -93,7 +93,7 @@ def collect_moments(
     inputs = record_inputs(model, like, progress=progress) if inputs is None else inputs
     store = _Store(model)
     try:
-        with model.lock.hold(), torch.no_grad(), watch_package(model, names, store.take) as run:
+        with model.lock.hold(progress), torch.no_grad(), watch_package(model, names, store.take) as run:
             for done, call in enumerate(inputs.calls):
                 store.alpha = torch.tensor([scale[index] for index in call.bins], dtype=torch.float32)
                 if altered is not None:

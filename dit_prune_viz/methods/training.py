@@ -107,7 +107,7 @@ def learn(
     if not tasks:
         raise UserError("None of the inputs to learn from lies in a timestep bin that weighs anything; weigh others.")
     try:
-        with model.lock.hold(), _checkpointed(model):
+        with model.lock.hold(progress), _checkpointed(model):
             learners = start()
             for step, place in enumerate(_order(len(tasks), steps, seed)):
                 error = _study(model, learners, tasks[place])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dit_prune_viz.app.session import layer_data, ranking
+from dit_prune_viz.app.session import layer_data
+from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.checks import whole
 from dit_prune_viz.clustering.clusters import Clusters
 from dit_prune_viz.clustering.edit import BY_HAND, carry, carve, merge, split, with_tag
@@ -16,13 +16,11 @@ from dit_prune_viz.clustering.units import check_unit
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.masks.counts import check_sparsity, removed
 from dit_prune_viz.masks.groups import n_of_m
+from dit_prune_viz.masks.pruned_layer import PrunedLayer
 from dit_prune_viz.masks.update_cluster import update_cluster
 from dit_prune_viz.pruning.allocate_clusters import allocate_clusters
 from dit_prune_viz.pruning.redistribute import redistribute
 from dit_prune_viz.pruning.report import report_layer
-
-if TYPE_CHECKING:
-    from dit_prune_viz.app.session.session import Session
 
 
 def set_sparsity(session: Session, layer: str, cluster: int, sparsity: float, *, keep_layer: bool = False) -> Session:
@@ -71,8 +69,10 @@ def set_sparsities(session: Session, layer: str, sparsities: Mapping[int, float]
     for cluster, sparsity in sparsities.items():
         plan = plan.with_cluster_sparsity(layer, cluster, sparsity)
         mask = update_cluster(mask, scores, clusters.labels, cluster, sparsity, granularity, clusters.unit)
-    report = report_layer(plan.layer(layer), mask, model.weight(layer), ranking.mean_square(session, layer))
-    return replace(session, plan=plan, masks={**session.masks, layer: mask}, report=session.report.with_layer(report))
+    report = report_layer(plan.layer(layer), mask, model.weight(layer), session.mean_square(layer))
+    layers = {**session.pruned.layers, layer: PrunedLayer(mask)}
+    pruned = replace(session.pruned, plan=plan, layers=layers, report=session.report.with_layer(report))
+    return replace(session, pruned=pruned)
 
 
 def spread(session: Session, layer: str) -> Session:
@@ -88,7 +88,7 @@ def spread(session: Session, layer: str) -> Session:
         layer_plan,
         layer_data.scores(session, layer),
         model.weight(layer),
-        ranking.mean_square(session, layer),
+        session.mean_square(layer),
         sum(counts),
         floors=fixed,
         ceilings=fixed,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dit_prune_viz.app.session import ranking
+from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.clustering.clusters import Clusters
 from dit_prune_viz.clustering.plane import plane
 from dit_prune_viz.clustering.profiles import profiles
@@ -20,9 +20,6 @@ from dit_prune_viz.clustering.stored import stored_projection
 from dit_prune_viz.clustering.units import count_units
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.masks.damage import ClusterDamage
-
-if TYPE_CHECKING:
-    from dit_prune_viz.app.session.session import Session
 
 MAX_UMAP = 5_000
 MAX_PROJECTED = 100_000
@@ -48,12 +45,12 @@ def norm_bins(session: Session, layer: str) -> Tensor:
 
 def basis_key(session: Session, layer: str) -> tuple[Hashable, ...]:
     """The same while weights and input statistics are."""
-    return session.need_model().number, layer, session.settings.centred, _crc(norm(session, layer).cpu().numpy())
+    return layer, session.recipe.centred, _crc(norm(session, layer).cpu().numpy())
 
 
 def score_key(session: Session, layer: str) -> tuple[Hashable, ...]:
     """The same while the layer's saliencies are."""
-    return (*basis_key(session, layer), session.settings.timestep, session.need_plan()[2].saliency)
+    return (*basis_key(session, layer), session.recipe.timestep, session.recipe.saliency)
 
 
 def mask_key(session: Session, layer: str) -> int:
@@ -70,12 +67,12 @@ def _crc(array: np.ndarray) -> int:
 
 def kept(session: Session, name: str, key: tuple[Hashable, ...], make: Callable[[], Any]) -> Any:
     """What `make` gives, remembered for all users of the app by its content key."""
-    return session.workspace.views.get((name, *key), make)
+    return session.need_model().cache.get(("view", name, *key), make)
 
 
 def scores(session: Session, layer: str) -> Tensor:
     """The saliencies (d_out, d_in) that ranked the layer's weights; those of the layers looked at last are kept."""
-    return session.workspace.scores.get(score_key(session, layer), lambda: session.scores(layer))
+    return session.scores(layer)
 
 
 def points(session: Session, layer: str, unit: str) -> np.ndarray:
@@ -171,7 +168,7 @@ def unit_sums(session: Session, layer: str, unit: str) -> UnitSums:
 
     def make() -> UnitSums:
         weight = session.need_model().weight(layer).cpu().float()
-        square = ranking.mean_square(session, layer).cpu().float()
+        square = session.mean_square(layer).cpu().float()
         energy = (weight * weight).mul_(square)
         cut = ~session.masks[layer].unpack().cpu()
         axis = 1 if unit == "row" else 0
@@ -215,7 +212,7 @@ def summary(session: Session, layer: str, unit: str, units: np.ndarray) -> Clust
     if unit == "weight":
         total = float(energy_of_layer(session, layer)) or 1.0
         weight = session.need_model().weight(layer).flatten().cpu()[torch.from_numpy(units.astype(np.int64))].double()
-        square = ranking.mean_square(session, layer).cpu().double()[torch.from_numpy(units % shape[1]).long()]
+        square = session.mean_square(layer).cpu().double()[torch.from_numpy(units % shape[1]).long()]
         energy = (weight.square() * square).numpy() / total
         bits = session.masks[layer].bits.cpu().numpy()
         cut = (bits[units >> 3] >> (units & 7).astype(np.uint8) & 1) == 0
@@ -235,6 +232,6 @@ def energy_of_layer(session: Session, layer: str) -> float:
     def make() -> float:
         weight = session.need_model().weight(layer).cpu().float()
         columns = (weight * weight).sum(0, dtype=torch.float64)
-        return float(columns @ ranking.mean_square(session, layer).cpu().double())
+        return float(columns @ session.mean_square(layer).cpu().double())
 
     return kept(session, "total", basis_key(session, layer), make)

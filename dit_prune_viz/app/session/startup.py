@@ -55,10 +55,9 @@ class Startup:
 
     def _open_clip(self, report: Reporter) -> Session:
         """Now, so that a wrong --clip is noticed before the first picture waits for its score."""
-        workspace = self._session.workspace
-        with workspace.turn(report):
-            report(0, 1, f"Opening {workspace.clip_name}")
-            workspace.clip()
+        store = self._session.store
+        report(0, 1, f"Opening {store.clip_name}")
+        store.clip()
         return self._session
 
     def _follow(self, work) -> None:

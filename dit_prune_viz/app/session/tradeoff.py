@@ -16,6 +16,7 @@ from dit_prune_viz.checks import whole
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.experiments.experiment import Experiment, describe, with_seeds
 from dit_prune_viz.experiments.export import export
+from dit_prune_viz.experiments.levels import parse_levels
 from dit_prune_viz.experiments.prompts import held_out, read_prompts, split
 from dit_prune_viz.experiments.results import Row
 from dit_prune_viz.experiments.run import run
@@ -23,8 +24,7 @@ from dit_prune_viz.experiments.table import COLUMNS, Line, tabulate
 from dit_prune_viz.figures import Figure
 from dit_prune_viz.figures.style import message
 from dit_prune_viz.figures.tradeoff import Point, damage_scatter, tradeoff
-from dit_prune_viz.pruning.candidates import find_candidates
-from dit_prune_viz.pruning.levels import parse_levels
+from dit_prune_viz.pruning.named_recipes import find_recipes
 from dit_prune_viz.resources import ASSETS
 
 MAX_PROMPTS, MAX_SEEDS = 1024, 16
@@ -36,7 +36,7 @@ _DIGITS = {"clip": 2, "ssim": 3, "psnr": 2, "latent_mse": 4, "damage": 4}
 
 @dataclass(frozen=True)
 class Asked:
-    """What a person chose: names of candidates, sparsities as text, how many prompts and noises, a prompt file."""
+    """What a person chose: names of recipes, sparsities as text, how many prompts and noises, a prompt file."""
 
     methods: tuple[str, ...]
     sparsities: str
@@ -75,10 +75,9 @@ def measure(
     `emit` gets every row as it is known. UserError for bad settings, before any work. `progress` may raise Cancelled:
     finished cells stay.
     """
-    model, workspace = session.need_model(), session.workspace
+    model = session.need_model()
     experiment = plan_experiment(session, asked)
-    with workspace.turn(progress):
-        clip = workspace.clip()
+    clip = session.store.clip()
     outcome = run(
         model,
         experiment,
@@ -86,7 +85,7 @@ def measure(
         clip=clip,
         progress=progress,
         on_row=emit,
-        turn=lambda: workspace.turn(progress),
+        turn=lambda: model.lock.hold(progress),
     )
     files = export(outcome.rows, describe(experiment, model, clip), Path(tempfile.mkdtemp()), "tradeoff")
     return Measured(outcome.rows, clip.name, tuple(map(str, files)), outcome.notice)
@@ -98,8 +97,8 @@ def plan_experiment(session: Session, asked: Asked) -> Experiment:
     count = whole(asked.prompts, "The number of prompts", 1, MAX_PROMPTS)
     seeds = whole(asked.seeds, "The number of seeds", 1, MAX_SEEDS)
     steps = whole(asked.steps, "The number of steps", 1, 200)
-    candidates, levels = find_candidates(asked.methods), parse_levels(asked.sparsities)
-    if not candidates:
+    recipes, levels = find_recipes(asked.methods), parse_levels(asked.sparsities)
+    if not recipes:
         raise UserError("Choose at least one method to compare.")
     own = model.defaults.prompts
     if asked.prompt_set:
@@ -107,18 +106,18 @@ def plan_experiment(session: Session, asked: Asked) -> Experiment:
         calibration = held_out(own, prompts)
     else:
         prompts, calibration = split(own, count)
-    return with_seeds(Experiment(candidates, levels, prompts, calibration, steps=steps), seeds)
+    return with_seeds(Experiment(recipes, levels, prompts, calibration, steps=steps), seeds)
 
 
 def curves(rows: Sequence[Row], score: str) -> Figure:
     """The figure of one score."""
     lines = [line for line in tabulate(rows) if line.figures[score]]
-    shown = [line for line in lines if line.candidate != "dense"]
+    shown = [line for line in lines if line.recipe != "dense"]
     if not shown:
         return message(EMPTY)
-    names = dict.fromkeys(line.candidate for line in shown)
-    points = {name: [_point(line, score) for line in shown if line.candidate == name] for name in names}
-    dense = next((line.figures[score].mean for line in lines if line.candidate == "dense"), None)
+    names = dict.fromkeys(line.recipe for line in shown)
+    points = {name: [_point(line, score) for line in shown if line.recipe == name] for name in names}
+    dense = next((line.figures[score].mean for line in lines if line.recipe == "dense"), None)
     seeds = max(line.seeds for line in shown)
     spread = f"{seeds} seeds; whiskers: spread over seeds" if seeds > 1 else "one seed"
     note = f"{words.count(shown[0].prompts)} prompts, {spread}"
@@ -133,11 +132,11 @@ def damage_figure(session: Session | None, rows: Sequence[Row]) -> Figure:
         for plan in known["plans"]:
             groups.setdefault(plan["sort"], []).append((plan["predicted"], plan["measured"]))
         return damage_scatter(groups, spearman=known["spearman"], what="random plans on the bundled model")
-    lines = [line for line in tabulate(rows) if line.candidate != "dense" and line.figures["latent_mse"]]
+    lines = [line for line in tabulate(rows) if line.recipe != "dense" and line.figures["latent_mse"]]
     pairs: dict[str, list[tuple[float, float]]] = {}
     for line in lines:
         pair = line.figures["damage"].mean, line.figures["latent_mse"].mean
-        pairs.setdefault(line.candidate, []).append(pair)
+        pairs.setdefault(line.recipe, []).append(pair)
     return damage_scatter(pairs, spearman=None, what="cells") if pairs else message("Measured damage appears here.")
 
 
@@ -158,9 +157,9 @@ def table(rows: Sequence[Row], clip_name: str = "") -> str:
 
 def _cells(line: Line) -> str:
     figures = [line.figures[score].text(_DIGITS[score]) if line.figures[score] else "–" for score in COLUMNS]
-    time = words.seconds(line.seconds) if line.candidate != "dense" else "–"
+    time = words.seconds(line.seconds) if line.recipe != "dense" else "–"
     values = [line.level, *figures, str(line.seeds), time]
-    return f'<th scope="row">{escape(line.candidate)}</th>' + "".join(f"<td>{escape(value)}</td>" for value in values)
+    return f'<th scope="row">{escape(line.recipe)}</th>' + "".join(f"<td>{escape(value)}</td>" for value in values)
 
 
 def _point(line: Line, score: str) -> Point:

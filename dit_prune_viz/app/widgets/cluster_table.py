@@ -16,7 +16,7 @@ import gradio as gr
 
 from dit_prune_viz.app.pages.layer import captions as layer_words
 from dit_prune_viz.app.pages.layer import view as layer_view
-from dit_prune_viz.app.session import cluster_edits, layer_data, ranking
+from dit_prune_viz.app.session import cluster_edits, layer_data
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import Progress, UserError
@@ -92,7 +92,7 @@ def _curves(session: Session, layer: str):
         lambda: damage_curves(
             layer_data.scores(session, layer),
             session.model.weight(layer),
-            ranking.mean_square(session, layer),
+            session.mean_square(layer),
             clusters,
             granularity,
         ),

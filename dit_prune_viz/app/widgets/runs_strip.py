@@ -49,13 +49,13 @@ def _card(run: Run, runs: Runs) -> str:
     figures = f"Δ CLIP {words.signed(done.delta)} · SSIM {done.ssim:.3f}"
     shown = runs.shown is not None and runs.shown.number == run.number
     pinned = runs.pinned is not None and runs.pinned.number == run.number
-    spoken = f"Go back to run {run.number}: {run.variant.name}; {drawn}; {figures} to {done.left.name}"
+    spoken = f"Go back to run {run.number}: {run.drawn.name}; {drawn}; {figures} to {done.left.name}"
     return (
         f'<li class="run{" shown" if shown else ""}{" pinned" if pinned else ""}">'
         f'<button type="button" data-does="restore" data-run="{run.number}" title="{escape(spoken)}" '
         f'aria-label="{escape(spoken)}" aria-current="{str(shown).lower()}">'
         f'<img src="{run.thumbnail}" alt="">'
-        f'<span class="run-name">{run.number} · {escape(run.variant.name)}</span>'
+        f'<span class="run-name">{run.number} · {escape(run.drawn.name)}</span>'
         f'<span class="run-detail">{escape(drawn)}</span>'
         f'<span class="run-figures">{figures}</span>'
         f'<span class="run-detail">to {escape(done.left.name)}</span></button>'

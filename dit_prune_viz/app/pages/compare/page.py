@@ -13,20 +13,20 @@ import gradio as gr
 from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame, done, idle
 from dit_prune_viz.app.pages.compare import view as compare_view
 from dit_prune_viz.app.pages.compare.view import Live
-from dit_prune_viz.app.session import variant
-from dit_prune_viz.app.session.comparison import MAX_PROMPTS, check_prompts, compare_variants, split_prompts
+from dit_prune_viz.app.session import drawn_model
+from dit_prune_viz.app.session.comparison import MAX_PROMPTS, check_prompts, compare_models, split_prompts
 from dit_prune_viz.app.session.comparison import Frame as Preview
+from dit_prune_viz.app.session.drawn_model import DENSE
 from dit_prune_viz.app.session.history import bring_back
 from dit_prune_viz.app.session.jobs import Reporter, Result
 from dit_prune_viz.app.session.runs import Runs
 from dit_prune_viz.app.session.session import Session
-from dit_prune_viz.app.session.variant import DENSE
 from dit_prune_viz.app.widgets import runs_strip
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.figures import style
 
 SUGGESTIONS = 7
-MODES = [("prune it alone", variant.WITHOUT), ("keep nothing else of its layer", variant.ONLY)]
+MODES = [("prune it alone", drawn_model.WITHOUT), ("keep nothing else of its layer", drawn_model.ONLY)]
 CLUSTER_NOTE = (
     "**What does this cluster paint?** Everything else stays dense, so the difference is what its weights do. Clusters "
     "are made on the Layer page."
@@ -75,7 +75,7 @@ def build(frame: Frame, actions: Actions) -> CompareTab:
         with gr.Row(equal_height=True, elem_classes="tab-controls"):
             layer = gr.Dropdown([], label="Layer", scale=4, min_width=220, elem_id="paint-layer")
             cluster = gr.Dropdown([], label="Cluster", scale=3, min_width=160, elem_id="paint-cluster")
-            mode = gr.Dropdown(MODES, value=variant.WITHOUT, label="What to do with it", scale=3, min_width=200)
+            mode = gr.Dropdown(MODES, value=drawn_model.WITHOUT, label="What to do with it", scale=3, min_width=200)
             show = gr.Button("Show what it paints", scale=1, min_width=170, elem_id="paint-run")
 
     shown = [*pictures.outputs, strip]
@@ -88,8 +88,8 @@ def build(frame: Frame, actions: Actions) -> CompareTab:
         def work(session: Session, report: Reporter) -> tuple:
             left, right, requests = prepare(session, report)
             live.names, live.prompts = (left.name, right.name), len(requests)
-            live.clip_name = session.workspace.clip_name
-            return session, right, compare_variants(session, left, right, requests, emit=report.emit, progress=report)
+            live.clip_name = session.store.clip_name
+            return session, right, compare_models(session, left, right, requests, emit=report.emit, progress=report)
 
         try:
             for update in actions.watch(request, session, work):
@@ -112,13 +112,13 @@ def build(frame: Frame, actions: Actions) -> CompareTab:
         def prepare(session: Session, report: Reporter) -> tuple:
             session.need_plan()
             requests = check_prompts(session.model, split_prompts(text), seed, steps)
-            return runs.left(session), variant.of_session(session, report), requests
+            return runs.left(session), drawn_model.of_session(session, report), requests
 
         yield from draw(session, runs, request, prepare)
 
     def paint(session, runs, layer, cluster, mode, text, seed, steps, request: gr.Request) -> Iterator[tuple]:
         def prepare(session: Session, _: Reporter) -> tuple:
-            right = variant.of_cluster(session, layer, cluster, mode)
+            right = drawn_model.of_cluster(session, layer, cluster, mode)
             return DENSE, right, check_prompts(session.model, split_prompts(text), seed, steps)
 
         yield from draw(session, runs, request, prepare)

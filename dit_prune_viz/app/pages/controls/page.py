@@ -9,7 +9,7 @@ import gradio as gr
 from dit_prune_viz.app import formatting as words
 from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame, idle
 from dit_prune_viz.app.pages.controls import recipe_fields as method_fields
-from dit_prune_viz.app.session import pruning
+from dit_prune_viz.app.session import measuring
 from dit_prune_viz.app.session.jobs import Reporter, Result
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.widgets import plot as scatter
@@ -44,7 +44,7 @@ def build(frame: Frame, actions: Actions, source: str) -> None:
 
     def run_convergence(session: Session, seed: float, request: gr.Request) -> Iterator[tuple]:
         def work(session: Session, report: Reporter) -> tuple:
-            return session, pruning.converge(session, seed, report)
+            return session, measuring.converge(session, seed, report)
 
         for update in actions.watch(request, session, work):
             if isinstance(update, Result):

@@ -20,9 +20,9 @@ from dit_prune_viz.app.session import cluster_edits, layer_data
 from dit_prune_viz.app.session.jobs import Reporter, Result
 from dit_prune_viz.app.session.selection import find_layer, is_name, search
 from dit_prune_viz.app.session.session import Session
-from dit_prune_viz.app.session.shared import Recent
 from dit_prune_viz.app.widgets import cluster_table
 from dit_prune_viz.app.widgets import plot as scatter
+from dit_prune_viz.caching import Cache
 from dit_prune_viz.clustering.edit import BY_HAND
 from dit_prune_viz.clustering.units import count_units
 from dit_prune_viz.errors import UserError
@@ -32,7 +32,8 @@ UNITS = [("rows", "row"), ("columns", "column"), ("weights", "weight")]
 PROJECTIONS = [("plane", "plane"), ("PCA", "pca"), ("UMAP", "umap")]
 SAMPLES = [("8,192", 8192), ("20,000", layer_view.MAX_DOTS), ("100,000", 100_000)]
 SORTED = [("original order", "original"), ("cluster", "cluster"), ("energy", "energy")]
-MAX_PAGES = 512
+PAGES_BYTES = 4 << 20
+"""Of what the server remembers about open Layer pages."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class LayerTab:
 
 def build(frame: Frame, actions: Actions) -> LayerTab:
     """Lay out the tab and wire it; the page decides when a layer is opened."""
-    pages = Recent(MAX_PAGES)
+    pages = Cache(PAGES_BYTES)
     with gr.Row(elem_classes="tab-controls"):
         picker = gr.Dropdown([], label="Layer", scale=6, min_width=280, elem_id="layer-picker")
         unit = gr.Dropdown(UNITS, value="row", label="Dots are", scale=2, min_width=90)

@@ -22,9 +22,6 @@ from dit_prune_viz.figures.importance_plane import Plane, importance_plane, make
 from dit_prune_viz.figures.saliency_histogram import saliency_histogram
 from dit_prune_viz.figures.timestep_lines import timestep_lines
 from dit_prune_viz.figures.unit_scatter import Cut, unit_scatter
-from dit_prune_viz.methods.saliency.magnitude import Magnitude
-from dit_prune_viz.methods.saliency.stw import STW
-from dit_prune_viz.methods.saliency.wanda import Wanda
 
 MAX_DOTS = 20_000
 AXES = {
@@ -132,16 +129,12 @@ def units_picture(session: Session, view: View) -> Picture:
 def metric_cut(session: Session, layer: str) -> Cut | None:
     """Where the plan's metric cuts the layer, in log10 of |W| and ‖X‖; None for metrics that are no product of both
     as drawn, and where nothing or everything is pruned."""
-    plan, settings = session.need_plan()[2], session.settings
-    saliency = plan.saliency
-    if settings.centred or settings.timestep != "uniform":
+    plan, recipe = session.need_plan()[2], session.recipe
+    if recipe.centred or recipe.timestep != "uniform":
         return None  # it is not ‖X‖ over all timesteps alike that ranks the weights
-    if isinstance(saliency, STW):
-        m, n = saliency.m, saliency.n
-    elif isinstance(saliency, Wanda | Magnitude):
-        m, n = 1.0, float(isinstance(saliency, Wanda))
-    else:
+    if recipe.method.exponents is None:
         return None
+    m, n = recipe.method.exponents
     keep, scores = session.masks[layer].unpack().cpu(), layer_data.scores(session, layer).cpu()
     if keep.all() or not keep.any():
         return None

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import gradio as gr
 
 from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
-from dit_prune_viz.app.pages.controls.fields import BINS
+from dit_prune_viz.app.session.recipe_form import BINS
 from dit_prune_viz.app.pages.map import plan_pair
 from dit_prune_viz.app.pages.map.view import ACTIVATIONS, EMPTY, STATISTICS, dots_figure, heat_figure
-from dit_prune_viz.app.session import pruning
+from dit_prune_viz.app.session import measuring
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.threshold import set_threshold
 from dit_prune_viz.app.widgets import layer_list, threshold_line
@@ -59,7 +59,7 @@ def build(frame: Frame, actions: Actions) -> MapTab:
     pair = plan_pair.build(frame, actions)
 
     def measure(session: Session, request: gr.Request) -> Iterator[tuple]:
-        yield from actions.run(request, session, pruning.sense)
+        yield from actions.run(request, session, measuring.sense)
 
     def move_line(session: Session, request: gr.Request, event: gr.EventData) -> Iterator[tuple]:
         yield from actions.answer(

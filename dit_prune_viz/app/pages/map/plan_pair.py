@@ -11,10 +11,10 @@ import gradio as gr
 from dit_prune_viz.app import formatting as words
 from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.app.pages.map import view as map_figures
+from dit_prune_viz.app.session.drawn_model import name_of_session
 from dit_prune_viz.app.session.history import bring_back
 from dit_prune_viz.app.session.jobs import Reporter
 from dit_prune_viz.app.session.session import Session
-from dit_prune_viz.app.session.variant import name_of_masks
 from dit_prune_viz.app.widgets import plot as scatter
 
 COMPARED = ("damage", "sparsity", "g_out")
@@ -129,7 +129,7 @@ def describe(first: Session, second: Session) -> str:
     differing = {name: mask.differing(second.masks[name]) for name, mask in first.masks.items()}
     changed = sum(differing.values())
     facts = [
-        ("method", *(escape(name_of_masks(session)) for session in (first, second))),
+        ("method", *(escape(name_of_session(session)) for session in (first, second))),
         ("sparsity", *(words.percent(session.report.achieved, 3) for session in (first, second))),
         ("remaining parameters", *(f"{session.report.remaining:,}" for session in (first, second))),
         ("predicted damage", *(words.percent(session.report.damage, 2) for session in (first, second))),
@@ -144,7 +144,7 @@ def describe(first: Session, second: Session) -> str:
         else f"the masks differ in {changed:,} weights ({words.percent(changed / first.report.weights, 2)}) of "
         f"{layers} layer{'' if layers == 1 else 's'}."
     )
-    searched = first.settings.searches or second.settings.searches
+    searched = first.recipe.search or second.recipe.search
     sentence = f"Before better masks are looked for, {sentence}" if searched else sentence[0].upper() + sentence[1:]
     return (
         f'<table class="scores">{head}<tbody>{rows}</tbody></table><p class="note" role="status">{sentence}</p>'

@@ -102,11 +102,11 @@ def values_of(session: Session, key: str, timestep: int = 0) -> list[float]:
     if timestep and key in ACTIVATIONS:
         statistics = {
             name: replace(known, activation_norm=activation_norm_at(session.calibration, name, timestep - 1))
-            for name, known in session.statistics.items()
+            for name, known in session.layer_statistics.items()
         }
         return [getattr(statistics[layer.name], key) for layer in session.model.layers]
     reports = {report.name: report for report in session.report.layers}
-    source = reports if key in REPORTED else session.statistics
+    source = reports if key in REPORTED else session.layer_statistics
     return [getattr(source[layer.name], key) for layer in session.model.layers]
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from html import escape
 
 from dit_prune_viz.app import formatting as words
+from dit_prune_viz.app.session.finishing import is_finished
 from dit_prune_viz.app.session.jobs import Busy
+from dit_prune_viz.app.session.recipe_titles import title_of
 from dit_prune_viz.app.session.session import Session
-from dit_prune_viz.app.session.settings import UPDATE_NAMES
-from dit_prune_viz.app.session.updating import is_current
 
 BRAND = '<h1 class="brand">DiT pruning, seen<span>where a diffusion transformer is redundant</span></h1>'
 LONG = 16
@@ -48,14 +48,14 @@ def _facts(session: Session | None) -> list[tuple[str, str, str, str]]:
     ]
     if session.report is None:
         return facts
-    report, settings = session.report, session.settings
+    report = session.report
     return [
         *facts,
         (
             "Sparsity",
             words.percent(report.achieved, 3),
             f"target {words.percent(report.target, 0)}",
-            f"{settings.title}: {report.removed:,} of {report.weights:,} prunable weights are pruned",
+            f"{title_of(session.recipe)}: {report.removed:,} of {report.weights:,} prunable weights are pruned",
         ),
         (
             "Remaining",
@@ -70,16 +70,11 @@ def _facts(session: Session | None) -> list[tuple[str, str, str, str]]:
 
 def _update(session: Session) -> list[tuple[str, str, str, str]]:
     """The weight update, where the settings have one or search for masks."""
-    settings = session.settings
-    if not settings.finishes:
+    recipe = session.recipe
+    if not recipe.finishes:
         return []
-    detail = "current" if is_current(session) else "made with the next picture"
-    named = [
-        *(["Exchange"] if settings.exchange else []),
-        *([f"Distilled in {settings.distil} steps"] if settings.distil else []),
-        *([UPDATE_NAMES[settings.update]] if settings.update else []),
-    ]
-    value = " + ".join(named)
+    detail = "done" if is_finished(session) else "done with the next picture"
+    value = " + ".join(method.title for method in (*recipe.searches, *filter(None, [recipe.updater])))
     return [("Weight update", value, detail, f"{value}. {UPDATE_HELP}")]
 
 

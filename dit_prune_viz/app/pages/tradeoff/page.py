@@ -18,7 +18,7 @@ from dit_prune_viz.app.widgets import plot as scatter
 from dit_prune_viz.experiments.results import Row
 from dit_prune_viz.experiments.table import COLUMNS
 from dit_prune_viz.figures.style import message
-from dit_prune_viz.pruning.candidates import CANDIDATES, SWEEPS
+from dit_prune_viz.pruning.named_recipes import NAMED_RECIPES, SWEEPS
 
 START = ("magnitude", "wanda", "dit-pruning")
 SCORES = [(label, score) for score, label in COLUMNS.items()]
@@ -44,7 +44,9 @@ class TradeoffTab:
 def build(frame: Frame, actions: Actions, folder: Path | None = None) -> TradeoffTab:
     """Lay out the tab. Measurements are kept in `folder`, by default in the user's cache."""
     gr.Markdown(NOTE, elem_classes="note")
-    methods = gr.CheckboxGroup([*CANDIDATES, *SWEEPS], value=list(START), label="Methods", elem_id="tradeoff-methods")
+    methods = gr.CheckboxGroup(
+        [*NAMED_RECIPES, *SWEEPS], value=list(START), label="Methods", elem_id="tradeoff-methods"
+    )
     with gr.Accordion("What the methods do", open=False):
         gr.Markdown(_explain(), elem_classes="note")
     with gr.Row(equal_height=True, elem_classes="tab-controls"):
@@ -82,7 +84,7 @@ def build(frame: Frame, actions: Actions, folder: Path | None = None) -> Tradeof
 
         def work(session: Session, report: Reporter) -> tuple[Session, Measured]:
             nonlocal clip_name
-            clip_name = session.workspace.clip_name
+            clip_name = session.store.clip_name
             return session, tradeoff.measure(session, asked, folder=folder, emit=report.emit, progress=report)
 
         for update in actions.watch(request, session, work):
@@ -132,4 +134,4 @@ def _redraw_damage(session: Session | None, measured: Measured) -> str:
 
 
 def _explain() -> str:
-    return "\n".join(f"* **{escape(name)}**: {candidate.words}" for name, candidate in CANDIDATES.items())
+    return "\n".join(f"* **{escape(name)}**: {named.explanation}" for name, named in NAMED_RECIPES.items())
