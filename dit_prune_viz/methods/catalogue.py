@@ -16,10 +16,21 @@ from dit_prune_viz.methods.update import bias, least_squares, obs_update, tune  
 
 Kind = TypeVar("Kind", bound=Method)
 
+_ORDER = {
+    "saliency": ("stw", "wanda", "magnitude", "ria", "obs"),
+    "granularity": ("cag", "layer", "row", "column"),
+    "allocation": ("uniform", "owl", "tempered", "damage-aware", "global"),
+    "search": ("swap", "distil"),
+    "update": ("mean", "obs", "least-squares", "tuned"),
+}
+"""How people are shown the built-in methods; searches also run in this order."""
+
 
 def methods_of(kind: type[Kind]) -> dict[str, type[Kind]]:
     """Name → class of every method of a kind (`Saliency`, …), built-in ones first."""
-    return registered(kind.kind)
+    known = registered(kind.kind)
+    first = [name for name in _ORDER[kind.kind] if name in known]
+    return {name: known[name] for name in (*first, *known)}
 
 
 def find_method(kind: type[Kind], spec: str) -> Kind:
