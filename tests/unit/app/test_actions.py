@@ -10,8 +10,8 @@ import pytest
 
 from dit_prune_viz.app.pages.actions import Actions
 from dit_prune_viz.app.session.jobs import Jobs
+from dit_prune_viz.app.session.model_store import ModelStore
 from dit_prune_viz.app.session.session import Session
-from dit_prune_viz.app.session.shared import Workspace
 from dit_prune_viz.app.session.startup import Startup
 from dit_prune_viz.errors import UserError
 
@@ -20,7 +20,7 @@ VISITOR = SimpleNamespace(session_hash="visitor")
 
 @pytest.fixture
 def session() -> Session:
-    return Session(Workspace(clip="none", device="cpu", dtype="float32"))
+    return Session(ModelStore(clip="none", device="cpu", dtype="float32"))
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from dit_prune_viz.app.server import AppSettings, build_app
-from dit_prune_viz.app.session.settings import settings_for
 from dit_prune_viz.app.theme import launch_options
+from dit_prune_viz.pruning.named_recipes import find_recipe
+from dit_prune_viz.pruning.recipe import Recipe
 
 ENDPOINTS = {"/load_model", "/calibrate", "/prune", "/prune_with", "/cluster", "/set_cluster_sparsity", "/generate"}
 
@@ -80,14 +82,15 @@ def test_prune(fresh, method, granularity):
     assert chosen == (expected or ({granularity} if granularity in ("layer", "row") else {"layer", "row"}))
 
 
-def test_prune_with_any_settings(fresh):
+def test_prune_with_any_recipe(fresh):
     asked = {"method": "exchange", "sparsity": 0.6, "timestep": "log"}
     found = fresh.predict(asked, api_name="/prune_with")
-    assert set(found) == {"target", "achieved", "remaining_parameters", "layers", "seconds", "settings"}
+    assert set(found) == {"target", "achieved", "remaining_parameters", "layers", "seconds", "recipe"}
     assert (found["target"], found["achieved"]) == (0.6, pytest.approx(0.6, abs=1e-4))
     assert found["seconds"] > 0
-    assert found["settings"] == vars(settings_for("exchange", sparsity=0.6, timestep="log"))
-    again = fresh.predict(found["settings"], api_name="/prune_with")
+    asked = replace(find_recipe("swap"), sparsity=0.6, timestep="log")
+    assert replace(Recipe.from_dict(found["recipe"]), calibration=asked.calibration) == asked
+    again = fresh.predict(found["recipe"], api_name="/prune_with")
     assert {**again, "seconds": 0} == {**found, "seconds": 0}
     scores = fresh.predict("a cat", 0, 2, api_name="/generate")[2]
     assert scores["ssim"] < 1

@@ -7,12 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dit_prune_viz.calibration.damped_inverse import inverse_diagonal
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.masks.packed_mask import pack
 from dit_prune_viz.masks.pruned_layer import UpdatedWeights
 from dit_prune_viz.methods.update.least_squares import least_squares_update
 from dit_prune_viz.methods.update.obs_update import obs_update
-from dit_prune_viz.calibration.damped_inverse import inverse_diagonal
 
 
 def problem(d_out: int, d_in: int, tokens: int, seed: int, sparsity: float = 0.5):

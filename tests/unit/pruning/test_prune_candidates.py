@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from dit_prune_viz.calibration.calibrate import calibrate
+from dit_prune_viz.calibration.damped_inverse import damped, inverse_diagonal
 from dit_prune_viz.calibration.second_moments import collect_hessians
 from dit_prune_viz.calibration.timestep_weights import timestep_weights
 from dit_prune_viz.errors import UserError
@@ -15,7 +16,6 @@ from dit_prune_viz.experiments.requests import paint, requests_for
 from dit_prune_viz.generation.request import Request
 from dit_prune_viz.masks.damage import damage_second_moment
 from dit_prune_viz.masks.select import keep_mask
-from dit_prune_viz.calibration.damped_inverse import damped, inverse_diagonal
 from dit_prune_viz.pipelines.model import load_model
 from dit_prune_viz.pruning.candidates import CANDIDATES, Candidate
 from dit_prune_viz.pruning.levels import Level

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from dit_prune_viz.calibration.calibrate import calibrate
+from dit_prune_viz.calibration.packages import package_layers, peak_bytes
 from dit_prune_viz.calibration.recorded_inputs import record_inputs, run_call
 from dit_prune_viz.calibration.second_moments import collect_moments
 from dit_prune_viz.errors import Cancelled, UserError
@@ -13,7 +14,6 @@ from dit_prune_viz.masks.packed_mask import PackedMask, pack
 from dit_prune_viz.masks.pruned_layer import UpdatedWeights
 from dit_prune_viz.masks.running import pruned
 from dit_prune_viz.masks.select import keep_mask
-from dit_prune_viz.calibration.packages import package_layers, peak_bytes
 from dit_prune_viz.pipelines.model import load_model
 from dit_prune_viz.pruning.update_model import LAYERWISE, update_model
 
