@@ -200,7 +200,7 @@ def test_without_plotly_the_charts_say_what_to_do(opened: Page, come, screenshot
 
 def test_when_plotly_is_late_the_charts_say_so_until_it_comes(opened: Page):
     held: list[Route] = []
-    opened.route("**/plotly.min.js", held.append)
+    opened.route("**/plotly.min.js", lambda route: held.append(route))
     opened.clock.install()
     opened.goto_app()
     problem = opened.locator("#layer-map .plot-problem")
