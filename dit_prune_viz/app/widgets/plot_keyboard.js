@@ -39,11 +39,8 @@ function walkWithKeys(host, { selectUnits, openTarget }) {
     targets ??= shownTraces(host).filter((trace) => trace.customdata).flatMap(targetsIn);
     if (!targets.length) return false;
     cursor = (cursor + step + targets.length) % targets.length;
-    const { id, x, y, label, unit } = targets[cursor];
-    Plotly.Fx.hover(host, { xval: x, yval: y });
-    // Fx.hover tells no listener.
-    host.emit("plotly_hover", { points: [{ customdata: id, data: { meta: { units: unit } } }] });
-    spoken.textContent = label;
+    hoverOver(host, targets[cursor]);
+    spoken.textContent = targets[cursor].label;
     return true;
   }
 
@@ -61,11 +58,7 @@ function walkWithKeys(host, { selectUnits, openTarget }) {
       selectUnits([], "set");
     }
   });
-  host.addEventListener("blur", () => {
-    if (!host.data) return;
-    Plotly.Fx.unhover(host);
-    host.emit("plotly_unhover", {});
-  });
+  host.addEventListener("blur", () => host.data && stopHovering(host));
 
   return { redrawn: () => void (targets = null) };
 }

@@ -32,6 +32,17 @@ function onPlot(host, event, action) {
   onRemoved(() => host.removeListener?.(event, action));
 }
 
+// What the pointer does over a point, for the keyboard; Plotly.Fx shows the label but tells no listener.
+function hoverOver(host, { id, x, y, unit }) {
+  Plotly.Fx.hover(host, { xval: x, yval: y });
+  host.emit("plotly_hover", { points: [{ customdata: id, data: { meta: { units: unit } } }] });
+}
+
+function stopHovering(host) {
+  Plotly.Fx.unhover(host);
+  host.emit("plotly_unhover", {});
+}
+
 // The only function that reads fields Plotly keeps to itself: nothing public says where the axes lie while they move.
 // Each axis has its `start` and `length` in pixels of the plot's div; `at` and `valueAt` go from values (on a log axis,
 // their log10) to pixels and back.
