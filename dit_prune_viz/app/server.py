@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import gradio as gr
 
@@ -23,10 +22,11 @@ from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.startup import Startup
 from dit_prune_viz.app.widgets import layer_list
 from dit_prune_viz.app.widgets import plot as scatter
+from dit_prune_viz.app.widgets.scripts import script
 from dit_prune_viz.pipelines.source import local_path
 from dit_prune_viz.resources import BUNDLED_CLIP, BUNDLED_CLIP_NAME
 
-HOTKEYS = (Path(__file__).parent / "pages" / "hotkeys.js").read_text(encoding="utf-8")
+HOTKEYS = script("pages/hotkeys.js")
 TITLE = "DiT pruning, seen"
 
 

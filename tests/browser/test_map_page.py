@@ -133,7 +133,7 @@ def test_one_layer_is_marked_in_all_views_and_opened_from_the_list(page: Page, s
     page.get_by_label("Search layers").fill("ADALN 3")
     expect(page.locator("#layer-list tbody tr")).to_have_count(2)
     page.get_by_label("Search layers").fill("nothing of the kind")
-    expect(page.locator(".layers-empty")).to_have_text("No layer is called so.")
+    expect(page.locator(".layers-empty")).to_have_text("No matching layers.")
     page.get_by_label("Search layers").fill("")
     page.get_by_role("button", name="weights").click()
     expect(page.locator("#layer-list th[data-key=weights]")).to_have_attribute("aria-sort", "descending")

@@ -6,14 +6,14 @@ Its `submit` event asks for a run back, its `select` event to pin it or take the
 from __future__ import annotations
 
 from html import escape
-from pathlib import Path
 
 import gradio as gr
 
 from dit_prune_viz.app import formatting as words
 from dit_prune_viz.app.session.runs import MAX_RUNS, Run, Runs
+from dit_prune_viz.app.widgets.scripts import script
 
-SCRIPT = (Path(__file__).parent / "runs_strip.js").read_text(encoding="utf-8")
+SCRIPT = script("widgets/runs_strip.js")
 EMPTY = (
     '<p class="note"><b>Earlier runs</b> appear here, the newest first: click one to bring back its plan, prompts and '
     "seed with its pictures, or pin it to compare the next ones against it instead of the dense model.</p>"

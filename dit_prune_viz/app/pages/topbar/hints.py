@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import gradio as gr
 
-SCRIPT = (Path(__file__).parent / "hints.js").read_text(encoding="utf-8")
+from dit_prune_viz.app.widgets.scripts import script
+
+SCRIPT = script("widgets/shared.js", "pages/topbar/hints.js")
 STEPS = (
     "Every square is a layer of the model. The brighter, the more its output rows differ in what they carry. "
     "Click one to open it.",
