@@ -14,6 +14,8 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from dit_prune_viz.app.session.shelf import UpdateShelf
 from dit_prune_viz.calibration.calibrate import calibrate
 from dit_prune_viz.calibration.result import Calibration
+from dit_prune_viz.calibration.stored import shipped_calibration
+from dit_prune_viz.disk_cache import DiskCache
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.metrics.clip import ClipScorer, load_clip
 from dit_prune_viz.pipelines.model import Model, load_model
@@ -39,7 +41,9 @@ class Workspace:
         dtype: str = "auto",
         calibrations: int = 8,
         pictures: int = 64,
+        disk: DiskCache | None = None,
     ) -> None:
+        self.disk = disk
         self._clip_source, self._clip_name = clip, clip_name
         self._device, self._dtype = device, dtype
         self._clip: ClipScorer | None = None
@@ -77,8 +81,13 @@ class Workspace:
     def calibration(self, model: Model, samples: int, seed: int, progress: Progress | None = None) -> Calibration:
         """The calibration of `model` with these settings, run at most once. UserError as in `calibrate`."""
         key = (model.number, samples, seed)
+
+        def make() -> Calibration:
+            shipped = shipped_calibration(model, samples=samples, seed=seed)
+            return shipped or calibrate(model, samples=samples, seed=seed, progress=progress, cache=self.disk)
+
         with self.turn(progress):
-            return self._calibrations.get(key, lambda: calibrate(model, samples=samples, seed=seed, progress=progress))
+            return self._calibrations.get(key, make)
 
     def kept(self, calibration: Calibration) -> Kept:
         """What supplies of `calibration` have made (inverse Hessians, recorded inputs), as long as it is in use."""
