@@ -11,6 +11,7 @@ from pathlib import Path
 from dit_prune_viz.calibration.calibrate import calibrate
 from dit_prune_viz.calibration.result import Calibration
 from dit_prune_viz.checks import whole
+from dit_prune_viz.disk_cache import DiskCache
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.experiments.dense_pictures import DenseStore
 from dit_prune_viz.experiments.draw_cells import Painter
@@ -49,6 +50,7 @@ def run(
     on_row: Callable[[Row], None] | None = None,
     turn: Callable[[], AbstractContextManager] = nullcontext,
     processes: Alone | None = None,
+    cache: DiskCache | None = None,
 ) -> Outcome:
     """Measure every cell that `folder` does not have yet; `results.jsonl` in it grows by one row per cell.
 
@@ -63,6 +65,7 @@ def run(
         on_row: called with every row, those of an earlier run first.
         turn: a context in which model work is done, entered anew for every batch.
         processes: shares the work out; None is this process alone.
+        cache: where the calibration is looked up and kept.
 
     Raises:
         UserError: no candidate, level, prompt or seed; a prompt in both sets; a folder or file that cannot be used.
@@ -89,7 +92,7 @@ def run(
         size = default_batch(model) if batch is None else whole(batch, "The batch", 1, 1024)
         store = DenseStore(Path(pictures) if pictures else folder / PICTURES, model)
         painter = Painter(model, experiment, clip, store, size, turn, processes, progress, len(missing))
-        for row in _measure(painter, missing, name, calibration):
+        for row in _measure(painter, missing, name, calibration, cache):
             if processes.main:
                 results.append(row)
             mine.append(row)
@@ -104,7 +107,11 @@ def _key(name: str, candidate: Candidate, level: Level, seed: int) -> tuple[str,
 
 
 def _measure(
-    painter: Painter, missing: list[tuple[Candidate, Level, int]], name: str, calibration: Calibration | None
+    painter: Painter,
+    missing: list[tuple[Candidate, Level, int]],
+    name: str,
+    calibration: Calibration | None,
+    cache: DiskCache | None,
 ) -> Iterator[Row]:
     experiment, model = painter.experiment, painter.model
     pruned_as: tuple[Candidate, Level] | None = None
@@ -120,6 +127,7 @@ def _measure(
                     seed=experiment.calibration_seed,
                     prompts=experiment.calibration_prompts,
                     progress=painter.aside,
+                    cache=cache,
                 )
                 supplies = supplies or Supplies(model, calibration, painter.aside)
                 state = None  # its updated weights first, or those of two candidates lie beside the model

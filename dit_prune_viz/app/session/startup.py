@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from dit_prune_viz.app.session.jobs import Busy, Jobs, Reporter, Result
 from dit_prune_viz.app.session.session import Session
@@ -16,9 +16,10 @@ OWNER = "startup"
 class Startup:
     """Prepares one session that every new user begins with; they are immutable, so it is shared."""
 
-    def __init__(self, empty: Session, source: str, jobs: Jobs) -> None:
+    def __init__(self, empty: Session, source: str, jobs: Jobs, when_ready: Callable[[], None] | None = None) -> None:
         self._session, self._source, self._jobs = empty, source, jobs
         self._done = threading.Event()
+        self._when_ready = when_ready
         self.busy = Busy(0, 1, f"Loading {source}")
         self.problem: str | None = None
 
@@ -52,6 +53,8 @@ class Startup:
             raise
         finally:
             self._done.set()
+            if self._when_ready:
+                self._when_ready()
 
     def _open_clip(self, report: Reporter) -> Session:
         """Now, so that a wrong --clip is noticed before the first picture waits for its score."""

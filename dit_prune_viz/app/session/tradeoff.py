@@ -89,6 +89,7 @@ def measure(
         progress=progress,
         on_row=emit,
         turn=lambda: workspace.turn(progress),
+        cache=workspace.disk,
     )
     files = export(outcome.rows, describe(experiment, model, clip), Path(tempfile.mkdtemp()), "tradeoff")
     return Measured(outcome.rows, clip.name, tuple(map(str, files)), outcome.notice)

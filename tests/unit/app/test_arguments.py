@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from app import parse
+from dit_prune_viz.app.serve import parse
 
 
 @pytest.fixture(autouse=True)

@@ -240,7 +240,7 @@ def test_a_batch_that_does_not_fit_says_so(flux, tmp_path):
 
 
 COMMAND = (
-    "run",
+    "sweep",
     "--clip",
     "none",
     "--device",
@@ -289,7 +289,7 @@ def test_the_command_line_runs_prints_and_writes_files(tiny_flux, tmp_path, caps
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_sentence(tiny_flux, tmp_path, capsys, arguments):
-    model = ["--model", str(tiny_flux)] if arguments[0] in ("run", "converge") else []
+    model = ["--model", str(tiny_flux)] if arguments[0] in ("sweep", "converge") else []
     where = [] if arguments[0] == "converge" else ["--out", str(tmp_path)]
     assert main([*arguments, *model, *where]) == 2
     (line,) = (text for text in capsys.readouterr().err.splitlines() if text.startswith("error:"))
