@@ -1,6 +1,6 @@
 """Measure ways to prune a model against each other: methods × sparsities × prompts × seeds.
 
-Several GPUs: accelerate launch -m dit_prune_viz.experiments run …
+Several GPUs: accelerate launch -m dit_prune_viz sweep …
 """
 
 from __future__ import annotations

@@ -85,10 +85,10 @@ class Supplies:
         return lambda layer: self.calibration.mean(layer, weights)
 
     def _centring(self, statistic: Callable[..., Tensor], timestep: str, centred: bool) -> Callable[[str], Tensor]:
-        weights, transformer = self.weights(timestep), self.model.transformer
+        weights = self.weights(timestep)
 
         def of(layer: str) -> Tensor:
-            moves = centred and transformer.get_submodule(layer).bias is not None
+            moves = centred and self.model.transformer.get_submodule(layer).bias is not None
             return statistic(layer, weights=weights, centred=moves)
 
         return of

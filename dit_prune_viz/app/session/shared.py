@@ -18,7 +18,8 @@ from dit_prune_viz.calibration.stored import shipped_calibration
 from dit_prune_viz.disk_cache import DiskCache
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.metrics.clip import ClipScorer, load_clip
-from dit_prune_viz.pipelines.model import Model, load_model
+from dit_prune_viz.pipelines.model import Model
+from dit_prune_viz.pipelines.opening import open_model
 from dit_prune_viz.pipelines.source import local_path
 from dit_prune_viz.pruning.supplies import Kept
 
@@ -74,7 +75,7 @@ class Workspace:
             key = _identity(source)
             model = self._models.get(key)
             if model is None:
-                model = load_model(source, device=self._device, dtype=self._dtype)
+                model = open_model(source, device=self._device, dtype=self._dtype)
                 self._models[key] = model
             return model
 
