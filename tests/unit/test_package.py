@@ -93,7 +93,9 @@ def test_the_wheel_holds_code_scripts_styles_and_the_bundled_model(wheel):
     assets = {name.removeprefix("dit_prune_viz/assets/") for name in inside if name.startswith("dit_prune_viz/assets/")}
     for folder in ("emoji-flux", "emoji-clip"):
         files = {path.relative_to(ROOT / "assets").as_posix() for path in (ROOT / "assets" / folder).rglob("*.*")}
-        assert {name for name in files if not name.endswith(".png")} == {x for x in assets if x.startswith(folder)}
+        assert {name for name in files if not name.endswith(".png")} == {
+            x for x in assets if x.startswith(f"{folder}/")
+        }
     assert {name for name in assets if "/" not in name} == {"damage.json", "calibration.safetensors", "emoji-flux.json"}
     assert not [name for name in inside if name.startswith(("assets/", "tests/"))]
 
