@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import gradio as gr
@@ -23,6 +24,7 @@ from dit_prune_viz.app.session.startup import Startup
 from dit_prune_viz.app.widgets import layer_list
 from dit_prune_viz.app.widgets import plot as scatter
 from dit_prune_viz.app.widgets.scripts import script
+from dit_prune_viz.disk_cache import DiskCache
 from dit_prune_viz.pipelines.source import local_path
 from dit_prune_viz.resources import BUNDLED_CLIP, BUNDLED_CLIP_NAME
 
@@ -32,16 +34,18 @@ TITLE = "DiT pruning, seen"
 
 @dataclass(frozen=True)
 class AppSettings:
-    """model, clip: hub ids or folders; device, dtype: as in `pipelines.load_model`."""
+    """model, clip: hub ids or folders; device, dtype: as in `load_model`; cache: None keeps nothing on disk."""
 
     model: str
     clip: str
     device: str = "auto"
     dtype: str = "auto"
+    cache: DiskCache | None = None
 
 
-def build_app(settings: AppSettings) -> gr.Blocks:
-    """The app, with the default model being prepared in the background from this moment on."""
+def build_app(settings: AppSettings, when_ready: Callable[[], None] | None = None) -> gr.Blocks:
+    """The app, with the default model being prepared in the background from this moment on; `when_ready` is called once
+    it is, in that thread."""
     folder = local_path(settings.clip)
     bundled = folder is not None and folder.resolve() == BUNDLED_CLIP
     store = ModelStore(
@@ -49,9 +53,10 @@ def build_app(settings: AppSettings) -> gr.Blocks:
         clip_name=BUNDLED_CLIP_NAME if bundled else None,
         device=settings.device,
         dtype=settings.dtype,
+        disk=settings.cache,
     )
     jobs = Jobs()
-    startup = Startup(Session(store), settings.model, jobs)
+    startup = Startup(Session(store), settings.model, jobs, when_ready)
     startup.start()
     scatter.serve_plotly()
     return _page(Actions(jobs, startup), settings.model)

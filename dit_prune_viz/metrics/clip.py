@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from PIL import Image
-from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.device import choose_device
 from dit_prune_viz.pipelines.hub import cached_folder, hub_files, is_hub_id
 from dit_prune_viz.pipelines.source import LOAD_ERRORS, local_path
+
+if TYPE_CHECKING:
+    from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 _BATCH = 32
 
@@ -85,6 +88,8 @@ def load_clip(source: str | Path, *, name: str | None = None, device: str | torc
     """
     path = local_path(source)
     target = _find(str(source), path)
+    from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer  # takes a second
+
     try:
         # The PIL image processor needs no torchvision.
         model, report = CLIPModel.from_pretrained(

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from diffusers import DiffusionPipeline
 from torch import nn
 
 from dit_prune_viz.caching import Cache
@@ -23,6 +23,9 @@ from dit_prune_viz.pipelines.families import family_of
 from dit_prune_viz.pipelines.layers import Layer, list_layers
 from dit_prune_viz.pipelines.lock import ModelLock
 from dit_prune_viz.pipelines.source import LOAD_ERRORS, find_source, local_path
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 _FINGERPRINT_SAMPLES = 64
 _LARGE = 1_000_000_000
@@ -184,6 +187,8 @@ def _short_name(source: str) -> str:
 
 
 def _open(target: str, name: str, device: torch.device, dtype: torch.dtype) -> DiffusionPipeline:
+    from diffusers import DiffusionPipeline  # takes seconds, in which the app serves its page already
+
     try:
         pipeline = DiffusionPipeline.from_pretrained(target, dtype=dtype, use_safetensors=True)
         pipeline.to(device)

@@ -169,6 +169,7 @@ class Actions:
             yield gr.skip(), topbar.render(None, busy), gr.skip()
         session = self.newest(request.session_hash) or self._startup.wait()
         yield session, topbar.render(session, problem=self._startup.problem), gr.skip()
+        self._startup.visited()
 
     def undo(self, session: Session, request: gr.Request) -> Iterator[tuple]:
         """For the page's button: back to the session before the last step."""

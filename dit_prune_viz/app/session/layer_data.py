@@ -101,7 +101,7 @@ def projected(
     def make() -> np.ndarray:
         shown = shown_units(session, layer, unit, projection, most)
         features = profiles(session.need_model().weight(layer), norm_bins(session, layer), unit, chosen=shown)
-        return stored_projection(features, method=projection, progress=progress)
+        return stored_projection(features, method=projection, cache=session.store.disk, progress=progress)
 
     calibration = session.need_calibration()[1]
     bins = _crc(calibration.sum_squares[layer].numpy())

@@ -7,10 +7,12 @@ from collections.abc import Hashable
 from pathlib import Path
 from weakref import WeakValueDictionary
 
+from dit_prune_viz.disk_cache import DiskCache
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.metrics.clip import ClipScorer, load_clip
 from dit_prune_viz.pipelines.lock import ModelLock
-from dit_prune_viz.pipelines.model import Model, load_model
+from dit_prune_viz.pipelines.model import Model
+from dit_prune_viz.pipelines.opening import open_model
 from dit_prune_viz.pipelines.source import local_path
 
 
@@ -24,11 +26,19 @@ class ModelStore:
         clip_name: under which scores are shown; None takes the folder's or hub model's.
         device: as in `load_model`.
         dtype: as in `load_model`.
+        disk: where calibrations are looked up and kept; None keeps none.
     """
 
     def __init__(
-        self, *, clip: str | Path, clip_name: str | None = None, device: str = "auto", dtype: str = "auto"
+        self,
+        *,
+        clip: str | Path,
+        clip_name: str | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        disk: DiskCache | None = None,
     ) -> None:
+        self.disk = disk
         self._clip_source, self._clip_name = clip, clip_name
         self._device, self._dtype = device, dtype
         self._clip: ClipScorer | None = None
@@ -48,7 +58,7 @@ class ModelStore:
             key = _identity(source)
             model = self._models.get(key)
             if model is None:
-                model = load_model(source, device=self._device, dtype=self._dtype)
+                model = open_model(source, device=self._device, dtype=self._dtype)
                 self._models[key] = model
             return model
 

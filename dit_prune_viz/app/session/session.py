@@ -109,7 +109,7 @@ class Session:
         """The session with statistics of these settings, without a plan."""
         model = self.need_model()
         recipe = replace(self.recipe, calibration=settings)
-        statistics = Statistics(model, calibrate_for(model, recipe, progress))
+        statistics = Statistics(model, calibrate_for(model, recipe, progress, self.store.disk))
         known = layer_statistics(model, statistics.calibration)
         return Session(self.store, model=model, statistics=statistics, layer_statistics=known, recipe=recipe)
 

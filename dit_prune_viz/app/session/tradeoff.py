@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from dit_prune_viz.app import formatting as words
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.checks import whole
+from dit_prune_viz.disk_cache import user_folder
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.experiments.experiment import Experiment, describe, with_seeds
 from dit_prune_viz.experiments.export import export
@@ -57,9 +57,11 @@ class Measured:
 
 
 def results_folder(session: Session) -> Path:
-    """Where the measurements of the session's model are kept between runs, in the user's cache."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "dit_prune_viz" / "tradeoff" / session.need_model().fingerprint[:16]
+    """Where the measurements of the session's model are kept between runs: in the folder of the app's disk cache. They
+    are results, which no bound removes and which are kept without a cache, too."""
+    disk = session.store.disk
+    folder = disk.folder if disk else user_folder()
+    return folder / "tradeoff" / session.need_model().fingerprint[:16]
 
 
 def measure(
@@ -86,6 +88,7 @@ def measure(
         progress=progress,
         on_row=emit,
         turn=lambda: model.lock.hold(progress),
+        cache=session.store.disk,
     )
     files = export(outcome.rows, describe(experiment, model, clip), Path(tempfile.mkdtemp()), "tradeoff")
     return Measured(outcome.rows, clip.name, tuple(map(str, files)), outcome.notice)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import gradio as gr
 
 from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
-from dit_prune_viz.app.session.recipe_form import BINS
 from dit_prune_viz.app.pages.map import plan_pair
 from dit_prune_viz.app.pages.map.view import ACTIVATIONS, EMPTY, STATISTICS, dots_figure, heat_figure
 from dit_prune_viz.app.session import measuring
+from dit_prune_viz.app.session.recipe_form import BINS
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.threshold import set_threshold
 from dit_prune_viz.app.widgets import layer_list, threshold_line
