@@ -192,7 +192,7 @@ def test_of_many_quick_moves_the_last_of_every_row_is_applied(page: Page):
     expect(fields(page).nth(1)).to_have_value(middle)
     # The masks, not only the sliders: another look at the layer finds the same.
     damages = own.all_inner_texts()
-    page.get_by_label("Seen in").click()
+    page.get_by_label("Projection").click()
     page.get_by_role("option", name="PCA").click()
     expect(page.locator("#units")).to_contain_text("first component")
     assert own.all_inner_texts() == damages
@@ -304,7 +304,7 @@ def test_single_weights_are_a_stratified_sample_over_a_density(page: Page, scree
 
 
 def test_the_map_s_statistic_and_the_global_sparsity_are_chosen(page: Page):
-    page.get_by_label("Colour of the map").click()
+    page.get_by_label("Map colour").click()
     page.get_by_role("option", name="Predicted damage").click()
     expect(page.locator("#layer-map .gtitle").first).to_have_text("Predicted damage")
     page.locator("#sparsity input[type=number]").fill("30")

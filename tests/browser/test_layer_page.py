@@ -170,7 +170,7 @@ def test_layers_are_found_by_name_and_numbers_of_clusters_with_a_curve(page: Pag
     expect(page.locator("#layer-picker input")).to_have_value(re.compile("proj_out"))
     expect(page.locator("#cluster-table caption")).to_contain_text("proj_out:")
     find(page, "nothing of the kind")
-    expect(page.locator(".toast-body")).to_contain_text("No layer is called")
+    expect(page.locator(".toast-body")).to_contain_text("No layer matches")
     expect(page.locator("#cluster-table caption")).to_contain_text("proj_out:")
 
     expect(page.locator("#cluster-choice")).to_be_hidden()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dit_prune_viz.app import formatting as words
+from dit_prune_viz.app import formatting
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.updating import update
 from dit_prune_viz.checks import whole
@@ -83,8 +83,8 @@ def of_cluster(session: Session, layer: str, cluster: int, mode: str) -> Variant
 
 
 def name_of_masks(session: Session) -> str:
-    """What makes the session's masks, in a few words."""
+    """What makes the session's masks, in a few formatting."""
     settings, report, plan = session.settings, session.report, session.plan
-    name = f"{settings.title} {words.percent(report.achieved)}"
+    name = f"{settings.title} {formatting.percent(report.achieved)}"
     by_hand = sum(plan.layer(layer).clusters is not None for layer in session.masks)
     return f"{name} + {by_hand} by hand" if by_hand else name

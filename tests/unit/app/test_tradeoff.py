@@ -11,6 +11,7 @@ import pytest
 
 from dit_prune_viz.app.pages.actions import Actions, Frame
 from dit_prune_viz.app.pages.tradeoff import page as tradeoff_tab
+from dit_prune_viz.app.pages.tradeoff.layout import explain_methods
 from dit_prune_viz.app.session import tradeoff as work
 from dit_prune_viz.app.session.jobs import Jobs
 from dit_prune_viz.app.session.session import Session
@@ -171,7 +172,9 @@ def test_the_tab_grows_while_it_works(listeners):
     assert json.loads(last[4])["data"]
     assert "magnitude" in last[5]
     assert [button.interactive for button in last[7:]] == [True] * 3
-    assert json.loads(listeners["_redraw"](last[3], "latent_mse"))["layout"]["yaxis"]["title"]["text"] == "latent MSE"
+    assert (
+        json.loads(listeners["show_curves"](last[3], "latent_mse"))["layout"]["yaxis"]["title"]["text"] == "latent MSE"
+    )
 
 
 def test_a_mistake_in_the_tab_is_one_sentence(listeners):
@@ -188,7 +191,7 @@ def test_one_click_sweeps_the_exponents(listeners):
 
 
 def test_the_tab_explains_every_method():
-    assert all(name in tradeoff_tab._explain() for name in CANDIDATES)
+    assert all(name in explain_methods() for name in CANDIDATES)
     assert tradeoff_tab.suggestions(None) == 20
 
 
