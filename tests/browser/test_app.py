@@ -320,7 +320,7 @@ def test_a_method_is_chosen_changed_and_drawn_with_its_update(page: Page, screen
 
     choose("method", "Ready-made: tempered-mean")  # the others first run the model for a while
     expect(page.locator("#method-words")).to_contain_text("biases make up for the lost mean")
-    expect(page.locator("#bar")).to_contain_text("made with the next picture")
+    expect(page.locator("#bar")).to_contain_text("computed with the next image")
     expect(page.locator("#granularity input")).to_have_value("CAG: by heterogeneity")
     page.locator("#finer button").first.click()
     expect(page.locator("#update input")).to_have_value("Biases for the mean")
@@ -347,7 +347,7 @@ def test_masks_are_distilled_when_a_picture_needs_them(page: Page, screenshots):
     steps.fill("2")
     steps.press("Tab")
     expect(page.locator("#bar")).to_contain_text("Distilled in 2 steps")
-    expect(page.locator("#bar")).to_contain_text("made with the next picture")
+    expect(page.locator("#bar")).to_contain_text("computed with the next image")
     sparsity = bar_value(page, "Sparsity")
     page.get_by_role("tab", name="Compare").click()
     page.locator("#steps input").fill("2")

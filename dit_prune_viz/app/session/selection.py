@@ -92,6 +92,6 @@ def search(text: str, units: int) -> np.ndarray:
             raise UserError(f"Write numbers such as 12 or 10-20, not {brief(part)}.")
         low, high = int(match[1]), int(match[2] or match[1])
         if low > high or high >= units:
-            raise UserError(f"The layer has units 0 to {units - 1:,}, but not {brief(part)}.")
+            raise UserError(f"Units run from 0 to {units - 1:,}; there is no {brief(part)}.")
         found.append(np.arange(low, high + 1, dtype=np.int32))
     return np.unique(np.concatenate(found))

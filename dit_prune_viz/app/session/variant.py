@@ -10,7 +10,7 @@ import numpy as np
 
 from dit_prune_viz.app import formatting
 from dit_prune_viz.app.session.session import Session
-from dit_prune_viz.app.session.updating import update
+from dit_prune_viz.app.session.weight_updates import update
 from dit_prune_viz.checks import whole
 from dit_prune_viz.clustering.units import count_units, weights_of
 from dit_prune_viz.errors import Progress, UserError

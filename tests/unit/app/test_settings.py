@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dit_prune_viz.app.pages.controls import recipe_fields as method_fields
 from dit_prune_viz.app.pages.controls.fields import BY_HAND, Fields, fields_of
 from dit_prune_viz.app.pages.topbar import page as topbar
-from dit_prune_viz.app.session import pruning, updating, variant
+from dit_prune_viz.app.session import pruning, variant, weight_updates
 from dit_prune_viz.app.session.comparison import compare
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.settings import READY_MADE, Settings, label_of, name_of, read_settings, sentence_of
@@ -237,10 +237,10 @@ def test_emptied_fields_are_one_sentence(ready, change, words):
 
 def test_updates_are_made_when_needed_and_only_for_new_masks(ready, layer):
     session = ready.prune("dit-pruning", "auto", 0.7, update="obs")
-    assert not updating.is_current(session)
-    assert "made with the next picture" in topbar.render(session)
+    assert not weight_updates.is_current(session)
+    assert "computed with the next image" in topbar.render(session)
     assert "Weight update" not in topbar.render(ready)
-    made = updating.update(session)
+    made = weight_updates.update(session)
     needed = Supplies(ready.model, ready.calibration)
     oracle = update_masked(session.settings.candidate, needed, session.masks, plan=session.plan)
     assert made.keys() == oracle.keys()
@@ -248,12 +248,12 @@ def test_updates_are_made_when_needed_and_only_for_new_masks(ready, layer):
         assert torch.equal(update.values, oracle[name].values)
     assert "current" in topbar.render(session)
     moved = session.cluster(layer, "row", "kmeans", 2).set_cluster_sparsity(layer, 0, 0.2)
-    assert not updating.is_current(moved)
-    again = updating.update(moved)
+    assert not weight_updates.is_current(moved)
+    again = weight_updates.update(moved)
     assert [name for name in made if again[name] is not made[name]] == [layer]
     assert torch.equal(again[layer].mask.bits, moved.masks[layer].bits)
-    assert all(updating.update(session)[name] is made[name] for name in made)  # the way back takes no time
-    assert updating.update(ready) == {}
+    assert all(weight_updates.update(session)[name] is made[name] for name in made)  # the way back takes no time
+    assert weight_updates.update(ready) == {}
 
 
 def test_what_is_exchanged_is_drawn_and_keeps_its_counts(ready, layer):
@@ -273,9 +273,9 @@ def test_what_is_exchanged_is_drawn_and_keeps_its_counts(ready, layer):
 
 def test_a_sequential_update_is_made_anew_as_a_whole(ready, layer):
     session = ready.prune("wanda", "auto", 0.6, update="least-squares", sequential=True)
-    made = updating.update(session)
+    made = weight_updates.update(session)
     moved = session.cluster(layer, "row", "kmeans", 2).set_cluster_sparsity(layer, 0, 0.2)
-    again = updating.update(moved)
+    again = weight_updates.update(moved)
     assert not any(again[name] is made[name] for name in made)
     last = session.model.layers[-1].name
     assert not torch.equal(again[last].values, made[last].values)
@@ -285,12 +285,12 @@ def test_distilled_masks_are_drawn_keep_their_counts_and_hang_together(ready, la
     session = ready.prune("wanda", "auto", 0.6, distil=2)
     assert "Distilled in 2 steps" in topbar.render(session)
     drawn = variant.of_session(session)
-    assert updating.is_current(session)
+    assert weight_updates.is_current(session)
     for name, mask in drawn.masks.items():
         assert mask.removed == session.masks[name].removed
     assert any(drawn.masks[name].differing(session.masks[name]) for name in drawn.masks)
     columns = session.cluster(layer, "column", "kmeans", 2).set_cluster_sparsity(layer, 0, 0.2)
-    assert not updating.is_current(columns)
+    assert not weight_updates.is_current(columns)
     again = variant.of_session(columns)
     assert not any(again.masks[name] is drawn.masks[name] for name in drawn.masks)
     inside = torch.from_numpy(columns.clusters[layer].labels == 0)
@@ -307,9 +307,9 @@ def test_a_cancelled_update_keeps_nothing_and_the_picture_uses_the_finished_one(
     session = ready.prune("dit-pruning", "auto", 0.8, update="least-squares")
     with pytest.raises(Cancelled):
         compare(session, "a cat", 0, 2, progress=stop)
-    assert not updating.is_current(session)
+    assert not weight_updates.is_current(session)
     updated = compare(session, "a cat", 0, 2)
-    assert updating.is_current(session)
+    assert weight_updates.is_current(session)
     masked = compare(ready.prune("dit-pruning", "auto", 0.8), "a cat", 0, 2)
     assert updated.right.images[0].tobytes() != masked.right.images[0].tobytes()
     assert updated.left is masked.left

@@ -183,6 +183,15 @@ def test_a_mistake_in_the_tab_is_one_sentence(listeners):
         list(listeners["compare"](None, [], "50", 2, 1, 2, None, "ssim", request))
 
 
+def test_a_file_that_nobody_uploaded_is_never_read(listeners, tmp_path):
+    request = SimpleNamespace(session_hash="visitor")
+    path = tmp_path / "notes.txt"
+    path.write_text("a secret")
+    for fn, methods in (("compare", (["magnitude"],)), ("sweep_exponents", ())):
+        with pytest.raises(gr.Error, match="Upload the prompts"):
+            list(listeners[fn](None, *methods, "50", 1, 1, 1, str(path), "ssim", request))
+
+
 def test_one_click_sweeps_the_exponents(listeners):
     request = SimpleNamespace(session_hash="visitor")
     *_, last = listeners["sweep_exponents"](None, "50", 1, 1, 1, None, "ssim", request)

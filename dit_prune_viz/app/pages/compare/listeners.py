@@ -109,7 +109,7 @@ class CompareListeners:
         """A run becomes the left side of the next ones, or no longer is."""
         before = runs.shown
         runs.pin(value_of(event, "id"))
-        if runs.shown is before:  # its other side is not at hand, so that its pictures stay what they are
+        if runs.shown is before:  # its other side is not at hand, so that its pictures stay as they are
             return (*unchanged(self._layout.pictures.outputs), runs_strip.show(runs))
         return show_run(runs)
 

@@ -130,8 +130,8 @@ def score_table(done: Comparison) -> str:
     """The scores of one prompt as large figures, of several as a table with their means."""
     left, right = escape(done.left.name), escape(done.right.name)
     source = (
-        f"CLIP scores by {escape(done.clip_name)}, {CLIP_UNIT}; Δ is {right} − {left}. SSIM (1 is "
-        f"identical) and PSNR are against {left}. Drawn in {done.left.seconds:.1f} s and {done.right.seconds:.1f} s; "
+        f"CLIP scores by {escape(done.clip_name)}, {CLIP_UNIT}; Δ is {right} − {left}. SSIM (at "
+        f"most 1) and PSNR are against {left}. Drawn in {done.left.seconds:.1f} s and {done.right.seconds:.1f} s; "
         "masked weights do not speed up a dense kernel."
     )
     shown = _figures(done) if len(done.requests) == 1 else _table(done)

@@ -8,7 +8,7 @@ from dit_prune_viz.app import formatting
 from dit_prune_viz.app.session.jobs import Busy
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.settings import UPDATE_NAMES
-from dit_prune_viz.app.session.updating import is_current
+from dit_prune_viz.app.session.weight_updates import is_current
 
 BRAND = '<h1 class="brand">DiT pruning, seen<span>where a diffusion transformer is redundant</span></h1>'
 LONG = 16
