@@ -81,7 +81,7 @@ def spread(session: Session, layer: str) -> Session:
     clusters = session.need_clusters(layer)
     layer_plan = plan.with_clusters(layer, clusters).layer(layer)
     if n_of_m(layer_plan.granularity):
-        raise UserError(f"{layer_plan.granularity} leaves no sparsity to choose per cluster.")
+        raise UserError(f"{layer_plan.granularity} fixes the sparsity, so clusters cannot have one of their own.")
     sizes, counts, _ = budget(session, layer)
     fixed = {i: counts[i] / sizes[i] for i, tag in enumerate(clusters.tags) if tag.locked and sizes[i]}
     allotted = allocate_clusters(
@@ -112,7 +112,7 @@ def cluster_of_selection(session: Session, layer: str, unit: str, units: np.ndar
     """The selected units as a cluster of their own. UserError as in `carve`, or if the clusters are of other units."""
     clusters = session.need_clusters(layer)
     if clusters.unit != check_unit(unit):
-        raise UserError(f"The selection holds {unit}s, the clusters {clusters.unit}s; select again.")
+        raise UserError(f"The selection is of {unit}s, but the clusters are of {clusters.unit}s; select again.")
     return _with(session, layer, carve(clusters, units))
 
 
@@ -130,7 +130,9 @@ def apply_to_kind(session: Session, layer: str, progress: Progress | None = None
     model, _, plan = session.need_plan()
     clusters, kind = session.need_clusters(layer), model.layer(layer).kind
     if n_of_m(plan.layer(layer).granularity):
-        raise UserError(f"{plan.layer(layer).granularity} leaves no sparsity to choose per cluster.")
+        raise UserError(
+            f"{plan.layer(layer).granularity} fixes the sparsity, so clusters cannot have one of their own."
+        )
     sizes, counts, _ = budget(session, layer)
     sparsities = {i: counts[i] / sizes[i] for i in range(clusters.k) if sizes[i]}
     here = layer_data.points(session, layer, clusters.unit)

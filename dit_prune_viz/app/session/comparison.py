@@ -101,10 +101,10 @@ class Comparison:
 
 
 def split_prompts(text: str) -> tuple[str, ...]:
-    """The prompts of a text, a line each, without empty lines. UserError for more than four."""
+    """The prompts of a text, one per line, without empty lines. UserError for more than four."""
     lines = tuple(line.strip() for line in (text or "").splitlines() if line.strip())
     if len(lines) > MAX_PROMPTS:
-        raise UserError(f"There are {len(lines)} prompts, a line each; write at most {MAX_PROMPTS}.")
+        raise UserError(f"There are {len(lines)} prompts, one per line; write at most {MAX_PROMPTS}.")
     return lines or ("",)
 
 

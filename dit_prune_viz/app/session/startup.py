@@ -60,7 +60,7 @@ class Startup:
         except UserError as problem:
             self.problem = str(problem)
         except Exception:  # a fault of the app's own must not leave everybody waiting; the terminal gets the traceback
-            self.problem = "The model could not be prepared; the terminal says why."
+            self.problem = "The model could not be prepared; the terminal shows why."
             raise
         finally:
             self._done.set()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from dit_prune_viz.app import formatting as words
+from dit_prune_viz.app import formatting
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.checks import whole
 from dit_prune_viz.disk_cache import user_folder
@@ -30,7 +30,9 @@ from dit_prune_viz.resources import ASSETS
 MAX_PROMPTS, MAX_SEEDS = 1024, 16
 PLANS = ASSETS / "damage.json"
 """Predicted damage and measured latent error of random plans on the bundled model, by the damage benchmark."""
-EMPTY = "Curves grow here, a point per method and sparsity, while the comparison runs."
+PROMPT_FILES = (".txt", ".csv", ".tsv", ".json")
+EMPTY = "Curves appear here while the comparison runs, one point per method and sparsity."
+NO_DAMAGE = "Measured damage appears here."
 _DIGITS = {"clip": 2, "ssim": 3, "psnr": 2, "latent_mse": 4, "damage": 4}
 
 
@@ -54,6 +56,25 @@ class Measured:
     clip_name: str = ""
     files: tuple[str, ...] = ()
     notice: str | None = None
+
+
+def uploaded_file(path: object, uploads: Path) -> str | None:
+    """The path of a prompt file that a visitor uploaded; None for none.
+
+    Args:
+        path: as the browser names it.
+        uploads: the folder into which the app puts what visitors upload.
+
+    Raises:
+        UserError: any other file of the server, a folder, or a file of another kind.
+    """
+    if path is None or path == "":
+        return None
+    found = Path(path).resolve() if isinstance(path, str) and "\0" not in path else None
+    good = found is not None and found.is_relative_to(uploads.resolve()) and found.is_file()
+    if not good or found.suffix.lower() not in PROMPT_FILES:
+        raise UserError(f"Upload the prompts as a file ending in {', '.join(PROMPT_FILES)}.")
+    return str(found)
 
 
 def results_folder(session: Session) -> Path:
@@ -113,7 +134,9 @@ def plan_experiment(session: Session, asked: Asked) -> Experiment:
 
 
 def curves(rows: Sequence[Row], score: str) -> Figure:
-    """The figure of one score."""
+    """The figure of one score, an empty one for a score that there is not."""
+    if score not in COLUMNS:
+        return message(EMPTY)
     lines = [line for line in tabulate(rows) if line.figures[score]]
     shown = [line for line in lines if line.recipe != "dense"]
     if not shown:
@@ -123,7 +146,7 @@ def curves(rows: Sequence[Row], score: str) -> Figure:
     dense = next((line.figures[score].mean for line in lines if line.recipe == "dense"), None)
     seeds = max(line.seeds for line in shown)
     spread = f"{seeds} seeds; whiskers: spread over seeds" if seeds > 1 else "one seed"
-    note = f"{words.count(shown[0].prompts)} prompts, {spread}"
+    note = f"{formatting.count(shown[0].prompts)} prompts, {spread}"
     return tradeoff(points, title=COLUMNS[score], note=note, dense=dense if score == "clip" else None)
 
 
@@ -140,7 +163,7 @@ def damage_figure(session: Session | None, rows: Sequence[Row]) -> Figure:
     for line in lines:
         pair = line.figures["damage"].mean, line.figures["latent_mse"].mean
         pairs.setdefault(line.recipe, []).append(pair)
-    return damage_scatter(pairs, spearman=None, what="cells") if pairs else message("Measured damage appears here.")
+    return damage_scatter(pairs, spearman=None, what="cells") if pairs else message(NO_DAMAGE)
 
 
 def table(rows: Sequence[Row], clip_name: str = "") -> str:
@@ -160,7 +183,7 @@ def table(rows: Sequence[Row], clip_name: str = "") -> str:
 
 def _cells(line: Line) -> str:
     figures = [line.figures[score].text(_DIGITS[score]) if line.figures[score] else "–" for score in COLUMNS]
-    time = words.seconds(line.seconds) if line.recipe != "dense" else "–"
+    time = formatting.seconds(line.seconds) if line.recipe != "dense" else "–"
     values = [line.level, *figures, str(line.seeds), time]
     return f'<th scope="row">{escape(line.recipe)}</th>' + "".join(f"<td>{escape(value)}</td>" for value in values)
 

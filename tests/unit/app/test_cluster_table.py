@@ -10,11 +10,11 @@ import pytest
 import torch
 from sessions import pruned_by
 
-from dit_prune_viz.app.pages.layer import view as layer_view
-from dit_prune_viz.app.pages.layer import visit as layer_page
+from dit_prune_viz.app.pages.layer import captions
 from dit_prune_viz.app.session import layer_data
 from dit_prune_viz.app.session.cluster_edits import set_sparsity
 from dit_prune_viz.app.session.history import STEPS, History, bring_back
+from dit_prune_viz.app.session.layer_subject import subject
 from dit_prune_viz.app.session.model_store import ModelStore
 from dit_prune_viz.app.session.selection import Selection
 from dit_prune_viz.app.session.session import Session
@@ -97,17 +97,17 @@ def test_a_later_table_says_so(session, layers):
 
 
 def test_a_selection_outlives_its_clusters_but_not_its_layer(session, layers):
-    chosen = Selection(layer_view.subject(session, layers[0])).changed([0, 1], "set", "units")
+    chosen = Selection(subject(session, layers[0])).changed([0, 1], "set", "units")
     again = session.cluster(layers[0], k=2)
-    assert "2 rows selected" in layer_page.describe(session, layers[0], chosen)
-    assert "2 rows selected" in layer_page.describe(again, layers[0], chosen)
+    assert "2 rows selected" in captions.describe_selection(session, layers[0], chosen)
+    assert "2 rows selected" in captions.describe_selection(again, layers[0], chosen)
     for now, layer in (
         (session, layers[1]),
         (session.cluster(layers[0], "column", k=2), layers[0]),
         (session.load_model(session.model.source), layers[0]),
         (None, None),
     ):
-        assert layer_page.describe(now, layer, chosen) == layer_page.HINT
+        assert captions.describe_selection(now, layer, chosen) == captions.HINT
 
 
 def verb(session, layer, kind, cluster=-1, **values):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sessions import pruned_by
 
-from dit_prune_viz.app.pages.map import plan_pair
+from dit_prune_viz.app.pages.map import plan_pair_view
 from dit_prune_viz.app.pages.map import view as map_figures
 from dit_prune_viz.app.session import measuring
 from dit_prune_viz.app.session.cluster_edits import set_sparsity
@@ -22,9 +22,8 @@ from dit_prune_viz.figures.layer_map import layer_map
 
 @pytest.fixture(scope="module")
 def ready(tiny_clip, tiny_flux):
-    return (
-        Session(ModelStore(clip=tiny_clip, device="cpu", dtype="float32")).load_model(str(tiny_flux)).calibrate(16, 0)
-    )
+    store = ModelStore(clip=tiny_clip, device="cpu", dtype="float32")
+    return Session(store).load_model(str(tiny_flux)).calibrate(16, 0)
 
 
 def test_norms_of_the_bins_average_to_the_norm_over_all_of_them(ready):
@@ -72,21 +71,21 @@ def test_two_plans_are_compared_in_figures_maps_and_layers(ready):
         int((ready.masks[layer.name].unpack() != other.masks[layer.name].unpack()).sum())
         for layer in ready.model.layers
     )
-    told = plan_pair.describe(ready, other)
+    told = plan_pair_view.describe(ready, other)
     assert f"The masks differ in {naive:,} weights" in told
     assert re.search(r"<td>DiT-Pruning (49\.\d|50\.0) %</td><td>Wanda (69\.\d|70\.0) %</td>", told)
-    for key in plan_pair.COMPARED:
-        first, second = (figure.data[0] for figure in plan_pair.maps(ready, other, key))
+    for key in plan_pair_view.COMPARED:
+        first, second = (figure.data[0] for figure in plan_pair_view.maps(ready, other, key))
         assert (first.zmin, first.zmax) == (second.zmin, second.zmax)
         assert min(np.nanmin(first.z), np.nanmin(second.z)) >= first.zmin - 1e-9
         assert max(np.nanmax(first.z), np.nanmax(second.z)) <= first.zmax + 1e-9
 
 
 def test_a_plan_beside_itself_has_no_layer_that_differs(ready):
-    told = plan_pair.describe(ready, ready)
-    assert "Both keep and prune the same weights." in told
+    told = plan_pair_view.describe(ready, ready)
+    assert "Both plans prune the same weights." in told
     assert told.count("<table") == 1
     layer = ready.model.layers[0].name
     moved = set_sparsity(ready.cluster(layer, k=2), layer, 0, 0.9)
-    assert f'<th scope="row">{layer}</th>' in plan_pair.describe(ready, moved)
-    assert "of 1 layer." in plan_pair.describe(ready, moved)
+    assert f'<th scope="row">{layer}</th>' in plan_pair_view.describe(ready, moved)
+    assert "of 1 layer." in plan_pair_view.describe(ready, moved)

@@ -8,13 +8,16 @@ import pytest
 import torch
 from sessions import pruned_by
 
-from dit_prune_viz.app.pages.layer import captions as layer_words
+from dit_prune_viz.app.pages.layer import captions
 from dit_prune_viz.app.pages.layer import view as layer_view
 from dit_prune_viz.app.pages.layer.view import View
 from dit_prune_viz.app.session import layer_data
 from dit_prune_viz.app.session.cluster_edits import set_sparsity
 from dit_prune_viz.app.session.comparison import Frame, compare
 from dit_prune_viz.app.session.jobs import Busy, Jobs
+from dit_prune_viz.app.session.layer_selection import units_in_plane, units_in_range
+from dit_prune_viz.app.session.layer_subject import subject
+from dit_prune_viz.app.session.metric_cut import metric_cut
 from dit_prune_viz.app.session.model_store import ModelStore
 from dit_prune_viz.app.session.selection import Selection
 from dit_prune_viz.app.session.session import Session
@@ -77,7 +80,7 @@ def test_a_new_calibration_prunes_with_the_settings_in_use(ready):
 
 
 def test_looking_at_clusters_changes_no_mask(ready, clustered):
-    assert clustered.masks is ready.masks
+    assert clustered.masks == ready.masks
     assert clustered.report is ready.report
 
 
@@ -150,7 +153,7 @@ BAD = {
     "steps 10,000": lambda s, layer: compare(s, "a cat", 0, 10_000),
     "steps none": lambda s, layer: compare(s, "a cat", 0, None),
     "not calibrated": lambda s, layer: compare(Session(s.store, model=s.model), "a cat", 0, 2),
-    "selection": lambda s, layer: layer_words.figures_of_selection(s, layer, [10**6]),
+    "selection": lambda s, layer: captions.selection_figures(s, layer, [10**6]),
 }
 
 
@@ -206,11 +209,11 @@ def test_layer_pictures_exist_for_every_unit_and_projection(ready, layer):
             figure = layer_view.units_picture(found, View(layer, projection)).make()
             dots = sum(len(trace.x) for trace in figure.data if trace.meta)
             assert dots == min(layer_view.MAX_DOTS, len(found.clusters[layer].labels))
-        assert layer in layer_words.caption(found, layer)
-        chosen = Selection(layer_view.subject(found, layer)).changed([0, 1], "set", "units")
+        assert layer in captions.describe_layer(found, layer)
+        chosen = Selection(subject(found, layer)).changed([0, 1], "set", "units")
         for order in ("original", "cluster", "energy"):
             assert layer_view.plane_picture(found, View(layer, order=order, overlay=True), chosen).make().data
-        for picture in (layer_view.cut_picture, layer_view.lines_picture):
+        for picture in (layer_view.cut_picture, layer_view.timesteps_picture):
             assert any("select" in trace.name for trace in picture(found, View(layer), chosen).make().data)
 
 
@@ -218,11 +221,11 @@ def test_layer_pictures_exist_for_every_unit_and_projection(ready, layer):
 def test_a_band_of_the_plane_and_a_range_of_the_histogram_select_units(ready, layer, unit):
     found = ready.cluster(layer, unit, "kmeans", 2)
     d_out, d_in = found.model.layer(layer).shape
-    everything = layer_view.units_in_plane(found, View(layer), (-1, d_in), (-1, d_out))
+    everything = units_in_plane(found, layer, (-1, d_in), (-1, d_out))
     assert sorted(everything) == list(range(len(found.clusters[layer].labels)))
-    assert sorted(layer_view.units_in_range(found, layer, -30, 30)) == sorted(everything)
-    assert not len(layer_view.units_in_range(found, layer, 20, 30))
-    half = layer_view.units_in_plane(found, View(layer, order="energy"), (-1, d_in), (-1, d_out / 2 - 1))
+    assert sorted(units_in_range(found, layer, -30, 30)) == sorted(everything)
+    assert not len(units_in_range(found, layer, 20, 30))
+    half = units_in_plane(found, layer, (-1, d_in), (-1, d_out / 2 - 1), "energy")
     if unit == "row":
         energy = layer_data.unit_sums(found, layer, "row").energy
         assert energy[half].min() >= np.delete(energy, half).max()
@@ -231,20 +234,20 @@ def test_a_band_of_the_plane_and_a_range_of_the_histogram_select_units(ready, la
 def test_the_metric_s_exponents_turn_the_cut_and_rows_make_it_a_band(ready, layer):
     for method, m, n in (("dit-pruning", 2, 1), ("wanda", 1, 1), ("magnitude", 1, 0)):
         found = pruned_by(ready, method, "layer", 0.5).cluster(layer, "weight", "kmeans", 2)
-        cut = layer_view.metric_cut(found, layer)
+        cut = metric_cut(found, layer)
         assert (cut.m, cut.n, cut.low) == (m, n, cut.high)
         # Of all weights, those above the line are the kept ones.
         points = layer_data.points(found, layer, "weight").astype(np.float64)
         above = m * points[:, 0] + n * points[:, 1] >= cut.low - 1e-5
         keep = found.masks[layer].unpack().numpy().ravel()
         assert (above == keep).mean() > 0.999
-    banded = layer_view.metric_cut(pruned_by(ready, "wanda", "row", 0.5).cluster(layer, "weight", "kmeans", 2), layer)
+    banded = metric_cut(pruned_by(ready, "wanda", "row", 0.5).cluster(layer, "weight", "kmeans", 2), layer)
     assert banded.high > banded.low
 
 
 def test_a_selection_of_everything_is_the_layer(clustered, layer):
     units = list(range(len(clustered.clusters[layer].labels)))
-    found = layer_words.figures_of_selection(clustered, layer, units)
+    found = captions.selection_figures(clustered, layer, units)
     report = next(item for item in clustered.report.layers if item.name == layer)
     assert (found.units, found.weights, found.energy) == (len(units), report.weights, pytest.approx(1))
     assert found.damage == pytest.approx(report.damage)

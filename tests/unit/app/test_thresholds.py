@@ -88,7 +88,7 @@ def test_sparsities_of_clusters_stay_and_a_line_that_comes_back_brings_every_mas
     back = set_threshold(moved, None)
     assert same(back.masks, by_hand.masks)
     assert back.report == by_hand.report
-    assert (back.threshold, back.plan.threshold) == (None, own_threshold(ready))
+    assert (back.recipe.threshold, back.plan.threshold) == (None, own_threshold(ready))
 
 
 def test_a_line_moved_by_hand_stays_until_the_method_changes(ready):

@@ -11,6 +11,7 @@ import pytest
 
 from dit_prune_viz.app.pages.actions import Actions, Frame
 from dit_prune_viz.app.pages.tradeoff import page as tradeoff_tab
+from dit_prune_viz.app.pages.tradeoff.layout import explain_methods
 from dit_prune_viz.app.session import tradeoff as work
 from dit_prune_viz.app.session.jobs import Jobs
 from dit_prune_viz.app.session.model_store import ModelStore
@@ -171,13 +172,24 @@ def test_the_tab_grows_while_it_works(listeners):
     assert json.loads(last[4])["data"]
     assert "magnitude" in last[5]
     assert [button.interactive for button in last[7:]] == [True] * 3
-    assert json.loads(listeners["_redraw"](last[3], "latent_mse"))["layout"]["yaxis"]["title"]["text"] == "latent MSE"
+    assert (
+        json.loads(listeners["show_curves"](last[3], "latent_mse"))["layout"]["yaxis"]["title"]["text"] == "latent MSE"
+    )
 
 
 def test_a_mistake_in_the_tab_is_one_sentence(listeners):
     request = SimpleNamespace(session_hash="visitor")
     with pytest.raises(gr.Error, match="at least one method"):
         list(listeners["compare"](None, [], "50", 2, 1, 2, None, "ssim", request))
+
+
+def test_a_file_that_nobody_uploaded_is_never_read(listeners, tmp_path):
+    request = SimpleNamespace(session_hash="visitor")
+    path = tmp_path / "notes.txt"
+    path.write_text("a secret")
+    for fn, methods in (("compare", (["magnitude"],)), ("sweep_exponents", ())):
+        with pytest.raises(gr.Error, match="Upload the prompts"):
+            list(listeners[fn](None, *methods, "50", 1, 1, 1, str(path), "ssim", request))
 
 
 def test_one_click_sweeps_the_exponents(listeners):
@@ -188,7 +200,7 @@ def test_one_click_sweeps_the_exponents(listeners):
 
 
 def test_the_tab_explains_every_method():
-    assert all(name in tradeoff_tab._explain() for name in NAMED_RECIPES)
+    assert all(name in explain_methods() for name in NAMED_RECIPES)
     assert tradeoff_tab.suggestions(None) == 20
 
 
