@@ -60,7 +60,7 @@ def distil_masks(
             None where biases stay.
         timestep: α of the timestep bins of `examples`; None weighs all alike.
         steps: calls to learn from, each as often as the next.
-        rate: of the scores, in mean |W|·‖X‖ of the layer; falls to 0 in the end.
+        rate: of the scores, in mean |W|·‖X‖ of the layer at first; falls as in `learn`.
         progress: called after every step; may raise `Cancelled`.
 
     Raises:
