@@ -12,7 +12,7 @@ from dit_prune_viz.calibration.recorded_inputs import RecordedInputs, record_inp
 from dit_prune_viz.calibration.result import Calibration
 from dit_prune_viz.calibration.second_moments import collect_hessians
 from dit_prune_viz.calibration.timestep_weights import timestep_weights
-from dit_prune_viz.errors import Progress
+from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.methods.update.packages import package_layers
 from dit_prune_viz.methods.update.solve import inverse_diagonal
 from dit_prune_viz.pipelines.model import Model
@@ -133,6 +133,9 @@ class Supplies:
             shared: dict[int, Tensor] = {}  # layers with the same input share their Hessian
             for name, hessian in hessians.items():
                 if id(hessian) not in shared:
-                    shared[id(hessian)] = inverse_diagonal(hessian).cpu()
+                    try:
+                        shared[id(hessian)] = inverse_diagonal(hessian).cpu()
+                    except UserError as error:
+                        raise UserError(f"Layer {name}: {error}") from error
                 found[name] = shared[id(hessian)]
         return found

@@ -9,7 +9,7 @@ from dit_prune_viz.checks import whole
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.masks.groups import n_of_m
 from dit_prune_viz.masks.layer_plan import LayerPlan
-from dit_prune_viz.methods.update.solve import check_damping, check_layer, damped
+from dit_prune_viz.methods.update.solve import check_damping, check_layer, damped, saw_only_zeros
 
 _CHUNK = 1 << 22
 """Weights that are looked at together: whole rows, which have nothing to do with each other."""
@@ -40,7 +40,7 @@ def exchange(
     Args:
         weight: (d_out, d_in), only read.
         mask: (d_out, d_in) bool, where the search starts.
-        hessian: H = Σ α·XᵀX (d_in, d_in), see `collect_hessians`.
+        hessian: H = Σ α·XᵀX (d_in, d_in), see `collect_hessians`; all zero leaves the mask as it is.
         groups: (d_in,) or (d_out, d_in) integers; only weights with the same number change places, such as the columns
             ÷ 4 for 2:4, or the clusters of a plan. None lets every weight of the row.
         steps: exchanges per row, at most.
@@ -48,16 +48,19 @@ def exchange(
         target: T = Σ α·YᵀX (d_out, d_in), the outputs Y to reproduce times the inputs; None is W·H, the layer's own.
 
     Raises:
-        UserError: shapes that do not fit, a Hessian that is not finite or all zero, a damping below 0.
+        UserError: shapes that do not fit, a Hessian that is not finite, a damping below 0.
     """
     check_layer(weight, mask, hessian)
     steps = whole(steps, "The number of exchanges", 1, 1_000_000)
     if groups is not None and groups.shape not in (weight.shape[1:], weight.shape):
         raise UserError(f"Groups of shape {tuple(groups.shape)} do not fit weights of shape {tuple(weight.shape)}.")
+    damping = check_damping(damping)
+    if saw_only_zeros(hessian):
+        return mask.to(weight.device, copy=True)
     with torch.autocast(weight.device.type, enabled=False):
         dense = weight.detach().float()
         hessian = hessian.to(dense.device)
-        matrix = damped(hessian, check_damping(damping))
+        matrix = damped(hessian, damping)
         keep = mask.to(dense.device, copy=True)
         for rows in torch.arange(len(dense), device=dense.device).split(max(1, _CHUNK // dense.shape[1])):
             own = dense[rows]
