@@ -91,19 +91,14 @@ def exchange_groups(plan: LayerPlan, shape: tuple[int, int]) -> Tensor | None:
     Inputs M by M under N:M; inside a cluster of columns or single weights; none at all where columns are ranked. None
     where the whole row is one group. shape is (d_out, d_in).
     """
-    d_out, d_in = shape
-    columns = torch.arange(d_in)
+    columns = torch.arange(shape[1])
     pattern = n_of_m(plan.granularity)
     if pattern or plan.granularity == "column":
         return columns // (pattern[1] if pattern else 1)
-    groups, clusters = None, plan.clusters
-    while clusters is not None:
-        if clusters.unit != "row" and clusters.rules:
-            label = torch.from_numpy(clusters.labels.astype("int64"))
-            label = label.view(d_out, d_in) if clusters.unit == "weight" else label
-            groups = label if groups is None else groups * clusters.k + label
-        clusters = clusters.beneath
-    return groups
+    groups = None if plan.clusters is None else plan.clusters.pinned_groups(shape)
+    if groups is None or (groups == groups[:, :1]).all():
+        return None
+    return torch.from_numpy(groups[0] if (groups == groups[:1]).all() else groups)
 
 
 class _Rows:
