@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.masks.packed_mask import PackedMask
+from dit_prune_viz.pipelines.plain_weights import check_adapters, check_layer
 
 if TYPE_CHECKING:
     from dit_prune_viz.masks.pruned_layer import UpdatedWeights
@@ -38,8 +39,8 @@ def pruned(
     block lasts, where no gradients are asked for, so that a small model runs as fast as the dense one.
 
     UserError, before anything has changed, for an unknown layer, a layer that is no plain Linear, a mask of another
-    shape, a model without a transformer, an update made for another mask, and a transformer that is inside a `pruned`
-    block already.
+    shape, a model without a transformer, one with quantised layers or LoRA adapters, an update made for another mask,
+    and a transformer that is inside a `pruned` block already.
 
     Threads: the masks act on the transformer, so every thread that runs it while the block is open sees the pruned
     model. Let one thread at a time use a transformer.
@@ -149,6 +150,7 @@ def _find_transformer(model: object) -> nn.Module:
         raise UserError(f"{type(model).__name__} has no transformer to prune; load a pipeline with a transformer.")
     if any(isinstance(vars(module).get("forward"), _PrunedForward) for module in transformer.modules()):
         raise UserError("The model is running pruned already; wait until that run has ended, then start the next.")
+    check_adapters(transformer, "this model")
     return transformer
 
 
@@ -159,8 +161,9 @@ def _find_linear(transformer: nn.Module, name: str, mask: PackedMask) -> nn.Line
         linear = None
     if linear is None:
         raise UserError(f"The model has no layer called '{name}'; prune the model that is loaded.")
+    check_layer(linear, "this model")
     if not isinstance(linear, nn.Linear) or "forward" in vars(linear):
-        raise UserError(f"Layer {name} is not a plain Linear layer (offloaded or quantised?), so no mask fits it.")
+        raise UserError(f"Layer {name} is not a plain Linear layer (offloaded?), so no mask fits it.")
     if tuple(linear.weight.shape) != tuple(mask.shape):
         raise UserError(
             f"The mask of layer {name} has shape {tuple(mask.shape)}, its weight {tuple(linear.weight.shape)}; "
