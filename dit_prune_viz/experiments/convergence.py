@@ -101,7 +101,8 @@ def _nested(
     slots = torch.zeros(0, dtype=torch.int64)
 
     def add(name: str, values: torch.Tensor) -> None:
-        rows = values.reshape(len(values), -1, values.shape[-1])
+        # Tokens of unknown rows count as one row; calls that a router mixes have one row wherever the family allows it.
+        rows = values if values.ndim == 3 else values[None]
         places = slots if len(rows) == len(slots) else slots[:1].expand(len(rows))
         squares[name].index_add_(0, places.to(where), rows.float().square().to(where).sum(1, dtype=torch.float64))
         totals[name].index_add_(0, places.to(where), rows.to(where).sum(1, dtype=torch.float64))

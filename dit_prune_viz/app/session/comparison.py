@@ -19,6 +19,7 @@ from dit_prune_viz.errors import Cancelled, Progress, UserError
 from dit_prune_viz.generation.request import Request, check_request, check_together
 from dit_prune_viz.generation.stream import stream_batch
 from dit_prune_viz.metrics.clip import ClipScorer
+from dit_prune_viz.metrics.clip_mean import mean_clip
 from dit_prune_viz.metrics.pictures import amplified_differences, psnr, ssim
 from dit_prune_viz.pipelines.model import Model
 
@@ -27,7 +28,7 @@ MAX_PROMPTS = 4
 LEFT, RIGHT = "left", "right"
 
 Curve = tuple[tuple[int, float], ...]
-"""(step, CLIP score) pairs; the score is the mean over the prompts."""
+"""(step, CLIP score over the prompts) pairs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +44,7 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """The finished pictures of one side, one per prompt, and their CLIP scores.
+    """The finished pictures of one side, one per prompt, and 100·cos of each with its prompt under CLIP.
 
     name: of the model that drew them. seconds: the time drawing took, also where the pictures come from the cache.
     """
@@ -61,8 +62,8 @@ class Side:
 
     @property
     def clip(self) -> float:
-        """The mean over the prompts."""
-        return float(np.mean(self.clips))
+        """The CLIP score over the prompts, `mean_clip`."""
+        return mean_clip(self.clips)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +86,7 @@ class Comparison:
 
     @property
     def delta(self) -> float:
-        """CLIP score of the right side minus that of the left, means over the prompts."""
+        """CLIP score of the right side minus that of the left, each over the prompts."""
         return self.right.clip - self.left.clip
 
     @property
@@ -251,7 +252,7 @@ def _draw(side, model, chosen, requests, clip: ClipScorer, emit, stages: _Stages
             if not step.images:
                 continue
             scores = clip.score(step.images, prompts)
-            curve.append((step.index, float(np.mean(scores))))
+            curve.append((step.index, mean_clip(scores)))
             if emit:
                 emit(Frame(side, step.index, steps, step.images, tuple(curve)))
             if step.final:

@@ -24,6 +24,7 @@ from dit_prune_viz.experiments.table import COLUMNS, Line, tabulate
 from dit_prune_viz.figures import Figure
 from dit_prune_viz.figures.style import message
 from dit_prune_viz.figures.tradeoff import Point, damage_scatter, tradeoff
+from dit_prune_viz.metrics.clip_mean import CLIP_UNIT
 from dit_prune_viz.pruning.named_recipes import find_recipes
 from dit_prune_viz.resources import ASSETS
 
@@ -174,7 +175,7 @@ def table(rows: Sequence[Row], clip_name: str = "") -> str:
     heads = ("method", "sparsity", *COLUMNS.values(), "seeds", "time to prune")
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     body = "".join(f"<tr>{_cells(line)}</tr>" for line in lines)
-    source = f"CLIP: {escape(clip_name)}, 100·max(cos, 0). " if clip_name else ""
+    source = f"CLIP: {escape(clip_name)}, {CLIP_UNIT}. " if clip_name else ""
     caption = f"{source}Means over {lines[0].prompts} prompts held out from calibration ± spread over seeds."
     return f'<table class="clusters tradeoff"><caption>{caption}</caption><thead><tr>{head}</tr></thead>' + (
         f"<tbody>{body}</tbody></table>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from sessions import pruned_by
 from dit_prune_viz.app.pages.compare import view as compare_view
 from dit_prune_viz.app.session import drawn_model
 from dit_prune_viz.app.session import runs as earlier
-from dit_prune_viz.app.session.comparison import Frame, compare, paint_cluster, split_prompts
+from dit_prune_viz.app.session.comparison import Frame, Side, compare, measure, paint_cluster, split_prompts
 from dit_prune_viz.app.session.contact_sheet import contact_sheet, places
 from dit_prune_viz.app.session.drawn_model import ONLY, WITHOUT
 from dit_prune_viz.app.session.model_store import ModelStore
@@ -58,12 +59,12 @@ def test_four_prompts_are_drawn_together_and_scored_each(ready):
     assert [(frame.side, frame.step) for frame in frames] == [(s, i) for s in ("left", "right") for i in (1, 2, 3, 4)]
     assert {len(frame.images) for frame in frames} == {4}
     assert len(done.left.clips) == len(done.right.clips) == len(done.ssims) == len(done.differences) == 4
-    assert done.left.clip == pytest.approx(sum(done.left.clips) / 4)
+    assert done.left.clip == pytest.approx(max(sum(done.left.clips) / 4, 0))
     assert done.left.curve[-1] == (4, pytest.approx(done.left.clip))
-    assert done.delta == pytest.approx(np.mean(done.right.clips) - np.mean(done.left.clips))
+    assert done.delta == pytest.approx(max(np.mean(done.right.clips), 0) - max(np.mean(done.left.clips), 0))
     alone = compare(ready, PROMPTS[2], 2, 4)
     assert alone.ssim == pytest.approx(done.ssims[2], abs=0.02)
-    assert alone.left.clip == pytest.approx(done.left.clips[2], abs=0.5)
+    assert alone.left.clips[0] == pytest.approx(done.left.clips[2], abs=0.5)
 
 
 def test_psnr_of_several_pictures_is_that_of_all_their_pixels(four):
@@ -255,3 +256,18 @@ def test_a_table_of_identical_pictures_says_so(ready):
     assert (done.psnr, done.ssim, done.delta) == (None, 1.0, 0.0)
     assert compare_view.score_table(done).count("identical") == 3
     assert math.isfinite(done.seconds)
+
+
+def test_clip_scores_on_the_page_are_cut_off_at_zero_after_averaging():
+    """By hand: −30 and 10 have the mean −10, 12 and −4 the mean 4; alone they are 0 and 10, 12 and 0."""
+    image = Image.new("RGB", (8, 8))
+    requests = tuple(Request(prompt, seed=0, steps=1) for prompt in PROMPTS[:2])
+    left, right = (
+        Side(name, (image,) * 2, clips, ((1, 0.0),), 1.0)
+        for name, clips in (("dense", (-30.0, 10.0)), ("pruned", (12.0, -4.0)))
+    )
+    done = measure(left, right, requests, "tiny", 1.0)
+    assert (done.left.clip, done.right.clip, done.delta) == (0, 4, 4)
+    cells = re.findall(r"<td>([^<]*)</td>", compare_view.score_table(done))
+    rows = [cells[start : start + 2] for start in range(0, len(cells), 5)]
+    assert rows == [["0.00", "12.00"], ["10.00", "0.00"], ["0.00", "4.00"]]

@@ -130,8 +130,13 @@ def test_bad_input():
         exchange(weight, mask, hessian, groups=torch.zeros(5, dtype=torch.int64))
     with pytest.raises(UserError, match="damping"):
         exchange(weight, mask, hessian, damping=-1)
-    with pytest.raises(UserError, match="All inputs"):
-        exchange(weight, mask, hessian * 0)
+
+
+def test_a_layer_whose_inputs_were_all_zero_keeps_its_mask():
+    weight, mask, hessian = _layer(0)
+    found = exchange(weight, mask, hessian * 0)
+    assert torch.equal(found, mask)
+    assert found is not mask
 
 
 @pytest.mark.parametrize("sequential", [False, True])

@@ -115,6 +115,30 @@ def test_inverse_hessians_are_those_of_the_layers(flux, calibration, supplies):
     torch.testing.assert_close(found, inverse_diagonal(hessian), rtol=1e-4, atol=0)
 
 
+def test_one_layer_that_sees_only_zeros_is_pruned_by_magnitude_and_does_not_stop_the_rest(tiny_flux):
+    model = load_model(tiny_flux, device="cpu")
+    name = model.layers[0].name
+    model.transformer.get_submodule(name).register_forward_pre_hook(lambda module, args: (torch.zeros_like(args[0]),))
+    calibration = calibrate(model, samples=8)
+    done = prune(Candidate("x", "obs", "layer", update="obs", exchange=True), model, calibration, Level(0.5))
+    size = model.weight(name).square().flatten()
+    expected = torch.ones(len(size), dtype=torch.bool)
+    expected[size.argsort(stable=True)[: len(size) // 2]] = False
+    assert torch.equal(done.masks[name].unpack().flatten(), expected)
+    assert set(done.updates) == set(done.masks) - {name}
+
+
+def test_a_hessian_that_is_not_finite_is_refused_by_its_layer(flux, calibration, monkeypatch):
+    hessians = {layer.name: torch.eye(layer.shape[1]) for layer in flux.layers}
+    hessians[flux.layers[1].name] = hessians[flux.layers[1].name] * float("nan")
+    monkeypatch.setattr(
+        "dit_prune_viz.pruning.supplies.collect_hessians",
+        lambda model, names, **_: {name: hessians[name] for name in names},
+    )
+    with pytest.raises(UserError, match=f"Layer {flux.layers[1].name}: The Hessian holds NaN"):
+        Supplies(flux, calibration).inverse_hessian("uniform")(flux.layers[0].name)
+
+
 def test_sensitivity_changes_the_allocation_and_keeps_the_budget(flux, calibration, supplies):
     plain, weighed = (
         prune(Candidate("x", "wanda", "layer", "damage-aware", sensitivity=on), flux, calibration, Level(0.5))

@@ -14,10 +14,10 @@ from dit_prune_viz.app.session.contact_sheet import contact_sheet, places
 from dit_prune_viz.app.widgets import plot
 from dit_prune_viz.figures.clip_curve import clip_curve
 from dit_prune_viz.figures.style import message
+from dit_prune_viz.metrics.clip_mean import CLIP_UNIT, mean_clip
 
 NOT_YET = "CLIP scores of both sides appear here while they denoise."
 NO_SCORES = '<p class="note">Scores appear once both sides are finished.</p>'
-CLIP_UNIT = "100·max(cos, 0)"
 HEIGHTS = {1: 284, 2: 240, 3: 224, 4: 214}
 """Of the pictures by the number of prompts, in pixels, so that they and their scores fit on one screen."""
 
@@ -160,8 +160,8 @@ def _table(done: Comparison) -> str:
     rows = zip(
         places(len(done.requests)),
         done.requests,
-        done.left.clips,
-        done.right.clips,
+        (mean_clip([score]) for score in done.left.clips),
+        (mean_clip([score]) for score in done.right.clips),
         done.ssims,
         done.psnrs,
         strict=True,
