@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TypeVar
 
 from dit_prune_viz.checks import brief
@@ -14,12 +15,24 @@ from dit_prune_viz.methods.saliency import magnitude, obs, ria, stw, wanda  # no
 from dit_prune_viz.methods.search import distil, swap  # noqa: F401
 from dit_prune_viz.methods.update import bias, least_squares, obs_update, tune  # noqa: F401
 
+BUILT_IN = MappingProxyType(
+    {
+        "saliency": ("magnitude", "wanda", "ria", "stw", "obs"),
+        "granularity": ("layer", "row", "column", "cag"),
+        "allocation": ("uniform", "owl", "tempered", "damage-aware", "global"),
+        "search": ("swap", "distil"),
+        "update": ("mean", "obs", "least-squares", "tuned"),
+    }
+)
+"""Kind → names of the built-in methods, in the order in which people see them, plain ones first."""
+
 Kind = TypeVar("Kind", bound=Method)
 
 
 def methods_of(kind: type[Kind]) -> dict[str, type[Kind]]:
-    """Name → class of every method of a kind (`Saliency`, …), built-in ones first."""
-    return registered(kind.kind)
+    """Name → class of every method of a kind (`Saliency`, …): the built-in ones, then a person's own."""
+    known = registered(kind.kind)
+    return {name: known[name] for name in dict.fromkeys([*BUILT_IN[kind.kind], *known])}
 
 
 def find_method(kind: type[Kind], spec: str) -> Kind:

@@ -18,11 +18,11 @@ from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.masks.counts import removed
 from dit_prune_viz.masks.damage import cluster_damage, damage
 from dit_prune_viz.masks.layer_plan import ClusterPlan, LayerPlan
+from dit_prune_viz.masks.scores_to_mask import mask_of_scores
 from dit_prune_viz.masks.select import keep_mask
 from dit_prune_viz.methods.granularity.heterogeneity import heterogeneity
 from dit_prune_viz.methods.granularity.threshold import cag_threshold
 from dit_prune_viz.methods.saliency.stw import STW
-from dit_prune_viz.masks.scores_to_mask import mask_of_scores
 from dit_prune_viz.pruning.build_masks import build_masks
 from dit_prune_viz.pruning.recipe import Recipe
 from dit_prune_viz.pruning.report import report_layer, summarize

@@ -16,8 +16,8 @@ from dit_prune_viz.errors import UserError
 from dit_prune_viz.masks.counts import removed
 from dit_prune_viz.masks.damage import damage, damage_second_moment
 from dit_prune_viz.masks.layer_plan import ClusterPlan, LayerPlan
-from dit_prune_viz.masks.select import keep_mask
 from dit_prune_viz.masks.scores_to_mask import mask_of_scores
+from dit_prune_viz.masks.select import keep_mask
 from dit_prune_viz.methods.saliency.stw import STW
 from dit_prune_viz.pruning.allocate_clusters import allocate_clusters
 from dit_prune_viz.pruning.report import summarize
@@ -28,7 +28,10 @@ from dit_prune_viz.pruning.report import summarize
 def test_an_allocation_is_exact_over_the_model(allocation, granularity):
     made = plan(saliency="stw:1.5,1", granularity=granularity, sparsity=0.37, allocation=allocation)
     total = removed(sum(d_out * d_in for d_out, d_in in SHAPES.values()), 0.37)
-    assert made.recipe.allocation in (allocation, allocation.partition(":")[0])  # options at their defaults are left out
+    assert made.recipe.allocation in (
+        allocation,
+        allocation.partition(":")[0],
+    )  # options at their defaults are left out
     assert sum(layer.count for layer in made.layers.values()) == total
     masks = masks_of(made)
     assert {name: mask.removed for name, mask in masks.items()} == {n: p.count for n, p in made.layers.items()}
