@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
+from dit_prune_viz.methods.catalogue import find_method
+from dit_prune_viz.methods.saliency.base import Saliency, layer_scores
 from dit_prune_viz.pruning.build_masks import build_masks
 from dit_prune_viz.pruning.make_plan import make_plan
 from dit_prune_viz.pruning.plan import PruningPlan
+from dit_prune_viz.pruning.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -22,15 +26,26 @@ _GENERATOR = torch.Generator().manual_seed(7)
 WEIGHTS = {name: torch.randn(shape, generator=_GENERATOR) * 0.1 for name, shape in SHAPES.items()}
 WEIGHTS["adaLN"] *= torch.logspace(-1, 0, 24)[:, None]
 NORMS = {name: torch.rand(shape[1], generator=_GENERATOR) * 20 + 1 for name, shape in SHAPES.items()}
+INVERSES = {name: 1 / (norm**2 / 128 + 0.1) for name, norm in NORMS.items()}
 
 
 def mean_square(name: str) -> torch.Tensor:
     return NORMS[name] ** 2 / 128
 
 
-def plan(**options) -> PruningPlan:
-    return make_plan(LAYERS, WEIGHTS.__getitem__, NORMS.__getitem__, **options)
+def scores_of(saliency: str, weights=WEIGHTS) -> Callable[[str], torch.Tensor]:
+    method = find_method(Saliency, saliency)
+    return lambda name: layer_scores(
+        method, name, weights[name], {"norm": NORMS[name], "inverse_hessian": INVERSES[name]}
+    )
+
+
+def plan(layers=LAYERS, weights=WEIGHTS, squares=mean_square, sensitivity=None, progress=None, **recipe) -> PruningPlan:
+    """A plan by the recipe with these fields."""
+    made = Recipe(**recipe)
+    scores = scores_of(made.saliency, weights)
+    return make_plan(made, layers, weights.__getitem__, scores, squares, sensitivity=sensitivity, progress=progress)
 
 
 def masks_of(made: PruningPlan, **options):
-    return build_masks(made, WEIGHTS.__getitem__, NORMS.__getitem__, **options)
+    return build_masks(made, scores_of(made.recipe.saliency), **options)

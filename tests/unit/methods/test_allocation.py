@@ -16,18 +16,26 @@ from dit_prune_viz.errors import UserError
 from dit_prune_viz.masks.damage import damage
 from dit_prune_viz.masks.select import keep_mask
 from dit_prune_viz.methods.allocation import cost as cost_module
+from dit_prune_viz.methods.allocation.base import Allocation
 from dit_prune_viz.methods.allocation.cost import LayerCost, layer_cost
 from dit_prune_viz.methods.allocation.damage_aware import DamageAware
-from dit_prune_viz.methods.allocation.find import ALLOCATIONS, find_allocation
 from dit_prune_viz.methods.allocation.global_ranking import NORMALISATIONS, GlobalRanking
 from dit_prune_viz.methods.allocation.owl import OWL
 from dit_prune_viz.methods.allocation.tempered import Tempered
 from dit_prune_viz.methods.allocation.uniform import Uniform
+from dit_prune_viz.methods.catalogue import find_method, methods_of
 from dit_prune_viz.methods.saliency.stw import STW
 from dit_prune_viz.methods.saliency.wanda import Wanda
 
 PAPER = STW()
-EVERY = [*ALLOCATIONS.values(), Tempered(0.0), Tempered(1.0), OWL(5, 0.3), *map(GlobalRanking, NORMALISATIONS)]
+BUILT_IN = methods_of(Allocation)
+EVERY = [
+    *(kind() for kind in BUILT_IN.values()),
+    Tempered(0.0),
+    Tempered(1.0),
+    OWL(5, 0.3),
+    *map(GlobalRanking, NORMALISATIONS),
+]
 
 
 def layer(shape: tuple[int, int], seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -223,12 +231,14 @@ def test_owl_gives_dense_layers_to_outliers():
 
 
 def test_names_lead_back_to_the_allocation():
-    for name, allocation in ALLOCATIONS.items():
-        assert find_allocation(name) is allocation
+    assert list(BUILT_IN) == ["uniform", "owl", "tempered", "damage-aware", "global"]
+    for name, kind in BUILT_IN.items():
+        assert find_method(Allocation, name) == kind()
+        assert find_method(Allocation, name).spec == name
     for allocation in [*EVERY, DamageAware(0.1, 0.9), OWL(7, 0.1)]:
-        assert find_allocation(allocation.name) == allocation
-        assert find_allocation(allocation) is allocation
-    assert find_allocation("tempered:0.25") == Tempered(0.25)
+        assert find_method(Allocation, allocation.spec) == allocation
+    assert find_method(Allocation, "tempered:0.25") == Tempered(0.25)
+    assert Tempered(0.25).spec == "tempered:0.25"
 
 
 @pytest.mark.parametrize(
@@ -236,19 +246,24 @@ def test_names_lead_back_to_the_allocation():
     [
         ("best", "no allocation 'best'"),
         (None, "no allocation None"),
-        ("tempered:x", "stand numbers"),
-        ("tempered:0.5,1", "at most 1"),
+        ("tempered:x", "is a number, not 'x'"),
+        ("tempered:0.5,1", "at most 1 options"),
         ("tempered:1.5", "between 0 and 1"),
         ("tempered:nan", "between 0 and 1"),
         ("owl:0", "above 0"),
         ("owl:5,2", "between 0 and 1"),
         ("damage-aware:0.9,0.1", "must lie between"),
-        ("global:max", "no normalisation 'max'"),
+        ("global:max", "is one of none, mean, root, sum, not 'max'"),
     ],
 )
 def test_bad_names(name, message):
     with pytest.raises(UserError, match=message):
-        find_allocation(name)
+        find_method(Allocation, name)
+
+
+def test_an_unknown_normalisation():
+    with pytest.raises(UserError, match="no normalisation 'max'"):
+        GlobalRanking("max")
 
 
 def test_impossible_bounds():

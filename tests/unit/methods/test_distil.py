@@ -11,18 +11,23 @@ import torch
 from dit_prune_viz.calibration.calibrate import calibrate
 from dit_prune_viz.calibration.distillation_set import guided, record_distillation_set
 from dit_prune_viz.calibration.recorded_inputs import run_call
+from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.clustering.clusters import cluster
 from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.masks.packed_mask import pack
-from dit_prune_viz.masks.running import pruned
+from dit_prune_viz.masks.pruned_layer import PrunedLayer
+from dit_prune_viz.masks.running import running_pruned
 from dit_prune_viz.masks.scores_to_mask import mask_of_scores
-from dit_prune_viz.methods import training as learning
+from dit_prune_viz.methods import training
 from dit_prune_viz.methods.search import distil
 from dit_prune_viz.methods.search.distil import distil_masks
+from dit_prune_viz.methods.update.bias import Mean
 from dit_prune_viz.pipelines.model import load_model
 from dit_prune_viz.pruning.build_masks import build_masks
-from dit_prune_viz.pruning.make_plan import make_plan
-from dit_prune_viz.pruning.update_model import update_model
+from dit_prune_viz.pruning.prune import rank
+from dit_prune_viz.pruning.recipe import Recipe
+from dit_prune_viz.pruning.scores import Scores
+from dit_prune_viz.pruning.solve_layers import solve_layers
 
 
 @pytest.fixture(scope="module")
@@ -41,28 +46,22 @@ def examples(flux, calibration):
 
 
 def plan_of(flux, calibration, granularity="auto", sparsity=0.6, allocation="uniform"):
-    return make_plan(
-        flux.layers,
-        flux.weight,
-        calibration.norm,
-        granularity=granularity,
-        sparsity=sparsity,
-        allocation=allocation,
-        mean_square=calibration.mean_square,
-    )
+    recipe = Recipe(granularity=granularity, sparsity=sparsity, allocation=allocation)
+    return rank(recipe, Statistics(flux, calibration)).plan
 
 
 def masks_of(flux, calibration, plan):
-    return build_masks(plan, flux.weight, calibration.norm)
+    return build_masks(plan, Scores(plan.recipe, Statistics(flux, calibration)))
 
 
 @torch.no_grad()
-def output_error(model, inputs, masks, updates=None) -> float:
-    """Mean relative squared error of the transformer's output, every input alone, in float64."""
+def output_error(model, inputs, layers) -> float:
+    """Mean relative squared error of the transformer's output with these masks or pruned layers, every input alone."""
+    layers = {name: one if isinstance(one, PrunedLayer) else PrunedLayer(one) for name, one in layers.items()}
     errors = []
     for call in inputs.calls:
         dense = run_call(model, call)
-        with pruned(model, masks, updates=updates):
+        with running_pruned(model, layers):
             sparse = run_call(model, call)
         for a, b in zip(dense, sparse, strict=True):
             errors.append(float((a.double() - b.double()).square().sum() / a.double().square().sum()))
@@ -83,7 +82,7 @@ def test_every_layer_loses_as_many_and_the_output_comes_closer(flux, calibration
     before = {name: value.clone() for name, value in flux.transformer.state_dict().items()}
     plan = plan_of(flux, calibration, granularity)
     ranked = masks_of(flux, calibration, plan)
-    learned = distil_masks(flux, plan, ranked, examples, norm=calibration.norm, steps=15)
+    learned = distil_masks(flux, plan.layers, ranked, examples, norm=calibration.norm, steps=15)
     assert list(learned) == list(ranked)
     inside = granularity if ":" in granularity else "layer"
     for name, mask in learned.items():
@@ -102,7 +101,7 @@ def test_counts_of_a_budget_and_of_clusters_stay(flux, calibration, examples):
     clusters = cluster(np.stack([rows, rows], 1), unit="row", k=3)
     plan = plan.with_clusters(name, clusters).with_cluster_sparsity(name, 1, 0.9)
     ranked = masks_of(flux, calibration, plan)
-    learned = distil_masks(flux, plan, ranked, examples, norm=calibration.norm, steps=4)
+    learned = distil_masks(flux, plan.layers, ranked, examples, norm=calibration.norm, steps=4)
     assert {key: mask.removed for key, mask in learned.items()} == {key: mask.removed for key, mask in ranked.items()}
     members = torch.from_numpy(clusters.labels == 1)
     assert int((~learned[name].unpack())[members].sum()) == int((~ranked[name].unpack())[members].sum())
@@ -111,7 +110,9 @@ def test_counts_of_a_budget_and_of_clusters_stay(flux, calibration, examples):
 def test_the_same_again_gives_the_same_masks(flux, calibration, examples):
     plan = plan_of(flux, calibration)
     ranked = masks_of(flux, calibration, plan)
-    first, second = (distil_masks(flux, plan, ranked, examples, norm=calibration.norm, steps=5) for _ in range(2))
+    first, second = (
+        distil_masks(flux, plan.layers, ranked, examples, norm=calibration.norm, steps=5) for _ in range(2)
+    )
     assert [mask.digest for mask in first.values()] == [mask.digest for mask in second.values()]
     assert any(first[name].differing(ranked[name]) for name in ranked)
 
@@ -124,12 +125,12 @@ def test_the_gradient_is_that_of_the_loss(flux, calibration, examples, monkeypat
 
     class Noting(distil._Layer):
         def note(self, gradient):
-            seen[self.plan.name] = gradient / learning._SCALE * self.weight
+            seen[self.plan.name] = gradient / training._SCALE * self.weight
 
     monkeypatch.setattr(distil, "_Layer", Noting)
     one = replace(examples, calls=examples.calls[:1], pairs=examples.pairs[:1])
     monkeypatch.setattr(Noting, "move", lambda *_: None)
-    distil_masks(flux, plan, ranked, one, norm=calibration.norm, steps=1)
+    distil_masks(flux, plan.layers, ranked, one, norm=calibration.norm, steps=1)
     monkeypatch.undo()
 
     def relative(dense, sparse):
@@ -144,7 +145,7 @@ def test_the_gradient_is_that_of_the_loss(flux, calibration, examples, monkeypat
             there = float(mask[row, column])
             weight[row, column] *= there + change
             mask[row, column] = True
-            with pruned(flux, {**ranked, name: pack(mask)}):
+            with running_pruned(flux, {key: PrunedLayer(one) for key, one in {**ranked, name: pack(mask)}.items()}):
                 sparse = run_call(flux, one.calls[0])
             weight.copy_(kept)
             dense = run_call(flux, one.calls[0])
@@ -164,9 +165,10 @@ def test_the_gradient_is_that_of_the_loss(flux, calibration, examples, monkeypat
 def test_biases_that_make_up_for_the_mean_have_a_say(flux, calibration, examples):
     plan = plan_of(flux, calibration)
     ranked = masks_of(flux, calibration, plan)
-    learned = distil_masks(flux, plan, ranked, examples, norm=calibration.norm, mean=calibration.mean, steps=15)
-    moved = [update_model(flux, masks, calibration, method="mean") for masks in (learned, ranked)]
-    assert output_error(flux, examples, learned, moved[0]) < 0.9 * output_error(flux, examples, ranked, moved[1])
+    learned = distil_masks(flux, plan.layers, ranked, examples, norm=calibration.norm, mean=calibration.mean, steps=15)
+    statistics = Statistics(flux, calibration)
+    moved = [solve_layers(statistics, plan.layers, masks, update=Mean()).layers for masks in (learned, ranked)]
+    assert output_error(flux, examples, moved[0]) < 0.9 * output_error(flux, examples, moved[1])
 
 
 def test_a_cancelled_run_leaves_the_dense_model(flux, calibration, examples):
@@ -181,7 +183,7 @@ def test_a_cancelled_run_leaves_the_dense_model(flux, calibration, examples):
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        distil_masks(flux, plan, ranked, examples, norm=calibration.norm, steps=9, progress=stop)
+        distil_masks(flux, plan.layers, ranked, examples, norm=calibration.norm, steps=9, progress=stop)
     assert [entry[:2] for entry in told] == [(1, 9), (2, 9)]
     assert "error" in told[0][2]
     assert all(torch.equal(value, before[name]) for name, value in flux.transformer.state_dict().items())
@@ -193,7 +195,7 @@ def test_layers_that_lose_nothing_or_everything_stay_as_they_are(flux, calibrati
     for sparsity in (0.0, 1.0):
         plan = plan_of(flux, calibration, "layer", sparsity)
         ranked = masks_of(flux, calibration, plan)
-        learned = distil_masks(flux, plan, ranked, examples, norm=calibration.norm, steps=1)
+        learned = distil_masks(flux, plan.layers, ranked, examples, norm=calibration.norm, steps=1)
         assert all(learned[name] is ranked[name] for name in ranked)
 
 
@@ -201,14 +203,14 @@ def test_what_it_refuses(flux, calibration, examples):
     plan = plan_of(flux, calibration)
     ranked = masks_of(flux, calibration, plan)
     with pytest.raises(UserError, match="distillation steps"):
-        distil_masks(flux, plan, ranked, examples, norm=calibration.norm, steps=0)
+        distil_masks(flux, plan.layers, ranked, examples, norm=calibration.norm, steps=0)
     weights = [0.0] * 9 + [1.0]
     few = replace(examples, calls=tuple(replace(call, bins=(0,) * len(call.bins)) for call in examples.calls))
     with pytest.raises(UserError, match="timestep bin"):
-        distil_masks(flux, plan, ranked, few, norm=calibration.norm, timestep=weights)
+        distil_masks(flux, plan.layers, ranked, few, norm=calibration.norm, timestep=weights)
 
 
-def test_lessons_are_other_inputs_of_the_same_texts_mixed_over_the_timesteps(flux, calibration, examples):
+def test_examples_are_other_inputs_of_the_same_texts_mixed_over_the_timesteps(flux, calibration, examples):
     assert examples.samples == 32
     assert sum(len(set(call.bins)) > 1 for call in examples.calls) >= len(examples.calls) // 2
     assert set(calibration.draw.texts) == set(flux.defaults.prompts)
@@ -219,7 +221,7 @@ def test_lessons_are_other_inputs_of_the_same_texts_mixed_over_the_timesteps(flu
         record_distillation_set(flux, replace(calibration, draw=None), 8)
 
 
-def test_lessons_pair_the_halves_of_guidance(flux, examples):
+def test_examples_pair_the_halves_of_guidance(flux, examples):
     """The same latents and timestep in both, and a text that is the same for all prompts in the second alone."""
     assert sum(map(len, examples.pairs)) == examples.samples // 2
     assert examples.scale == flux.defaults.guidance_scale

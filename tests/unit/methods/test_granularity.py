@@ -12,9 +12,16 @@ from hypothesis import strategies as st
 
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.masks.groups import check_granularity, check_n_m, n_of_m, removed_in_layer
-from dit_prune_viz.methods.granularity.choose import choose, resolve_mode
+from dit_prune_viz.methods.catalogue import find_method, methods_of
+from dit_prune_viz.methods.granularity.base import Granularity
+from dit_prune_viz.methods.granularity.cag import CAG
 from dit_prune_viz.methods.granularity.heterogeneity import heterogeneity
 from dit_prune_viz.methods.granularity.threshold import cag_threshold
+from dit_prune_viz.pruning.recipe import Recipe
+
+
+def choose(granularity: str, g_out: dict[str, float], saliency: str) -> dict[str, str]:
+    return find_method(Granularity, Recipe(saliency, granularity).resolved_granularity).choose(g_out)
 
 
 @settings(max_examples=60, deadline=None)
@@ -98,7 +105,7 @@ def test_auto_does_what_each_paper_does():
     assert choose("auto", g_out, "magnitude") == {"a": "layer", "b": "layer"}
     assert choose("auto", g_out, "wanda") == {"a": "row", "b": "row"}
     assert choose("auto", g_out, "dit-pruning") == {"a": "layer", "b": "row"}
-    assert choose("auto", g_out, "STW m=1.5 n=1") == {"a": "layer", "b": "row"}
+    assert choose("auto", g_out, "stw:1.5,1") == {"a": "layer", "b": "row"}
     assert choose("layer", g_out, "wanda") == {"a": "layer", "b": "layer"}
     assert choose("row", g_out, "magnitude") == {"a": "row", "b": "row"}
     assert choose("cag", g_out, "magnitude") == {"a": "layer", "b": "row"}
@@ -106,25 +113,27 @@ def test_auto_does_what_each_paper_does():
 
 def test_a_threshold_of_ones_own():
     g_out = {"a": 0.01, "b": 1.0}
-    assert choose("cag", g_out, "wanda", threshold=0.0) == {"a": "row", "b": "row"}
-    assert choose("cag", g_out, "wanda", threshold=1.0) == {"a": "layer", "b": "layer"}
+    assert CAG().choose(g_out, 0.0) == {"a": "row", "b": "row"}
+    assert CAG().choose(g_out, 1.0) == {"a": "layer", "b": "layer"}
     for bad in (float("nan"), -1.0):
         with pytest.raises(UserError, match="threshold"):
-            choose("cag", g_out, "wanda", threshold=bad)
+            CAG().choose(g_out, bad)
 
 
 def test_ria_and_obs_by_their_papers():
     g_out = {"a": 0.01, "b": 1.0}
-    for method in ("ria", "RIA a=0.7"):
+    for method in ("ria", "ria:0.7"):
         assert choose("auto", g_out, method) == {"a": "row", "b": "row"}
     assert choose("auto", g_out, "obs") == {"a": "layer", "b": "layer"}
 
 
 def test_columns_and_n_m_for_all():
     g_out = {"a": 0.01, "b": 1.0}
-    for mode in ("column", "2:4", "1:16"):
-        assert choose(mode, g_out, "dit-pruning") == {"a": mode, "b": mode}
-        assert check_granularity(mode) == mode
+    assert choose("column", g_out, "dit-pruning") == {"a": "column", "b": "column"}
+    for granularity in ("column", "2:4", "1:16"):
+        assert check_granularity(granularity) == granularity
+        assert Recipe(granularity=granularity).resolved_granularity == granularity
+    assert list(methods_of(Granularity)) == ["layer", "row", "column", "cag"]
     assert (n_of_m("4:8"), n_of_m("row"), n_of_m(None)) == ((4, 8), None, None)
 
 
@@ -139,9 +148,12 @@ def test_what_a_layer_loses():
 
 @pytest.mark.parametrize("bad", ["block", "cag:2", "2:", "0:4", "2:4:8", "-1:4", "2.5:4", " 2:4", 24, None, ["row"]])
 def test_unknown_granularity(bad):
-    for check in (check_granularity, lambda mode: resolve_mode(mode, "wanda")):
-        with pytest.raises(UserError, match="no granularity"):
-            check(bad)
+    with pytest.raises(UserError, match="no granularity"):
+        check_granularity(bad)
+    with pytest.raises(
+        UserError, match="no granularity|takes no options" if isinstance(bad, str) else "granularity is a text"
+    ):
+        Recipe("wanda", bad)
 
 
 def test_impossible_n_m():

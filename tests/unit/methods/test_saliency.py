@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.methods.saliency.base import layer_scores, needed_statistic
-from dit_prune_viz.methods.saliency.find import METHODS, find_method
+from dit_prune_viz.methods.catalogue import find_method, methods_of
+from dit_prune_viz.methods.saliency.base import Saliency, layer_scores
 from dit_prune_viz.methods.saliency.magnitude import Magnitude
 from dit_prune_viz.methods.saliency.obs import OBS
 from dit_prune_viz.methods.saliency.ria import RIA
@@ -39,7 +39,7 @@ def test_scores_are_the_power_product(rows, columns, seed, dtype, m, n):
     expected = {STW(m, n): w**m * x**n, STW(): w**2 * x, Wanda(): w * x, Magnitude(): w + 0 * x}
     before = weight.clone(), norm.clone()
     for saliency, table in expected.items():
-        scores = saliency.score(weight, norm)
+        scores = layer_scores(saliency, "q", weight, {"norm": norm})
         assert scores.dtype == torch.float32
         assert scores.shape == weight.shape
         np.testing.assert_allclose(scores.double().numpy(), table, rtol=2e-6, atol=1e-30)
@@ -54,15 +54,14 @@ def test_scores_are_the_power_product(rows, columns, seed, dtype, m, n):
     seed=st.integers(0, 2**31),
     dtype=st.sampled_from([torch.float32, torch.bfloat16]),
     a=st.sampled_from([0.0, 0.5, 1.0]),
-    power=st.sampled_from([0.0, 1.0, 2.0]),
 )
-def test_ria_and_obs_are_their_formulas(rows, columns, seed, dtype, a, power):
+def test_ria_and_obs_are_their_formulas(rows, columns, seed, dtype, a):
     weight, statistic = layer(rows, columns, seed, dtype)
     statistic += 0.01
     before = weight.clone(), statistic.clone()
     w, x = np.abs(weight.double().numpy()), statistic.double().numpy()
     ria = (w / w.sum(1, keepdims=True) + w / w.sum(0, keepdims=True)) * x**a
-    for saliency, table in {RIA(a): ria, OBS(power): w**2 / x**power}.items():
+    for saliency, table in {RIA(a): ria, OBS(): w**2 / x}.items():
         scores = saliency.score(weight, statistic)
         assert scores.dtype == torch.float32
         np.testing.assert_allclose(scores.double().numpy(), table, rtol=3e-6, atol=1e-30)
@@ -76,22 +75,27 @@ def test_ria_of_channels_without_weights_is_zero():
 
 
 def test_obs_ranks_by_the_inverse_hessian():
-    norm, inverse = {"q": torch.ones(3)}, {"q": torch.tensor([1.0, 2.0, 4.0])}
-    for method in ("magnitude", "wanda", "ria", "dit-pruning", "stw:1.5,1"):
-        assert needed_statistic(find_method(method), norm.__getitem__, None)("q") is norm["q"]
-    assert needed_statistic(OBS(), norm.__getitem__, inverse.__getitem__)("q") is inverse["q"]
-    with pytest.raises(UserError, match="needs the Hessians"):
-        needed_statistic(OBS(), norm.__getitem__, None)
+    needs = {name: kind.needs for name, kind in methods_of(Saliency).items()}
+    assert needs == {
+        "magnitude": (),
+        "obs": ("inverse_hessian",),
+        "ria": ("norm",),
+        "stw": ("norm",),
+        "wanda": ("norm",),
+    }
+    weight, inverse = torch.ones(1, 3), torch.tensor([1.0, 2.0, 4.0])
+    known = {"norm": torch.tensor([9.0, 9.0, 9.0]), "inverse_hessian": inverse}
+    assert layer_scores(OBS(), "q", weight, known).tolist() == [[1.0, 0.5, 0.25]]
     for bad in (0.0, -1.0):
         with pytest.raises(UserError, match="not above 0"):
             OBS().score(torch.ones(2, 3), torch.tensor([1.0, bad, 1.0]))
     with pytest.raises(UserError, match="NaN or infinite inverse Hessian"):
-        layer_scores(OBS(), "q", torch.ones(2, 3), torch.tensor([1.0, float("nan"), 1.0]))
+        layer_scores(OBS(), "q", torch.ones(2, 3), {"inverse_hessian": torch.tensor([1.0, float("nan"), 1.0])})
 
 
 def test_magnitude_and_wanda_are_special_cases_bit_for_bit():
     weight, norm = layer(20, 30, 1, torch.bfloat16)
-    assert torch.equal(STW(1, 0).score(weight, norm), Magnitude().score(weight, norm))
+    assert torch.equal(STW(1, 0).score(weight, norm), Magnitude().score(weight))
     assert torch.equal(STW(1, 1).score(weight, norm), Wanda().score(weight, norm))
 
 
@@ -101,22 +105,25 @@ def test_a_parameter_gives_scores_without_gradient():
 
 
 def test_methods_are_found_by_their_own_names():
-    for name, saliency in METHODS.items():
-        assert saliency.name == name
-        assert find_method(name) is saliency
-    assert find_method(STW(1.5, 1)).name == "STW m=1.5 n=1"
-    for name, saliency in {"stw:1.5,1": STW(1.5, 1), "stw": STW(), "ria:0.7": RIA(0.7), "obs:1": OBS(1)}.items():
-        assert find_method(name) == saliency
-    for bad in ("sparsegpt", None, 3, "STW:1"):
-        with pytest.raises(UserError, match="no pruning method"):
-            find_method(bad)
-    with pytest.raises(UserError, match="stand numbers"):
-        find_method("stw:a")
+    for name, kind in methods_of(Saliency).items():
+        assert kind.name == name
+        assert find_method(Saliency, name) == kind()
+    assert STW(1.5, 1).title == "STW, m = 1.5"
+    for spec, saliency in {"stw:1.5,1": STW(1.5, 1), "stw": STW(), "ria:0.7": RIA(0.7), "obs": OBS()}.items():
+        assert find_method(Saliency, spec) == saliency
+        assert find_method(Saliency, spec).spec == spec
+    for bad in ("sparsegpt", None, 3, "STW:1", ""):
+        with pytest.raises(UserError, match="no saliency"):
+            find_method(Saliency, bad)
+    with pytest.raises(UserError, match="is a number, not 'a'"):
+        find_method(Saliency, "stw:a")
     with pytest.raises(UserError, match="at most 2"):
-        find_method("stw:1,2,3")
-    for bad in ("stw:-1,1", "ria:nan", "obs:-1", "stw:0,0"):
-        with pytest.raises(UserError, match=r"must be finite|exponents 0"):
-            find_method(bad)
+        find_method(Saliency, "stw:1,2,3")
+    with pytest.raises(UserError, match="no options"):
+        find_method(Saliency, "obs:2")
+    for bad in ("stw:-1,1", "ria:nan", "stw:0,0"):
+        with pytest.raises(UserError, match=r"must be a finite number|exponents 0"):
+            find_method(Saliency, bad)
 
 
 @pytest.mark.parametrize(("m", "n"), [(-1, 1), (float("nan"), 1), (2, float("inf")), (0, 0)])
@@ -136,9 +143,9 @@ def test_values_that_are_not_finite_are_named():
         broken = weight.clone()
         broken[1, 2] = bad
         with pytest.raises(UserError, match=r"blocks\.0\.q has NaN or infinite weights"):
-            layer_scores(STW(), "blocks.0.q", broken, norm)
-        with pytest.raises(UserError, match=r"blocks\.0\.q has NaN or infinite activation norms"):
-            layer_scores(STW(), "blocks.0.q", weight, norm * bad)
+            layer_scores(STW(), "blocks.0.q", broken, {"norm": norm})
+        with pytest.raises(UserError, match=r"blocks\.0\.q has NaN or infinite norm"):
+            layer_scores(STW(), "blocks.0.q", weight, {"norm": norm * bad})
     with pytest.raises(UserError, match="smaller exponents"):
-        layer_scores(STW(m=30), "blocks.0.q", weight * 1e3, norm)
-    assert torch.equal(layer_scores(STW(), "blocks.0.q", weight, norm), weight)
+        layer_scores(STW(m=30), "blocks.0.q", weight * 1e3, {"norm": norm})
+    assert torch.equal(layer_scores(STW(), "blocks.0.q", weight, {"norm": norm}), weight)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 
 import pytest
@@ -10,12 +9,15 @@ import torch
 from test_distil import calibration, examples, flux, masks_of, output_error, plan_of  # noqa: F401
 
 from dit_prune_viz.calibration.distillation_set import DistillationSet
+from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.errors import Cancelled, UserError
+from dit_prune_viz.methods.search import distil
+from dit_prune_viz.methods.update import tune
+from dit_prune_viz.methods.update.bias import Mean
 from dit_prune_viz.methods.update.tune import tune_weights
-from dit_prune_viz.pruning.candidates import Candidate
-from dit_prune_viz.pruning.levels import parse_level
-from dit_prune_viz.pruning.prune import prune
-from dit_prune_viz.pruning.update_model import update_model
+from dit_prune_viz.pruning.prune import prune, rank
+from dit_prune_viz.pruning.recipe import Recipe
+from dit_prune_viz.pruning.solve_layers import solve_layers
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +31,9 @@ def tuned(flux, calibration, masks, examples):  # noqa: F811
 
 
 def test_the_output_comes_closer_than_with_moved_biases(flux, calibration, masks, examples, tuned):  # noqa: F811
-    moved = update_model(flux, masks, calibration, method="mean")
-    assert output_error(flux, examples, masks, tuned) < 0.8 * output_error(flux, examples, masks, moved)
+    plans = plan_of(flux, calibration).layers
+    moved = solve_layers(Statistics(flux, calibration), plans, masks, update=Mean()).layers
+    assert output_error(flux, examples, tuned) < 0.8 * output_error(flux, examples, moved)
 
 
 def test_masks_stay_and_so_does_the_dense_model(flux, masks, examples):  # noqa: F811
@@ -94,23 +97,31 @@ def test_what_it_refuses(flux, calibration, masks, examples):  # noqa: F811
     few = replace(examples, calls=tuple(replace(call, bins=(0,) * len(call.bins)) for call in examples.calls))
     with pytest.raises(UserError, match="timestep bin"):
         tune_weights(flux, masks, few, timestep=[0.0] * 9 + [1.0])
-    with pytest.raises(UserError, match="layer by layer"):
-        update_model(flux, masks, calibration, method="tuned")
 
 
-@pytest.mark.parametrize("options", [{}, {"distil": 2}, {"exchange": True}], ids=["ranked", "distilled", "exchanged"])
-@pytest.mark.parametrize("level", ["50", "2:4"])
-def test_any_masks_can_be_tuned(flux, calibration, monkeypatch, options, level):  # noqa: F811
-    monkeypatch.setattr(sys.modules[Candidate.__module__], "TUNING_STEPS", 2)
-    found = prune(Candidate("mine", update="tuned", **options), flux, calibration, parse_level(level))
-    assert set(found.updates) == set(found.masks)
-    for name, update in found.updates.items():
-        assert torch.equal(update.mask.bits, found.masks[name].bits)
+@pytest.mark.parametrize("search", ["", "distil:2", "swap"], ids=["ranked", "distilled", "swapped"])
+@pytest.mark.parametrize("sparsity", [0.5, "2:4"])
+def test_any_masks_can_be_tuned(flux, calibration, search, sparsity):  # noqa: F811
+    statistics = Statistics(flux, calibration)
+    recipe = Recipe(search=search, update="tuned:2") if search else Recipe(update="tuned:2")
+    found = prune(flux, recipe, sparsity=sparsity, statistics=statistics)
+    ranked = rank(recipe.at(sparsity), statistics)
+    assert list(found.layers) == [layer.name for layer in flux.layers]
+    for name, layer in found.layers.items():
+        assert layer.values is not None
+        assert layer.mask.removed == ranked.layers[name].mask.removed
+        assert search or torch.equal(layer.mask.bits, ranked.layers[name].mask.bits)
     assert found.report.achieved == pytest.approx(0.5, abs=0.001)
 
 
+def test_how_long_it_learns_unless_told():
+    assert tune.Tune().learning_steps(0) == tune.TUNING_STEPS
+    assert [tune.Tune().learning_steps(searched) for searched in (1, 4, 400)] == [1, 1, 100]
+    assert tune.Tune(7).learning_steps(400) == 7
+
+
 def test_weights_learn_from_calls_that_the_masks_have_not_seen(flux, calibration, monkeypatch):  # noqa: F811
-    module, seen = sys.modules[prune.__module__], []
+    seen = []
 
     def noted(work):
         def note(*args, **more):
@@ -119,9 +130,9 @@ def test_weights_learn_from_calls_that_the_masks_have_not_seen(flux, calibration
 
         return note
 
-    for name in ("distil_masks", "tune_weights"):
+    for module, name in ((distil, "distil_masks"), (tune, "tune_weights")):
         monkeypatch.setattr(module, name, noted(getattr(module, name)))
-    prune(Candidate("mine", update="tuned", distil=4), flux, calibration, parse_level("50"))
+    prune(flux, Recipe(search="distil:4", update="tuned"), statistics=Statistics(flux, calibration))
     (first, steps), (second, tuning) = seen
     assert (steps, tuning) == (4, 1)
     assert (len(first.calls), len(second.calls)) == (4, 1)
@@ -131,7 +142,7 @@ def test_weights_learn_from_calls_that_the_masks_have_not_seen(flux, calibration
 @pytest.mark.parametrize(
     ("first", "second", "parts"), [(3, 1, (3, 1)), (1, 1, (2, 2)), (100, 1, (3, 1)), (1, 100, (1, 3))]
 )
-def test_lessons_are_split_in_proportion(examples, first, second, parts):  # noqa: F811
+def test_examples_are_split_in_proportion(examples, first, second, parts):  # noqa: F811
     assert len(examples.calls) == 4
     split = examples.split(first, second)
     assert tuple(len(part.calls) for part in split) == tuple(len(part.pairs) for part in split) == parts

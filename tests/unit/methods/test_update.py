@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dit_prune_viz.calibration.damped_inverse import inverse_diagonal
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.masks.packed_mask import pack
-from dit_prune_viz.masks.pruned_layer import UpdatedWeights
+from dit_prune_viz.masks.pruned_layer import PrunedLayer, compact
 from dit_prune_viz.methods.update.least_squares import least_squares_update
 from dit_prune_viz.methods.update.obs_update import obs_update
 
@@ -168,13 +168,17 @@ def test_a_layer_whose_inputs_were_all_zero_is_left_alone(update):
     assert torch.equal(inverse_diagonal(hessian * 0), torch.ones(8))
 
 
-def test_updated_weights_are_compact():
+def test_pruned_layers_are_compact():
     weight, mask, _ = problem(5, 11, 20, seed=7)
     packed = pack(mask)
-    update = UpdatedWeights(weight[mask].to(torch.bfloat16), packed)
+    update = compact(weight, packed, torch.bfloat16)
+    assert torch.equal(update.values, weight[mask].to(torch.bfloat16))
     assert torch.equal(update.dense(weight), (weight * mask).to(torch.bfloat16).float())
     assert update.dense(weight.bfloat16()).dtype == torch.bfloat16
     assert update.nbytes == 2 * packed.kept + packed.bits.nbytes
     assert update.to("cpu") is update
+    bare = PrunedLayer(packed)
+    assert torch.equal(bare.dense(weight), weight * mask)
+    assert (bare.nbytes, bare.updated, update.updated) == (packed.bits.nbytes, False, True)
     with pytest.raises(UserError, match="does not fit"):
-        UpdatedWeights(weight.flatten(), packed)
+        PrunedLayer(packed, weight.flatten())

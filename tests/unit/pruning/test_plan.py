@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_plans import LAYERS, NORMS, SHAPES, WEIGHTS, masks_of, mean_square, plan
+from small_plans import NORMS, SHAPES, WEIGHTS, masks_of, mean_square, plan, scores_of
 
 from dit_prune_viz.clustering.clusters import Clusters, cluster
 from dit_prune_viz.clustering.plane import plane
@@ -18,13 +18,13 @@ from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.masks.counts import removed
 from dit_prune_viz.masks.damage import cluster_damage, damage
 from dit_prune_viz.masks.layer_plan import ClusterPlan, LayerPlan
+from dit_prune_viz.masks.scores_to_mask import mask_of_scores
 from dit_prune_viz.masks.select import keep_mask
 from dit_prune_viz.methods.granularity.heterogeneity import heterogeneity
 from dit_prune_viz.methods.granularity.threshold import cag_threshold
-from dit_prune_viz.methods.saliency.magnitude import Magnitude
 from dit_prune_viz.methods.saliency.stw import STW
-from dit_prune_viz.pruning.build_masks import build_mask, build_masks
-from dit_prune_viz.pruning.make_plan import make_plan
+from dit_prune_viz.pruning.build_masks import build_masks
+from dit_prune_viz.pruning.recipe import Recipe
 from dit_prune_viz.pruning.report import report_layer, summarize
 
 
@@ -43,19 +43,20 @@ def test_dit_pruning_ranks_rows_where_g_out_is_large():
 
 
 def test_options_of_a_plan():
-    assert {layer.granularity for layer in plan(method="magnitude").layers.values()} == {"layer"}
-    assert {layer.granularity for layer in plan(method="wanda").layers.values()} == {"row"}
-    assert plan(method="wanda").threshold is None
-    made = plan(method=STW(1.5, 1), threshold=0.0, sparsity=0.25)
+    assert {layer.granularity for layer in plan(saliency="magnitude").layers.values()} == {"layer"}
+    assert {layer.granularity for layer in plan(saliency="wanda").layers.values()} == {"row"}
+    assert plan(saliency="wanda").threshold is None
+    made = plan(saliency="stw:1.5,1", threshold=0.0, sparsity=0.25)
     assert {layer.granularity for layer in made.layers.values()} == {"row"}
-    assert (made.threshold, made.sparsity, made.mode, made.saliency) == (0.0, 0.25, "auto", STW(1.5, 1))
+    assert (made.threshold, made.recipe) == (0.0, Recipe("stw:1.5,1", sparsity=0.25, threshold=0.0))
+    assert made.recipe.method == STW(1.5, 1)
     assert plan(granularity="layer", threshold=3.0).threshold is None
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "best"}, "no pruning method 'best'"),
+        ({"saliency": "best"}, "no saliency 'best'"),
         ({"granularity": "block"}, "no granularity 'block'"),
         ({"sparsity": 1.5}, "Sparsity must"),
         ({"sparsity": float("nan")}, "Sparsity must"),
@@ -70,15 +71,15 @@ def test_bad_options(options, message):
 
 def test_no_layers_and_bad_weights():
     with pytest.raises(UserError, match="no layers"):
-        make_plan([], WEIGHTS.__getitem__, NORMS.__getitem__)
+        plan(layers=[])
     with pytest.raises(UserError, match="Layer q has NaN"):
-        make_plan(LAYERS, lambda name: WEIGHTS[name] * (float("nan") if name == "q" else 1), NORMS.__getitem__)
+        plan(weights={**WEIGHTS, "q": WEIGHTS["q"] * float("nan")})
 
 
 def test_plans_cannot_be_changed():
     made = plan()
     with pytest.raises(FrozenInstanceError):
-        made.sparsity = 0.1
+        made.threshold = 0.1
     with pytest.raises(TypeError):
         made.layers["q"] = made.layers["adaLN"]
     labels = np.zeros(10, dtype=np.int16)
@@ -167,11 +168,11 @@ def test_one_layer_is_rebuilt_alone():
     before = masks_of(made)
     asked = []
 
-    def weight(name: str) -> torch.Tensor:
+    def scores(name: str) -> torch.Tensor:
         asked.append(name)
-        return WEIGHTS[name]
+        return scores_of("stw")(name)
 
-    after = build_masks(made.with_cluster_sparsity("q", 1, 0.1), weight, NORMS.__getitem__, layers=["q"])
+    after = build_masks(made.with_cluster_sparsity("q", 1, 0.1), scores, layers=["q"])
     assert list(after) == asked == ["q"]
     upper, lower = after["q"].unpack().split(5)
     assert torch.equal(upper, before["q"].unpack()[:5])
@@ -183,7 +184,7 @@ def test_one_layer_is_rebuilt_alone():
 def test_clusters_of_another_layer():
     layer = LayerPlan("q", "layer", 0.1, 0.5, ClusterPlan("row", np.zeros(24, int), (0.5,)))
     with pytest.raises(UserError, match="10 units"):
-        build_mask(layer, STW(), WEIGHTS["q"], NORMS["q"])
+        mask_of_scores(layer, scores_of("stw")("q"))
 
 
 def test_progress_and_cancelling():
@@ -261,7 +262,7 @@ def test_empty_clusters_have_no_figures():
 
 
 def test_the_report_counts_what_the_masks_do():
-    made = plan(sparsity=0.33, method=Magnitude(), granularity="row")
+    made = plan(sparsity=0.33, saliency="magnitude", granularity="row")
     masks = masks_of(made)
     report = summarize(made, masks, WEIGHTS.__getitem__, mean_square, parameters=2000)
     lost = sum(d_out * removed(d_in, 0.33) for d_out, d_in in SHAPES.values())

@@ -1,4 +1,4 @@
-"""Exchanges of pruned and kept weights: counts, errors, and a naive float64 version."""
+"""Swaps of pruned for kept weights: counts, errors, and a naive float64 version."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dit_prune_viz.calibration.calibrate import calibrate
+from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.masks.layer_plan import ClusterPlan, LayerPlan
-from dit_prune_viz.methods.search.swap import exchange, exchange_groups
-from dit_prune_viz.pruning.build_masks import build_masks
-from dit_prune_viz.pruning.make_plan import make_plan
-from dit_prune_viz.pruning.update_model import update_model
+from dit_prune_viz.methods.search.swap import Swap, swap_groups, swap_weights
+from dit_prune_viz.methods.update.bias import Mean
+from dit_prune_viz.methods.update.least_squares import LeastSquares
+from dit_prune_viz.pruning.prune import rank
+from dit_prune_viz.pruning.recipe import Recipe
+from dit_prune_viz.pruning.solve_layers import solve_layers
 
 
 def _layer(seed: int, rows: int = 6, inputs: int = 12):
@@ -74,7 +77,7 @@ def test_it_finds_what_a_naive_search_finds(seed, damping, m):
     weight, mask, hessian = _layer(seed)
     groups = None if m is None else torch.arange(12) // m
     table = torch.zeros(6, 12, dtype=torch.int64) if groups is None else groups.expand(6, 12)
-    found = exchange(weight, mask, hessian, groups=groups, damping=damping, steps=30)
+    found = swap_weights(weight, mask, hessian, groups=groups, damping=damping, steps=30)
     expected = _naive(weight, mask, hessian, table.numpy(), damping, 30)
     # Rounding may decide between equal pairs, so the errors are compared, not the masks.
     assert torch.allclose(
@@ -88,12 +91,12 @@ def test_counts_stay_and_no_row_gets_worse(seed, kind):
     label = torch.from_numpy(np.random.default_rng(seed).integers(0, 3, (6, 12)))
     groups = {"row": torch.zeros(6, 12, dtype=torch.int64), "2:4": torch.arange(12).expand(6, 12) // 4}
     table = groups.get(kind, label)
-    found = exchange(weight, mask, hessian, groups=None if kind == "row" else table)
+    found = swap_weights(weight, mask, hessian, groups=None if kind == "row" else table)
     for group in table.unique():
         assert torch.equal((found & (table == group)).sum(1), (mask & (table == group)).sum(1))
     before, after = _errors(weight, mask, hessian, 0.1), _errors(weight, found, hessian, 0.1)
     assert bool((after <= before * (1 + 1e-4)).all())
-    assert torch.equal(found, exchange(weight, mask, hessian, groups=None if kind == "row" else table))
+    assert torch.equal(found, swap_weights(weight, mask, hessian, groups=None if kind == "row" else table))
 
 
 def test_it_makes_up_for_errors_that_came_before():
@@ -106,53 +109,56 @@ def test_it_makes_up_for_errors_that_came_before():
     def error(keep):
         return float((wanted - inputs @ (weight * keep).T).square().sum())
 
-    aware = exchange(weight, mask, hessian, damping=0, target=target)
-    assert error(aware) < error(exchange(weight, mask, hessian, damping=0)) < error(mask)
+    aware = swap_weights(weight, mask, hessian, damping=0, target=target)
+    assert error(aware) < error(swap_weights(weight, mask, hessian, damping=0)) < error(mask)
 
 
 def test_groups_follow_the_plan():
     shape = (2, 8)
     plan = LayerPlan("layer", "row", 1.0, 0.5)
-    assert exchange_groups(plan, shape) is None
-    assert exchange_groups(LayerPlan("layer", "2:4", 1.0, 0.5), shape).tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
-    assert len(set(exchange_groups(LayerPlan("layer", "column", 1.0, 0.5), shape).tolist())) == 8
+    assert swap_groups(plan, shape) is None
+    assert swap_groups(LayerPlan("layer", "2:4", 1.0, 0.5), shape).tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert len(set(swap_groups(LayerPlan("layer", "column", 1.0, 0.5), shape).tolist())) == 8
     columns = ClusterPlan("column", np.array([0, 0, 1, 1, 0, 0, 1, 1], dtype=np.int16), (0.5, 0.25))
-    assert exchange_groups(LayerPlan("layer", "row", 1.0, 0.5, columns), shape).tolist() == [0, 0, 1, 1, 0, 0, 1, 1]
+    assert swap_groups(LayerPlan("layer", "row", 1.0, 0.5, columns), shape).tolist() == [0, 0, 1, 1, 0, 0, 1, 1]
     rows = ClusterPlan("row", np.array([0, 1], dtype=np.int16), (0.5, 0.25))
-    assert exchange_groups(LayerPlan("layer", "row", 1.0, 0.5, rows), shape) is None
+    assert swap_groups(LayerPlan("layer", "row", 1.0, 0.5, rows), shape) is None
     both = ClusterPlan("weight", (np.arange(16) % 2).astype(np.int16), (0.5, None), columns)
-    assert len(exchange_groups(LayerPlan("layer", "row", 1.0, 0.5, both), shape).unique()) == 4
+    assert len(swap_groups(LayerPlan("layer", "row", 1.0, 0.5, both), shape).unique()) == 4
 
 
 def test_bad_input():
     weight, mask, hessian = _layer(0)
     with pytest.raises(UserError, match="Groups of shape"):
-        exchange(weight, mask, hessian, groups=torch.zeros(5, dtype=torch.int64))
+        swap_weights(weight, mask, hessian, groups=torch.zeros(5, dtype=torch.int64))
     with pytest.raises(UserError, match="damping"):
-        exchange(weight, mask, hessian, damping=-1)
+        swap_weights(weight, mask, hessian, damping=-1)
 
 
 def test_a_layer_whose_inputs_were_all_zero_keeps_its_mask():
     weight, mask, hessian = _layer(0)
-    found = exchange(weight, mask, hessian * 0)
+    found = swap_weights(weight, mask, hessian * 0)
     assert torch.equal(found, mask)
     assert found is not mask
 
 
 @pytest.mark.parametrize("sequential", [False, True])
-@pytest.mark.parametrize("method", ["", "mean", "least-squares"])
-def test_a_model_keeps_its_counts_and_its_dense_weights(flux, method, sequential):
-    calibration = calibrate(flux, samples=8)
-    plan = make_plan(flux.layers, flux.weight, calibration.norm, method="wanda", sparsity=0.5)
-    masks = build_masks(plan, flux.weight, calibration.norm)
+@pytest.mark.parametrize("update", [None, Mean(), LeastSquares()], ids=["masks", "mean", "least-squares"])
+def test_a_model_keeps_its_counts_and_its_dense_weights(flux, update, sequential):
+    statistics = Statistics(flux, calibrate(flux, samples=8))
+    ranked = rank(Recipe("wanda"), statistics)
+    masks = {name: layer.mask for name, layer in ranked.layers.items()}
     dense = {name: flux.weight(name).clone() for name in masks}
-    updates = update_model(flux, masks, calibration, method=method, sequential=sequential, exchanges=plan)
-    assert set(updates) <= set(masks)
-    assert updates
-    for name, update in updates.items():
-        assert torch.equal(update.mask.unpack().sum(1), masks[name].unpack().sum(1))
+    solved = solve_layers(
+        statistics, ranked.plan.layers, masks, searches=[Swap()], update=update, sequential=sequential
+    )
+    assert list(solved.layers) == list(masks)
+    assert all(0 < left <= 1.0001 for left in solved.left.values())
+    for name, layer in solved.layers.items():
+        assert torch.equal(layer.mask.unpack().sum(1), masks[name].unpack().sum(1))
         assert torch.equal(flux.weight(name), dense[name])
-        if method != "least-squares":
-            assert torch.equal(update.dense(dense[name]), dense[name] * update.mask.unpack())
-        assert (update.bias is not None) == (bool(method) and flux.transformer.get_submodule(name).bias is not None)
-    assert any(not torch.equal(update.mask.bits, masks[name].bits) for name, update in updates.items())
+        if not isinstance(update, LeastSquares):
+            assert torch.equal(layer.dense(dense[name]), dense[name] * layer.mask.unpack())
+        biased = flux.transformer.get_submodule(name).bias is not None
+        assert (layer.bias is not None) == (update is not None and biased)
+    assert any(not torch.equal(layer.mask.bits, masks[name].bits) for name, layer in solved.layers.items())
