@@ -1,23 +1,34 @@
-"""Post-training pruning of Diffusion Transformers: load, calibrate, prune, generate, measure."""
+"""Post-training pruning of Diffusion Transformers: load, calibrate, prune, generate, measure.
+
+A name is imported from its file when it is first used: torch and diffusers take seconds, which `--help` and the app's
+first page need not wait for.
+"""
 
 from __future__ import annotations
 
-from dit_prune_viz.calibration.calibrate import calibrate
-from dit_prune_viz.calibration.result import Calibration
-from dit_prune_viz.calibration.settings import CalibrationSettings
-from dit_prune_viz.calibration.statistics import Statistics
-from dit_prune_viz.errors import Cancelled, UserError
-from dit_prune_viz.methods.allocation.base import Allocation
-from dit_prune_viz.methods.granularity.base import Granularity
-from dit_prune_viz.methods.registry import register
-from dit_prune_viz.methods.saliency.base import Saliency
-from dit_prune_viz.methods.search.base import Search
-from dit_prune_viz.methods.update.base import Update
-from dit_prune_viz.pipelines.model import Model, load_model
-from dit_prune_viz.pruning.named_recipes import NAMED_RECIPES, find_recipe
-from dit_prune_viz.pruning.prune import prune
-from dit_prune_viz.pruning.pruned_model import PrunedModel
-from dit_prune_viz.pruning.recipe import Recipe
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dit_prune_viz.calibration.calibrate import calibrate
+    from dit_prune_viz.calibration.result import Calibration
+    from dit_prune_viz.calibration.settings import CalibrationSettings
+    from dit_prune_viz.calibration.statistics import Statistics
+    from dit_prune_viz.errors import Cancelled, UserError
+    from dit_prune_viz.generation.request import Request
+    from dit_prune_viz.generation.stream import generate
+    from dit_prune_viz.methods.allocation.base import Allocation
+    from dit_prune_viz.methods.granularity.base import Granularity
+    from dit_prune_viz.methods.registry import register
+    from dit_prune_viz.methods.saliency.base import Saliency
+    from dit_prune_viz.methods.search.base import Search
+    from dit_prune_viz.methods.update.base import Update
+    from dit_prune_viz.metrics.clip import load_clip
+    from dit_prune_viz.pipelines.model import Model, load_model
+    from dit_prune_viz.pruning.named_recipes import NAMED_RECIPES, find_recipe
+    from dit_prune_viz.pruning.prune import prune
+    from dit_prune_viz.pruning.pruned_model import PrunedModel
+    from dit_prune_viz.pruning.recipe import Recipe
 
 __version__ = "0.1.0"
 __all__ = [
@@ -30,6 +41,7 @@ __all__ = [
     "Model",
     "PrunedModel",
     "Recipe",
+    "Request",
     "Saliency",
     "Search",
     "Statistics",
@@ -37,7 +49,47 @@ __all__ = [
     "UserError",
     "calibrate",
     "find_recipe",
+    "generate",
+    "load_clip",
     "load_model",
     "prune",
     "register",
 ]
+
+_HOMES = {
+    "Allocation": "methods.allocation.base",
+    "Calibration": "calibration.result",
+    "CalibrationSettings": "calibration.settings",
+    "Cancelled": "errors",
+    "Granularity": "methods.granularity.base",
+    "Model": "pipelines.model",
+    "NAMED_RECIPES": "pruning.named_recipes",
+    "PrunedModel": "pruning.pruned_model",
+    "Recipe": "pruning.recipe",
+    "Request": "generation.request",
+    "Saliency": "methods.saliency.base",
+    "Search": "methods.search.base",
+    "Statistics": "calibration.statistics",
+    "Update": "methods.update.base",
+    "UserError": "errors",
+    "calibrate": "calibration.calibrate",
+    "find_recipe": "pruning.named_recipes",
+    "generate": "generation.stream",
+    "load_clip": "metrics.clip",
+    "load_model": "pipelines.model",
+    "prune": "pruning.prune",
+    "register": "methods.registry",
+}
+"""Name -> the file it is defined in."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -16,4 +16,8 @@ def bundled_assets() -> Path:
 ASSETS = bundled_assets()
 BUNDLED_MODEL = ASSETS / "emoji-flux"
 BUNDLED_CLIP = ASSETS / "emoji-clip"
+BUNDLED_CALIBRATION = ASSETS / "calibration.safetensors"
+"""The bundled model's calibration with default settings, in float32 on a CPU."""
+BUNDLED_FACTS = ASSETS / "emoji-flux.json"
+"""The bundled model's layers and the like, see `pipelines.opening`."""
 BUNDLED_CLIP_NAME = "bundled emoji-CLIP"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import sys
 
-import numpy as np
 import torch
 from cards import write_cards
 from common import ASSETS, CLIP, PIPELINE, arguments, load_pictures, seed_everything
@@ -21,6 +20,7 @@ from train_autoencoder import psnr_per_picture
 
 sys.path.insert(0, str(ASSETS.parent))
 from dit_prune_viz.metrics.clip import load_clip
+from dit_prune_viz.metrics.clip_mean import mean_clip
 
 STRENGTHS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
@@ -58,7 +58,7 @@ def corruption_curves(clip, pictures: torch.Tensor, names: list[str], rng: torch
         scores = []
         for strength in STRENGTHS:
             worse = torch.stack([CORRUPTIONS[kind](p / 255, strength, rng) for p in pictures])
-            scores.append(float(np.mean(clip.score(to_images((worse * 255).round().byte()), names))))
+            scores.append(mean_clip(clip.score(to_images((worse * 255).round().byte()), names)))
         curves[kind] = {"scores": scores, "spearman": float(spearmanr(STRENGTHS, scores).statistic)}
     return curves
 
@@ -117,7 +117,7 @@ def main() -> None:
         "clip_parameters": clip.parameters,
         "clip_real_pictures": retrieval(clip.embed_images(to_images(pictures)), texts, list(range(len(names)))),
         "clip_generations": {"captions": len(chosen), **retrieval(clip.embed_images(images), texts, chosen)},
-        "clip_score_generations": float(np.mean(clip.score(images, [names[i] for i in chosen]))),
+        "clip_score_generations": mean_clip(clip.score(images, [names[i] for i in chosen])),
         "corruptions": {
             "pictures": len(sample),
             "strengths": STRENGTHS,

@@ -24,4 +24,5 @@ fetch cldr-annotations-full 48.2.0
 "$python" -W ignore train_clip.py
 "$python" -W ignore train_dit.py "$@"
 "$python" -W ignore export.py
+"$python" -W ignore calibrate.py
 "$python" -W ignore evaluate.py

@@ -5,16 +5,21 @@ They hang on hidden components, because gradio keeps a client's state between ca
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 
 import gradio as gr
 from PIL.Image import Image
 
 from dit_prune_viz.app.pages.actions import MODEL_WORK, Actions
-from dit_prune_viz.app.session import pruning
+from dit_prune_viz.app.session.cluster_edits import set_sparsity
 from dit_prune_viz.app.session.comparison import Comparison, compare
 from dit_prune_viz.app.session.session import Session
-from dit_prune_viz.app.session.settings import read_settings
+from dit_prune_viz.masks.groups import n_of_m
+from dit_prune_viz.pruning.named_recipes import find_recipe
+from dit_prune_viz.pruning.recipe import AUTO, Recipe
 
 
 def build(state: gr.State, actions: Actions) -> None:
@@ -29,14 +34,14 @@ def build(state: gr.State, actions: Actions) -> None:
         return session, describe_calibration(session)
 
     def prune(session: Session | None, method: str, granularity: str, sparsity: float) -> tuple[Session, dict]:
-        session = actions.call(session, lambda s: s.prune(method, granularity, sparsity))
+        session = actions.call(session, lambda s: s.prune(_recipe(s, method, granularity, sparsity)))
         return session, describe_plan(session)
 
-    def prune_with(session: Session | None, settings: dict) -> tuple[Session, dict]:
+    def prune_with(session: Session | None, recipe: dict) -> tuple[Session, dict]:
         begin = time.perf_counter()
-        session = actions.call(session, lambda s: pruning.prune(s, read_settings(settings)))
+        session = actions.call(session, lambda s: s.prune(read_recipe(recipe, s.recipe)))
         seconds = time.perf_counter() - begin
-        return session, {**describe_plan(session), "seconds": seconds, "settings": dict(vars(session.settings))}
+        return session, {**describe_plan(session), "seconds": seconds, "recipe": json.loads(session.recipe.to_json())}
 
     def cluster(session: Session | None, layer: str, unit: str, algorithm: str, k: float) -> tuple[Session, dict]:
         session = actions.call(session, lambda s: s.cluster(layer, unit, algorithm, k))
@@ -45,7 +50,7 @@ def build(state: gr.State, actions: Actions) -> None:
     def set_cluster_sparsity(
         session: Session | None, layer: str, cluster: float, sparsity: float
     ) -> tuple[Session, dict]:
-        session = actions.call(session, lambda s: s.set_cluster_sparsity(layer, cluster, sparsity))
+        session = actions.call(session, lambda s: set_sparsity(s, layer, cluster, sparsity))
         return session, describe_clusters(session, layer)
 
     def generate(session: Session | None, prompt: str, seed: float, steps: float) -> tuple[Session, Image, Image, dict]:
@@ -62,7 +67,7 @@ def build(state: gr.State, actions: Actions) -> None:
             state,
             [text("dit-pruning", label="method"), text("auto", label="granularity"), number(0.5, label="sparsity")],
         )
-        _endpoint(prune_with, state, [gr.JSON(label="settings")])
+        _endpoint(prune_with, state, [gr.JSON(label="recipe")])
         _endpoint(
             cluster,
             state,
@@ -82,6 +87,30 @@ def _endpoint(fn, state: gr.State, inputs: list, extra: list | None = None) -> N
     gr.Button(fn.__name__).click(
         fn, [state, *inputs], [state, *(extra or []), result], api_name=fn.__name__, **MODEL_WORK
     )
+
+
+def _recipe(session: Session, method: str, granularity: str, sparsity: float) -> Recipe:
+    """The named recipe at a sparsity, with another granularity unless that is "auto"; calibration as it is."""
+    recipe = replace(find_recipe(method), sparsity=sparsity, calibration=session.recipe.calibration)
+    if granularity == AUTO:
+        return recipe
+    if n_of_m(granularity):
+        recipe = replace(recipe, allocation="uniform", sensitivity=False)
+    return replace(recipe, granularity=granularity)
+
+
+def read_recipe(given: object, present: Recipe) -> Recipe:
+    """The recipe in a JSON object: {"method": "swap", "sparsity": 0.6} changes a named recipe, {"saliency": "ria"} the
+    default one; the calibration stays as it is unless it is given.
+
+    Raises:
+        UserError: no object, an unknown method or key, a value of the wrong kind.
+    """
+    if not isinstance(given, Mapping):
+        return Recipe.from_dict(given)
+    values = dict(given)
+    base = find_recipe(values.pop("method")) if "method" in values else Recipe()
+    return Recipe.from_dict(values, replace(base, calibration=present.calibration))
 
 
 def describe_model(session: Session) -> dict:

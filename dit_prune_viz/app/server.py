@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import gradio as gr
 
@@ -12,111 +12,156 @@ from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.app.pages.compare import page as compare_tab
 from dit_prune_viz.app.pages.controls import page as controls
 from dit_prune_viz.app.pages.controls import toggle as sidebar
+from dit_prune_viz.app.pages.events import value_of
 from dit_prune_viz.app.pages.layer import page as layer_tab
 from dit_prune_viz.app.pages.map import page as map_tab
 from dit_prune_viz.app.pages.topbar import hints
 from dit_prune_viz.app.pages.topbar import page as topbar
 from dit_prune_viz.app.pages.tradeoff import page as tradeoff_tab
 from dit_prune_viz.app.session.jobs import Busy, Jobs
+from dit_prune_viz.app.session.layer_subject import owned_layer
+from dit_prune_viz.app.session.model_store import ModelStore
 from dit_prune_viz.app.session.session import Session
-from dit_prune_viz.app.session.shared import Workspace
 from dit_prune_viz.app.session.startup import Startup
-from dit_prune_viz.app.widgets import layer_list
-from dit_prune_viz.app.widgets import plot as scatter
+from dit_prune_viz.app.widgets import layer_list, plot
+from dit_prune_viz.app.widgets.scripts import script
+from dit_prune_viz.disk_cache import DiskCache
 from dit_prune_viz.pipelines.source import local_path
 from dit_prune_viz.resources import BUNDLED_CLIP, BUNDLED_CLIP_NAME
 
-HOTKEYS = (Path(__file__).parent / "pages" / "hotkeys.js").read_text(encoding="utf-8")
+HOTKEYS = script("pages/hotkeys.js")
 TITLE = "DiT pruning, seen"
 
 
 @dataclass(frozen=True)
 class AppSettings:
-    """model, clip: hub ids or folders; device, dtype: as in `pipelines.load_model`."""
+    """model, clip: hub ids or folders; device, dtype: as in `load_model`; cache: None keeps nothing on disk."""
 
     model: str
     clip: str
     device: str = "auto"
     dtype: str = "auto"
+    cache: DiskCache | None = None
 
 
-def build_app(settings: AppSettings) -> gr.Blocks:
-    """The app, with the default model being prepared in the background from this moment on."""
+def build_app(settings: AppSettings, when_ready: Callable[[], None] | None = None) -> gr.Blocks:
+    """The app, with the default model being prepared in the background from this moment on; `when_ready` is called once
+    it is, in that thread."""
     folder = local_path(settings.clip)
     bundled = folder is not None and folder.resolve() == BUNDLED_CLIP
-    workspace = Workspace(
+    store = ModelStore(
         clip=settings.clip,
         clip_name=BUNDLED_CLIP_NAME if bundled else None,
         device=settings.device,
         dtype=settings.dtype,
+        disk=settings.cache,
     )
     jobs = Jobs()
-    startup = Startup(Session(workspace), settings.model, jobs)
+    startup = Startup(Session(store), settings.model, jobs, when_ready)
     startup.start()
-    scatter.serve_plotly()
+    plot.serve_plotly()
     return _page(Actions(jobs, startup), settings.model)
+
+
+@dataclass(frozen=True)
+class TopBar:
+    """The bar's components."""
+
+    bar: gr.HTML
+    cancel: gr.Button
+    undo: gr.Button
+    redo: gr.Button
+
+
+@dataclass(frozen=True)
+class Tabs:
+    """The four tabs: what each offers to the others, and the components that switch between them."""
+
+    tabs: gr.Tabs
+    map_page: gr.Tab
+    compare_page: gr.Tab
+    map: map_tab.MapTab
+    layer: layer_tab.LayerTab
+    compare: compare_tab.CompareTab
+    tradeoff: tradeoff_tab.TradeoffTab
 
 
 def _page(actions: Actions, source: str) -> gr.Blocks:
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
         state = gr.State(None)
         api.build(state, actions)  # first, so that its names are not taken by the page's own listeners
-        with gr.Row(elem_id="topbar", equal_height=True):
-            bar = gr.HTML(topbar.render(None, Busy(0, 1, "Opening")), elem_id="bar", apply_default_css=False)
-            cancel = gr.Button("Cancel", size="sm", visible=False, elem_id="cancel", scale=0, min_width=90)
-            undo = gr.Button("↶ Undo", size="sm", interactive=False, elem_id="undo", scale=0, min_width=76)
-            redo = gr.Button("↷ Redo", size="sm", interactive=False, elem_id="redo", scale=0, min_width=76)
-            hints.button()
+        top = _top_bar()
         hints.strip()
-        frame = Frame(state, bar, cancel)
+        frame = Frame(state, top.bar, top.cancel)
         with gr.Row(elem_id="body"):
             sidebar.toggle()
             with gr.Column(scale=0, min_width=280, elem_id="controls"):
                 controls.build(frame, actions, source)
-            with gr.Column(scale=1, min_width=480), gr.Tabs(elem_id="tabs") as tabs:
-                with gr.Tab("Map", id="map", render_children=True) as map_page:
-                    map_view = map_tab.build(frame, actions)
-                with gr.Tab("Layer", id="layer", render_children=True):
-                    layer_view = layer_tab.build(frame, actions)
-                with gr.Tab("Compare", id="compare", render_children=True) as compare_page:
-                    compare_view = compare_tab.build(frame, actions)
-                with gr.Tab("Trade-off", id="tradeoff", render_children=True):
-                    tradeoff_view = tradeoff_tab.build(frame, actions)
-
-        cancel.click(actions.cancel, queue=False, **INTERNAL)
-        compare_tab.follow_layer(frame, compare_view, layer_view.picker, compare_page)
-        undo.click(actions.undo, state, frame.outputs, **INTERNAL)
-        redo.click(actions.redo, state, frame.outputs, **INTERNAL)
-        state.change(actions.undo_buttons, None, [undo, redo], **INTERNAL)
+            with gr.Column(scale=1, min_width=480):
+                tabs = _tabs(frame, actions)
+        _wire_top_bar(frame, top, actions)
+        _wire_tabs(frame, tabs, actions)
         page.load(None, None, None, js=HOTKEYS)
-        _open_on_click(map_view, layer_view, tabs)
-        # Not when a layer is opened, so that nothing keeps the browser from drawing it.
-        map_page.select(layer_list.mark, layer_view.picker, map_view.list, **INTERNAL)
         page.queue(default_concurrency_limit=None)  # the jobs themselves know what has to wait
         page.load(actions.prepare, None, frame.outputs, **INTERNAL)
         page.unload(actions.leave)
-        _follow_model(frame, layer_view, compare_view, tradeoff_view)
     return page
 
 
-def _open_on_click(map_view: map_tab.MapTab, layer_view: layer_tab.LayerTab, tabs: gr.Tabs) -> None:
+def _top_bar() -> TopBar:
+    with gr.Row(elem_id="topbar", equal_height=True):
+        bar = gr.HTML(topbar.render(None, Busy(0, 1, "Opening")), elem_id="bar", apply_default_css=False)
+        cancel = gr.Button("Cancel", size="sm", visible=False, elem_id="cancel", scale=0, min_width=90)
+        undo = gr.Button("↶ Undo", size="sm", interactive=False, elem_id="undo", scale=0, min_width=76)
+        redo = gr.Button("↷ Redo", size="sm", interactive=False, elem_id="redo", scale=0, min_width=76)
+        hints.button()
+    return TopBar(bar, cancel, undo, redo)
+
+
+def _wire_top_bar(frame: Frame, top: TopBar, actions: Actions) -> None:
+    top.cancel.click(actions.cancel, queue=False, **INTERNAL)
+    top.undo.click(actions.undo, frame.session, frame.outputs, **INTERNAL)
+    top.redo.click(actions.redo, frame.session, frame.outputs, **INTERNAL)
+    frame.session.change(actions.undo_buttons, None, [top.undo, top.redo], **INTERNAL)
+
+
+def _tabs(frame: Frame, actions: Actions) -> Tabs:
+    with gr.Tabs(elem_id="tabs") as tabs:
+        with gr.Tab("Map", id="map", render_children=True) as map_page:
+            map_view = map_tab.build(frame, actions)
+        with gr.Tab("Layer", id="layer", render_children=True):
+            layer_view = layer_tab.build(frame, actions)
+        with gr.Tab("Compare", id="compare", render_children=True) as compare_page:
+            compare_view = compare_tab.build(frame, actions)
+        with gr.Tab("Trade-off", id="tradeoff", render_children=True):
+            tradeoff_view = tradeoff_tab.build(frame, actions)
+    return Tabs(tabs, map_page, compare_page, map_view, layer_view, compare_view, tradeoff_view)
+
+
+def _wire_tabs(frame: Frame, tabs: Tabs, actions: Actions) -> None:
+    compare_tab.follow_layer(frame, tabs.compare, tabs.layer.picker, tabs.compare_page)
+    _open_on_click(frame, tabs, actions)
+    # Not when a layer is opened, so that nothing keeps the browser from drawing it.
+    tabs.map_page.select(layer_list.mark, tabs.layer.picker, tabs.map.list, **INTERNAL)
+    _follow_model(frame, tabs)
+
+
+def _open_on_click(frame: Frame, tabs: Tabs, actions: Actions) -> None:
     """A click on a layer in the map opens it in the Layer tab; the map marks the layer that is open there."""
 
-    def pick(event: gr.EventData) -> tuple:
-        return gr.Dropdown(value=event.id), gr.Tabs(selected="layer")
+    def pick(session: Session | None, request: gr.Request, event: gr.EventData) -> tuple:
+        layer = owned_layer(actions.newest(request.session_hash, session), value_of(event, "id"))
+        if layer is None:
+            return gr.skip(), gr.skip()
+        return gr.Dropdown(value=layer), gr.Tabs(selected="layer")
 
-    views = [map_view.heat, map_view.dots, map_view.list, *map_view.pair]
-    gr.on([view.click for view in views], pick, None, [layer_view.picker, tabs], **INTERNAL).then(
-        **layer_view.open_args
+    views = [tabs.map.heat, tabs.map.dots, tabs.map.list, *tabs.map.pair]
+    gr.on([view.click for view in views], pick, frame.session, [tabs.layer.picker, tabs.tabs], **INTERNAL).then(
+        **tabs.layer.open_args
     )
 
 
-def _follow_model(
-    frame: Frame,
-    layer_view: layer_tab.LayerTab,
-    compare_view: compare_tab.CompareTab,
-    tradeoff_view: tradeoff_tab.TradeoffTab,
-) -> None:
+def _follow_model(frame: Frame, tabs: Tabs) -> None:
     """Whatever depends on which model is loaded and how it is calibrated; nothing moves while both stay the same."""
     basis, model = gr.State(None), gr.State(None)  # what the page shows: see _basis, and the model's part of it
 
@@ -127,10 +172,10 @@ def _follow_model(
         steps = tradeoff_tab.suggestions(session)
         return number, layer_tab.choices(session), *compare_tab.suggestions(session), steps
 
-    compared = [compare_view.prompt, compare_view.examples, compare_view.steps]
-    outputs = [model, layer_view.picker, *compared, tradeoff_view.steps]
+    compared = [tabs.compare.prompt, tabs.compare.examples, tabs.compare.steps]
+    outputs = [model, tabs.layer.picker, *compared, tabs.tradeoff.steps]
     frame.session.change(_basis, frame.session, basis, **INTERNAL)
-    basis.change(refresh, [frame.session, model], outputs, **INTERNAL).then(**layer_view.open_args)
+    basis.change(refresh, [frame.session, model], outputs, **INTERNAL).then(**tabs.layer.open_args)
 
 
 def _basis(session: Session | None) -> tuple[int | None, int | None]:

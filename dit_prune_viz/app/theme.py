@@ -7,6 +7,8 @@ from pathlib import Path
 import gradio as gr
 from gradio.themes.utils.fonts import Font
 
+from dit_prune_viz.app.widgets.scripts import script
+
 HERE = Path(__file__).parent / "pages"
 SHEETS = [HERE / name for name in ("page.css", "map/page.css", "topbar/hints.css")]
 SANS = [Font(name) for name in ("system-ui", "Segoe UI", "Roboto", "Noto Sans", "DejaVu Sans", "sans-serif")]
@@ -103,7 +105,7 @@ def launch_options() -> dict:
     return {
         "theme": theme(),
         "css": "\n".join(sheet.read_text(encoding="utf-8") for sheet in SHEETS),
-        "js": (HERE / "accessible.js").read_text(encoding="utf-8"),
+        "js": script("pages/accessible.js"),
         "footer_links": ["api", "settings"],
         "show_error": False,
         "run_history": False,

@@ -10,8 +10,10 @@ import torch
 from dit_prune_viz.calibration.draw import draw_inputs
 from dit_prune_viz.calibration.input_sums import Sums, watch_inputs
 from dit_prune_viz.calibration.result import Calibration
+from dit_prune_viz.calibration.stored import calibration_key, find_calibration, keep_calibration
 from dit_prune_viz.calibration.trajectory import probe, walk
 from dit_prune_viz.checks import check_text, whole
+from dit_prune_viz.disk_cache import DiskCache
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.pipelines.device import out_of_memory
 from dit_prune_viz.pipelines.model import Model
@@ -28,6 +30,7 @@ def calibrate(
     steps: int | None = None,
     bins: int = 10,
     progress: Progress | None = None,
+    cache: DiskCache | None = None,
 ) -> Calibration:
     """Sum the squared inputs of every prunable layer over randomly drawn transformer inputs.
 
@@ -43,6 +46,7 @@ def calibrate(
         steps: denoising steps of a run; None takes the model's default.
         bins: timestep bins of equal width over 0..1.
         progress: called after every denoising step; may raise `Cancelled`.
+        cache: where the same calibration is looked up first and kept afterwards; None calibrates in any case.
 
     Raises:
         UserError: a number is out of range, no prompt, inputs of a layer that are not finite, too little memory.
@@ -58,11 +62,24 @@ def calibrate(
     for text in texts:
         check_text(text, "A prompt for calibration")
 
+    key = calibration_key(model, samples=samples, seed=seed, steps=steps, bins=bins, prompts=texts) if cache else ""
+    found = find_calibration(cache, key) if cache else None
+    if found is None:
+        found = _watch(model, texts, samples, seed, steps, bins, progress)
+        if cache:
+            keep_calibration(cache, key, found)
+    return found
+
+
+def _watch(
+    model: Model, texts: tuple[str, ...], samples: int, seed: int, steps: int, bins: int, progress: Progress | None
+) -> Calibration:
+    """The calibration itself, with checked settings."""
     start = time.perf_counter()
     sums = Sums(model.layers, bins, model.device)
     try:
         # no_grad, not inference_mode: tensors that a scheduler keeps must stay usable outside.
-        with model.lock.hold(), torch.no_grad():
+        with model.lock.hold(progress), torch.no_grad():
             planned, halves = probe(model, texts[0], steps, seed)
             draw = draw_inputs(samples, prompts=texts, steps=planned, halves=halves, seed=seed)
             timesteps = walk(

@@ -13,7 +13,7 @@ _TRIES = 7
 
 
 def check_layer(weight: Tensor, mask: Tensor, hessian: Tensor) -> None:
-    """UserError unless weight and mask are (d_out, d_in) and the Hessian is a finite (d_in, d_in), not all zero."""
+    """UserError unless weight and mask are (d_out, d_in) and the Hessian is a finite (d_in, d_in)."""
     if weight.ndim != 2 or mask.shape != weight.shape:
         raise UserError(
             f"A mask of shape {tuple(mask.shape)} does not fit weights of shape {tuple(weight.shape)}; "
@@ -23,15 +23,18 @@ def check_layer(weight: Tensor, mask: Tensor, hessian: Tensor) -> None:
 
 
 def check_hessian(hessian: Tensor, d_in: int) -> None:
-    """UserError unless the Hessian is (d_in, d_in), finite, and has seen an input that is not zero."""
+    """UserError unless the Hessian is (d_in, d_in) and finite."""
     if hessian.shape != (d_in, d_in):
         raise UserError(
             f"A Hessian of shape {tuple(hessian.shape)} does not fit a layer with {d_in} inputs; calibrate this model."
         )
     if not bool(torch.isfinite(hessian.sum(dtype=torch.float64))):
         raise UserError("The Hessian holds NaN or infinite values; calibrate again with the model in float32.")
-    if not bool(hessian.diagonal().gt(0).any()):
-        raise UserError("All inputs of this layer were zero, so its weights cannot be updated; use its mask alone.")
+
+
+def saw_only_zeros(hessian: Tensor) -> bool:
+    """Whether all inputs of the layer were zero: whatever its weights are, its output is its bias."""
+    return not bool(hessian.any())
 
 
 def check_damping(damping: float) -> float:
@@ -75,8 +78,13 @@ def inverse_diagonal(hessian: Tensor, damping: float = 0.01) -> Tensor:
     """diag((H + damping · mean(diag H) · I)⁻¹), (d_in,) float32: the statistic of the OBS saliency w²/[H⁻¹]_jj
     (SparseGPT, arXiv 2301.00774), from H (d_in, d_in).
 
+    Where all inputs were zero it is 1 everywhere: any mask does for such a layer, and this one goes by magnitude.
+
     Raises:
-        UserError: a Hessian that is not square, not finite, all zero, or not positive definite at any damping.
+        UserError: a Hessian that is not square, not finite, or not positive definite at any damping.
     """
     check_hessian(hessian, hessian.shape[-1])
-    return inverse(hessian, check_damping(damping)).diagonal().float()
+    damping = check_damping(damping)
+    if saw_only_zeros(hessian):
+        return torch.ones(len(hessian), device=hessian.device)
+    return inverse(hessian, damping).diagonal().float()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 
 import torch
 
@@ -88,7 +87,7 @@ def record_distillation_set(
     def weigh(args: tuple, kwargs: dict) -> None:
         sizes.append(batch_rows.nbytes(batch_rows.arguments(args, kwargs)) / batch_size(args, kwargs))
 
-    with model.lock.hold(), torch.no_grad():
+    with model.lock.hold(progress), torch.no_grad():
         planned, halves = probe(model, texts[0], like.steps, seed, weigh)
     samples = min(samples, max(rows, int(memory / max(sizes))))
     share = max(1, min(_SHARE // halves, planned))
@@ -132,12 +131,14 @@ def _empty_half(pieces: Sequence[Call], prompts: Sequence[str]) -> int | None:
     half, but in their text in the conditional one alone.
     """
     single = {piece.places[0]: piece.arguments for piece in pieces if len(piece.rows) == 1}
-    for (run, step, half), (other, when, which) in combinations(single, 2):
-        halves = [(run, step, number) for number in (0, 1)], [(other, step, number) for number in (0, 1)]
-        if half or which or step != when or prompts[run] == prompts[other]:
-            continue
-        if all(place in single for pair in halves for place in pair):
-            equal = [batch_rows.equal_leaves(single[a], single[b]) for a, b in zip(*halves, strict=True)]
+    by_step: dict[int, list[int]] = {}  # the runs with both halves of a step; steps in the order of their first input
+    for run, step, half in single:
+        if half == 0 and (run, step, 1) in single:
+            by_step.setdefault(step, []).append(run)
+    for step, (run, *others) in by_step.items():
+        other = next((other for other in others if prompts[other] != prompts[run]), None)
+        if other is not None:
+            equal = [batch_rows.equal_leaves(single[run, step, half], single[other, step, half]) for half in (0, 1)]
             return None if equal[0] == equal[1] else equal.index(max(equal))
     return None
 

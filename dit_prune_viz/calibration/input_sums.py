@@ -59,17 +59,31 @@ class Sums:
                 )
 
 
-def select_rows(inputs: torch.Tensor, rows: Sequence[int], batch: int) -> torch.Tensor:
+def select_rows(inputs: torch.Tensor, rows: Sequence[int], batch: int, *, routed: bool = False) -> torch.Tensor:
     """The watched rows of a layer's input of any rank; dimension 0 is the batch.
 
     Where a family folds more into dimension 0 (tokens, frames), each row owns an equal run of it. An input shared by
-    the whole batch (dimension 0 is 1, or no batch at all) counts once per watched row. A routed expert sees tokens of
-    unknown rows: all of them are taken.
+    the whole batch (dimension 0 is 1, or no batch at all) counts once per watched row.
+
+    Of a routed expert's tokens it is not known which rows of the batch they come from: all tokens of the call are
+    taken, also those of rows that are not watched. Only an expert that is given the whole batch, with its dimension,
+    is like any other layer.
+
+    Args:
+        inputs: (batch, …, d_in), or of a routed expert (tokens, d_in).
+        rows: the watched ones.
+        batch: rows of the transformer call.
+        routed: whether the layer belongs to an expert, see `Layer`.
+
+    Returns:
+        (watched rows, tokens, d_in), or (tokens, d_in) where the rows are unknown.
     """
+    if routed and (inputs.ndim < 3 or inputs.shape[0] != batch):
+        return inputs.reshape(-1, inputs.shape[-1])
     if inputs.ndim == 1 or (inputs.shape[0] == 1 and batch > 1):
         return inputs.reshape(1, -1, inputs.shape[-1]).expand(len(rows), -1, -1)
     if inputs.shape[0] % batch:
-        return inputs
+        return inputs.reshape(-1, inputs.shape[-1])
     runs = inputs.reshape(batch, -1, inputs.shape[-1])
     step = max(1, rows[1] - rows[0]) if len(rows) > 1 else 1
     if list(rows) == list(range(rows[0], rows[-1] + 1, step)):
@@ -92,6 +106,8 @@ def watch_inputs(
 ) -> Iterator[None]:
     """While the block runs, add the inputs of all layers for the rows that `choose` names; hooks never outlive it.
 
+    A routed expert's tokens all count as soon as any row of their call is watched, see `select_rows`.
+
     Args:
         transformer: its forward calls are watched.
         layers: prunable layers of it.
@@ -100,16 +116,16 @@ def watch_inputs(
     """
     rows: Sequence[int] = ()
     batch = bin_index = 0
-    last: tuple[weakref.ref, int | None] = (lambda: None, None)
+    last: tuple[weakref.ref, int | None, bool] = (lambda: None, None, False)
     moments: tuple[torch.Tensor, torch.Tensor, int]
 
     def before(module, args, kwargs):
         nonlocal rows, batch, bin_index, last
         batch = batch_size(args, kwargs)
         rows, bin_index = choose(batch)
-        last = (lambda: None, None)
+        last = (lambda: None, None, False)
 
-    def watch(name):
+    def watch(name, routed):
         def hook(module, args):
             nonlocal last, moments
             if not rows:
@@ -117,9 +133,9 @@ def watch_inputs(
             inputs = args[0]
             version = None if inputs.is_inference() else inputs._version
             # q, k and v follow each other on one tensor, which is summed once.
-            if last[0]() is not inputs or version is None or last[1] != version:
-                moments = sums.moments(select_rows(inputs, rows, batch))
-                last = (weakref.ref(inputs), version)
+            if last[0]() is not inputs or version is None or last[1:] != (version, routed):
+                moments = sums.moments(select_rows(inputs, rows, batch, routed=routed))
+                last = (weakref.ref(inputs), version, routed)
             sums.add_moments(name, *moments, bin_index)
 
         return hook
@@ -127,6 +143,6 @@ def watch_inputs(
     with ExitStack() as stack:
         stack.callback(transformer.register_forward_pre_hook(before, with_kwargs=True).remove)
         for layer in layers:
-            handle = transformer.get_submodule(layer.name).register_forward_pre_hook(watch(layer.name))
+            handle = transformer.get_submodule(layer.name).register_forward_pre_hook(watch(layer.name, layer.routed))
             stack.callback(handle.remove)
         yield

@@ -49,7 +49,7 @@ class RecordedInputs:
     """Transformer inputs of one model, in the order in which they were watched.
 
     Attributes:
-        calls: all of them, up to 16 to a call where the family allows it.
+        calls: all of them, up to 16 to a call where the family allows it; one to a call if it has routed experts.
         edges: of the timestep bins.
         nbytes: memory they take, on the CPU: latents and text embeddings, a fraction of one layer's activations.
     """
@@ -93,7 +93,7 @@ def held_out_inputs(
     used = set(like.need_draw().prompts)
     texts = [text for text in model.defaults.prompts if text not in used] or list(model.defaults.prompts)
     seed = (like.seed + 0x9E3779B9) % 2**32
-    with model.lock.hold(), torch.no_grad():
+    with model.lock.hold(progress), torch.no_grad():
         planned, halves = probe(model, texts[0], like.steps, seed)
         draw = draw_inputs(samples, prompts=texts, steps=planned, halves=halves, seed=seed)
     return record_draw(model, draw, edges=like.edges, steps=like.steps, seed=seed, progress=progress)
@@ -113,7 +113,7 @@ def record_draw(
     edges: tuple[float, ...],
     steps: int,
     seed: int,
-    rows: int = _JOINED,
+    rows: int | None = None,
     arrange: Callable[[list[Call]], list[Call]] | None = None,
     outputs: bool = False,
     progress: Progress | None = None,
@@ -121,11 +121,14 @@ def record_draw(
     """The inputs of any draw: `edges` of equally wide timestep bins, `steps` asked for, `seed` of the noise.
 
     Neighbours that fit together make one call of up to `rows` inputs, in the order in which they were watched or as
-    `arrange` puts them, which is given the inputs one by one where the family allows it. With `outputs` the calls hold
-    what the transformer answered.
+    `arrange` puts them, which is given the inputs one by one where the family allows it. None makes calls of 16, but of
+    one input where a router mixes the tokens of a call, so that it is known whose they are. With `outputs` the calls
+    hold what the transformer answered.
     """
+    if rows is None:
+        rows = 1 if any(layer.routed for layer in model.layers) else _JOINED
     record = _Record()
-    with model.lock.hold(), torch.no_grad():
+    with model.lock.hold(progress), torch.no_grad():
         probe(model, draw.prompts[0], steps, seed, record.see)
         walk(
             model,

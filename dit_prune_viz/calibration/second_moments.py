@@ -31,7 +31,8 @@ class SecondMoments:
         total: Σ_t α_t·Σ x (d_in,) float32.
         tokens: Σ_t α_t·(number of tokens).
         cross: Σ_t α_t·Z_tᵀX_t (d_in, d_in), where Z are the inputs of the unaltered model; None where nothing was
-            altered, so that Z = X.
+            altered, so that Z = X, and for routed experts, which see other tokens then: for them the altered model's
+            own inputs have to do.
         reference: Σ_t α_t·Σ z (d_in,), or None.
     """
 
@@ -86,16 +87,20 @@ def collect_moments(
     """As `collect_hessians`, with the sums of the inputs, which give their mean. Same arguments and errors.
 
     With `altered`, a block inside which the model runs otherwise (pruned), every call runs twice: the moments are
-    those of the altered model, and `cross` ties its inputs to the unaltered ones, token by token.
+    those of the altered model, and `cross` ties its inputs to the unaltered ones, token by token. Routed experts have
+    no `cross`: an altered model sends them other tokens.
+
+    Tokens of a routed expert weigh what the row of their call weighs; of a call with several rows, their mean.
     """
     names = [model.layer(name).name for name in names]
     scale = timestep_weights("uniform" if weights is None else weights, like.edges)
     inputs = record_inputs(model, like, progress=progress) if inputs is None else inputs
     store = _Store(model)
+    store.routed = {name for name in names if model.layer(name).routed}
     try:
-        with model.lock.hold(), torch.no_grad(), watch_package(model, names, store.take) as run:
+        with model.lock.hold(progress), torch.no_grad(), watch_package(model, names, store.take) as run:
             for done, call in enumerate(inputs.calls):
-                store.alpha = torch.tensor([scale[index] for index in call.bins], dtype=torch.float32)
+                store.begin(torch.tensor([scale[index] for index in call.bins], dtype=torch.float32))
                 if altered is not None:
                     store.keeps = True
                     run(call)
@@ -122,26 +127,39 @@ class _Store:
         self.model = model
         self.alpha = torch.ones(1)
         self.keeps = False
+        self.routed: set[str] = set()
         self._kept: dict[str, torch.Tensor] = {}
+        self._alone: set[str] = set()  # layers whose altered inputs could not be tied to the unaltered ones
         self._moments: dict[str, list] = {}
 
+    def begin(self, alpha: torch.Tensor) -> None:
+        """The next call, with a weight for each of its rows."""
+        self.alpha = alpha
+        self._kept.clear()
+
     def take(self, name: str, values: torch.Tensor) -> None:
-        """A layer's inputs (rows, tokens, d_in), one weight per row. Rows a router mixed count with weight 1."""
+        """A layer's inputs (rows, tokens, d_in), one weight per row, or (tokens, d_in) of unknown rows, which weigh the
+        mean of these."""
+        if self.keeps and name in self.routed:
+            return
         with torch.autocast(values.device.type, enabled=False):
             tokens = values.float().reshape(-1, values.shape[-1])
             if self.keeps:
                 self._kept[name] = tokens
                 return
-            alpha = tokens.new_ones(len(tokens), 1)
+            alpha = self.alpha.mean().to(tokens).expand(len(tokens), 1)
             if values.ndim == 3 and len(values) == len(self.alpha):
                 alpha = self.alpha.to(tokens.device).repeat_interleave(values.shape[1])[:, None]
             weighted = tokens * alpha
             sums = [tokens.T @ weighted, weighted.sum(0), float(alpha.sum())]
             reference = self._kept.pop(name, None)
-            if reference is not None:
+            if reference is not None and reference.shape == tokens.shape and name not in self._alone:
                 sums += [reference.T @ weighted, (reference * alpha).sum(0)]
+            else:
+                self._alone.add(name)
             kept = self._moments.get(name)
-            self._moments[name] = sums if kept is None else [old + new for old, new in zip(kept, sums, strict=True)]
+            # Of a layer that could not be tied in one call nothing is tied.
+            self._moments[name] = sums if kept is None else [old + new for old, new in zip(kept, sums, strict=False)]
 
     def results(self, names: Sequence[str], owners: dict[str, str]) -> dict[str, SecondMoments]:
         shared = {owner: SecondMoments(*values) for owner, values in self._moments.items()}
@@ -183,7 +201,8 @@ class _Run:
                 self.owners[name] = next(same, name)
             if self.owners[name] == name:
                 self._seen.append((weakref.ref(args[0]), name))
-                self._add(name, select_rows(args[0], self._call.rows, self._call.batch))
+                routed = self._model.layer(name).routed
+                self._add(name, select_rows(args[0], self._call.rows, self._call.batch, routed=routed))
             self._fired.append(name)
             if self._stops and len(self._fired) == len(self._names):
                 raise _Seen
@@ -193,7 +212,8 @@ class _Run:
 
 @contextmanager
 def watch_package(model: Model, names: Sequence[str], add: Callable[[str, torch.Tensor], None]) -> Iterator[_Run]:
-    """Inside the block, `run(call)` replays a call and gives `add` each distinct input of the named layers.
+    """Inside the block, `run(call)` replays a call and gives `add` each distinct input of the named layers, as
+    `select_rows` returns it.
 
     The first call runs to its end and shows how often the layers run and which share an input; later ones stop after
     the last of them.

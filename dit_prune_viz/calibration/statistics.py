@@ -187,7 +187,10 @@ class Statistics:
             hessians = self._hessians([layer.name for layer in package], timestep)
             for name, hessian in hessians.items():
                 if id(hessian) not in shared:
-                    shared[id(hessian)] = inverse_diagonal(hessian).cpu()
+                    try:
+                        shared[id(hessian)] = inverse_diagonal(hessian).cpu()
+                    except UserError as error:
+                        raise UserError(f"Layer {name}: {error}") from error
                 found[self._key("inverse_hessian", timestep, name)] = shared[id(hessian)]
         self.model.cache.put_all(found)
 

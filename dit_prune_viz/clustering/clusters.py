@@ -30,7 +30,7 @@ class Clusters:
     """A cluster id for every unit of a layer.
 
     unit: one of UNITS. algorithm: one of ALGORITHMS, or the name of another origin, such as "lasso".
-    labels: int16 (units,), ids 0..k−1, read-only; single weights row by row. k: the number of clusters.
+    labels: (units,), ids 0..k−1, read-only, see `frozen_labels`; single weights row by row. k: the number of clusters.
     noise: the id of the cluster of units that HDBSCAN left out (always the last), None where there is none.
     tags: one per cluster, "cluster 0" and so on unless given. choice: how k was found, None where it was set.
     UserError for an unknown unit, ids outside 0..k−1, or tags that are not k.
@@ -59,16 +59,17 @@ class Clusters:
 
 
 def frozen_labels(labels: np.ndarray, k: int) -> np.ndarray:
-    """Cluster ids (units,) as read-only int16, copied unless they are that already.
+    """Cluster ids (units,) as read-only int16, int32 above 32,767 clusters; copied unless they are that already.
 
     UserError if they are not whole numbers from 0 to k − 1.
     """
     labels = np.asarray(labels)
     whole = labels.ndim == 1 and labels.size and np.issubdtype(labels.dtype, np.integer)
-    if not whole or labels.min() < 0 or labels.max() >= min(k, np.iinfo(np.int16).max):
+    if not whole or labels.min() < 0 or labels.max() >= k:
         raise UserError(f"Cluster ids must be whole numbers from 0 to {k - 1}, one for every unit; cluster again.")
-    if labels.dtype != np.int16 or labels.flags.writeable:
-        labels = labels.astype(np.int16)
+    kind = np.int16 if k <= np.iinfo(np.int16).max else np.int32
+    if labels.dtype != kind or labels.flags.writeable:
+        labels = labels.astype(kind)
         labels.flags.writeable = False
     return labels
 

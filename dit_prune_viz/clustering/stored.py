@@ -2,60 +2,50 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import tempfile
-import zipfile
-from pathlib import Path
-
 import numpy as np
+import torch
 
 from dit_prune_viz.clustering.project import project
+from dit_prune_viz.disk_cache import DiskCache, content_key
 from dit_prune_viz.errors import Progress
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same features would be projected differently."""
 
 
 def stored_projection(
-    features: np.ndarray, *, method: str, seed: int = 0, folder: Path | None = None, progress: Progress | None = None
+    features: np.ndarray, *, method: str, cache: DiskCache | None, seed: int = 0, progress: Progress | None = None
 ) -> np.ndarray:
-    """As `project`, from the cache folder where the same features were projected before.
+    """As `project`, from the cache if the same features were projected before.
 
-    The folder is $XDG_CACHE_HOME/dit_prune_viz/projections unless given; one that cannot be written to is done without.
+    Args:
+        features: (units, d).
+        method: "pca" or "umap".
+        cache: None projects in any case.
+        seed: decides UMAP's picture.
+        progress: hears of UMAP's epochs; may raise `Cancelled`.
+
+    Returns:
+        float32 (units, 2).
+
+    Raises:
+        UserError: as in `project`.
     """
+    if cache is None:
+        return project(features, method=method, seed=seed, progress=progress)
     features = np.ascontiguousarray(features)
-    about = f"{VERSION} {method} {seed} {features.shape} {features.dtype}".encode()
-    name = hashlib.sha256(about + features.tobytes()).hexdigest()
-    path = (cache_folder() if folder is None else folder) / f"{name}.npz"
-    found = _load(path, len(features))
+    kind = [VERSION, method, seed, list(features.shape), str(features.dtype)]
+    key = content_key("projection", kind, features.tobytes())
+    found = _find(cache, key, len(features))
     if found is None:
         found = project(features, method=method, seed=seed, progress=progress)
-        _save(path, found)
+        cache.put(key, {"points": torch.from_numpy(np.ascontiguousarray(found))})
     return found
 
 
-def cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "dit_prune_viz" / "projections"
-
-
-def _load(path: Path, units: int) -> np.ndarray | None:
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            points = stored["points"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+def _find(cache: DiskCache, key: str, units: int) -> np.ndarray | None:
+    entry = cache.find(key)
+    points = None if entry is None else entry.tensors.get("points")
+    if points is None or points.shape != (units, 2) or points.dtype != torch.float32:
         return None
-    good = points.shape == (units, 2) and points.dtype == np.float32 and np.isfinite(points).all()
-    return points if good else None
-
-
-def _save(path: Path, points: np.ndarray) -> None:
-    """Under a passing name first, so that nobody reads half a file."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
-            np.savez(part, points=points)
-        os.replace(part.name, path)
-    except OSError:
-        return
+    return points.numpy() if bool(points.isfinite().all()) else None

@@ -1,6 +1,6 @@
 """Measure ways to prune a model against each other: methods × sparsities × prompts × seeds.
 
-Several GPUs: accelerate launch -m dit_prune_viz.experiments run …
+Several GPUs: accelerate launch -m dit_prune_viz sweep …
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dit_prune_viz.checks import brief
+from dit_prune_viz.disk_cache import OFF, VARIABLE, open_cache
 from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.experiments.convergence import SIZES
 from dit_prune_viz.experiments.convergence_table import convergence_table, find_convergence
@@ -27,6 +28,7 @@ from dit_prune_viz.experiments.table import COLUMNS, markdown, tabulate
 from dit_prune_viz.metrics.clip import load_clip
 from dit_prune_viz.pipelines.model import Model, load_model
 from dit_prune_viz.pipelines.source import local_path
+from dit_prune_viz.plugins import add_plugin_option, load_plugins
 from dit_prune_viz.pruning.named_recipes import NAMED_RECIPES, SWEEPS, find_recipes, parse_named_recipe
 from dit_prune_viz.resources import BUNDLED_CLIP, BUNDLED_MODEL
 
@@ -43,10 +45,13 @@ _FEW = 64
 _PERIOD = 5.0
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, program: str = "python -m dit_prune_viz.experiments") -> int:
     """Run the command; returns the exit status."""
-    options = _parser().parse_args(arguments)
     try:
+        arguments = load_plugins(sys.argv[1:] if arguments is None else arguments)
+        if arguments[:1] == ["run"]:  # what `sweep` was called before
+            arguments[0] = "sweep"
+        options = _parser(program).parse_args(arguments)
         options.do(options)
     except UserError as problem:
         print(f"error: {problem}", file=sys.stderr)
@@ -57,12 +62,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m dit_prune_viz.experiments", description=__doc__)
+def _parser(program: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=program, description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    runs = commands.add_parser("run", help="measure methods × sparsities × prompts × seeds; goes on where it stopped")
-    runs.set_defaults(do=_run)
-    add = runs.add_argument
+    for add_command in (_add_sweep, _add_table_and_export, _add_converge, _add_list):
+        for command in add_command(commands):
+            add_plugin_option(command)
+    return parser
+
+
+def _add_sweep(commands) -> list[argparse.ArgumentParser]:
+    sweeps = commands.add_parser(
+        "sweep", help="measure methods × sparsities × prompts × seeds; goes on where it stopped"
+    )
+    sweeps.set_defaults(do=_sweep)
+    add = sweeps.add_argument
     add("--out", type=Path, required=True, help="folder of the results")
     add("--preset", help=f"settings of a table of the paper, other options go first: {', '.join(PRESETS)}")
     add("--model", help="folder or hub id (the bundled model)")
@@ -82,11 +96,22 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", help="cpu, cuda, … (the fastest there is)")
     add("--dtype", default="auto")
     add("--batch", type=int, help="pictures drawn at a time")
-    add("--cache", type=Path, help="folder of the dense pictures (OUT/dense)")
+    add("--pictures", type=Path, help="folder of the dense pictures (OUT/dense)")
+    add("--cache", metavar=f"DIR|{OFF}", help=f"folder for calibrations (or set {VARIABLE})")
+    return [sweeps]
+
+
+def _add_table_and_export(commands) -> list[argparse.ArgumentParser]:
+    added = []
     for name, do, words in (("table", _table, "print what a folder holds"), ("export", _export, "write its files")):
         shows = commands.add_parser(name, help=words)
         shows.set_defaults(do=do)
         shows.add_argument("--out", type=Path, required=True)
+        added.append(shows)
+    return added
+
+
+def _add_converge(commands) -> list[argparse.ArgumentParser]:
     converges = commands.add_parser("converge", help="how much the masks change with more calibration samples")
     converges.set_defaults(do=_converge)
     add = converges.add_argument
@@ -98,9 +123,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--calibration-seed", type=int, default=0)
     add("--device", default="auto", help="cpu, cuda, … (the fastest there is)")
     add("--dtype", default="auto")
+    return [converges]
+
+
+def _add_list(commands) -> list[argparse.ArgumentParser]:
     lists = commands.add_parser("list", help="name methods and presets")
     lists.set_defaults(do=_list)
-    return parser
+    return [lists]
 
 
 def _fill_in(options: argparse.Namespace) -> Preset | None:
@@ -112,7 +141,7 @@ def _fill_in(options: argparse.Namespace) -> Preset | None:
     return preset
 
 
-def _run(options: argparse.Namespace) -> None:
+def _sweep(options: argparse.Namespace) -> None:
     preset = _fill_in(options)
     crew = processes()
     if crew.main and crew.count > 1:
@@ -141,11 +170,12 @@ def _run(options: argparse.Namespace) -> None:
         experiment,
         options.out,
         clip=_clip(source, options.clip, model),
-        pictures=options.cache,
+        pictures=options.pictures,
         batch=options.batch,
         progress=talk,
         on_row=talk.row,
         processes=crew,
+        cache=open_cache(options.cache),
     )
     if crew.main:
         if outcome.notice:

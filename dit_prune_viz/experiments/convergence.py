@@ -71,7 +71,7 @@ def measure_convergence(
     if not texts:
         raise UserError("Calibration needs at least one prompt.")
     edges = tuple(index / bins for index in range(bins + 1))
-    with model.lock.hold(), torch.no_grad():
+    with model.lock.hold(progress), torch.no_grad():
         planned, halves = probe(model, texts[0], steps, seed)
         draw = draw_inputs(sizes[-1], prompts=texts, steps=planned, halves=halves, seed=seed)
     inputs = record_draw(model, draw, edges=edges, steps=steps, seed=seed, progress=progress)
@@ -101,7 +101,8 @@ def _nested(
     slots = torch.zeros(0, dtype=torch.int64)
 
     def add(name: str, values: torch.Tensor) -> None:
-        rows = values.reshape(len(values), -1, values.shape[-1])
+        # Tokens of unknown rows count as one row; calls that a router mixes have one row wherever the family allows it.
+        rows = values if values.ndim == 3 else values[None]
         places = slots if len(rows) == len(slots) else slots[:1].expand(len(rows))
         squares[name].index_add_(0, places.to(where), rows.float().square().to(where).sum(1, dtype=torch.float64))
         totals[name].index_add_(0, places.to(where), rows.to(where).sum(1, dtype=torch.float64))
@@ -109,7 +110,7 @@ def _nested(
 
     start = 0
     names = [layer.name for layer in model.layers]
-    with model.lock.hold(), torch.no_grad(), watch_package(model, names, add) as run:
+    with model.lock.hold(progress), torch.no_grad(), watch_package(model, names, add) as run:
         for done, call in enumerate(inputs.calls):
             slots = group[start : start + len(call.rows)] * bins + torch.tensor(call.bins)
             start += len(call.rows)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import zipfile
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
+from dit_prune_viz.disk_cache import DiskCache, content_key
 from dit_prune_viz.generation.batch import Picture, draw_batch
 from dit_prune_viz.generation.request import Request
 from dit_prune_viz.pipelines.model import Model
@@ -21,10 +17,10 @@ from dit_prune_viz.pipelines.steps import Denoised
 
 
 class DenseStore:
-    """One file (npz, no pickle) per picture, named after everything that decides it; damaged files are drawn anew."""
+    """An entry per picture under everything that decides it, in an experiment's folder and so without a bound."""
 
     def __init__(self, folder: Path, model: Model) -> None:
-        self._folder, self._model = folder, model
+        self._cache, self._model = DiskCache(folder, limit=None), model
 
     def pictures(self, requests: Sequence[Request], on_step: Callable[[Denoised], None] | None = None) -> list[Picture]:
         """The dense pictures of one batch of checked requests. The batch is drawn whole if any of them is missing, so
@@ -37,26 +33,20 @@ class DenseStore:
             self._write(request, picture)
         return drawn
 
-    def _path(self, request: Request) -> Path:
+    def _key(self, request: Request) -> str:
         model = self._model
         decides = [model.identity, str(model.dtype), model.device.type, model.defaults.max_sequence_length]
-        text = json.dumps([*decides, vars(request)], sort_keys=True)
-        return self._folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
+        return content_key("picture", decides, vars(request))
 
     def _read(self, request: Request) -> Picture | None:
+        entry = self._cache.find(self._key(request))
+        if entry is None:
+            return None
         try:
-            with np.load(self._path(request), allow_pickle=False) as file:
-                return Picture(Image.fromarray(file["picture"]), torch.from_numpy(file["latents"]))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return Picture(Image.fromarray(entry.tensors["picture"].numpy()), entry.tensors["latents"])
+        except (KeyError, TypeError, ValueError):
             return None
 
     def _write(self, request: Request, picture: Picture) -> None:
-        path = self._path(request)
-        part = path.with_suffix(f".{os.getpid()}.part")
-        with suppress(OSError):  # a full disk costs the time to draw it again, not the measurement
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as file:
-                np.savez_compressed(
-                    file, picture=np.asarray(picture.image.convert("RGB")), latents=picture.latents.numpy()
-                )
-            os.replace(part, path)  # never half a file under the final name
+        pixels = torch.from_numpy(np.array(picture.image.convert("RGB")))
+        self._cache.put(self._key(request), {"picture": pixels, "latents": picture.latents})

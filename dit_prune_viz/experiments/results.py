@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.metrics.clip_mean import mean_clip
 
 SCORES = ("clip", "ssim", "psnr", "latent_mse")
-"""Per picture: 100·max(cos, 0) of picture and prompt; SSIM, PSNR (dB) and mean squared latent error to dense."""
+"""Per picture: 100·cos of picture and prompt; SSIM, PSNR (dB) and mean squared latent error to the dense picture."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,8 @@ class Row:
         return max((len(values) for values in self.scores.values()), default=0)
 
     def mean(self, score: str) -> float | None:
-        """The mean of a score over the prompts that have one; None where none has."""
-        values = [value for value in self.scores.get(score, ()) if value is not None]
-        return sum(values) / len(values) if values else None
+        """The mean of a score over the prompts that have one, see `mean_score`; None where none has."""
+        return mean_score(score, self.scores.get(score, ()))
 
 
 class Results:
@@ -115,6 +115,14 @@ def _row(line: bytes) -> Row | None:
         return None
     good = isinstance(row.scores, dict) and all(isinstance(part, list) for part in row.scores.values())
     return row if good and isinstance(row.seed, int) else None
+
+
+def mean_score(score: str, values: Iterable[float | None]) -> float | None:
+    """The mean of a score over the pictures that have one; CLIP by its own rule, `mean_clip`. None where none has."""
+    present = [value for value in values if value is not None]
+    if not present:
+        return None
+    return mean_clip(present) if score == "clip" else sum(present) / len(present)
 
 
 def spread(values: Sequence[float]) -> float:

@@ -12,6 +12,7 @@ from dit_prune_viz.calibration.calibrate import calibrate
 from dit_prune_viz.calibration.result import Calibration
 from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.checks import whole
+from dit_prune_viz.disk_cache import DiskCache
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.experiments.dense_pictures import DenseStore
 from dit_prune_viz.experiments.draw_cells import CellDrawer
@@ -53,6 +54,7 @@ def run(
     on_row: Callable[[Row], None] | None = None,
     turn: Callable[[], AbstractContextManager] = nullcontext,
     processes: Alone | None = None,
+    cache: DiskCache | None = None,
 ) -> Outcome:
     """Measure every cell that `folder` does not have yet; `results.jsonl` in it grows by one row per cell.
 
@@ -67,6 +69,7 @@ def run(
         on_row: called with every row, those of an earlier run first.
         turn: a context in which model work is done, entered anew for every batch.
         processes: shares the work out; None is this process alone.
+        cache: where the calibration is looked up and kept.
 
     Raises:
         UserError: no recipe, level, prompt or seed; a prompt in both sets; a folder or file that cannot be used.
@@ -93,7 +96,7 @@ def run(
         size = default_batch(model) if batch is None else whole(batch, "The batch", 1, 1024)
         store = DenseStore(Path(pictures) if pictures else folder / PICTURES, model)
         drawer = CellDrawer(model, experiment, clip, store, size, turn, processes, progress, len(missing))
-        for row in _measure(drawer, missing, name, calibration):
+        for row in _measure(drawer, missing, name, calibration, cache):
             if processes.main:
                 results.append(row)
             mine.append(row)
@@ -122,6 +125,7 @@ def _measure(
     missing: list[tuple[NamedRecipe, Level, int]],
     name: str,
     calibration: Calibration | None,
+    cache: DiskCache | None,
 ) -> Iterator[Row]:
     experiment, model = drawer.experiment, drawer.model
     pruned_as: tuple[NamedRecipe, Level] | None = None
@@ -136,6 +140,7 @@ def _measure(
                     seed=experiment.calibration_seed,
                     prompts=experiment.calibration_prompts,
                     progress=drawer.aside,
+                    cache=cache,
                 )
                 pruned = None  # its new weights first, or those of two recipes lie beside the model
                 statistics = Statistics(model, calibration, drawer.aside)

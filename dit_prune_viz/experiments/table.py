@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from dit_prune_viz.experiments.results import SCORES, Row, spread
+from dit_prune_viz.experiments.results import SCORES, Row, mean_score, spread
 
 COLUMNS = {
     "clip": "CLIP",
@@ -20,7 +20,8 @@ _DIGITS = {"clip": 2, "ssim": 3, "psnr": 2, "latent_mse": 4, "damage": 4}
 
 @dataclass(frozen=True)
 class Figure:
-    """mean: over prompts, then seeds. spread: sample standard deviation of the seeds' means, 0 with one seed."""
+    """mean: over prompts, then seeds; CLIP is cut off at 0 once, at the end. spread: sample standard deviation of the
+    seeds' means before that, 0 with one seed."""
 
     mean: float
     spread: float
@@ -49,7 +50,8 @@ class Line:
 class Difference:
     """How far one recipe is ahead of another in a score, from the same prompts and noises.
 
-    mean: over prompts and seeds. spread: sample standard deviation of the seeds' mean differences.
+    mean: between their means over prompts and seeds, as `Figure` has them. spread: sample standard deviation of the
+    seeds' mean differences.
     """
 
     mean: float
@@ -76,11 +78,13 @@ def difference(rows: Sequence[Row], score: str, ours: tuple[str, str], theirs: t
     )
     means = []
     for seed in sorted(one.keys() & other.keys()):
-        pairs = zip(one[seed], other[seed], strict=True)
-        gaps = [a - b for a, b in pairs if a is not None and b is not None]
-        if gaps:
-            means.append(sum(gaps) / len(gaps))
-    return Difference(sum(means) / len(means), spread(means), len(means)) if means else None
+        pairs = [pair for pair in zip(one[seed], other[seed], strict=True) if None not in pair]
+        if pairs:
+            means.append([_average(side) for side in zip(*pairs, strict=True)])
+    if not means:
+        return None
+    first, second = (mean_score(score, side) for side in zip(*means, strict=True))
+    return Difference(first - second, spread([a - b for a, b in means]), len(means))
 
 
 def markdown(lines: Sequence[Line], score: str) -> str:
@@ -104,7 +108,7 @@ def _latest(rows: Iterable[Row]) -> list[Row]:
 
 def _line(group: Sequence[Row]) -> Line:
     first = group[0]
-    figures = {name: _figure([row.mean(name) for row in group]) for name in SCORES}
+    figures = {name: _figure(name, group) for name in SCORES}
     return Line(
         recipe=first.recipe,
         level=first.level,
@@ -116,6 +120,11 @@ def _line(group: Sequence[Row]) -> Line:
     )
 
 
-def _figure(values: Sequence[float | None]) -> Figure | None:
-    present = [value for value in values if value is not None]
-    return Figure(sum(present) / len(present), spread(present)) if present else None
+def _figure(score: str, group: Sequence[Row]) -> Figure | None:
+    seeds = [[value for value in row.scores.get(score, ()) if value is not None] for row in group]
+    means = [_average(values) for values in seeds if values]
+    return Figure(mean_score(score, means), spread(means)) if means else None
+
+
+def _average(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

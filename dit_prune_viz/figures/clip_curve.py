@@ -8,6 +8,7 @@ from html import escape
 import plotly.graph_objects as go
 
 from dit_prune_viz.figures import style
+from dit_prune_viz.metrics.clip_mean import CLIP_UNIT
 
 _LONGEST = 34
 
@@ -21,13 +22,13 @@ def clip_curve(
     names: tuple[str, str] = ("dense", "pruned"),
     prompts: int = 1,
 ) -> go.Figure:
-    """`left` and `right` are (step, score) pairs with score = 100·max(cos, 0) under the CLIP named `model`.
+    """`left` and `right` are (step, score) pairs with score = 100·max(mean cos, 0) under the CLIP named `model`.
 
-    The scores are means over so many `prompts`. `names` are those of the two sides.
+    The means are over so many `prompts`. `names` are those of the two sides.
     """
-    mean = f", mean of {prompts} prompts" if prompts > 1 else ""
+    mean = f" over {prompts} prompts" if prompts > 1 else ""
     figure = style.blank(
-        f"CLIP score while denoising<br><sup>{escape(model)}, 100·max(cos, 0){mean}</sup>",
+        f"CLIP score while denoising<br><sup>{escape(model)}, {CLIP_UNIT}{mean}</sup>",
         alt=f"CLIP score over {steps} denoising steps{mean}: {names[0]}, and {names[1]}.",
         x="denoising step",
         y="CLIP score",

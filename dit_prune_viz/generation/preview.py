@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import inspect
+from typing import TYPE_CHECKING
 
 import torch
-from diffusers import DiffusionPipeline
 from PIL import Image
 
 from dit_prune_viz.pipelines.defaults import vae_factor
 from dit_prune_viz.pipelines.steps import Denoised
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 _VARIANCE_PRESERVING = ("DDIM", "DDPM", "DPMSolverMultistep", "DPMSolverSinglestep", "UniPCMultistep", "DEISMultistep")
 

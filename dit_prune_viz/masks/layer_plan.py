@@ -8,9 +8,10 @@ import numpy as np
 
 from dit_prune_viz.checks import whole
 from dit_prune_viz.clustering.clusters import frozen_labels
-from dit_prune_viz.clustering.units import check_unit
+from dit_prune_viz.clustering.units import check_unit, count_units, weights_of
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.masks.counts import check_sparsity
+from dit_prune_viz.masks.earlier_clusters import EarlierClusters, collapse
 from dit_prune_viz.masks.groups import check_granularity, n_of_m
 
 
@@ -18,22 +19,25 @@ from dit_prune_viz.masks.groups import check_granularity, n_of_m
 class ClusterPlan:
     """Clusters of one layer with a sparsity each; an extension of arXiv 2607.00927, which gives none per cluster.
 
-    unit: "row", "column" or "weight". labels: int16 (units,), ids 0..k−1, read-only. sparsity: k numbers, 0–1, or None
-    for a cluster that keeps the layer's mask as it is without these clusters. beneath: an earlier clustering of the
-    same layer that has a say in that mask. UserError for a sparsity outside 0–1, an unknown unit, or labels that do not
-    fit.
+    unit: "row", "column" or "weight". labels: (units,), ids 0..k−1, read-only, see `frozen_labels`. sparsity: k
+    numbers, 0–1, or None for a cluster that keeps the layer's mask as it is without these clusters. beneath: what
+    earlier clusterings of the same layer say about that mask; a ClusterPlan given here is collapsed into that, with
+    all that is beneath it. UserError for a sparsity outside 0–1, an unknown unit, or labels that do not fit.
     """
 
     unit: str
     labels: np.ndarray
     sparsity: tuple[float | None, ...]
-    beneath: ClusterPlan | None = None
+    beneath: EarlierClusters | ClusterPlan | None = None
 
     def __post_init__(self) -> None:
         check_unit(self.unit)
         checked = tuple(None if sparsity is None else check_sparsity(sparsity) for sparsity in self.sparsity)
         object.__setattr__(self, "sparsity", checked)
         object.__setattr__(self, "labels", frozen_labels(self.labels, len(self.sparsity)))
+        if isinstance(self.beneath, ClusterPlan):
+            under = self.beneath
+            object.__setattr__(self, "beneath", collapse(under.unit, under.labels, under.sparsity, under.beneath))
 
     @property
     def k(self) -> int:
@@ -44,6 +48,24 @@ class ClusterPlan:
     def rules(self) -> bool:
         """Whether any cluster has a sparsity of its own."""
         return any(sparsity is not None for sparsity in self.sparsity)
+
+    def pinned_groups(self, shape: tuple[int, int]) -> np.ndarray | None:
+        """Which weights are counted together: int64 (d_out, d_in), ids 0..n−1; None where no cluster has a sparsity.
+
+        Two weights have the same id if they are in the same cluster here, unless none of these has a sparsity, and if
+        the same earlier cluster, or none, decides them otherwise. UserError if the clusters do not fit the shape.
+        """
+        layers = [(self.labels, self.unit, self.k)] if self.rules else []
+        if self.beneath is not None:
+            layers.append((self.beneath.deciding(shape), self.beneath.unit, len(self.beneath.units) + 1))
+        if not layers:
+            return None
+        ids = np.zeros(shape, np.int64)
+        for labels, unit, many in layers:
+            if len(labels) != count_units(shape, unit):
+                raise UserError("The clusters of this layer belong to a layer of another shape; cluster again.")
+            ids = ids * many + weights_of(labels.astype(np.int64), shape, unit).numpy()
+        return np.unique(ids, return_inverse=True)[1].reshape(shape)
 
     def with_sparsity(self, cluster: int, sparsity: float) -> ClusterPlan:
         """The same clusters with one sparsity replaced. UserError: unknown cluster, sparsity outside 0–1."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.masks.packed_mask import PackedMask
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
+from dit_prune_viz.pipelines.plain_weights import check_adapters, check_layer
 
 
 @contextmanager
@@ -32,7 +33,8 @@ def running_pruned(model: object, layers: Mapping[str, PrunedLayer], *, cache_by
 
     Raises:
         UserError: before anything has changed, for an unknown layer, a layer that is no plain Linear, a mask of another
-            shape, a model without a transformer, and a transformer that runs pruned already.
+            shape, a model without a transformer, one with quantised layers or LoRA adapters, and a transformer that runs
+            pruned already.
     """
     transformer = _find_transformer(model)
     linears = {name: _find_linear(transformer, name, layer.mask) for name, layer in layers.items()}
@@ -93,6 +95,7 @@ def _find_transformer(model: object) -> nn.Module:
         raise UserError(f"{type(model).__name__} has no transformer to prune; load a pipeline with a transformer.")
     if any(isinstance(vars(module).get("forward"), _PrunedForward) for module in transformer.modules()):
         raise UserError("The model is running pruned already; wait until that run has ended, then start the next.")
+    check_adapters(transformer, "this model")
     return transformer
 
 
@@ -103,8 +106,9 @@ def _find_linear(transformer: nn.Module, name: str, mask: PackedMask) -> nn.Line
         linear = None
     if linear is None:
         raise UserError(f"The model has no layer called '{name}'; prune the model that is loaded.")
+    check_layer(linear, "this model")
     if not isinstance(linear, nn.Linear) or "forward" in vars(linear):
-        raise UserError(f"Layer {name} is not a plain Linear layer (offloaded or quantised?), so no mask fits it.")
+        raise UserError(f"Layer {name} is not a plain Linear layer (offloaded?), so no mask fits it.")
     if tuple(linear.weight.shape) != tuple(mask.shape):
         raise UserError(
             f"The mask of layer {name} has shape {tuple(mask.shape)}, its weight {tuple(linear.weight.shape)}; "

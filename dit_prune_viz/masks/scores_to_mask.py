@@ -4,19 +4,31 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from dit_prune_viz.masks.layer_plan import ClusterPlan, LayerPlan
+from dit_prune_viz.masks.earlier_clusters import EarlierClusters
+from dit_prune_viz.masks.layer_plan import LayerPlan
 from dit_prune_viz.masks.select import keep_mask, keep_mask_groups
 
 
 def mask_of_scores(layer_plan: LayerPlan, scores: Tensor) -> Tensor:
     """The mask (d_out, d_in) of one layer that prunes the smallest of any `scores` (d_out, d_in), in its plan's groups
     and with its counts. UserError as in `build_mask`."""
-    return _mask(scores, layer_plan, layer_plan.clusters)
-
-
-def _mask(scores: Tensor, layer_plan: LayerPlan, clusters: ClusterPlan | None) -> Tensor:
-    granularity = layer_plan.granularity
+    clusters = layer_plan.clusters
     if clusters is None:
-        return keep_mask(scores, sparsity=layer_plan.sparsity, granularity=granularity, count=layer_plan.count)
-    base = _mask(scores, layer_plan, clusters.beneath) if None in clusters.sparsity else None
-    return keep_mask_groups(scores, clusters.labels, clusters.sparsity, granularity, clusters.unit, base)
+        return _without_clusters(scores, layer_plan)
+    base = _beneath(scores, layer_plan, clusters.beneath) if None in clusters.sparsity else None
+    return keep_mask_groups(scores, clusters.labels, clusters.sparsity, layer_plan.granularity, clusters.unit, base)
+
+
+def _without_clusters(scores: Tensor, plan: LayerPlan) -> Tensor:
+    return keep_mask(scores, sparsity=plan.sparsity, granularity=plan.granularity, count=plan.count)
+
+
+def _beneath(scores: Tensor, plan: LayerPlan, earlier: EarlierClusters | None) -> Tensor:
+    mask = _without_clusters(scores, plan)
+    if earlier is None:
+        return mask
+    shape = (scores.shape[0], scores.shape[1])
+    for index, (unit, sparsity) in enumerate(zip(earlier.units, earlier.sparsity, strict=True)):
+        inside = earlier.cluster(index, shape).astype("int16")
+        mask = keep_mask_groups(scores, inside, (None, sparsity), plan.granularity, unit, mask)
+    return mask

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import TypeVar
 
 from dit_prune_viz.checks import brief
@@ -15,24 +14,23 @@ from dit_prune_viz.methods.saliency import magnitude, obs, ria, stw, wanda  # no
 from dit_prune_viz.methods.search import distil, swap  # noqa: F401
 from dit_prune_viz.methods.update import bias, least_squares, obs_update, tune  # noqa: F401
 
-BUILT_IN = MappingProxyType(
-    {
-        "saliency": ("magnitude", "wanda", "ria", "stw", "obs"),
-        "granularity": ("layer", "row", "column", "cag"),
-        "allocation": ("uniform", "owl", "tempered", "damage-aware", "global"),
-        "search": ("swap", "distil"),
-        "update": ("mean", "obs", "least-squares", "tuned"),
-    }
-)
-"""Kind → names of the built-in methods, in the order in which people see them, plain ones first."""
-
 Kind = TypeVar("Kind", bound=Method)
+
+_ORDER = {
+    "saliency": ("stw", "wanda", "magnitude", "ria", "obs"),
+    "granularity": ("cag", "layer", "row", "column"),
+    "allocation": ("uniform", "owl", "tempered", "damage-aware", "global"),
+    "search": ("swap", "distil"),
+    "update": ("mean", "obs", "least-squares", "tuned"),
+}
+"""How people are shown the built-in methods; searches also run in this order."""
 
 
 def methods_of(kind: type[Kind]) -> dict[str, type[Kind]]:
-    """Name → class of every method of a kind (`Saliency`, …): the built-in ones, then a person's own."""
+    """Name → class of every method of a kind (`Saliency`, …), built-in ones first."""
     known = registered(kind.kind)
-    return {name: known[name] for name in dict.fromkeys([*BUILT_IN[kind.kind], *known])}
+    first = [name for name in _ORDER[kind.kind] if name in known]
+    return {name: known[name] for name in (*first, *known)}
 
 
 def find_method(kind: type[Kind], spec: str) -> Kind:

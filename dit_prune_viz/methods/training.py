@@ -89,7 +89,7 @@ def learn(
         start: called once the model is locked.
         timestep: α of the timestep bins of `examples`; None weighs all alike.
         steps: at least 1.
-        rate: what `Learner.move` gets; after a fifth of the steps it begins to fall to 0.
+        rate: what `Learner.move` gets at first; it falls from a fifth of the steps on, see `step_size`.
         seed: of the order of the calls.
         what: is being done, for people.
         progress: called after every step; may raise `Cancelled`.
@@ -107,11 +107,11 @@ def learn(
     if not tasks:
         raise UserError("None of the inputs to learn from lies in a timestep bin that weighs anything; weigh others.")
     try:
-        with model.lock.hold(), _checkpointed(model):
+        with model.lock.hold(progress), _checkpointed(model):
             learners = start()
             for step, place in enumerate(_order(len(tasks), steps, seed)):
                 error = _study(model, learners, tasks[place])
-                size = rate * min(1.0, 1.25 * (1 - step / steps))
+                size = step_size(rate, step, steps)
                 for learner in learners.values():
                     learner.move(size, step + 1)
                 if progress is not None:
@@ -123,6 +123,14 @@ def learn(
             ) from error
         raise
     return learners
+
+
+def step_size(rate: float, step: int, steps: int) -> float:
+    """The rate of step number `step`, counted from 0, of `steps`: constant for a fifth of them, then falling in a line.
+
+    The line reaches 0 one step after the last, so every step changes something, also where there is only one.
+    """
+    return rate * min(1.0, 1.25 * (1 - step / steps))
 
 
 @dataclass(frozen=True, eq=False)

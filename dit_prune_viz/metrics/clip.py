@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from PIL import Image
-from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.device import choose_device
 from dit_prune_viz.pipelines.hub import cached_folder, hub_files, is_hub_id
 from dit_prune_viz.pipelines.source import LOAD_ERRORS, local_path
+
+if TYPE_CHECKING:
+    from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 _BATCH = 32
 
@@ -36,15 +39,20 @@ class ClipScorer:
         return self._model.num_parameters()
 
     def score(self, images: Sequence[Image.Image], texts: Sequence[str]) -> np.ndarray:
-        """100·max(cos, 0) of each picture with the text at its place, float64 (n,); torchmetrics' convention.
+        """100·cos of each picture with the text at its place, float64 (n,), from −100 to 100.
+
+        What people see is `mean_clip` of them, also for a single picture.
+
+        Args:
+            images: pictures of any size and mode.
+            texts: as many.
 
         Raises:
             UserError: not as many texts as pictures.
         """
         if len(images) != len(texts):
             raise UserError(f"Each picture needs one text: {len(images)} pictures and {len(texts)} texts.")
-        cosine = (self.embed_images(images) * self.embed_texts(texts)).sum(-1).double()
-        return (100 * cosine.clamp_min(0)).numpy()
+        return 100 * (self.embed_images(images) * self.embed_texts(texts)).sum(-1).double().numpy()
 
     def embed_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """Unit vectors (n, d) float32 on the CPU; pictures of any size and mode."""
@@ -85,6 +93,8 @@ def load_clip(source: str | Path, *, name: str | None = None, device: str | torc
     """
     path = local_path(source)
     target = _find(str(source), path)
+    from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer  # takes a second
+
     try:
         # The PIL image processor needs no torchvision.
         model, report = CLIPModel.from_pretrained(

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageChops
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from dit_prune_viz.errors import UserError
 
@@ -23,6 +22,8 @@ def ssim(a: Image.Image, b: Image.Image) -> float:
     first, second = _arrays(a, b)
     if min(first.shape[:2]) < _SSIM_WINDOW:
         raise UserError(f"SSIM needs pictures of at least {_SSIM_WINDOW} pixels on each side.")
+    from skimage.metrics import structural_similarity
+
     return float(structural_similarity(first, second, channel_axis=2, data_range=255, win_size=_SSIM_WINDOW))
 
 
@@ -35,6 +36,8 @@ def psnr(a: Image.Image, b: Image.Image) -> float:
     first, second = _arrays(a, b)
     if np.array_equal(first, second):
         return math.inf
+    from skimage.metrics import peak_signal_noise_ratio
+
     return float(peak_signal_noise_ratio(first, second, data_range=255))
 
 

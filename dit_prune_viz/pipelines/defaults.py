@@ -6,11 +6,13 @@ import json
 import math
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-
-from diffusers import DiffusionPipeline
+from typing import TYPE_CHECKING
 
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.families import family_of, parameters_of, uses_true_guidance
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 DEFAULTS_FILE = "generation_defaults.json"
 _FALLBACK_SIZE = 512

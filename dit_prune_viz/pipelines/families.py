@@ -6,11 +6,13 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-
-from diffusers import DiffusionPipeline
+from typing import TYPE_CHECKING
 
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.prompts import SCENES
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from dit_prune_viz.pipelines.kinds import classify
@@ -24,6 +25,7 @@ class Layer:
             execution in diffusers.
         kind: what it does, one of `kinds.KINDS`.
         shape: (d_out, d_in) of its weight.
+        routed: whether it belongs to one of several experts, so that a router decides which tokens it sees.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Layer:
     block: int
     kind: str
     shape: tuple[int, int]
+    routed: bool = False
 
     @property
     def weights(self) -> int:
@@ -57,9 +60,16 @@ def list_layers(transformer: nn.Module) -> tuple[Layer, ...]:
     block = 0
     for stack, blocks in stacks:
         for index, module in enumerate(blocks):
-            shapes = _linear_shapes(module)
+            shapes, experts = _linear_shapes(module), tuple(_experts(module))
             layers += [
-                Layer(f"{stack}.{index}.{name}", stack, block, classify(name, shape, shapes), shape)
+                Layer(
+                    name=f"{stack}.{index}.{name}",
+                    stack=stack,
+                    block=block,
+                    kind=classify(name, shape, shapes),
+                    shape=shape,
+                    routed=name.startswith(experts),
+                )
                 for name, shape in shapes.items()
             ]
             block += 1
@@ -84,3 +94,21 @@ def _linear_shapes(block: nn.Module) -> dict[str, tuple[int, int]]:
         for name, module in block.named_modules()
         if name and isinstance(module, nn.Linear) and module.weight.ndim == 2 and "emb" not in name
     }
+
+
+def _experts(block: nn.Module) -> Iterator[str]:
+    """Path inside the block, with a dot at its end, of every list of routed experts.
+
+    Such a list holds modules of one kind with Linears in them, and is called so, or has a router beside it: a module
+    that gives one number for each of them.
+    """
+    for path, module in block.named_modules():
+        for name, child in module.named_children():
+            if not isinstance(child, nn.ModuleList) or len(child) < 2 or len({type(one) for one in child}) > 1:
+                continue
+            if not any(isinstance(part, nn.Linear) for part in child[0].modules()):
+                continue
+            weights = (getattr(beside, "weight", None) for beside in module.children() if beside is not child)
+            router = any(isinstance(one, torch.Tensor) and one.ndim == 2 and len(one) == len(child) for one in weights)
+            if router or "expert" in name:
+                yield f"{path}.{name}.".lstrip(".")

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from diffusers import DiffusionPipeline
 from torch import nn
 
 from dit_prune_viz.caching import Cache
@@ -20,9 +20,14 @@ from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.defaults import Defaults, defaults_for
 from dit_prune_viz.pipelines.device import choose_device, choose_dtype, out_of_memory
 from dit_prune_viz.pipelines.families import family_of
+from dit_prune_viz.pipelines.hub import cached_folder
 from dit_prune_viz.pipelines.layers import Layer, list_layers
 from dit_prune_viz.pipelines.lock import ModelLock
-from dit_prune_viz.pipelines.source import LOAD_ERRORS, find_source, local_path
+from dit_prune_viz.pipelines.plain_weights import check_adapters, check_files, check_layer, check_transformer
+from dit_prune_viz.pipelines.source import INDEX, LOAD_ERRORS, find_source, local_path
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 _FINGERPRINT_SAMPLES = 64
 _LARGE = 1_000_000_000
@@ -110,9 +115,12 @@ class Model:
         """The dense weight (d_out, d_in) of a prunable layer: the parameter's own storage, detached, not a copy.
 
         Raises:
-            UserError: there is no such layer.
+            UserError: there is no such layer, or the model was quantised or given a LoRA adapter since it was loaded.
         """
-        return self.transformer.get_submodule(self.layer(name).name).weight.detach()
+        module = self.transformer.get_submodule(self.layer(name).name)
+        check_adapters(self.transformer, self.name)
+        check_layer(module, self.name)
+        return module.weight.detach()
 
 
 def load_model(source: str | Path, *, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto") -> Model:
@@ -125,14 +133,19 @@ def load_model(source: str | Path, *, device: str | torch.device = "auto", dtype
 
     Raises:
         UserError: unknown source, device or precision, a pipeline without a transformer or without prunable layers,
-            pickle-only weights, broken files, too little memory.
+            pickle-only weights, quantised layers, a LoRA adapter that is not fused, broken files, too little memory.
     """
     chosen_device = choose_device(device)
     chosen_dtype = choose_dtype(dtype, chosen_device)
     target = find_source(source)
+    if Path(target).is_dir():
+        check_files(Path(target) / "transformer", str(source))
     pipeline = _open(target, str(source), chosen_device, chosen_dtype)
+    if not Path(target).is_dir():  # downloaded by now
+        check_files(cached_folder(target, INDEX) / "transformer", str(source))
     if getattr(pipeline, "transformer_2", None) is not None:
         raise UserError(f"{source} has two transformers, and only one would be pruned; choose a pipeline with one.")
+    check_transformer(pipeline.transformer, str(source))
     transformer = pipeline.transformer.eval().requires_grad_(False)
     layers = list_layers(transformer)
     if not layers:
@@ -184,6 +197,8 @@ def _short_name(source: str) -> str:
 
 
 def _open(target: str, name: str, device: torch.device, dtype: torch.dtype) -> DiffusionPipeline:
+    from diffusers import DiffusionPipeline  # takes seconds, in which the app serves its page already
+
     try:
         pipeline = DiffusionPipeline.from_pretrained(target, dtype=dtype, use_safetensors=True)
         pipeline.to(device)

@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-import diffusers
 from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError
 
@@ -69,6 +68,8 @@ def check_folder(path: Path, *, name: str) -> None:
 
 def check_index(index: dict, files: Iterable[str], *, name: str) -> None:
     """Refuse a pipeline by its `model_index.json` and the relative paths of its files (see `find_source`)."""
+    import diffusers
+
     if not _component(index, "transformer"):
         what = "a UNet" if _component(index, "unet") else "no transformer"
         raise UserError(f"{name} has {what} where a diffusion transformer is needed; choose a DiT pipeline.")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import torch
-from diffusers import DiffusionPipeline
-from transformers import PreTrainedTokenizerBase
 
 from dit_prune_viz.pipelines.families import parameters_of
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
 
 _WORD = re.compile(r"(?:[▁Ġ](?P<after>\w+)|(?P<before>\w+)</w>)")
 """A whole word as SentencePiece (▁), byte-level BPE (Ġ) and CLIP's BPE (</w>) mark it."""
@@ -40,6 +42,8 @@ def more_prompts(pipeline: DiffusionPipeline, count: int, seed: int) -> tuple[st
 
 def _words(pipeline: DiffusionPipeline) -> tuple[str, ...]:
     """The words of three letters and more that the first tokenizer with any knows, in order."""
+    from transformers import PreTrainedTokenizerBase
+
     for part in pipeline.components.values():
         if isinstance(part, PreTrainedTokenizerBase):
             found = {next(filter(None, match.groups())) for match in map(_WORD.fullmatch, part.get_vocab()) if match}

@@ -86,10 +86,7 @@ class PruningPlan:
         plan = self.layer(layer)
         if clusters is None:
             return self.with_layer(replace(plan, clusters=None))
-        beneath = plan.clusters
-        while beneath is not None and not beneath.rules:
-            beneath = beneath.beneath
-        cluster_plan = ClusterPlan(clusters.unit, clusters.labels, (None,) * clusters.k, beneath)
+        cluster_plan = ClusterPlan(clusters.unit, clusters.labels, (None,) * clusters.k, plan.clusters)
         return self.with_layer(replace(plan, clusters=cluster_plan))
 
     def with_cluster_sparsity(self, layer: str, cluster: int, sparsity: float) -> PruningPlan:

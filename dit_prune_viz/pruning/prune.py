@@ -8,7 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from dit_prune_viz.calibration.calibrate import calibrate
+from dit_prune_viz.calibration.result import Calibration
+from dit_prune_viz.calibration.settings import CalibrationSettings
 from dit_prune_viz.calibration.statistics import Statistics
+from dit_prune_viz.calibration.stored import shipped_calibration
+from dit_prune_viz.disk_cache import DiskCache, open_cache
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.masks.packed_mask import PackedMask, pack
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
@@ -57,15 +61,30 @@ def prune(
     if sparsity is not None:
         recipe = recipe.at(sparsity)
     if statistics is None:
-        statistics = Statistics(model, calibrate_for(model, recipe, progress))
+        statistics = Statistics(model, calibrate_for(model, recipe, progress, open_cache()))
     known = statistics.reporting(progress)
     return finish(rank(recipe, known), known)
 
 
-def calibrate_for(model: Model, recipe: Recipe, progress: Progress | None = None):
-    """The calibration that a recipe asks for, run at most once while the model's cache holds it."""
+def calibrate_for(
+    model: Model, recipe: Recipe, progress: Progress | None = None, disk: DiskCache | None = None
+) -> Calibration:
+    """The calibration that a recipe asks for, made once while the model's cache holds it.
+
+    Args:
+        model: the dense model.
+        recipe: says how the inputs are watched.
+        progress: may raise `Cancelled`.
+        disk: where it is looked up and kept; the bundled model's own comes with the package.
+    """
     settings = recipe.calibration
-    return model.cache.get(("calibration", settings), lambda: calibrate(model, **vars(settings), progress=progress))
+
+    def make() -> Calibration:
+        plain = settings == CalibrationSettings(samples=settings.samples, seed=settings.seed)
+        shipped = shipped_calibration(model, samples=settings.samples, seed=settings.seed) if plain else None
+        return shipped or calibrate(model, **vars(settings), progress=progress, cache=disk)
+
+    return model.cache.get(("calibration", settings), make)
 
 
 def rank(recipe: Recipe, statistics: Statistics, *, weights: Mapping[str, float] | None = None) -> PrunedModel:

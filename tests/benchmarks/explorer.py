@@ -158,7 +158,7 @@ def lasso_100k_ms() -> dict:
     """From the end of a lasso over 100,000 dots until the page says what it holds."""
     with opened(1152) as page:
         open_layer(page, LAYER)
-        for label, option in (("Dots at most", "100,000"), ("Dots are", "weights")):
+        for label, option in (("Max. dots", "100,000"), ("Dots are", "weights")):
             page.get_by_label(label).click()
             page.get_by_role("option", name=option).click()
             page.wait_for_timeout(1500)

@@ -1,21 +1,34 @@
-// Runs once per page: names and roles that gradio's own parts lack.
+// Runs once per page: names and roles that gradio's own parts lack. Only what is added to the page is looked at.
 () => {
-  const mend = () => {
+  const MENDS = {
     // An empty picture has a name, but no role that may carry one.
-    for (const empty of document.querySelectorAll("div.empty[aria-label]:not([role])")) {
-      empty.setAttribute("role", "img");
-    }
+    "div.empty[aria-label]:not([role])": (empty) => empty.setAttribute("role", "img"),
     // A picture is a button without a name.
-    for (const button of document.querySelectorAll(".image-container > button:not([aria-label])")) {
+    ".image-container > button:not([aria-label])": (button) => {
       const label = button.closest(".block")?.querySelector("[data-testid=block-label]")?.textContent.trim();
       button.setAttribute("aria-label", label || "Picture");
-    }
+    },
     // The head of a message is a button with the button that closes it inside.
-    for (const head of document.querySelectorAll(".toast-header[role=button]")) {
+    ".toast-header[role=button]": (head) => {
       head.removeAttribute("role");
       head.removeAttribute("tabindex");
-    }
+    },
   };
-  new MutationObserver(mend).observe(document.body, { childList: true, subtree: true });
-  mend();
+  const any = Object.keys(MENDS).join(", ");
+
+  function mend(part) {
+    for (const [selector, change] of Object.entries(MENDS)) if (part.matches(selector)) change(part);
+  }
+
+  function mendIn(added) {
+    if (!(added instanceof HTMLElement)) return; // text, or the inside of a plot
+    mend(added);
+    if (added.firstElementChild) added.querySelectorAll(any).forEach(mend);
+  }
+
+  const watch = new MutationObserver((changes) => {
+    for (const { addedNodes } of changes) addedNodes.forEach(mendIn);
+  });
+  watch.observe(document.body, { childList: true, subtree: true });
+  mendIn(document.body);
 }

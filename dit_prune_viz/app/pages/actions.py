@@ -1,8 +1,8 @@
-"""How every button does its work: in a cancellable job, with progress in the top bar and mistakes as one sentence."""
+"""How every button does its work: in a cancellable job, with progress in the top bar and errors as one sentence."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ MODEL_WORK = {"concurrency_id": "model", "concurrency_limit": 1}
 INTERNAL = {"api_visibility": "private", "show_progress": "hidden"}
 """Listeners of the page that are no endpoints; the top bar shows their progress."""
 
-UNEXPECTED = "Something unexpected went wrong; nothing has changed, and the terminal says more."
+UNEXPECTED = "Something went wrong. Nothing has changed; the terminal shows the details."
 
 Verb = Callable[[Session, Reporter], Session]
 
@@ -60,7 +60,7 @@ class Actions:
         try:
             return verb(self.session(session))
         except UserError as problem:
-            raise mistake(problem) from problem
+            raise error_message(problem) from problem
         except Exception as fault:  # of the app's own: the client gets a sentence, the terminal the traceback
             raise gr.Error(UNEXPECTED) from fault
 
@@ -69,8 +69,8 @@ class Actions:
         history = self._histories.get(owner)
         return session if history is None or history.present is None else history.present
 
-    def looked(self, owner: str | None, session: Session) -> tuple:
-        """Updates for `Frame.outputs` after work that only looked: a problem told before it stays told."""
+    def after_viewing(self, owner: str | None, session: Session) -> tuple:
+        """Updates for `Frame.outputs` after work that changed nothing: the last error stays in the bar."""
         return session, topbar.render(session, problem=self._problems.get(owner)), gr.Button(visible=False)
 
     def run(
@@ -79,7 +79,7 @@ class Actions:
         """For the page: updates for `Frame.outputs` while `verb` runs, the new session at the end."""
         for update in self.watch(request, session, verb, step):
             if isinstance(update, Result):
-                yield done(update.value)
+                yield session_updates(update.value)
             elif isinstance(update, tuple):
                 yield update
 
@@ -105,7 +105,7 @@ class Actions:
         try:
             for update in self.watch(request, session, work, step):
                 if isinstance(update, Result):
-                    yield (*done(update.value), answer(changed))
+                    yield (*session_updates(update.value), answer(changed))
                     return
                 yield (*update, gr.skip())
         except Exception:
@@ -139,7 +139,7 @@ class Actions:
 
         def stay(problem: str) -> tuple:
             self._problems[owner] = problem
-            return idle(self.newest(owner, session), problem)
+            return bar_updates(self.newest(owner, session), problem)
 
         try:
             for update in self._jobs.run(owner, begin):
@@ -155,7 +155,7 @@ class Actions:
             yield stay("Cancelled; nothing has changed.")
         except UserError as problem:
             yield stay(str(problem))
-            raise mistake(problem) from problem
+            raise error_message(problem) from problem
         except Exception:  # a fault of the app's own: the page must not stay busy, the terminal gets the traceback
             yield stay(UNEXPECTED)
             raise
@@ -169,6 +169,7 @@ class Actions:
             yield gr.skip(), topbar.render(None, busy), gr.skip()
         session = self.newest(request.session_hash) or self._startup.wait()
         yield session, topbar.render(session, problem=self._startup.problem), gr.skip()
+        self._startup.visited()
 
     def undo(self, session: Session, request: gr.Request) -> Iterator[tuple]:
         """For the page's button: back to the session before the last step."""
@@ -198,16 +199,21 @@ class Actions:
         self._problems.pop(request.session_hash, None)
 
 
-def mistake(problem: UserError) -> gr.Error:
+def error_message(problem: UserError) -> gr.Error:
     """What the page and the API's client get to read: the sentence, no traceback."""
     return gr.Error(str(problem), print_exception=False)
 
 
-def done(session: Session) -> tuple:
+def session_updates(session: Session) -> tuple:
     """Updates for `Frame.outputs` after work that led to `session`."""
     return session, topbar.render(session), gr.Button(visible=False)
 
 
-def idle(session: Session | None, problem: str | None = None) -> tuple:
+def bar_updates(session: Session | None, problem: str | None = None) -> tuple:
     """Updates for `Frame.outputs` after work that left the session as it was."""
     return gr.skip(), topbar.render(session, problem=problem), gr.Button(visible=False)
+
+
+def unchanged(components: Iterable) -> list:
+    """Updates that leave all the components as they are."""
+    return [gr.skip() for _ in components]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dit_prune_viz.app.session import layer_data, ranking
+from dit_prune_viz.app.session import layer_data
+from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.checks import whole
 from dit_prune_viz.clustering.clusters import Clusters
 from dit_prune_viz.clustering.edit import BY_HAND, carry, carve, merge, split, with_tag
@@ -16,13 +16,11 @@ from dit_prune_viz.clustering.units import check_unit
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.masks.counts import check_sparsity, removed
 from dit_prune_viz.masks.groups import n_of_m
+from dit_prune_viz.masks.pruned_layer import PrunedLayer
 from dit_prune_viz.masks.update_cluster import update_cluster
 from dit_prune_viz.pruning.allocate_clusters import allocate_clusters
 from dit_prune_viz.pruning.redistribute import redistribute
 from dit_prune_viz.pruning.report import report_layer
-
-if TYPE_CHECKING:
-    from dit_prune_viz.app.session.session import Session
 
 
 def set_sparsity(session: Session, layer: str, cluster: int, sparsity: float, *, keep_layer: bool = False) -> Session:
@@ -71,8 +69,10 @@ def set_sparsities(session: Session, layer: str, sparsities: Mapping[int, float]
     for cluster, sparsity in sparsities.items():
         plan = plan.with_cluster_sparsity(layer, cluster, sparsity)
         mask = update_cluster(mask, scores, clusters.labels, cluster, sparsity, granularity, clusters.unit)
-    report = report_layer(plan.layer(layer), mask, model.weight(layer), ranking.mean_square(session, layer))
-    return replace(session, plan=plan, masks={**session.masks, layer: mask}, report=session.report.with_layer(report))
+    report = report_layer(plan.layer(layer), mask, model.weight(layer), session.mean_square(layer))
+    layers = {**session.pruned.layers, layer: PrunedLayer(mask)}
+    pruned = replace(session.pruned, plan=plan, layers=layers, report=session.report.with_layer(report))
+    return replace(session, pruned=pruned)
 
 
 def spread(session: Session, layer: str) -> Session:
@@ -81,14 +81,14 @@ def spread(session: Session, layer: str) -> Session:
     clusters = session.need_clusters(layer)
     layer_plan = plan.with_clusters(layer, clusters).layer(layer)
     if n_of_m(layer_plan.granularity):
-        raise UserError(f"{layer_plan.granularity} leaves no sparsity to choose per cluster.")
+        raise UserError(f"{layer_plan.granularity} fixes the sparsity, so clusters cannot have one of their own.")
     sizes, counts, _ = budget(session, layer)
     fixed = {i: counts[i] / sizes[i] for i, tag in enumerate(clusters.tags) if tag.locked and sizes[i]}
     allotted = allocate_clusters(
         layer_plan,
         layer_data.scores(session, layer),
         model.weight(layer),
-        ranking.mean_square(session, layer),
+        session.mean_square(layer),
         sum(counts),
         floors=fixed,
         ceilings=fixed,
@@ -112,7 +112,7 @@ def cluster_of_selection(session: Session, layer: str, unit: str, units: np.ndar
     """The selected units as a cluster of their own. UserError as in `carve`, or if the clusters are of other units."""
     clusters = session.need_clusters(layer)
     if clusters.unit != check_unit(unit):
-        raise UserError(f"The selection holds {unit}s, the clusters {clusters.unit}s; select again.")
+        raise UserError(f"The selection is of {unit}s, but the clusters are of {clusters.unit}s; select again.")
     return _with(session, layer, carve(clusters, units))
 
 
@@ -130,7 +130,9 @@ def apply_to_kind(session: Session, layer: str, progress: Progress | None = None
     model, _, plan = session.need_plan()
     clusters, kind = session.need_clusters(layer), model.layer(layer).kind
     if n_of_m(plan.layer(layer).granularity):
-        raise UserError(f"{plan.layer(layer).granularity} leaves no sparsity to choose per cluster.")
+        raise UserError(
+            f"{plan.layer(layer).granularity} fixes the sparsity, so clusters cannot have one of their own."
+        )
     sizes, counts, _ = budget(session, layer)
     sparsities = {i: counts[i] / sizes[i] for i in range(clusters.k) if sizes[i]}
     here = layer_data.points(session, layer, clusters.unit)

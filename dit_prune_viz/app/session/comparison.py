@@ -1,4 +1,4 @@
-"""Two variants of a model draw the same prompts from the same noise: previews while both denoise, scores at the end."""
+"""Two models draw the same prompts from the same noise: previews while both denoise, scores at the end."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from functools import cached_property
 import numpy as np
 from PIL.Image import Image
 
-from dit_prune_viz.app.session import variant
+from dit_prune_viz.app.session import drawn_model
+from dit_prune_viz.app.session.drawn_model import DENSE, WITHOUT, DrawnModel
 from dit_prune_viz.app.session.session import Session
-from dit_prune_viz.app.session.variant import DENSE, WITHOUT, Variant
 from dit_prune_viz.errors import Cancelled, Progress, UserError
 from dit_prune_viz.generation.request import Request, check_request, check_together
 from dit_prune_viz.generation.stream import stream_batch
 from dit_prune_viz.metrics.clip import ClipScorer
+from dit_prune_viz.metrics.clip_mean import mean_clip
 from dit_prune_viz.metrics.pictures import amplified_differences, psnr, ssim
 from dit_prune_viz.pipelines.model import Model
 
@@ -27,7 +28,7 @@ MAX_PROMPTS = 4
 LEFT, RIGHT = "left", "right"
 
 Curve = tuple[tuple[int, float], ...]
-"""(step, CLIP score) pairs; the score is the mean over the prompts."""
+"""(step, CLIP score over the prompts) pairs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +44,9 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """The finished pictures of a variant, one per prompt, and their CLIP scores.
+    """The finished pictures of one side, one per prompt, and 100·cos of each with its prompt under CLIP.
 
-    name: the variant's. seconds: the time the generation took, also where the pictures come from the cache.
+    name: of the model that drew them. seconds: the time drawing took, also where the pictures come from the cache.
     """
 
     name: str
@@ -55,9 +56,14 @@ class Side:
     seconds: float
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of the pictures."""
+        return sum(image.width * image.height * len(image.getbands()) for image in self.images)
+
+    @property
     def clip(self) -> float:
-        """The mean over the prompts."""
-        return float(np.mean(self.clips))
+        """The CLIP score over the prompts, `mean_clip`."""
+        return mean_clip(self.clips)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +86,7 @@ class Comparison:
 
     @property
     def delta(self) -> float:
-        """CLIP score of the right side minus that of the left, means over the prompts."""
+        """CLIP score of the right side minus that of the left, each over the prompts."""
         return self.right.clip - self.left.clip
 
     @property
@@ -96,10 +102,10 @@ class Comparison:
 
 
 def split_prompts(text: str) -> tuple[str, ...]:
-    """The prompts of a text, a line each, without empty lines. UserError for more than four."""
+    """The prompts of a text, one per line, without empty lines. UserError for more than four."""
     lines = tuple(line.strip() for line in (text or "").splitlines() if line.strip())
     if len(lines) > MAX_PROMPTS:
-        raise UserError(f"There are {len(lines)} prompts, a line each; write at most {MAX_PROMPTS}.")
+        raise UserError(f"There are {len(lines)} prompts, one per line; write at most {MAX_PROMPTS}.")
     return lines or ("",)
 
 
@@ -115,7 +121,7 @@ def compare(
     seed: int,
     steps: int,
     *,
-    left: Variant = DENSE,
+    left: DrawnModel = DENSE,
     emit: Callable[[Frame], None] | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
@@ -126,8 +132,8 @@ def compare(
     """
     model, _, _ = session.need_plan()
     requests = check_prompts(model, prompts, seed, steps)
-    right = variant.of_session(session, progress)
-    return compare_variants(session, left, right, requests, emit=emit, progress=progress)
+    right = drawn_model.of_session(session, progress)
+    return compare_models(session, left, right, requests, emit=emit, progress=progress)
 
 
 def paint_cluster(
@@ -151,45 +157,45 @@ def paint_cluster(
         UserError: a layer without clusters, an unknown cluster or mode, a bad request.
     """
     model = session.need_model()
-    right = variant.of_cluster(session, layer, cluster, mode)
+    right = drawn_model.of_cluster(session, layer, cluster, mode)
     requests = _checked(model, [request] if isinstance(request, Request) else request)
-    return compare_variants(session, DENSE, right, requests, emit=emit, progress=progress)
+    return compare_models(session, DENSE, right, requests, emit=emit, progress=progress)
 
 
-def compare_variants(
+def compare_models(
     session: Session,
-    left: Variant,
-    right: Variant,
+    left: DrawnModel,
+    right: DrawnModel,
     requests: tuple[Request, ...],
     *,
     emit: Callable[[Frame], None] | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
-    """As `compare` for any two variants of the session's model and checked requests."""
+    """As `compare` for any two models on the session's dense one and checked requests."""
     begin = time.perf_counter()
-    workspace, model = session.workspace, session.model
-    with workspace.turn(progress):
-        clip = workspace.clip()
+    model = session.model
+    with model.lock.hold(progress):
+        clip = session.store.clip()
         found = kept_side(session, left, requests)
         stages = _Stages(requests, 1 if found else 2, progress)
         if found is None:
-            found = _paint(LEFT, model, left, requests, clip, emit, stages)
+            found = _draw(LEFT, model, left, requests, clip, emit, stages)
             keep_side(session, left, requests, found)
         elif emit:
             steps = requests[0].steps
             emit(Frame(LEFT, steps, steps, found.images, found.curve))
-        other = _paint(RIGHT, model, right, requests, clip, emit, stages)
+        other = _draw(RIGHT, model, right, requests, clip, emit, stages)
     return measure(found, other, requests, clip.name, time.perf_counter() - begin)
 
 
-def keep_side(session: Session, chosen: Variant, requests: tuple[Request, ...], side: Side) -> None:
-    """Remember the finished pictures of a variant, for comparisons that have it on the left."""
-    session.workspace.pictures.put((session.model.number, chosen.number, requests), side)
+def keep_side(session: Session, chosen: DrawnModel, requests: tuple[Request, ...], side: Side) -> None:
+    """Remember the finished pictures of a model, for comparisons that have it on the left."""
+    session.model.cache.put(("side", chosen.number, requests), side)
 
 
-def kept_side(session: Session, chosen: Variant, requests: tuple[Request, ...]) -> Side | None:
-    """The finished pictures of a variant where they are remembered."""
-    return session.workspace.pictures.find((session.model.number, chosen.number, requests))
+def kept_side(session: Session, chosen: DrawnModel, requests: tuple[Request, ...]) -> Side | None:
+    """The finished pictures of a model where they are remembered."""
+    return session.model.cache.find(("side", chosen.number, requests))
 
 
 def measure(left: Side, right: Side, requests: tuple[Request, ...], clip_name: str, seconds: float) -> Comparison:
@@ -232,23 +238,21 @@ class _Stages:
             self._progress(done, total, f"{name[:1].upper()}{name[1:]}: denoising {self._noun}")
 
 
-def _paint(side, model, chosen, requests, clip: ClipScorer, emit, stages: _Stages) -> Side:
+def _draw(side, model, chosen, requests, clip: ClipScorer, emit, stages: _Stages) -> Side:
     begin = time.perf_counter()
     steps = requests[0].steps
     prompts = [request.prompt for request in requests]
     every = max(1, round(steps / PREVIEWS))
     cancel = threading.Event()
     curve: list[tuple[int, float]] = []
-    frames = stream_batch(
-        model, requests, masks=chosen.masks, updates=chosen.updates, preview_every=every, cancel=cancel
-    )
+    frames = stream_batch(model, requests, layers=chosen.layers, preview_every=every, cancel=cancel)
     try:
         for step in frames:
             stages(step.index, chosen.name)
             if not step.images:
                 continue
             scores = clip.score(step.images, prompts)
-            curve.append((step.index, float(np.mean(scores))))
+            curve.append((step.index, mean_clip(scores)))
             if emit:
                 emit(Frame(side, step.index, steps, step.images, tuple(curve)))
             if step.final:

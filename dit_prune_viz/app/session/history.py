@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.app.session.session import Session
 
 STEPS = 50
 MAX_BYTES = 1 << 30

@@ -5,13 +5,13 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dit_prune_viz.app.session import ranking
+from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.clustering.clusters import Clusters
 from dit_prune_viz.clustering.plane import plane
 from dit_prune_viz.clustering.profiles import profiles
@@ -20,9 +20,8 @@ from dit_prune_viz.clustering.stored import stored_projection
 from dit_prune_viz.clustering.units import count_units
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.masks.damage import ClusterDamage
-
-if TYPE_CHECKING:
-    from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.masks.groups import n_of_m
+from dit_prune_viz.pruning.curves import damage_curves
 
 MAX_UMAP = 5_000
 MAX_PROJECTED = 100_000
@@ -48,12 +47,12 @@ def norm_bins(session: Session, layer: str) -> Tensor:
 
 def basis_key(session: Session, layer: str) -> tuple[Hashable, ...]:
     """The same while weights and input statistics are."""
-    return session.need_model().number, layer, session.settings.centred, _crc(norm(session, layer).cpu().numpy())
+    return layer, session.recipe.centred, _crc(norm(session, layer).cpu().numpy())
 
 
 def score_key(session: Session, layer: str) -> tuple[Hashable, ...]:
     """The same while the layer's saliencies are."""
-    return (*basis_key(session, layer), session.settings.timestep, session.need_plan()[2].saliency)
+    return (*basis_key(session, layer), session.recipe.timestep, session.recipe.saliency)
 
 
 def mask_key(session: Session, layer: str) -> int:
@@ -68,14 +67,29 @@ def _crc(array: np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(array))
 
 
-def kept(session: Session, name: str, key: tuple[Hashable, ...], make: Callable[[], Any]) -> Any:
+def cached(session: Session, name: str, key: tuple[Hashable, ...], make: Callable[[], Any]) -> Any:
     """What `make` gives, remembered for all users of the app by its content key."""
-    return session.workspace.views.get((name, *key), make)
+    return session.need_model().cache.get(("view", name, *key), make)
 
 
 def scores(session: Session, layer: str) -> Tensor:
     """The saliencies (d_out, d_in) that ranked the layer's weights; those of the layers looked at last are kept."""
-    return session.workspace.scores.get(score_key(session, layer), lambda: session.scores(layer))
+    return session.scores(layer)
+
+
+def score_array(session: Session, layer: str) -> np.ndarray:
+    """The same saliencies as an array (d_out, d_in)."""
+    return scores(session, layer).cpu().numpy()
+
+
+def keep_array(session: Session, layer: str) -> np.ndarray:
+    """Bool (d_out, d_in): whether the present mask keeps each weight."""
+    return session.masks[layer].unpack().cpu().numpy()
+
+
+def weight_and_norm(session: Session, layer: str, row: int, column: int) -> tuple[float, float]:
+    """W_ij and ‖X_j‖₂ of a single weight."""
+    return float(session.need_model().weight(layer)[row, column]), float(norm(session, layer)[column])
 
 
 def points(session: Session, layer: str, unit: str) -> np.ndarray:
@@ -86,29 +100,29 @@ def points(session: Session, layer: str, unit: str) -> np.ndarray:
 
     if unit == "weight" and session.need_model().layer(layer).weights > SMALL:
         return make()
-    return kept(session, "points", (*basis_key(session, layer), unit), make)
+    return cached(session, "points", (*basis_key(session, layer), unit), make)
 
 
-def shown_units(session: Session, layer: str, unit: str, projection: str, most: int) -> np.ndarray:
+def drawn_units(session: Session, layer: str, unit: str, projection: str, most: int) -> np.ndarray:
     """The units that are drawn, ascending: all, or a stratified sample of at most `most` (5,000 for UMAP)."""
     limit = min(most, {"umap": MAX_UMAP, "pca": MAX_PROJECTED}.get(projection, most))
     key = (*basis_key(session, layer), unit, limit)
-    return kept(session, "shown", key, lambda: stratified_sample(points(session, layer, unit), limit))
+    return cached(session, "drawn", key, lambda: stratified_sample(points(session, layer, unit), limit))
 
 
 def projected(
     session: Session, layer: str, unit: str, projection: str, most: int, progress: Progress | None = None
 ) -> np.ndarray:
-    """PCA or UMAP of the profiles of the units that are drawn, float32 (shown, 2), from memory or disk if known."""
+    """PCA or UMAP of the profiles of the units that are drawn, float32 (drawn, 2), from memory or disk if known."""
 
     def make() -> np.ndarray:
-        shown = shown_units(session, layer, unit, projection, most)
-        features = profiles(session.need_model().weight(layer), norm_bins(session, layer), unit, chosen=shown)
-        return stored_projection(features, method=projection, progress=progress)
+        drawn = drawn_units(session, layer, unit, projection, most)
+        features = profiles(session.need_model().weight(layer), norm_bins(session, layer), unit, chosen=drawn)
+        return stored_projection(features, method=projection, cache=session.store.disk, progress=progress)
 
     calibration = session.need_calibration()[1]
     bins = _crc(calibration.sum_squares[layer].numpy())
-    return kept(session, "projected", (*basis_key(session, layer), unit, projection, most, bins), make)
+    return cached(session, "projected", (*basis_key(session, layer), unit, projection, most, bins), make)
 
 
 def activity(session: Session, layer: str, unit: str) -> np.ndarray:
@@ -133,7 +147,7 @@ def activity(session: Session, layer: str, unit: str) -> np.ndarray:
         "row" if unit == "row" else "column",
         _crc(calibration.sum_squares[layer].numpy()),
     )
-    return kept(session, "activity", key, make)
+    return cached(session, "activity", key, make)
 
 
 def watched_bins(session: Session, layer: str) -> list[int]:
@@ -143,18 +157,50 @@ def watched_bins(session: Session, layer: str) -> list[int]:
     ]
 
 
-def frames(session: Session, layer: str, unit: str, shown: np.ndarray) -> np.ndarray:
-    """log10 activation norm of the shown units in every watched bin, float32 (bins, shown).
+def frames(session: Session, layer: str, unit: str, drawn: np.ndarray) -> np.ndarray:
+    """log10 activation norm of the units that are drawn in every watched bin, float32 (bins, drawn).
 
     As if all tokens had been watched in that bin, so that bins compare with each other and with all of them.
     """
     square = activity(session, layer, unit)
-    units = shown % len(square) if unit == "weight" else shown
+    units = drawn % len(square) if unit == "weight" else drawn
     tokens = float(session.need_calibration()[1].tokens[layer].sum())
     values = square[units][:, watched_bins(session, layer)].T * np.float32(tokens)
     positive = values > 0
     floor = values[positive].min() if positive.any() else 1.0
     return np.ascontiguousarray(0.5 * np.log10(np.maximum(values, floor)))
+
+
+@dataclass(frozen=True, eq=False)
+class TimestepLines:
+    """Root mean square activation over the watched bins, from noise to picture.
+
+    centres: middle of every bin. clusters: (k, bins). selection: (bins,), None where nothing is selected.
+    """
+
+    centres: list[float]
+    clusters: np.ndarray
+    selection: np.ndarray | None
+
+
+def timestep_lines(session: Session, layer: str, selected: np.ndarray) -> TimestepLines:
+    """Activation of every cluster of the layer and of the selected units over the timesteps."""
+    clusters, bins = session.need_clusters(layer), watched_bins(session, layer)
+    square = activity(session, layer, clusters.unit)[:, bins].astype(np.float64)
+    d_in = len(square)
+    if clusters.unit == "weight":
+        cells = clusters.labels.reshape(-1, d_in)
+        of_clusters = np.stack([(cells == i).sum(0) @ square for i in range(clusters.k)])
+        of_selection = np.bincount(selected % d_in, minlength=d_in) @ square
+    else:
+        of_clusters = np.stack([np.bincount(clusters.labels, column, clusters.k) for column in square.T], axis=1)
+        of_selection = square[selected].sum(0)
+    edges = session.need_calibration()[1].edges
+    return TimestepLines(
+        [(edges[i] + edges[i + 1]) / 2 for i in bins],
+        np.sqrt(of_clusters / np.maximum(1, clusters.sizes)[:, None]),
+        np.sqrt(of_selection / len(selected)) if len(selected) else None,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +217,7 @@ def unit_sums(session: Session, layer: str, unit: str) -> UnitSums:
 
     def make() -> UnitSums:
         weight = session.need_model().weight(layer).cpu().float()
-        square = ranking.mean_square(session, layer).cpu().float()
+        square = session.mean_square(layer).cpu().float()
         energy = (weight * weight).mul_(square)
         cut = ~session.masks[layer].unpack().cpu()
         axis = 1 if unit == "row" else 0
@@ -181,7 +227,7 @@ def unit_sums(session: Session, layer: str, unit: str) -> UnitSums:
         share = cut.sum(axis).double() / cut.shape[axis]
         return UnitSums(whole.numpy() / total, lost.numpy() / total, share.numpy())
 
-    return kept(session, "sums", (*basis_key(session, layer), unit, mask_key(session, layer)), make)
+    return cached(session, "sums", (*basis_key(session, layer), unit, mask_key(session, layer)), make)
 
 
 def cluster_rows(session: Session, layer: str) -> tuple[ClusterDamage, ...]:
@@ -203,7 +249,20 @@ def cluster_rows(session: Session, layer: str) -> tuple[ClusterDamage, ...]:
             for i in range(clusters.k)
         )
 
-    return kept(session, "rows", key, make)
+    return cached(session, "rows", key, make)
+
+
+def cluster_curves(session: Session, layer: str) -> np.ndarray | None:
+    """Damage over sparsity of every cluster, (k, points); None under N:M, where no sparsity can be chosen."""
+    clusters, granularity = session.need_clusters(layer), session.need_plan()[2].layer(layer).granularity
+    if n_of_m(granularity):
+        return None
+
+    def make() -> np.ndarray:
+        weight, square = session.need_model().weight(layer), session.mean_square(layer)
+        return damage_curves(scores(session, layer), weight, square, clusters, granularity)
+
+    return cached(session, "curves", (*score_key(session, layer), *labels_key(clusters), granularity), make)
 
 
 def summary(session: Session, layer: str, unit: str, units: np.ndarray) -> ClusterDamage:
@@ -215,7 +274,7 @@ def summary(session: Session, layer: str, unit: str, units: np.ndarray) -> Clust
     if unit == "weight":
         total = float(energy_of_layer(session, layer)) or 1.0
         weight = session.need_model().weight(layer).flatten().cpu()[torch.from_numpy(units.astype(np.int64))].double()
-        square = ranking.mean_square(session, layer).cpu().double()[torch.from_numpy(units % shape[1]).long()]
+        square = session.mean_square(layer).cpu().double()[torch.from_numpy(units % shape[1]).long()]
         energy = (weight.square() * square).numpy() / total
         bits = session.masks[layer].bits.cpu().numpy()
         cut = (bits[units >> 3] >> (units & 7).astype(np.uint8) & 1) == 0
@@ -235,6 +294,6 @@ def energy_of_layer(session: Session, layer: str) -> float:
     def make() -> float:
         weight = session.need_model().weight(layer).cpu().float()
         columns = (weight * weight).sum(0, dtype=torch.float64)
-        return float(columns @ ranking.mean_square(session, layer).cpu().double())
+        return float(columns @ session.mean_square(layer).cpu().double())
 
-    return kept(session, "total", basis_key(session, layer), make)
+    return cached(session, "total", basis_key(session, layer), make)

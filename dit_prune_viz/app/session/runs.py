@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from dit_prune_viz.app.session.comparison import Comparison, keep_side, kept_side, measure
 from dit_prune_viz.app.session.contact_sheet import thumbnail
+from dit_prune_viz.app.session.drawn_model import DENSE, DrawnModel
 from dit_prune_viz.app.session.session import Session
-from dit_prune_viz.app.session.variant import DENSE, Variant
 
 MAX_RUNS = 12
 MAX_BYTES = 4 << 30
@@ -19,23 +19,23 @@ class Run:
     """A finished comparison and all that led to it.
 
     number: from 1, in the order in which the page made them. session: the snapshot it was made in, whole.
-    variant: what its right side was drawn with. thumbnail: of its right side, a data URI.
+    drawn: what its right side was drawn with. thumbnail: of its right side, a data URI.
     """
 
     number: int
     session: Session
-    variant: Variant
+    drawn: DrawnModel
     comparison: Comparison
     thumbnail: str
 
     @property
     def name(self) -> str:
-        return f"run {self.number} ({self.variant.name})"
+        return f"run {self.number} ({self.drawn.name})"
 
     @property
-    def as_left(self) -> Variant:
+    def as_left(self) -> DrawnModel:
         """Its masks for the left side, named after the run."""
-        return replace(self.variant, name=self.name)
+        return replace(self.drawn, name=self.name)
 
     @property
     def prompts(self) -> tuple[str, ...]:
@@ -55,11 +55,11 @@ class Runs:
         self.pinned: Run | None = None
         self._last = 0
 
-    def add(self, session: Session, variant: Variant, comparison: Comparison) -> Run:
+    def add(self, session: Session, drawn: DrawnModel, comparison: Comparison) -> Run:
         """Put a finished comparison first, and show it. The oldest give way, the pinned one never."""
         self.follow(session)
         self._last += 1
-        run = Run(self._last, session, variant, comparison, thumbnail(comparison.right.images))
+        run = Run(self._last, session, drawn, comparison, thumbnail(comparison.right.images))
         self.runs, self.shown = (run, *self.runs), run
         while len(self.runs) > MAX_RUNS or self._bytes() > MAX_BYTES:
             spare = [old for old in self.runs[1:] if old is not self.pinned]
@@ -81,7 +81,7 @@ class Runs:
         self.runs, self.shown, self.pinned = kept, None, None
         return True
 
-    def left(self, session: Session) -> Variant:
+    def left(self, session: Session) -> DrawnModel:
         """What the left side of the session's next comparison is drawn with: the pinned run's masks, else none."""
         self.follow(session)
         if self.pinned is None:
@@ -111,5 +111,5 @@ class Runs:
     def _bytes(self) -> int:
         parts: dict[int, int] = {}
         for run in self.runs:
-            parts |= run.variant.parts
+            parts |= run.drawn.parts
         return sum(parts.values())

@@ -21,7 +21,7 @@ MAX_TEXT = 10_000
 class Selection:
     """Units of one layer, by index.
 
-    subject: names model, layer and kind of unit (see `layer_view.subject`); a selection lasts while that stays the
+    subject: names model, layer and kind of unit (see `layer_subject.subject`); a selection lasts while that stays the
     same, whatever happens to clusters and masks. ids: int32, ascending, none twice. origin: the view it was made in.
     """
 
@@ -80,7 +80,7 @@ def find_layer(text: str, layers: Sequence[Layer]) -> str:
         numbers = {str(layer.block), *layer.name.split(".")}
         if all(word in numbers if word.isdigit() else word in said for word in words):
             return layer.name
-    raise UserError(f"No layer is called {brief(text)}; write a part of its name, or its kind and block: adaLN 3.")
+    raise UserError(f"No layer matches {brief(text)}. Write part of its name, or its kind and block, such as adaLN 3.")
 
 
 def search(text: str, units: int) -> np.ndarray:
@@ -92,6 +92,6 @@ def search(text: str, units: int) -> np.ndarray:
             raise UserError(f"Write numbers such as 12 or 10-20, not {brief(part)}.")
         low, high = int(match[1]), int(match[2] or match[1])
         if low > high or high >= units:
-            raise UserError(f"The layer has units 0 to {units - 1:,}, but not {brief(part)}.")
+            raise UserError(f"Units run from 0 to {units - 1:,}; there is no {brief(part)}.")
         found.append(np.arange(low, high + 1, dtype=np.int32))
     return np.unique(np.concatenate(found))

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from torch import Tensor
 
-from dit_prune_viz.app.session import cluster_edits, pruning, ranking
 from dit_prune_viz.app.session.layer_statistics import LayerStatistics, layer_statistics
-from dit_prune_viz.app.session.settings import DEFAULTS, Settings, fitting, settings_for
-from dit_prune_viz.app.session.shared import Workspace
+from dit_prune_viz.app.session.model_store import ModelStore
+from dit_prune_viz.app.session.recipe_titles import fitting
 from dit_prune_viz.calibration.result import Calibration
+from dit_prune_viz.calibration.settings import CalibrationSettings
+from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.checks import whole
 from dit_prune_viz.clustering.clusters import MAX_K, Clusters
 from dit_prune_viz.clustering.clusters import cluster as find_clusters
@@ -26,68 +28,117 @@ from dit_prune_viz.masks.damage import ClusterDamage, cluster_damage
 from dit_prune_viz.masks.packed_mask import PackedMask
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pruning.plan import PruningPlan
+from dit_prune_viz.pruning.prune import calibrate_for, rank
+from dit_prune_viz.pruning.pruned_model import PrunedModel
+from dit_prune_viz.pruning.recipe import Recipe
 from dit_prune_viz.pruning.report import PlanReport
+from dit_prune_viz.pruning.scores import Scores
 
 MAX_SAMPLES = 4096
 
 
 @dataclass(frozen=True, eq=False)
 class Session:
-    """One moment of one user's work. Fields are empty until the verb that fills them has run."""
+    """One moment of one user's work. Fields are empty until the verb that fills them has run.
 
-    workspace: Workspace
+    Attributes:
+        store: the models that all users share.
+        model: the dense model.
+        statistics: of its inputs, once it is calibrated.
+        layer_statistics: layer → the numbers that the map shows.
+        recipe: what `prune` was last asked for; `calibrate` prunes again with it.
+        pruned: the model as the recipe's scores rank it; searches and updates wait until a picture needs them.
+        clusters: layer → the clusters of its units.
+        asked: layer → (unit, algorithm, k) with which its clusters were asked for.
+        sensitivity: layer → relative error of the transformer's output with it alone pruned, where that was measured.
+    """
+
+    store: ModelStore
     model: Model | None = None
-    calibration: Calibration | None = None
-    statistics: Mapping[str, LayerStatistics] = field(default_factory=dict)
-    settings: Settings = DEFAULTS
-    plan: PruningPlan | None = None
-    masks: Mapping[str, PackedMask] = field(default_factory=dict)
-    report: PlanReport | None = None
+    statistics: Statistics | None = None
+    layer_statistics: Mapping[str, LayerStatistics] = field(default_factory=dict)
+    recipe: Recipe = field(default_factory=Recipe)
+    pruned: PrunedModel | None = None
     clusters: Mapping[str, Clusters] = field(default_factory=dict)
     asked: Mapping[str, tuple[str, str, int | None]] = field(default_factory=dict)
-    """(unit, algorithm, k) with which each layer's clusters were asked for."""
     sensitivity: Mapping[str, float] = field(default_factory=dict)
-    """Layer → relative error of the transformer's output with it alone pruned; empty until `pruning.sense` has run."""
-    threshold: float | None = None
-    """CAG's threshold where it was moved by hand, see `ui.thresholds`."""
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What the statistics follow from."""
+        return self.statistics.calibration if self.statistics else None
+
+    @property
+    def plan(self) -> PruningPlan | None:
+        """What every layer loses, and in which groups."""
+        return self.pruned.plan if self.pruned else None
+
+    @property
+    def report(self) -> PlanReport | None:
+        """Counts and predicted damage of the ranked masks."""
+        return self.pruned.report if self.pruned else None
+
+    @cached_property
+    def masks(self) -> Mapping[str, PackedMask]:
+        """Layer → ranked mask; empty before pruning."""
+        return {name: layer.mask for name, layer in self.pruned.layers.items()} if self.pruned else {}
 
     def load_model(self, source: str, progress: Progress | None = None) -> Session:
-        """Load a diffusers folder or hub id. The new session starts without calibration, plan and clusters."""
+        """Load a diffusers folder or hub id. The new session starts without calibration, plan and clusters.
+
+        Raises:
+            UserError: as in `pipelines.model.load_model`.
+        """
         source = source.strip() if isinstance(source, str) else ""
         if not source:
             raise UserError("Give a model: a Hugging Face id such as black-forest-labs/FLUX.1-dev, or a folder.")
-        model = self.workspace.model(source, progress)
-        return Session(self.workspace, model=model, settings=fitting(self.settings, model.layers))
+        model = self.store.model(source, progress)
+        return Session(self.store, model=model, recipe=fitting(self.recipe, model.layers))
 
     def calibrate(self, samples: int = 128, seed: int = 0, progress: Progress | None = None) -> Session:
-        """Watch `samples` transformer inputs, then prune again with the present settings."""
-        model = self.need_model()
-        samples = whole(samples, "The number of calibration samples", 1, MAX_SAMPLES)
-        seed = whole(seed, "The seed", 0, 2**32 - 1)
-        calibration = self.workspace.calibration(model, samples, seed, progress)
-        statistics = layer_statistics(model, calibration)
-        settled = replace(self, calibration=calibration, statistics=statistics, clusters={}, asked={}, sensitivity={})
-        return pruning.prune(settled, self.settings, progress)
+        """Watch `samples` transformer inputs, then prune again with the present recipe.
 
-    def prune(
-        self,
-        method: str,
-        granularity: str,
-        sparsity: float,
-        *,
-        progress: Progress | None = None,
-        **options: str | bool,
-    ) -> Session:
+        Raises:
+            UserError: no model, or numbers out of range.
+        """
+        samples = whole(samples, "The number of calibration samples", 1, MAX_SAMPLES)
+        settings = replace(self.recipe.calibration, samples=samples, seed=seed)
+        return self.calibrate_as(settings, progress).prune(replace(self.recipe, calibration=settings), progress)
+
+    def calibrate_as(self, settings: CalibrationSettings, progress: Progress | None = None) -> Session:
+        """The session with statistics of these settings, without a plan."""
+        model = self.need_model()
+        recipe = replace(self.recipe, calibration=settings)
+        statistics = Statistics(model, calibrate_for(model, recipe, progress, self.store.disk))
+        known = layer_statistics(model, statistics.calibration)
+        return Session(self.store, model=model, statistics=statistics, layer_statistics=known, recipe=recipe)
+
+    def prune(self, recipe: Recipe, progress: Progress | None = None) -> Session:
         """Plan and mask the whole model. Sparsities set per cluster start anew; the clusters themselves stay.
 
-        A threshold moved by hand stays while the scores do, because another method's G_out are other numbers.
-        `method` is a saliency's name ("ria", "stw:1.5,1") or that of a candidate ("exchange"), which stands for all of
-        its settings; `options` are the fields of `Settings` beside these three.
+        A threshold moved by hand stays while the scores do, because another saliency's G_out are other numbers.
+
+        Raises:
+            UserError: no calibration, and whatever planning and masking refuse.
         """
-        return pruning.prune(self, settings_for(method, granularity, sparsity, **options), progress)
+        session = self
+        session.need_calibration()
+        if recipe.calibration != session.recipe.calibration:
+            session = session.calibrate_as(recipe.calibration, progress)
+        before = session.recipe
+        cag = recipe.resolved_granularity == "cag"
+        if cag and recipe.threshold is None and recipe.scoring == before.scoring:
+            recipe = replace(recipe, threshold=before.threshold)
+        pruned = rank(recipe, session.statistics.reporting(progress))
+        same = recipe.ranking == before.ranking
+        return replace(session, recipe=recipe, pruned=pruned, sensitivity=session.sensitivity if same else {})
 
     def cluster(self, layer: str, unit: str = "row", algorithm: str = "kmeans", k: int | None = 4) -> Session:
-        """Group a layer's units in the weight–activation plane; `k` None lets the algorithm choose. No mask changes."""
+        """Group a layer's units in the weight–activation plane; `k` None lets the algorithm choose. No mask changes.
+
+        Raises:
+            UserError: no plan, an unknown layer, unit or algorithm, k out of range.
+        """
         model, calibration, _ = self.need_plan()
         weight = model.weight(layer)
         k = None if k is None else whole(k, "The number of clusters k", 1, MAX_K)
@@ -99,43 +150,44 @@ class Session:
             asked={**self.asked, layer: (unit, algorithm, k)},
         )
 
-    def set_cluster_sparsity(self, layer: str, cluster: int, sparsity: float) -> Session:
-        """Give one cluster a sparsity of its own and rebuild the mask of its layer, of no other.
-
-        Clusters that were given no sparsity keep the mask they have, bit for bit, even if the sparsities of another
-        clustering of the layer made it.
-        """
-        return cluster_edits.set_sparsity(self, layer, cluster, sparsity)
-
     def cluster_rows(self, layer: str) -> tuple[ClusterDamage, ...]:
         """What each cluster of `layer` holds and costs under the present mask."""
         model = self.need_plan()[0]
         clusters, mask = self.need_clusters(layer), self.masks[layer].unpack()
-        return cluster_damage(model.weight(layer), ranking.mean_square(self, layer), mask, clusters)
+        return cluster_damage(model.weight(layer), self.mean_square(layer), mask, clusters)
 
     def scores(self, layer: str) -> Tensor:
-        """The saliencies (d_out, d_in) that ranked the layer's weights."""
-        model, _, plan = self.need_plan()
-        return plan.saliency.score(model.weight(layer), ranking.statistic(self, layer))
+        """The saliencies (d_out, d_in) that ranked the layer's weights, not to be changed."""
+        self.need_plan()
+        return Scores(self.recipe, self.statistics).kept(layer)
+
+    def mean_square(self, layer: str) -> Tensor:
+        """E[x_j²] (d_in,) as predicted damage counts it: the variance where the recipe is centred."""
+        self.need_calibration()
+        return self.statistics.mean_square(layer, centred=self.recipe.centred)
 
     def need_model(self) -> Model:
+        """The model. UserError where none is loaded."""
         if self.model is None:
             raise UserError("No model is loaded; load one first.")
         return self.model
 
     def need_calibration(self) -> tuple[Model, Calibration]:
+        """Model and calibration. UserError where one is missing."""
         model = self.need_model()
-        if self.calibration is None:
+        if self.statistics is None:
             raise UserError(f"{model.name} is not calibrated; calibrate it first.")
-        return model, self.calibration
+        return model, self.statistics.calibration
 
     def need_plan(self) -> tuple[Model, Calibration, PruningPlan]:
+        """Model, calibration and plan. UserError where one is missing."""
         model, calibration = self.need_calibration()
-        if self.plan is None:
+        if self.pruned is None:
             raise UserError(f"{model.name} is not pruned; prune it first.")
-        return model, calibration, self.plan
+        return model, calibration, self.pruned.plan
 
     def need_clusters(self, layer: str) -> Clusters:
+        """The clusters of a layer. UserError for an unknown layer, or one without clusters."""
         name = self.need_model().layer(layer).name
         if name not in self.clusters:
             raise UserError(f"Layer {name} has no clusters; cluster it first.")

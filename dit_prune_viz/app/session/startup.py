@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from dit_prune_viz.app.session.jobs import Busy, Jobs, Reporter, Result
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.resources import BUNDLED_CLIP_NAME
 
 OWNER = "startup"
+_DRAWING_SECONDS = 2.0
+"""A page is drawn undisturbed for so long after it has its session."""
+_VISIT_SECONDS = 15.0
+"""If nobody has opened a page by then, what it does not need is opened all the same."""
 
 
 class Startup:
     """Prepares one session that every new user begins with; they are immutable, so it is shared."""
 
-    def __init__(self, empty: Session, source: str, jobs: Jobs) -> None:
+    def __init__(self, empty: Session, source: str, jobs: Jobs, when_ready: Callable[[], None] | None = None) -> None:
         self._session, self._source, self._jobs = empty, source, jobs
         self._done = threading.Event()
+        self._visited = threading.Event()
+        self._when_ready = when_ready
         self.busy = Busy(0, 1, f"Loading {source}")
         self.problem: str | None = None
 
@@ -34,31 +41,56 @@ class Startup:
         """The same without waiting, None if it is not there yet."""
         return self._session if self._done.is_set() else None
 
+    def visited(self) -> None:
+        """To be called once a page has got the session."""
+        self._visited.set()
+
     def watch(self, seconds: float = 0.25) -> Iterator[Busy]:
         """Progress until the session is there."""
         while not self._done.is_set():
             yield self.busy
-            time.sleep(seconds)
+            self._done.wait(seconds)
 
     def _prepare(self) -> None:
         try:
             self._follow(lambda report: self._session.load_model(self._source, report))
             self._follow(lambda report: self._session.calibrate(progress=report))
-            self._follow(self._open_clip)
+            if not self._bundled_clip:
+                self._follow(self._open_clip)
         except UserError as problem:
             self.problem = str(problem)
         except Exception:  # a fault of the app's own must not leave everybody waiting; the terminal gets the traceback
-            self.problem = "The model could not be prepared; the terminal says why."
+            self.problem = "The model could not be prepared; the terminal shows why."
             raise
         finally:
             self._done.set()
+            self._open_rest()
+
+    def _open_rest(self) -> None:
+        """What the first page does not need, once it is drawn: nothing to wait for unless the bundled model opened in
+        two steps (see `pipelines.opening`)."""
+        if self._bundled_clip and self._visited.wait(_VISIT_SECONDS):
+            time.sleep(_DRAWING_SECONDS)
+        try:
+            if self._session.model is not None:
+                _ = self._session.model.pipeline
+            if self._bundled_clip:
+                self._follow(self._open_clip)
+        except UserError as problem:
+            self.problem = str(problem)
+        finally:
+            if self._when_ready:
+                self._when_ready()
+
+    @property
+    def _bundled_clip(self) -> bool:
+        return self._session.store.clip_name == BUNDLED_CLIP_NAME
 
     def _open_clip(self, report: Reporter) -> Session:
         """Now, so that a wrong --clip is noticed before the first picture waits for its score."""
-        workspace = self._session.workspace
-        with workspace.turn(report):
-            report(0, 1, f"Opening {workspace.clip_name}")
-            workspace.clip()
+        store = self._session.store
+        report(0, 1, f"Opening {store.clip_name}")
+        store.clip()
         return self._session
 
     def _follow(self, work) -> None:

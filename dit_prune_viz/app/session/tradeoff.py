@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from dit_prune_viz.app import formatting as words
+from dit_prune_viz.app import formatting
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.checks import whole
+from dit_prune_viz.disk_cache import user_folder
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.experiments.experiment import Experiment, describe, with_seeds
 from dit_prune_viz.experiments.export import export
+from dit_prune_viz.experiments.levels import parse_levels
 from dit_prune_viz.experiments.prompts import held_out, read_prompts, split
 from dit_prune_viz.experiments.results import Row
 from dit_prune_viz.experiments.run import run
@@ -23,20 +24,22 @@ from dit_prune_viz.experiments.table import COLUMNS, Line, tabulate
 from dit_prune_viz.figures import Figure
 from dit_prune_viz.figures.style import message
 from dit_prune_viz.figures.tradeoff import Point, damage_scatter, tradeoff
-from dit_prune_viz.pruning.candidates import find_candidates
-from dit_prune_viz.pruning.levels import parse_levels
+from dit_prune_viz.metrics.clip_mean import CLIP_UNIT
+from dit_prune_viz.pruning.named_recipes import find_recipes
 from dit_prune_viz.resources import ASSETS
 
 MAX_PROMPTS, MAX_SEEDS = 1024, 16
 PLANS = ASSETS / "damage.json"
 """Predicted damage and measured latent error of random plans on the bundled model, by the damage benchmark."""
-EMPTY = "Curves grow here, a point per method and sparsity, while the comparison runs."
+PROMPT_FILES = (".txt", ".csv", ".tsv", ".json")
+EMPTY = "Curves appear here while the comparison runs, one point per method and sparsity."
+NO_DAMAGE = "Measured damage appears here."
 _DIGITS = {"clip": 2, "ssim": 3, "psnr": 2, "latent_mse": 4, "damage": 4}
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a person chose: names of candidates, sparsities as text, how many prompts and noises, a prompt file."""
+    """What a person chose: names of recipes, sparsities as text, how many prompts and noises, a prompt file."""
 
     methods: tuple[str, ...]
     sparsities: str
@@ -56,10 +59,31 @@ class Measured:
     notice: str | None = None
 
 
+def uploaded_file(path: object, uploads: Path) -> str | None:
+    """The path of a prompt file that a visitor uploaded; None for none.
+
+    Args:
+        path: as the browser names it.
+        uploads: the folder into which the app puts what visitors upload.
+
+    Raises:
+        UserError: any other file of the server, a folder, or a file of another kind.
+    """
+    if path is None or path == "":
+        return None
+    found = Path(path).resolve() if isinstance(path, str) and "\0" not in path else None
+    good = found is not None and found.is_relative_to(uploads.resolve()) and found.is_file()
+    if not good or found.suffix.lower() not in PROMPT_FILES:
+        raise UserError(f"Upload the prompts as a file ending in {', '.join(PROMPT_FILES)}.")
+    return str(found)
+
+
 def results_folder(session: Session) -> Path:
-    """Where the measurements of the session's model are kept between runs, in the user's cache."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "dit_prune_viz" / "tradeoff" / session.need_model().fingerprint[:16]
+    """Where the measurements of the session's model are kept between runs: in the folder of the app's disk cache. They
+    are results, which no bound removes and which are kept without a cache, too."""
+    disk = session.store.disk
+    folder = disk.folder if disk else user_folder()
+    return folder / "tradeoff" / session.need_model().fingerprint[:16]
 
 
 def measure(
@@ -75,10 +99,9 @@ def measure(
     `emit` gets every row as it is known. UserError for bad settings, before any work. `progress` may raise Cancelled:
     finished cells stay.
     """
-    model, workspace = session.need_model(), session.workspace
+    model = session.need_model()
     experiment = plan_experiment(session, asked)
-    with workspace.turn(progress):
-        clip = workspace.clip()
+    clip = session.store.clip()
     outcome = run(
         model,
         experiment,
@@ -86,7 +109,8 @@ def measure(
         clip=clip,
         progress=progress,
         on_row=emit,
-        turn=lambda: workspace.turn(progress),
+        turn=lambda: model.lock.hold(progress),
+        cache=session.store.disk,
     )
     files = export(outcome.rows, describe(experiment, model, clip), Path(tempfile.mkdtemp()), "tradeoff")
     return Measured(outcome.rows, clip.name, tuple(map(str, files)), outcome.notice)
@@ -98,8 +122,8 @@ def plan_experiment(session: Session, asked: Asked) -> Experiment:
     count = whole(asked.prompts, "The number of prompts", 1, MAX_PROMPTS)
     seeds = whole(asked.seeds, "The number of seeds", 1, MAX_SEEDS)
     steps = whole(asked.steps, "The number of steps", 1, 200)
-    candidates, levels = find_candidates(asked.methods), parse_levels(asked.sparsities)
-    if not candidates:
+    recipes, levels = find_recipes(asked.methods), parse_levels(asked.sparsities)
+    if not recipes:
         raise UserError("Choose at least one method to compare.")
     own = model.defaults.prompts
     if asked.prompt_set:
@@ -107,21 +131,23 @@ def plan_experiment(session: Session, asked: Asked) -> Experiment:
         calibration = held_out(own, prompts)
     else:
         prompts, calibration = split(own, count)
-    return with_seeds(Experiment(candidates, levels, prompts, calibration, steps=steps), seeds)
+    return with_seeds(Experiment(recipes, levels, prompts, calibration, steps=steps), seeds)
 
 
 def curves(rows: Sequence[Row], score: str) -> Figure:
-    """The figure of one score."""
+    """The figure of one score, an empty one for a score that there is not."""
+    if score not in COLUMNS:
+        return message(EMPTY)
     lines = [line for line in tabulate(rows) if line.figures[score]]
-    shown = [line for line in lines if line.candidate != "dense"]
+    shown = [line for line in lines if line.recipe != "dense"]
     if not shown:
         return message(EMPTY)
-    names = dict.fromkeys(line.candidate for line in shown)
-    points = {name: [_point(line, score) for line in shown if line.candidate == name] for name in names}
-    dense = next((line.figures[score].mean for line in lines if line.candidate == "dense"), None)
+    names = dict.fromkeys(line.recipe for line in shown)
+    points = {name: [_point(line, score) for line in shown if line.recipe == name] for name in names}
+    dense = next((line.figures[score].mean for line in lines if line.recipe == "dense"), None)
     seeds = max(line.seeds for line in shown)
     spread = f"{seeds} seeds; whiskers: spread over seeds" if seeds > 1 else "one seed"
-    note = f"{words.count(shown[0].prompts)} prompts, {spread}"
+    note = f"{formatting.count(shown[0].prompts)} prompts, {spread}"
     return tradeoff(points, title=COLUMNS[score], note=note, dense=dense if score == "clip" else None)
 
 
@@ -133,12 +159,12 @@ def damage_figure(session: Session | None, rows: Sequence[Row]) -> Figure:
         for plan in known["plans"]:
             groups.setdefault(plan["sort"], []).append((plan["predicted"], plan["measured"]))
         return damage_scatter(groups, spearman=known["spearman"], what="random plans on the bundled model")
-    lines = [line for line in tabulate(rows) if line.candidate != "dense" and line.figures["latent_mse"]]
+    lines = [line for line in tabulate(rows) if line.recipe != "dense" and line.figures["latent_mse"]]
     pairs: dict[str, list[tuple[float, float]]] = {}
     for line in lines:
         pair = line.figures["damage"].mean, line.figures["latent_mse"].mean
-        pairs.setdefault(line.candidate, []).append(pair)
-    return damage_scatter(pairs, spearman=None, what="cells") if pairs else message("Measured damage appears here.")
+        pairs.setdefault(line.recipe, []).append(pair)
+    return damage_scatter(pairs, spearman=None, what="cells") if pairs else message(NO_DAMAGE)
 
 
 def table(rows: Sequence[Row], clip_name: str = "") -> str:
@@ -149,7 +175,7 @@ def table(rows: Sequence[Row], clip_name: str = "") -> str:
     heads = ("method", "sparsity", *COLUMNS.values(), "seeds", "time to prune")
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     body = "".join(f"<tr>{_cells(line)}</tr>" for line in lines)
-    source = f"CLIP: {escape(clip_name)}, 100·max(cos, 0). " if clip_name else ""
+    source = f"CLIP: {escape(clip_name)}, {CLIP_UNIT}. " if clip_name else ""
     caption = f"{source}Means over {lines[0].prompts} prompts held out from calibration ± spread over seeds."
     return f'<table class="clusters tradeoff"><caption>{caption}</caption><thead><tr>{head}</tr></thead>' + (
         f"<tbody>{body}</tbody></table>"
@@ -158,9 +184,9 @@ def table(rows: Sequence[Row], clip_name: str = "") -> str:
 
 def _cells(line: Line) -> str:
     figures = [line.figures[score].text(_DIGITS[score]) if line.figures[score] else "–" for score in COLUMNS]
-    time = words.seconds(line.seconds) if line.candidate != "dense" else "–"
+    time = formatting.seconds(line.seconds) if line.recipe != "dense" else "–"
     values = [line.level, *figures, str(line.seeds), time]
-    return f'<th scope="row">{escape(line.candidate)}</th>' + "".join(f"<td>{escape(value)}</td>" for value in values)
+    return f'<th scope="row">{escape(line.recipe)}</th>' + "".join(f"<td>{escape(value)}</td>" for value in values)
 
 
 def _point(line: Line, score: str) -> Point:

@@ -1,87 +1,55 @@
-// One row per cluster. Runs once inside gr.HTML; rows are rebuilt only when the clusters change, so that a slider that
-// is being dragged, or a field that is being typed in, is never replaced under the person's hand. While a slider moves,
-// its damage is read off the cluster's curve here and now; the exact figures follow from the server.
+// One row per cluster. Runs once inside gr.HTML, after shared.js and messages.js.
+// Rows are rebuilt only when the clusters change, so that a slider that is being dragged, or a field that is being
+// typed in, is never replaced under the person's hand. While a slider moves, its damage is read off the cluster's curve
+// here and now; the exact figures follow from the server.
 const table = element.querySelector("table");
 const body = element.querySelector("tbody");
 const tools = element.querySelector(".cluster-tools");
 const total = element.querySelector("tfoot tr");
-const EMPTY = '{"at":0,"layer":null,"clustering":"","caption":"","rows":[]}';
+const EMPTY = { layer: null, clustering: "", caption: "", rows: [] };
 const PRESETS = [0, 25, 50, 60, 70, 80, 90, 100];
 const LOOKS = 8;
 const PAUSE = 150; // milliseconds from one event to the next, at least
 const REST = 300; // milliseconds without a move after which the other views follow
 const [WIDE, HIGH] = [84, 26]; // of a curve, in pixels
 
-let signature = "";
-let shownAt = 0; // when the server computed what is shown
-let number = 0; // of the last event that was sent
-let sent = null; // edits on their way to the server, by row; null when all are answered
-let sentAt = -Infinity;
-let settling; // timer: once nothing moves any more, the other views follow
-let moving = false; // whether the last event was of sliders only
-let timer = null; // of an event that would come too soon after the last
-let present = JSON.parse(EMPTY);
-const touched = new Map(); // edits that wait until then: the last of every row and kind
+let builtFrom = ""; // what the rows were built from
+let shown = EMPTY;
+const touched = new Map(); // edits still to be sent, by row and verb: the last of each
+let sent = new Map(); // edits on their way
+let slidersOnly = false; // whether those are moves of sliders and nothing else
 
-const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
-const grouped = (value) => value.toLocaleString("en-US");
 const keyOf = (layer, clustering, cluster) => [layer, clustering, cluster].join("\n");
+const settle = timer(() => trigger("submit", {})); // once nothing moves any more, the other views follow
+
+const exchange = messages({
+  pause: PAUSE,
+  pending: () => touched.size > 0,
+  take() {
+    settle.stop();
+    sent = new Map(touched);
+    touched.clear();
+    const edits = [...sent.values()];
+    slidersOnly = edits.every(({ verb }) => verb === "sparsity");
+    return { edits };
+  },
+  answered(changed) {
+    sent.clear();
+    if (!changed) fill();
+  },
+  settled: () => settle.start(slidersOnly ? REST : 0),
+});
 
 function edit(cluster, verb, values) {
-  const { layer, clustering } = present;
+  const { layer, clustering } = shown;
   const key = keyOf(layer, clustering, cluster) + (verb === "sparsity" ? "" : `\n${verb}`);
   touched.set(key, { layer, clustering, cluster, verb, ...values });
-  send();
+  exchange.send();
 }
 
-function editSparsity(cluster, value) {
-  const sparsity = Math.min(100, Math.max(0, Number(value))) / 100;
+function editSparsity(cluster, percentage) {
+  const sparsity = Math.min(100, Math.max(0, Number(percentage))) / 100;
   edit(cluster, "sparsity", { sparsity, keep: tools.querySelector("input").checked });
-}
-
-function send() {
-  if (sent || !touched.size) return;
-  const early = PAUSE - (performance.now() - sentAt);
-  if (early > 0) {
-    timer ??= setTimeout(() => {
-      timer = null;
-      send();
-    }, early);
-    return;
-  }
-  sentAt = performance.now();
-  clearTimeout(settling);
-  sent = new Map(touched);
-  moving = [...sent.values()].every(({ verb }) => verb === "sparsity");
-  touched.clear();
-  number += 1;
-  trigger("input", { number, edits: [...sent.values()] });
-}
-
-function receive() {
-  const answer = props.answered;
-  if (!sent || answer?.number !== number) return;
-  sent = null;
-  if (answer.at === null) fill();
-  else shownAt = Math.max(shownAt, answer.at);
-  send();
-  if (sent || touched.size) return;
-  settling = setTimeout(() => trigger("submit", { number }), moving ? REST : 0);
-}
-
-function cell(row, text, className, label) {
-  const td = row.insertCell();
-  td.textContent = text;
-  td.className = className;
-  if (label) td.dataset.label = label; // takes the header's place on a narrow screen
-  return td;
-}
-
-function make(tag, parent, properties, label) {
-  const made = Object.assign(document.createElement(tag), properties);
-  if (label) made.setAttribute("aria-label", label);
-  parent.append(made);
-  return made;
 }
 
 function control(parent, name, type) {
@@ -100,7 +68,8 @@ function choice(parent, label, first, options, pick) {
 }
 
 function rename(button, id, name) {
-  const field = make("input", button.parentElement, { type: "text", value: name, maxLength: 40 }, "Name of the cluster");
+  const properties = { type: "text", value: name, maxLength: 40 };
+  const field = make("input", button.parentElement, properties, "Name of the cluster");
   button.hidden = true;
   field.select();
   let left = false; // a field that is taken away blurs, which would rename after Escape, too
@@ -118,11 +87,10 @@ function rename(button, id, name) {
 }
 
 const padlock = (locked) =>
-  `<svg viewBox="0 0 16 16" width="14" height="14" aria-hidden="true"><rect x="3" y="7" width="10" height="7" rx="1.5"` +
-  ` fill="${locked ? "currentColor" : "none"}" stroke="currentColor" stroke-width="1.3"/>` +
+  `<svg viewBox="0 0 16 16" width="14" height="14" aria-hidden="true">` +
+  `<rect x="3" y="7" width="10" height="7" rx="1.5" fill="${locked ? "currentColor" : "none"}"` +
+  ` stroke="currentColor" stroke-width="1.3"/>` +
   `<path d="M5 7V${locked ? "5a3 3 0 0 1 6 0v2" : "4a3 3 0 0 1 6 0"}" fill="none" stroke="currentColor"/></svg>`;
-
-const modeOf = (event) => (event.shiftKey ? "add" : event.altKey ? "subtract" : "set");
 
 // Where the curve stands at a sparsity (0–1), linear between its points.
 function damageAt(curve, sparsity) {
@@ -151,12 +119,15 @@ function drawCurve(td, curve, energy) {
   };
 }
 
-function follow(row, shown, sparsity) {
-  if (!shown.curve) return;
-  const damage = damageAt(shown.curve, sparsity);
+function showDamage(row, sparsity, damage) {
   row.querySelector(".damage").textContent = percent(damage, 2);
   row.querySelector(".curve").move?.(sparsity, damage);
   Object.assign(row.now, { sparsity, damage });
+}
+
+function follow(row, curve, sparsity) {
+  if (!curve) return;
+  showDamage(row, sparsity, damageAt(curve, sparsity));
   sum();
 }
 
@@ -172,84 +143,101 @@ function sum() {
   total.cells[6].textContent = percent(damage, 2);
 }
 
+function addSwatch(row, { id, name, look, glyph, colour }) {
+  const swatch = make("button", cell(row, "swatch"), { type: "button", textContent: glyph }, `Colour of ${name}`);
+  swatch.title = "Next colour and symbol";
+  swatch.style.color = colour;
+  swatch.addEventListener("click", () => edit(id, "look", { look: (look + 1) % LOOKS }));
+}
+
+function addName(row, { id, name }) {
+  const button = make("button", cell(row, "name"), { type: "button", textContent: name });
+  button.title = "Select its units (Shift adds, Alt takes away); double-click to rename";
+  button.addEventListener("click", (event) => trigger("select", { cluster: id, mode: modeOf(event) }));
+  button.addEventListener("dblclick", () => rename(button, id, name));
+  return button;
+}
+
+function addSparsity(row, { id, name, curve }, editable) {
+  const div = make("div", cell(row, "sparsity"), {});
+  const range = control(div, name, "range");
+  const field = control(div, name, "number");
+  const set = (value) => {
+    range.value = field.value = value;
+    follow(row, curve, Number(value) / 100);
+    editSparsity(id, value);
+  };
+  range.addEventListener("input", () => set(range.value));
+  field.addEventListener("change", () => {
+    if (field.value === "") return fill(); // emptied, or not a number
+    set(field.value);
+  });
+  choice(div, `Preset sparsities of ${name}`, "▾", PRESETS.map((share) => [`${share} %`, share]), set);
+  range.disabled = field.disabled = div.querySelector("select").disabled = !editable;
+  const lock = make("button", div, { type: "button", className: "lock" }, `Lock the sparsity of ${name}`);
+  lock.addEventListener("click", () => edit(id, "lock", { locked: lock.getAttribute("aria-pressed") !== "true" }));
+}
+
+function addActions(row, { id, name }, rows, nameButton) {
+  const others = rows.filter((other) => other.id !== id).map((other) => [`merge with ${other.name}`, other.id]);
+  const actions = [["rename", "rename"], ["split in two", "split"], ...others];
+  choice(cell(row, "more"), `More for ${name}`, "⋯", actions, (value) => {
+    if (value === "rename") rename(nameButton, id, name);
+    else if (value === "split") edit(id, "split", {});
+    else edit(id, "merge", { other: Number(value) });
+  });
+}
+
 function build({ rows, editable }) {
   body.replaceChildren();
-  for (const shown of rows) {
-    const { id, name, look, glyph, colour, units, weights, energy, curve } = shown;
+  for (const cluster of rows) {
     const row = body.insertRow();
-    row.dataset.cluster = id;
-    row.now = { weights, sparsity: shown.sparsity, damage: shown.damage };
-    const swatch = make("button", cell(row, "", "swatch"), { type: "button", textContent: glyph }, `Colour of ${name}`);
-    swatch.title = "Next colour and symbol";
-    swatch.style.color = colour;
-    swatch.addEventListener("click", () => edit(id, "look", { look: (look + 1) % LOOKS }));
-    const named = make("button", cell(row, "", "name"), { type: "button", textContent: name });
-    named.title = "Select its units (Shift adds, Alt takes away); double-click to rename";
-    named.addEventListener("click", (event) => trigger("select", { cluster: id, mode: modeOf(event) }));
-    named.addEventListener("dblclick", () => rename(named, id, name));
-    cell(row, grouped(units), "number", "units");
-    cell(row, grouped(weights), "number weights");
-    cell(row, percent(energy), "number", "energy");
-    const div = make("div", cell(row, "", "sparsity"), {});
-    const range = control(div, name, "range");
-    const field = control(div, name, "number");
-    const set = (value) => {
-      range.value = field.value = value;
-      follow(row, shown, Number(value) / 100);
-      editSparsity(id, value);
-    };
-    range.addEventListener("input", () => set(range.value));
-    field.addEventListener("change", () => {
-      if (field.value === "") return fill(); // emptied, or not a number
-      set(field.value);
-    });
-    range.disabled = field.disabled = !editable;
-    choice(div, `Preset sparsities of ${name}`, "▾", PRESETS.map((share) => [`${share} %`, share]), set);
-    div.querySelector("select").disabled = !editable;
-    const lock = make("button", div, { type: "button", className: "lock" }, `Lock the sparsity of ${name}`);
-    lock.addEventListener("click", () => edit(id, "lock", { locked: lock.getAttribute("aria-pressed") !== "true" }));
-    cell(row, "", "number damage", "damage");
-    const drawing = cell(row, "", "curve");
-    if (curve) drawCurve(drawing, curve, energy);
-    const others = rows.filter((other) => other.id !== id).map((other) => [`merge with ${other.name}`, other.id]);
-    const actions = [["rename", "rename"], ["split in two", "split"], ...others];
-    choice(cell(row, "", "more"), `More for ${name}`, "⋯", actions, (value) => {
-      if (value === "rename") rename(named, id, name);
-      else if (value === "split") edit(id, "split", {});
-      else edit(id, "merge", { other: Number(value) });
-    });
+    row.dataset.cluster = cluster.id;
+    row.now = { weights: cluster.weights, sparsity: cluster.sparsity, damage: cluster.damage };
+    addSwatch(row, cluster);
+    const nameButton = addName(row, cluster);
+    cell(row, "number", grouped(cluster.units), "units");
+    cell(row, "number weights", grouped(cluster.weights), "weights");
+    cell(row, "number", percent(cluster.energy), "energy");
+    addSparsity(row, cluster, editable);
+    cell(row, "number damage", "", "damage");
+    const curve = cell(row, "curve");
+    if (cluster.curve) drawCurve(curve, cluster.curve, cluster.energy);
+    addActions(row, cluster, rows, nameButton);
   }
 }
 
+function update(row, { sparsity, damage, locked, weights }, moving) {
+  const [range, field] = row.querySelectorAll(".sparsity input");
+  const lock = row.querySelector(".lock");
+  lock.innerHTML = padlock(locked);
+  lock.title = locked ? "Locked: other sliders leave its sparsity alone" : "Lock its sparsity";
+  lock.setAttribute("aria-pressed", locked);
+  if (moving) return; // what the curve says now is newer
+  if (!range.matches(":active")) range.value = 100 * sparsity;
+  if (field !== document.activeElement || field.value === "") field.value = (100 * sparsity).toFixed(1);
+  row.now.weights = weights;
+  showDamage(row, sparsity, damage);
+}
+
 function fill() {
-  const shown = JSON.parse(props.value || EMPTY);
-  if (shown.at < shownAt) return; // overtaken by an edit; the table that knows of it is on its way
-  shownAt = shown.at;
-  present = shown;
+  const value = exchange.read(EMPTY);
+  if (!value) return;
+  shown = value;
   const { layer, clustering, caption, rows, kind } = shown;
   // Neither curve nor energy depends on the sparsities, so that a slider that moves never rebuilds the rows.
   const looks = rows.map(({ name, look, curve, energy }) => `${name} ${look} ${energy} ${JSON.stringify(curve)}`);
-  const now = keyOf(layer, clustering, looks.join("\n"));
-  if (now !== signature) build(shown);
-  signature = now;
+  const source = keyOf(layer, clustering, looks.join("\n"));
+  if (source !== builtFrom) build(shown);
+  builtFrom = source;
   element.querySelector("caption").textContent = caption;
   table.hidden = tools.hidden = rows.length === 0;
-  tools.querySelector('[data-verb="kind"]').textContent = kind ?? "";
-  tools.querySelector('[data-verb="kind"]').hidden = !kind;
-  rows.forEach(({ id, sparsity, damage, locked, weights }, index) => {
-    const row = body.rows[index];
-    const key = keyOf(layer, clustering, id);
-    const [range, field] = row.querySelectorAll(".sparsity input");
-    const lock = row.querySelector(".lock");
-    lock.innerHTML = padlock(locked);
-    lock.title = locked ? "Locked: other sliders leave its sparsity alone" : "Lock its sparsity";
-    lock.setAttribute("aria-pressed", locked);
-    if (touched.has(key) || sent?.has(key)) return; // what the curve says now is newer
-    if (!range.matches(":active")) range.value = 100 * sparsity;
-    if (field !== document.activeElement || field.value === "") field.value = (100 * sparsity).toFixed(1);
-    row.querySelector(".damage").textContent = percent(damage, 2);
-    row.querySelector(".curve").move?.(sparsity, damage);
-    row.now = { weights, sparsity, damage };
+  const applyToKind = tools.querySelector('[data-verb="kind"]');
+  applyToKind.textContent = kind ?? "";
+  applyToKind.hidden = !kind;
+  rows.forEach((cluster, index) => {
+    const key = keyOf(layer, clustering, cluster.id);
+    update(body.rows[index], cluster, touched.has(key) || sent.has(key));
   });
   sum();
 }
@@ -259,4 +247,3 @@ for (const button of tools.querySelectorAll("button[data-verb]")) {
 }
 fill();
 watch("value", fill);
-watch("answered", receive);

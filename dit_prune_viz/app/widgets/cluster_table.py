@@ -14,15 +14,12 @@ from pathlib import Path
 
 import gradio as gr
 
-from dit_prune_viz.app.pages.layer import captions as layer_words
-from dit_prune_viz.app.pages.layer import view as layer_view
-from dit_prune_viz.app.session import cluster_edits, layer_data, ranking
+from dit_prune_viz.app.session import cluster_edits, layer_data
+from dit_prune_viz.app.session.layer_subject import clustering_id, is_clustered
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.figures import style
-from dit_prune_viz.masks.groups import n_of_m
-from dit_prune_viz.pruning.curves import damage_curves
 
 SCRIPT = (Path(__file__).parent / "cluster_table.js").read_text(encoding="utf-8")
 HEADERS = ("", "", "units", "weights", "share of energy", "sparsity, %", "predicted damage", "over sparsity", "")
@@ -52,12 +49,12 @@ def table() -> gr.HTML:
     )
 
 
-def show(session: Session | None, layer: str | None) -> str:
-    """The table's value; without rows where the layer has no clusters."""
+def show(session: Session | None, layer: str | None, caption: str = "") -> str:
+    """The table's value, below a line of words; without rows where the layer has no clusters."""
     at = time.monotonic()
-    if not layer_view.is_clustered(session, layer):
+    if not is_clustered(session, layer):
         return json.dumps({"at": at, "layer": layer, "clustering": "", "caption": "", "rows": []})
-    tags, curves = session.clusters[layer].tags, _curves(session, layer)
+    tags, curves = session.clusters[layer].tags, layer_data.cluster_curves(session, layer)
     rows = [
         {
             **vars(row),
@@ -72,31 +69,11 @@ def show(session: Session | None, layer: str | None) -> str:
     alike = sum(other.kind == kind for other in session.model.layers)
     shown = {
         "layer": layer,
-        "clustering": layer_view.clustering_id(session, layer),
+        "clustering": clustering_id(session, layer),
         "editable": curves is not None,
         "kind": f"Apply to all {alike} layers {kind}" if alike > 1 else None,
     }
-    return json.dumps({"at": at, **shown, "caption": layer_words.caption(session, layer), "rows": rows})
-
-
-def _curves(session: Session, layer: str):
-    """Damage over sparsity of every cluster, (k, points); None under N:M, where no sparsity can be chosen."""
-    clusters, granularity = session.clusters[layer], session.plan.layer(layer).granularity
-    if n_of_m(granularity):
-        return None
-    key = (*layer_data.score_key(session, layer), *layer_data.labels_key(clusters), granularity)
-    return layer_data.kept(
-        session,
-        "curves",
-        key,
-        lambda: damage_curves(
-            layer_data.scores(session, layer),
-            session.model.weight(layer),
-            ranking.mean_square(session, layer),
-            clusters,
-            granularity,
-        ),
-    )
+    return json.dumps({"at": at, **shown, "caption": caption, "rows": rows})
 
 
 def apply(session: Session, edits: list[dict], progress: Progress | None = None) -> Session:
@@ -109,7 +86,7 @@ def apply(session: Session, edits: list[dict], progress: Progress | None = None)
     """
     for edit in edits:
         layer, cluster = edit["layer"], edit["cluster"]
-        if layer_view.clustering_id(session, layer) != edit["clustering"]:
+        if clustering_id(session, layer) != edit["clustering"]:
             continue
         verb = edit.get("verb", "sparsity")
         if verb == "sparsity":

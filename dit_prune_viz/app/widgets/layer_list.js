@@ -1,4 +1,4 @@
-// Runs once inside gr.HTML, which supplies `element`, `props`, `watch` and `trigger`.
+// Runs once inside gr.HTML, which supplies `element`, `props`, `watch` and `trigger`, after shared.js and plotly.js.
 const body = element.querySelector("tbody");
 const scroller = element.querySelector(".layers-scroll");
 const search = element.querySelector("input");
@@ -10,9 +10,9 @@ let rows = [];
 let order = { key: "damage", down: true };
 let pointed = null; // the layer under the pointer or the keyboard's cursor, in whichever view
 
-const percent = (share, digits) => `${(100 * share).toFixed(digits)} %`;
+// 9,216, then 73.7 k, 2.36 M.
 function short(value) {
-  if (value < 1e4) return value.toLocaleString("en-US");
+  if (value < 1e4) return grouped(value);
   return value < 1e6 ? `${+(value / 1e3).toPrecision(3)} k` : `${+(value / 1e6).toPrecision(3)} M`;
 }
 
@@ -20,13 +20,6 @@ function compare(a, b) {
   const [x, y] = [a[order.key], b[order.key]];
   const sign = x < y ? -1 : x > y ? 1 : 0;
   return order.down ? -sign : sign;
-}
-
-function cell(row, className, text) {
-  const td = row.insertCell();
-  td.className = className;
-  if (text !== undefined) td.textContent = text;
-  return td;
 }
 
 function build(layer, most) {
@@ -65,7 +58,7 @@ function fill() {
     header.ariaSort = sorted ? (order.down ? "descending" : "ascending") : "none";
   }
   count.textContent = found.length < rows.length ? `${found.length} of ${rows.length}` : rows.length || "";
-  empty.textContent = !rows.length ? props.empty : found.length ? "" : "No layer is called so.";
+  empty.textContent = !rows.length ? props.empty : found.length ? "" : "No matching layers.";
   mark();
 }
 
@@ -75,28 +68,21 @@ function rowOf(name) {
 
 // The marks: a row of the list, and a ring on each plot that follows its zoom.
 
-const plots = ["layer-map", "layer-dots"].map((id) => ({ id, host: null, ring: null }));
+const rings = new Map(); // plot → its ring
 
-function attach(plot) {
-  const host = document.querySelector(`#${plot.id} .js-plotly-plot`);
-  if (!host?.on) return void setTimeout(() => attach(plot), 100);
-  plot.host = host;
-  plot.ring = document.createElement("div");
-  plot.ring.className = "plot-ring";
-  plot.ring.hidden = true;
-  host.append(plot.ring);
-  host.on("plotly_hover", (event) => point(idOf(event.points[0].customdata), plot));
-  host.on("plotly_unhover", () => point(null, plot));
-  host.on("plotly_afterplot", mark);
-  host.on("plotly_relayouting", mark);
+function attach(host) {
+  for (const plot of [...rings.keys()]) if (!plot.isConnected) rings.delete(plot); // it was made anew
+  const ring = make("div", host, { className: "plot-ring", hidden: true });
+  rings.set(host, ring);
+  onRemoved(() => ring.remove());
+  onPlot(host, "plotly_hover", (event) => point(idOf(event.points[0].customdata), host));
+  onPlot(host, "plotly_unhover", () => point(null, host));
+  for (const event of ["plotly_afterplot", "plotly_relayouting"]) onPlot(host, event, mark);
   mark();
 }
 
-function idOf(data) {
-  return (Array.isArray(data) ? data[0] : data) || null;
-}
-
-function point(name, from) {
+// `from` is the plot that is pointed at, or null: a row under the pointer need not be scrolled to.
+function point(name, from = null) {
   if (name === pointed) return;
   pointed = name;
   mark();
@@ -113,29 +99,29 @@ function reveal(row) {
 
 // Where a layer lies on a plot: {x, y, width, height} in pixels of the plot's div, or null.
 function place(host, name) {
-  const { xaxis, yaxis } = host._fullLayout ?? {};
-  for (const trace of host._fullData ?? []) {
-    if (!trace.customdata || trace.visible !== true) continue;
-    if (trace.type === "heatmap") {
-      for (let y = 0; y < trace.customdata.length; y++) {
-        const x = trace.customdata[y].findIndex((data) => idOf(data) === name);
-        if (x >= 0) return box(xaxis, yaxis, trace.x[x], y, 0.5);
+  for (const { type, x, y, customdata } of shownTraces(host)) {
+    if (!customdata) continue;
+    if (type === "heatmap") {
+      for (let row = 0; row < customdata.length; row++) {
+        const column = customdata[row].findIndex((data) => idOf(data) === name);
+        if (column >= 0) return box(axesOf(host), x[column], row, 0.5, 0);
       }
     } else {
-      const i = trace.customdata.findIndex((data) => idOf(data) === name);
-      if (i >= 0) return box(xaxis, yaxis, trace.x[i], trace.y[i], 0);
+      const i = customdata.findIndex((data) => idOf(data) === name);
+      if (i >= 0) return box(axesOf(host), x[i], y[i], 0, 10);
     }
   }
   return null;
 }
 
-function box(xaxis, yaxis, x, y, half) {
-  const [left, right] = [x - half, x + half].map((value) => xaxis.l2p(value) + xaxis._offset).sort((a, b) => a - b);
-  const [top, bottom] = [y - half, y + half].map((value) => yaxis.l2p(value) + yaxis._offset).sort((a, b) => a - b);
-  const inside = (value, axis) => value >= axis._offset - 1 && value <= axis._offset + axis._length + 1;
-  if (!inside((left + right) / 2, xaxis) || !inside((top + bottom) / 2, yaxis)) return null;
-  const grow = half ? 0 : 10;
-  return { x: left - grow, y: top - grow, width: right - left + 2 * grow, height: bottom - top + 2 * grow };
+// Around a point, `half` a unit of the axes to each side and `margin` pixels more; null where it is out of sight.
+function box(axes, x, y, half, margin) {
+  const side = (axis, value) => {
+    const [low, high] = [axis.at(value - half), axis.at(value + half)].sort((a, b) => a - b);
+    return axis.inSight((low + high) / 2) ? [low - margin, high - low + 2 * margin] : null;
+  };
+  const [across, down] = axes ? [side(axes.x, x), side(axes.y, y)] : [];
+  return across && down ? { x: across[0], y: down[0], width: across[1], height: down[1] } : null;
 }
 
 function mark() {
@@ -144,9 +130,9 @@ function mark() {
     row.classList.toggle("marked", row.dataset.layer === marked);
     row.querySelector("button").ariaCurrent = row.dataset.layer === props.opened ? "true" : null;
   }
-  for (const { host, ring } of plots) {
-    const at = host && marked ? place(host, marked) : null;
-    if (ring) ring.hidden = !at;
+  for (const [host, ring] of rings) {
+    const at = marked ? place(host, marked) : null;
+    ring.hidden = !at;
     if (!at) continue;
     for (const side of ["width", "height"]) ring.style[side] = `${at[side]}px`;
     ring.style.transform = `translate(${at.x}px, ${at.y}px)`;
@@ -179,4 +165,4 @@ for (const event of ["pointerleave", "focusout"]) body.addEventListener(event, (
 read();
 watch("value", read);
 watch("opened", mark);
-plots.forEach(attach);
+for (const id of ["layer-map", "layer-dots"]) whenPlotReady(id, attach);

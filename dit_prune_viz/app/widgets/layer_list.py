@@ -7,13 +7,13 @@ of them is marked in the others, without a word to the server.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import gradio as gr
 
 from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.app.widgets.scripts import script
 
-SCRIPT = (Path(__file__).parent / "layer_list.js").read_text(encoding="utf-8")
+SCRIPT = script("widgets/shared.js", "widgets/plotly.js", "widgets/layer_list.js")
 HEADERS = {
     "name": "layer",
     "granularity": "ranked",

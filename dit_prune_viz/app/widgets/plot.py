@@ -18,10 +18,19 @@ import numpy as np
 import plotly
 
 from dit_prune_viz.app.session.selection import Selection, packed, unpack
+from dit_prune_viz.app.widgets.scripts import script
 from dit_prune_viz.figures import Figure
 
 PLOTLY_JS = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
-SCRIPT = (Path(__file__).parent / "plot.js").read_text(encoding="utf-8")
+SCRIPT = script(
+    "widgets/shared.js",
+    "widgets/plotly.js",
+    "widgets/plot_toolbar.js",
+    "widgets/plot_selection.js",
+    "widgets/plot_timesteps.js",
+    "widgets/plot_keyboard.js",
+    "widgets/plot.js",
+)
 
 
 def plot(figure: Figure | None = None, *, height: int, elem_id: str, visible: bool = True) -> gr.HTML:

@@ -6,14 +6,14 @@ Its `submit` event asks for a run back, its `select` event to pin it or take the
 from __future__ import annotations
 
 from html import escape
-from pathlib import Path
 
 import gradio as gr
 
 from dit_prune_viz.app import formatting as words
 from dit_prune_viz.app.session.runs import MAX_RUNS, Run, Runs
+from dit_prune_viz.app.widgets.scripts import script
 
-SCRIPT = (Path(__file__).parent / "runs_strip.js").read_text(encoding="utf-8")
+SCRIPT = script("widgets/runs_strip.js")
 EMPTY = (
     '<p class="note"><b>Earlier runs</b> appear here, the newest first: click one to bring back its plan, prompts and '
     "seed with its pictures, or pin it to compare the next ones against it instead of the dense model.</p>"
@@ -49,13 +49,13 @@ def _card(run: Run, runs: Runs) -> str:
     figures = f"Δ CLIP {words.signed(done.delta)} · SSIM {done.ssim:.3f}"
     shown = runs.shown is not None and runs.shown.number == run.number
     pinned = runs.pinned is not None and runs.pinned.number == run.number
-    spoken = f"Go back to run {run.number}: {run.variant.name}; {drawn}; {figures} to {done.left.name}"
+    spoken = f"Go back to run {run.number}: {run.drawn.name}; {drawn}; {figures} to {done.left.name}"
     return (
         f'<li class="run{" shown" if shown else ""}{" pinned" if pinned else ""}">'
         f'<button type="button" data-does="restore" data-run="{run.number}" title="{escape(spoken)}" '
         f'aria-label="{escape(spoken)}" aria-current="{str(shown).lower()}">'
         f'<img src="{run.thumbnail}" alt="">'
-        f'<span class="run-name">{run.number} · {escape(run.variant.name)}</span>'
+        f'<span class="run-name">{run.number} · {escape(run.drawn.name)}</span>'
         f'<span class="run-detail">{escape(drawn)}</span>'
         f'<span class="run-figures">{figures}</span>'
         f'<span class="run-detail">to {escape(done.left.name)}</span></button>'

@@ -1,4 +1,5 @@
-// Runs once inside gr.HTML, which supplies `element`, `props`, `watch` and `trigger`.
+// Runs once inside gr.HTML, which supplies `element`, `props`, `watch` and `trigger`, after shared.js, messages.js and
+// plotly.js.
 // The line is a slider of its own laid over the plot, so that dragging redraws nothing and the keyboard reaches it.
 // While it moves, the dots flip between filled and hollow at once; masks and figures follow from the server.
 const tools = element.querySelector(".threshold-tools");
@@ -7,14 +8,11 @@ const words = element.querySelector(".threshold-words");
 const field = element.querySelector("input");
 const reset = element.querySelector("button");
 
-let shown = { at: 0, note: "" };
-let shownAt = 0; // when the server computed what is shown
+let shown = { note: "" };
 let threshold = null; // where the line is now
-let number = 0; // of the last event that was sent
-let sent = false; // whether it waits for its answer
-let wanted; // a threshold that waits until then; undefined if there is none
+let wanted; // a threshold that is still to be sent; undefined if there is none
 let dragging = false;
-let host = null;
+let host = null; // the plot
 const line = document.createElement("div");
 const tag = document.createElement("span");
 
@@ -29,41 +27,35 @@ function places() {
   return sorted.length ? [sorted[0] / 1.1, ...middles, sorted.at(-1) * 1.1] : [];
 }
 
-function want(value) {
-  threshold = value === null ? shown.own : value;
+const exchange = messages({
+  pending: () => wanted !== undefined,
+  take() {
+    const content = { threshold: wanted };
+    wanted = undefined;
+    return content;
+  },
+  answered: (changed) => changed || wanted !== undefined || read(true),
+});
+
+// null stands for the model's own threshold.
+function moveTo(value) {
+  threshold = value ?? shown.own;
   wanted = value;
-  paint();
-  send();
+  show();
+  exchange.send();
 }
 
-function send() {
-  if (sent || wanted === undefined) return;
-  sent = true;
-  number += 1;
-  trigger("input", { number, threshold: wanted });
-  wanted = undefined;
-}
-
-function receive() {
-  const answer = props.answered;
-  if (!sent || answer?.number !== number) return;
-  sent = false;
-  if (answer.at === null) {
-    if (wanted === undefined) read(true);
-  } else shownAt = Math.max(shownAt, answer.at);
-  send();
-}
-
-function read(again = false) {
-  const value = JSON.parse(props.value || '{"at":0,"note":""}');
-  if (value.at < shownAt) return; // overtaken by a move; the value that knows of it is on its way
-  shownAt = value.at;
+// `always` takes the server's threshold even while the line is being moved.
+function read(always = false) {
+  const value = exchange.read({ note: "" });
+  if (!value) return;
   shown = value;
-  if (again === true || (!dragging && !sent && wanted === undefined)) threshold = value.threshold ?? null;
-  paint();
+  const moving = dragging || exchange.unanswered || wanted !== undefined;
+  if (always || !moving) threshold = shown.threshold ?? null;
+  show();
 }
 
-function paint() {
+function show() {
   const on = !shown.note;
   note.textContent = shown.note;
   note.hidden = on;
@@ -82,47 +74,47 @@ function paint() {
     const stops = places();
     if (stops.length) [line.ariaValueMin, line.ariaValueMax] = [stops[0], stops.at(-1)];
   }
-  lay();
+  placeLine();
 }
 
 // The line on the plot.
 
-function lay() {
-  const axes = host?._fullLayout;
-  const at = axes?.yaxis && threshold > 0 && shown.drawn ? axes.yaxis.l2p(Math.log10(threshold)) : NaN;
-  line.hidden = !(at >= -1 && at <= axes?.yaxis._length + 1);
+function placeLine() {
+  const axes = host && threshold > 0 && shown.drawn ? axesOf(host) : null;
+  const top = axes?.y.at(Math.log10(threshold));
+  line.hidden = !axes?.y.inSight(top);
   host?.classList.toggle("has-cag-line", !line.hidden);
   if (line.hidden) return;
-  line.style.left = `${axes.xaxis._offset}px`;
-  line.style.width = `${axes.xaxis._length}px`;
-  line.style.top = `${axes.yaxis._offset + at}px`;
-  flip();
+  line.style.left = `${axes.x.start}px`;
+  line.style.width = `${axes.x.length}px`;
+  line.style.top = `${top}px`;
+  if (dragging) flip();
 }
 
+// Dots above the line are filled, those below hollow; once per frame.
 let flipping = false;
 function flip() {
-  if (!dragging || flipping) return;
+  if (flipping) return;
   flipping = true;
   requestAnimationFrame(() => {
     flipping = false;
+    if (removed.aborted) return;
     const [symbols, widths, traces] = [[], [], []];
-    host.data.forEach((trace, index) => {
-      if (!Array.isArray(trace.marker?.symbol)) return;
-      const rows = trace.customdata.map(([name]) => shown.gOut[name] > (threshold ?? Infinity));
-      const symbol = trace.marker.symbol.map((now, i) => now.replace("-open", "") + (rows[i] ? "" : "-open"));
-      if (symbol.every((now, i) => now === trace.marker.symbol[i])) return;
+    for (const { index, marker, customdata } of allTraces(host)) {
+      if (!Array.isArray(marker?.symbol)) continue;
+      const rows = customdata.map((data) => shown.gOut[idOf(data)] > (threshold ?? Infinity));
+      const symbol = marker.symbol.map((now, i) => now.replace("-open", "") + (rows[i] ? "" : "-open"));
+      if (symbol.every((now, i) => now === marker.symbol[i])) continue;
       traces.push(index);
       symbols.push(symbol);
       widths.push(rows.map((row) => (row ? 0.6 : 2)));
-    });
-    if (traces.length) window.Plotly.restyle(host, { "marker.symbol": symbols, "marker.line.width": widths }, traces);
+    }
+    if (traces.length) Plotly.restyle(host, { "marker.symbol": symbols, "marker.line.width": widths }, traces);
   });
 }
 
 function drag(event) {
-  const { yaxis } = host._fullLayout;
-  const y = event.clientY - host.getBoundingClientRect().top - yaxis._offset;
-  want(10 ** yaxis.p2l(Math.min(yaxis._length, Math.max(0, y))));
+  moveTo(10 ** axesOf(host).y.valueAt(event.clientY - host.getBoundingClientRect().top));
 }
 
 line.className = "cag-line";
@@ -152,24 +144,26 @@ line.addEventListener("keydown", (event) => {
   if ((step === undefined && end === undefined) || !stops.length) return;
   event.preventDefault();
   const below = new Set(values().filter((value) => value > 0 && value <= (threshold ?? Infinity))).size;
-  want(stops[Math.min(stops.length - 1, Math.max(0, end ?? below + step))]);
+  moveTo(stops[Math.min(stops.length - 1, Math.max(0, end ?? below + step))]);
 });
 field.addEventListener("change", () => {
   const value = Number(field.value);
   if (field.value === "" || !(value >= 0)) return read(true);
-  want(value);
+  moveTo(value);
 });
-reset.addEventListener("click", () => want(null));
+reset.addEventListener("click", () => moveTo(null));
 
-function attach() {
-  host = document.querySelector(`#${props.plot} .js-plotly-plot`);
-  if (!host?.on) return void setTimeout(attach, 100);
+function attach(plot) {
+  host = plot;
   host.append(line);
-  for (const event of ["plotly_afterplot", "plotly_relayouting"]) host.on(event, lay);
-  lay();
+  for (const event of ["plotly_afterplot", "plotly_relayouting"]) onPlot(host, event, placeLine);
+  placeLine();
 }
 
 read();
-watch("value", read);
-watch("answered", receive);
-attach();
+watch("value", () => read());
+whenPlotReady(props.plot, attach);
+onRemoved(() => {
+  line.remove();
+  host?.classList.remove("has-cag-line");
+});

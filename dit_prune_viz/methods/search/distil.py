@@ -12,7 +12,6 @@ from torch import Tensor
 
 from dit_prune_viz.calibration.distillation_set import DistillationSet
 from dit_prune_viz.checks import whole
-from dit_prune_viz.clustering.units import weights_of
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.masks.groups import n_of_m
 from dit_prune_viz.masks.layer_plan import ClusterPlan, LayerPlan
@@ -103,7 +102,7 @@ def distil_masks(
             None where biases stay.
         timestep: α of the timestep bins of `examples`; None weighs all alike.
         steps: calls to learn from, each as often as the next.
-        rate: of the scores, in mean |W|·‖X‖ of the layer; falls to 0 in the end.
+        rate: of the scores, in mean |W|·‖X‖ of the layer at first; falls as in `learn`.
         progress: called after every step; may raise `Cancelled`.
 
     Raises:
@@ -172,16 +171,11 @@ def _pinned(plan: LayerPlan, mask: PackedMask) -> LayerPlan:
     Every cluster gets a sparsity: scores that change would otherwise move weights between those that have none.
     """
     plan = replace(plan, granularity=plan.granularity if n_of_m(plan.granularity) else "layer")
-    labels, clusters = None, plan.clusters
-    while clusters is not None:
-        if clusters.rules:
-            own = weights_of(clusters.labels.astype(np.int64), mask.shape, clusters.unit).flatten().numpy()
-            labels = own if labels is None else labels * clusters.k + own
-        clusters = clusters.beneath
+    labels = None if plan.clusters is None else plan.clusters.pinned_groups(mask.shape)
     if labels is None:
         return replace(plan, clusters=None, count=mask.removed)
-    labels = np.unique(labels, return_inverse=True)[1]
+    labels = labels.reshape(-1)
     sizes = np.bincount(labels)
     lost = np.bincount(labels, weights=~mask.unpack().cpu().numpy().reshape(-1))
     shares = np.minimum((lost + 0.5) / sizes, 1.0).tolist()  # ⌊size · share⌋ is the count
-    return replace(plan, clusters=ClusterPlan("weight", labels.astype(np.int16), tuple(shares)))
+    return replace(plan, clusters=ClusterPlan("weight", labels, tuple(shares)))

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from dit_prune_viz.calibration.damped_inverse import check_damping, check_layer, damped
+from dit_prune_viz.calibration.damped_inverse import check_damping, check_layer, damped, saw_only_zeros
 from dit_prune_viz.checks import whole
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.masks.groups import n_of_m
@@ -67,7 +67,7 @@ def swap_weights(
     Args:
         weight: (d_out, d_in), only read.
         mask: (d_out, d_in) bool, where the search starts.
-        hessian: H = Σ α·XᵀX (d_in, d_in), see `collect_hessians`.
+        hessian: H = Σ α·XᵀX (d_in, d_in), see `collect_hessians`; all zero leaves the mask as it is.
         groups: (d_in,) or (d_out, d_in) integers; only weights with the same number change places, such as the columns
             ÷ 4 for 2:4, or the clusters of a plan. None lets every weight of the row.
         steps: swaps per row, at most.
@@ -75,16 +75,19 @@ def swap_weights(
         target: T = Σ α·YᵀX (d_out, d_in), the outputs Y to reproduce times the inputs; None is W·H, the layer's own.
 
     Raises:
-        UserError: shapes that do not fit, a Hessian that is not finite or all zero, a damping below 0.
+        UserError: shapes that do not fit, a Hessian that is not finite, a damping below 0.
     """
     check_layer(weight, mask, hessian)
     steps = whole(steps, "The number of swaps", 1, 1_000_000)
     if groups is not None and groups.shape not in (weight.shape[1:], weight.shape):
         raise UserError(f"Groups of shape {tuple(groups.shape)} do not fit weights of shape {tuple(weight.shape)}.")
+    damping = check_damping(damping)
+    if saw_only_zeros(hessian):
+        return mask.to(weight.device, copy=True)
     with torch.autocast(weight.device.type, enabled=False):
         dense = weight.detach().float()
         hessian = hessian.to(dense.device)
-        matrix = damped(hessian, check_damping(damping))
+        matrix = damped(hessian, damping)
         keep = mask.to(dense.device, copy=True)
         for rows in torch.arange(len(dense), device=dense.device).split(max(1, _CHUNK // dense.shape[1])):
             own = dense[rows]
@@ -115,19 +118,14 @@ def swap_groups(plan: LayerPlan, shape: tuple[int, int]) -> Tensor | None:
     Inputs M by M under N:M; inside a cluster of columns or single weights; none at all where columns are ranked. None
     where the whole row is one group. shape is (d_out, d_in).
     """
-    d_out, d_in = shape
-    columns = torch.arange(d_in)
+    columns = torch.arange(shape[1])
     pattern = n_of_m(plan.granularity)
     if pattern or plan.granularity == "column":
         return columns // (pattern[1] if pattern else 1)
-    groups, clusters = None, plan.clusters
-    while clusters is not None:
-        if clusters.unit != "row" and clusters.rules:
-            label = torch.from_numpy(clusters.labels.astype("int64"))
-            label = label.view(d_out, d_in) if clusters.unit == "weight" else label
-            groups = label if groups is None else groups * clusters.k + label
-        clusters = clusters.beneath
-    return groups
+    groups = None if plan.clusters is None else plan.clusters.pinned_groups(shape)
+    if groups is None or (groups == groups[:, :1]).all():
+        return None
+    return torch.from_numpy(groups[0] if (groups == groups[:1]).all() else groups)
 
 
 class _Rows:

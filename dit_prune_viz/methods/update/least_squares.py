@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from dit_prune_viz.calibration.damped_inverse import check_damping, check_layer, damped, inverse
+from dit_prune_viz.calibration.damped_inverse import check_damping, check_layer, damped, inverse, saw_only_zeros
 from dit_prune_viz.checks import whole
 from dit_prune_viz.methods.problem import LayerProblem
 from dit_prune_viz.methods.registry import register
@@ -51,17 +51,19 @@ def least_squares_update(
     Args:
         weight: (d_out, d_in), only read.
         mask: (d_out, d_in) bool.
-        hessian: H = Σ α·XᵀX (d_in, d_in), see `collect_hessians`.
+        hessian: H = Σ α·XᵀX (d_in, d_in), see `collect_hessians`; all zero leaves the kept weights as they are.
         steps: at most so many; rows that have converged stand still.
         damping: λ/mean(diag H) of H + λI, which keeps weights near the dense ones where the inputs say little.
         target: T = Σ α·YᵀX (d_out, d_in), the outputs Y to reproduce times the inputs; None is W·H, the layer's own.
 
     Raises:
-        UserError: shapes that do not fit, a Hessian that is not finite or all zero, a damping below 0.
+        UserError: shapes that do not fit, a Hessian that is not finite or not positive definite, a damping below 0.
     """
     check_layer(weight, mask, hessian)
     steps = whole(steps, "The number of steps", 1, 10_000)
     damping = check_damping(damping)
+    if saw_only_zeros(hessian):
+        return weight.detach().float() * mask.to(weight.device)
     with torch.autocast(weight.device.type, enabled=False):
         dense = weight.detach().float()
         kept = mask.to(dense.device)

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from dit_prune_viz.calibration.damped_inverse import check_damping, check_layer, inverse
+from dit_prune_viz.calibration.damped_inverse import check_damping, check_layer, inverse, saw_only_zeros
 from dit_prune_viz.checks import whole
 from dit_prune_viz.methods.problem import LayerProblem
 from dit_prune_viz.methods.registry import register
@@ -40,17 +40,19 @@ def obs_update(weight: Tensor, mask: Tensor, hessian: Tensor, *, block: int = 64
     Args:
         weight: (d_out, d_in), only read.
         mask: (d_out, d_in) bool.
-        hessian: Σ α·XᵀX (d_in, d_in), see `collect_hessians`.
+        hessian: Σ α·XᵀX (d_in, d_in), see `collect_hessians`; all zero leaves the kept weights as they are.
         block: columns whose effect on the columns further right is applied at once; changes the speed only.
         damping: added to the diagonal, as a share of its mean; grows if the Hessian is singular all the same.
 
     Raises:
-        UserError: shapes that do not fit, a Hessian that is not finite or all zero, a damping below 0.
+        UserError: shapes that do not fit, a Hessian that is not finite or not positive definite, a damping below 0.
     """
     check_layer(weight, mask, hessian)
-    block = whole(block, "The block size", 1, 1 << 20)
+    block, damping = whole(block, "The block size", 1, 1 << 20), check_damping(damping)
+    if saw_only_zeros(hessian):
+        return weight.detach().float() * mask.to(weight.device)
     with torch.autocast(weight.device.type, enabled=False):
-        factor = inverse(hessian.to(weight.device), check_damping(damping))
+        factor = inverse(hessian.to(weight.device), damping)
         factor = torch.linalg.cholesky(factor, upper=True).float()
         left = weight.detach().to(torch.float32, copy=True)
         gone = ~mask.to(weight.device)

@@ -90,7 +90,7 @@ def tune_weights(
             away; None where biases stay.
         timestep: α of the timestep bins of `examples`; None weighs all alike.
         steps: calls to learn from, each as often as the next.
-        rate: of the weights, in mean |W| of the layer's kept ones.
+        rate: of the weights, in mean |W| of the layer's kept ones at first; falls as in `learn`.
         progress: called after every step; may raise `Cancelled`.
 
     Raises:

@@ -10,8 +10,8 @@ import pytest
 
 from dit_prune_viz.app.pages.actions import Actions
 from dit_prune_viz.app.session.jobs import Jobs
+from dit_prune_viz.app.session.model_store import ModelStore
 from dit_prune_viz.app.session.session import Session
-from dit_prune_viz.app.session.shared import Workspace
 from dit_prune_viz.app.session.startup import Startup
 from dit_prune_viz.errors import UserError
 
@@ -20,7 +20,7 @@ VISITOR = SimpleNamespace(session_hash="visitor")
 
 @pytest.fixture
 def session() -> Session:
-    return Session(Workspace(clip="none", device="cpu", dtype="float32"))
+    return Session(ModelStore(clip="none", device="cpu", dtype="float32"))
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_work_that_only_looks_leaves_the_sentence_there(actions, session):
     fail(actions)
     looked = replace(session)
     list(actions.watch(VISITOR, None, lambda now, report: looked, step=None))
-    after, bar, _ = actions.looked("visitor", looked)
+    after, bar, _ = actions.after_viewing("visitor", looked)
     assert after is looked
     assert "No such folder." in bar
 
@@ -54,11 +54,11 @@ def test_the_next_thing_that_is_asked_for_takes_the_sentence_away(actions, sessi
     *_, (after, bar, _) = actions.run(VISITOR, None, lambda now, report: changed)
     assert after is changed
     assert "No such folder." not in bar
-    assert "No such folder." not in actions.looked("visitor", changed)[1]
+    assert "No such folder." not in actions.after_viewing("visitor", changed)[1]
 
 
 def test_undo_takes_the_sentence_away_and_another_visitor_never_sees_it(actions, session):
     fail(actions)
-    assert "No such folder." not in actions.looked("another", session)[1]
+    assert "No such folder." not in actions.after_viewing("another", session)[1]
     list(actions.undo(session, VISITOR))
-    assert "No such folder." not in actions.looked("visitor", session)[1]
+    assert "No such folder." not in actions.after_viewing("visitor", session)[1]

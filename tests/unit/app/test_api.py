@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from dit_prune_viz.app.server import AppSettings, build_app
-from dit_prune_viz.app.session.settings import settings_for
 from dit_prune_viz.app.theme import launch_options
+from dit_prune_viz.pruning.named_recipes import find_recipe
+from dit_prune_viz.pruning.recipe import Recipe
 
 ENDPOINTS = {"/load_model", "/calibrate", "/prune", "/prune_with", "/cluster", "/set_cluster_sparsity", "/generate"}
 
@@ -80,14 +82,15 @@ def test_prune(fresh, method, granularity):
     assert chosen == (expected or ({granularity} if granularity in ("layer", "row") else {"layer", "row"}))
 
 
-def test_prune_with_any_settings(fresh):
+def test_prune_with_any_recipe(fresh):
     asked = {"method": "exchange", "sparsity": 0.6, "timestep": "log"}
     found = fresh.predict(asked, api_name="/prune_with")
-    assert set(found) == {"target", "achieved", "remaining_parameters", "layers", "seconds", "settings"}
+    assert set(found) == {"target", "achieved", "remaining_parameters", "layers", "seconds", "recipe"}
     assert (found["target"], found["achieved"]) == (0.6, pytest.approx(0.6, abs=1e-4))
     assert found["seconds"] > 0
-    assert found["settings"] == vars(settings_for("exchange", sparsity=0.6, timestep="log"))
-    again = fresh.predict(found["settings"], api_name="/prune_with")
+    asked = replace(find_recipe("swap"), sparsity=0.6, timestep="log")
+    assert replace(Recipe.from_dict(found["recipe"]), calibration=asked.calibration) == asked
+    again = fresh.predict(found["recipe"], api_name="/prune_with")
     assert {**again, "seconds": 0} == {**found, "seconds": 0}
     scores = fresh.predict("a cat", 0, 2, api_name="/generate")[2]
     assert scores["ssim"] < 1
@@ -142,9 +145,9 @@ BAD = [
     ("/prune", ("wanda", "auto", 1.01), "between 0 and 1"),
     ("/prune", ("wanda", "auto", -0.01), "between 0 and 1"),
     ("/prune", ("wanda", "3:7", 0.5), "3:7 does not fit layer"),
-    ("/prune", ("stw:1,2,3", "auto", 0.5), "at most 2 numbers"),
+    ("/prune", ("stw:1,2,3", "auto", 0.5), "at most 2 options"),
     ("/prune_with", (None,), "JSON object"),
-    ("/prune_with", ({"methud": "best"},), "no setting 'methud'"),
+    ("/prune_with", ({"methud": "best"},), "no 'methud'"),
     ("/prune_with", ({"allocation": "damage-aware:0.9,1"},), "lower the floors"),
     ("/prune_with", ({"timestep": ["a"] * 10},), "finite numbers"),
     ("/prune_with", ({"sparsity": "half"},), "between 0 and 1"),
@@ -159,7 +162,7 @@ BAD = [
     ("/calibrate", (10**400, 0), "whole number"),
     ("/calibrate", (8, -1), "whole number"),
     ("/calibrate", (10**6, 0), "4,096"),
-    ("/prune", (None, "auto", 0.5), "method None"),
+    ("/prune", (None, "auto", 0.5), "recipe None"),
     ("/prune", ("wanda", None, 0.5), "granularity None"),
     ("/prune", ("wanda", ["row"], 0.5), "granularity"),
     ("/prune", ("wanda", "auto", None), "number between 0 and 1"),

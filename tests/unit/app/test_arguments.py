@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from app import parse
+from dit_prune_viz.app.serve import main, parse
 
 
 @pytest.fixture(autouse=True)
@@ -39,3 +39,9 @@ def test_a_login_needs_both_parts(text):
 def test_a_space_is_open_behind_its_proxy(monkeypatch):
     monkeypatch.setenv("SPACE_ID", "someone/app")
     assert parse([]).host == "0.0.0.0"
+
+
+def test_a_cache_that_is_a_file_is_one_sentence(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["--cache", str(tmp_path / "file")]) == 2
+    assert capsys.readouterr().err.endswith("is a file; give a folder, or off for no cache.\n")

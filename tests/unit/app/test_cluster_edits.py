@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tqdm import tqdm
@@ -13,6 +14,7 @@ from tqdm import tqdm
 from dit_prune_viz.clustering.clusters import Clusters, cluster
 from dit_prune_viz.clustering.edit import carry, carve, match, merge, split, with_tag
 from dit_prune_viz.clustering.stored import stored_projection
+from dit_prune_viz.disk_cache import DiskCache
 from dit_prune_viz.errors import Cancelled, UserError
 
 LABELS = st.lists(st.integers(0, 4), min_size=3, max_size=40)
@@ -121,15 +123,20 @@ def test_the_number_of_clusters_comes_with_the_curve_it_was_read_off():
 
 def test_a_projection_is_made_once_and_read_from_disk_from_then_on(tmp_path):
     features = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
-    first = stored_projection(features, method="pca", folder=tmp_path)
-    (stored,) = tmp_path.glob("*.npz")
-    np.savez(stored, points=first + 1)
-    assert np.array_equal(stored_projection(features, method="pca", folder=tmp_path), first + 1)
+    cache = DiskCache(tmp_path)
+    first = stored_projection(features, method="pca", cache=cache)
+    (stored,) = tmp_path.glob("*.safetensors")
+    cache.put(stored.stem, {"points": torch.from_numpy(first + 1)})
+    assert np.array_equal(stored_projection(features, method="pca", cache=cache), first + 1)
+    assert np.array_equal(stored_projection(features, method="pca", cache=None), first)
+    for damaged in ({"points": torch.zeros(49, 2)}, {"points": torch.full((50, 2), torch.nan)}, {}):
+        cache.put(stored.stem, damaged)
+        assert np.array_equal(stored_projection(features, method="pca", cache=cache), first)
     stored.write_bytes(b"broken")
-    assert np.array_equal(stored_projection(features, method="pca", folder=tmp_path), first)
+    assert np.array_equal(stored_projection(features, method="pca", cache=cache), first)
     assert len(list(tmp_path.glob("*"))) == 1
-    stored_projection(features + 1e-3, method="pca", folder=tmp_path)
-    assert len(list(tmp_path.glob("*.npz"))) == 2
+    stored_projection(features + 1e-3, method="pca", cache=cache)
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2
 
 
 def test_umap_says_how_far_it_is_and_can_be_stopped(tmp_path):
@@ -140,8 +147,8 @@ def test_umap_says_how_far_it_is_and_can_be_stopped(tmp_path):
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        stored_projection(features, method="umap", folder=tmp_path, progress=stop)
-    assert not list(tmp_path.glob("*.npz"))
+        stored_projection(features, method="umap", cache=DiskCache(tmp_path), progress=stop)
+    assert not list(tmp_path.iterdir())
     free = threading.Thread(target=lambda: tqdm(range(1)).close(), daemon=True)
     free.start()
     free.join(10)

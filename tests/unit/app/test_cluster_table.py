@@ -8,23 +8,25 @@ from itertools import pairwise
 
 import pytest
 import torch
+from sessions import pruned_by
 
-from dit_prune_viz.app.pages.layer import view as layer_view
-from dit_prune_viz.app.pages.layer import visit as layer_page
+from dit_prune_viz.app.pages.layer import captions
 from dit_prune_viz.app.session import layer_data
+from dit_prune_viz.app.session.cluster_edits import set_sparsity
 from dit_prune_viz.app.session.history import STEPS, History, bring_back
+from dit_prune_viz.app.session.layer_subject import subject
+from dit_prune_viz.app.session.model_store import ModelStore
 from dit_prune_viz.app.session.selection import Selection
 from dit_prune_viz.app.session.session import Session
-from dit_prune_viz.app.session.shared import Workspace
 from dit_prune_viz.app.widgets import cluster_table
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.pruning.build_masks import build_mask
+from dit_prune_viz.masks.scores_to_mask import mask_of_scores
 
 
 @pytest.fixture(scope="module")
 def session(tiny_clip, tiny_flux):
-    workspace = Workspace(clip=tiny_clip, device="cpu", dtype="float32")
-    ready = Session(workspace).load_model(str(tiny_flux)).calibrate(8, 0)
+    store = ModelStore(clip=tiny_clip, device="cpu", dtype="float32")
+    ready = Session(store).load_model(str(tiny_flux)).calibrate(8, 0)
     first, second = [layer.name for layer in ready.model.layers if layer.kind == "adaLN"][:2]
     return ready.cluster(first, k=3).cluster(second, k=3)
 
@@ -95,17 +97,17 @@ def test_a_later_table_says_so(session, layers):
 
 
 def test_a_selection_outlives_its_clusters_but_not_its_layer(session, layers):
-    chosen = Selection(layer_view.subject(session, layers[0])).changed([0, 1], "set", "units")
+    chosen = Selection(subject(session, layers[0])).changed([0, 1], "set", "units")
     again = session.cluster(layers[0], k=2)
-    assert "2 rows selected" in layer_page.describe(session, layers[0], chosen)
-    assert "2 rows selected" in layer_page.describe(again, layers[0], chosen)
+    assert "2 rows selected" in captions.describe_selection(session, layers[0], chosen)
+    assert "2 rows selected" in captions.describe_selection(again, layers[0], chosen)
     for now, layer in (
         (session, layers[1]),
         (session.cluster(layers[0], "column", k=2), layers[0]),
         (session.load_model(session.model.source), layers[0]),
         (None, None),
     ):
-        assert layer_page.describe(now, layer, chosen) == layer_page.HINT
+        assert captions.describe_selection(now, layer, chosen) == captions.HINT
 
 
 def verb(session, layer, kind, cluster=-1, **values):
@@ -132,7 +134,7 @@ def test_the_verbs_of_the_table_change_clusters_and_no_mask(session, layers):
 @pytest.mark.parametrize(("unit", "granularity"), [("row", "layer"), ("column", "row"), ("weight", "row")])
 def test_the_layer_keeps_its_sparsity_and_locked_clusters_their_masks(session, layers, unit, granularity):
     layer = layers[0]
-    now = session.prune("dit-pruning", granularity, 0.5).cluster(layer, unit, k=3)
+    now = pruned_by(session, "dit-pruning", granularity, 0.5).cluster(layer, unit, k=3)
     now = cluster_table.apply(now, [verb(now, layer, "lock", 2, locked=True)])
     after = cluster_table.apply(now, [edit(now, layer, 0, 0.8) | {"keep": True}])
     assert after.masks[layer].removed == now.masks[layer].removed
@@ -144,14 +146,12 @@ def test_the_layer_keeps_its_sparsity_and_locked_clusters_their_masks(session, l
     assert spread.masks[layer].removed == now.masks[layer].removed
     assert spread.cluster_rows(layer)[2] == old[2]
     assert sum(row.damage for row in spread.cluster_rows(layer)) <= sum(row.damage for row in new) + 1e-9
-    rebuilt = build_mask(
-        after.plan.layer(layer), after.plan.saliency, after.model.weight(layer), after.calibration.norm(layer)
-    )
+    rebuilt = mask_of_scores(after.plan.layer(layer), after.scores(layer))
     assert torch.equal(rebuilt, after.masks[layer].unpack())  # the plan alone gives the same masks
 
 
 def test_clusters_and_sparsities_go_to_all_layers_of_a_kind(session, layers):
-    now = session.set_cluster_sparsity(layers[0], 0, 0.9)
+    now = set_sparsity(session, layers[0], 0, 0.9)
     after = cluster_table.apply(now, [verb(now, layers[0], "kind")])
     kind = session.model.layer(layers[0]).kind
     alike = {layer.name for layer in session.model.layers if layer.kind == kind}
@@ -182,7 +182,7 @@ def test_moves_of_one_slider_are_one_step_and_undo_brings_masks_back(session, la
 
 def test_undo_keeps_the_clusters_of_a_layer_that_was_only_looked_at(session, layers):
     history = History()
-    after = session.set_cluster_sparsity(layers[0], 0, 0.9)
+    after = set_sparsity(session, layers[0], 0, 0.9)
     history.step(session, after, "a change")
     third = session.model.layers[0].name
     history.step(after, after.cluster(third, k=2), None)
@@ -209,7 +209,7 @@ def test_an_unknown_verb_is_a_mistake(session, layers):
 
 @pytest.mark.parametrize("unit", ["row", "column", "weight"])
 def test_the_table_s_figures_are_the_session_s(session, layers, unit):
-    now = session.cluster(layers[0], unit, k=3).set_cluster_sparsity(layers[0], 1, 0.8)
+    now = set_sparsity(session.cluster(layers[0], unit, k=3), layers[0], 1, 0.8)
     for quick, exact in zip(layer_data.cluster_rows(now, layers[0]), now.cluster_rows(layers[0]), strict=True):
         assert (quick.id, quick.units, quick.weights) == (exact.id, exact.units, exact.weights)
         assert (quick.sparsity, quick.damage, quick.energy) == pytest.approx(
@@ -228,7 +228,7 @@ def test_the_history_holds_no_model_but_the_present_one_and_the_one_before(sessi
 
 def test_what_is_brought_back_keeps_the_layers_looked_at_since(session, layers):
     third = session.model.layers[0].name
-    now = session.set_cluster_sparsity(layers[0], 0, 0.9).cluster(third, k=2)
+    now = set_sparsity(session, layers[0], 0, 0.9).cluster(third, k=2)
     back = bring_back(session, now)
     assert third in back.clusters
     assert back.masks is session.masks

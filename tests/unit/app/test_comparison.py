@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -10,16 +11,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from sessions import pruned_by
 
 from dit_prune_viz.app.pages.compare import view as compare_view
+from dit_prune_viz.app.session import drawn_model
 from dit_prune_viz.app.session import runs as earlier
-from dit_prune_viz.app.session import variant
-from dit_prune_viz.app.session.comparison import Frame, compare, paint_cluster, split_prompts
+from dit_prune_viz.app.session.comparison import Frame, Side, compare, measure, paint_cluster, split_prompts
 from dit_prune_viz.app.session.contact_sheet import contact_sheet, places
+from dit_prune_viz.app.session.drawn_model import ONLY, WITHOUT
+from dit_prune_viz.app.session.model_store import ModelStore
 from dit_prune_viz.app.session.runs import Runs
 from dit_prune_viz.app.session.session import Session
-from dit_prune_viz.app.session.shared import Workspace
-from dit_prune_viz.app.session.variant import ONLY, WITHOUT
 from dit_prune_viz.app.widgets import runs_strip
 from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.generation.request import Request
@@ -31,8 +33,8 @@ REQUEST = Request("a cat", seed=3, steps=2)
 
 @pytest.fixture(scope="module")
 def ready(tiny_clip, tiny_flux):
-    workspace = Workspace(clip=tiny_clip, device="cpu", dtype="float32")
-    return Session(workspace).load_model(str(tiny_flux)).calibrate(16, 0)
+    store = ModelStore(clip=tiny_clip, device="cpu", dtype="float32")
+    return Session(store).load_model(str(tiny_flux)).calibrate(16, 0)
 
 
 @pytest.fixture(scope="module")
@@ -57,12 +59,12 @@ def test_four_prompts_are_drawn_together_and_scored_each(ready):
     assert [(frame.side, frame.step) for frame in frames] == [(s, i) for s in ("left", "right") for i in (1, 2, 3, 4)]
     assert {len(frame.images) for frame in frames} == {4}
     assert len(done.left.clips) == len(done.right.clips) == len(done.ssims) == len(done.differences) == 4
-    assert done.left.clip == pytest.approx(sum(done.left.clips) / 4)
+    assert done.left.clip == pytest.approx(max(sum(done.left.clips) / 4, 0))
     assert done.left.curve[-1] == (4, pytest.approx(done.left.clip))
-    assert done.delta == pytest.approx(np.mean(done.right.clips) - np.mean(done.left.clips))
+    assert done.delta == pytest.approx(max(np.mean(done.right.clips), 0) - max(np.mean(done.left.clips), 0))
     alone = compare(ready, PROMPTS[2], 2, 4)
     assert alone.ssim == pytest.approx(done.ssims[2], abs=0.02)
-    assert alone.left.clip == pytest.approx(done.left.clips[2], abs=0.5)
+    assert alone.left.clips[0] == pytest.approx(done.left.clips[2], abs=0.5)
 
 
 def test_psnr_of_several_pictures_is_that_of_all_their_pixels(four):
@@ -86,7 +88,7 @@ def test_a_cluster_is_pruned_alone_or_all_that_is_left(ready, layer, unit):
     clusters = session.clusters[layer]
     shape = session.model.layer(layer).shape
     for cluster in range(clusters.k):
-        without, only = (variant.of_cluster(session, layer, cluster, mode) for mode in (WITHOUT, ONLY))
+        without, only = (drawn_model.of_cluster(session, layer, cluster, mode) for mode in (WITHOUT, ONLY))
         assert list(without.masks) == list(only.masks) == [layer]
         member = np.asarray(clusters.labels) == cluster
         table = {
@@ -157,9 +159,9 @@ def test_more_pictures_than_a_sheet_holds_are_refused(ready, layer):
 
 def test_a_pinned_run_takes_the_left_side_and_says_so(ready):
     runs = Runs()
-    wanda = ready.prune("wanda", "auto", 0.75)
-    first = runs.add(wanda, variant.of_session(wanda), compare(wanda, "a cat", 4, 2))
-    second = runs.add(ready, variant.of_session(ready), compare(ready, "a cat", 4, 2))
+    wanda = pruned_by(ready, "wanda", "auto", 0.75)
+    first = runs.add(wanda, drawn_model.of_session(wanda), compare(wanda, "a cat", 4, 2))
+    second = runs.add(ready, drawn_model.of_session(ready), compare(ready, "a cat", 4, 2))
     dense = second.comparison
     runs.pin(first.number)
     paired = runs.shown.comparison
@@ -181,9 +183,9 @@ def test_a_pinned_run_takes_the_left_side_and_says_so(ready):
 
 def test_a_run_brings_its_whole_session_back(ready):
     runs = Runs()
-    session = ready.prune("magnitude", "layer", 0.25)
-    run = runs.add(session, variant.of_session(session), compare(session, PROMPTS[:2], 4, 2))
-    runs.add(ready, variant.of_session(ready), compare(ready, "a cat", 4, 2))
+    session = pruned_by(ready, "magnitude", "layer", 0.25)
+    run = runs.add(session, drawn_model.of_session(session), compare(session, PROMPTS[:2], 4, 2))
+    runs.add(ready, drawn_model.of_session(ready), compare(ready, "a cat", 4, 2))
     assert runs.find(1) is run
     assert run.session is session
     assert run.prompts == PROMPTS[:2]
@@ -195,7 +197,7 @@ def test_a_run_brings_its_whole_session_back(ready):
 
 def test_the_strip_is_bounded_and_keeps_what_is_pinned(ready, four, monkeypatch):
     runs = Runs()
-    own = variant.of_session(ready)
+    own = drawn_model.of_session(ready)
     runs.add(ready, own, four)
     runs.pin(1)
     for _ in range(earlier.MAX_RUNS + 3):
@@ -206,23 +208,23 @@ def test_the_strip_is_bounded_and_keeps_what_is_pinned(ready, four, monkeypatch)
     assert numbers[-1] == 1
     monkeypatch.setattr(earlier, "MAX_BYTES", 3 * sum(own.parts.values()) // 2)
     assert len(runs.runs) == earlier.MAX_RUNS  # masks that runs share count once
-    other = ready.prune("wanda", "auto", 0.1)
-    runs.add(other, variant.of_session(other), four)
+    other = pruned_by(ready, "wanda", "auto", 0.1)
+    runs.add(other, drawn_model.of_session(other), four)
     assert [run.number for run in runs.runs] == [numbers[0] + 1, 1]
 
 
 def test_runs_of_another_model_are_forgotten(ready, four):
     runs = Runs()
-    runs.add(ready, variant.of_session(ready), four)
+    runs.add(ready, drawn_model.of_session(ready), four)
     runs.pin(1)
     assert not runs.follow(ready)
-    assert runs.follow(Session(ready.workspace))
+    assert runs.follow(Session(ready.store))
     assert (runs.runs, runs.shown, runs.pinned) == ((), None, None)
 
 
 def test_prompts_are_shown_as_text_whatever_they_say(ready):
     runs = Runs()
-    run = runs.add(ready, variant.of_session(ready), compare(ready, ["<b>${1+1}", "a cat"], 0, 2))
+    run = runs.add(ready, drawn_model.of_session(ready), compare(ready, ["<b>${1+1}", "a cat"], 0, 2))
     for html in (runs_strip.show(runs), compare_view.score_table(run.comparison)):
         assert "<b>$" not in html
 
@@ -250,7 +252,22 @@ def test_amplified_differences_share_one_gain_that_cuts_nothing_off(a, b):
 
 
 def test_a_table_of_identical_pictures_says_so(ready):
-    done = compare(ready.prune("magnitude", "layer", 0.0), PROMPTS[:2], 3, 2)
+    done = compare(pruned_by(ready, "magnitude", "layer", 0.0), PROMPTS[:2], 3, 2)
     assert (done.psnr, done.ssim, done.delta) == (None, 1.0, 0.0)
     assert compare_view.score_table(done).count("identical") == 3
     assert math.isfinite(done.seconds)
+
+
+def test_clip_scores_on_the_page_are_cut_off_at_zero_after_averaging():
+    """By hand: −30 and 10 have the mean −10, 12 and −4 the mean 4; alone they are 0 and 10, 12 and 0."""
+    image = Image.new("RGB", (8, 8))
+    requests = tuple(Request(prompt, seed=0, steps=1) for prompt in PROMPTS[:2])
+    left, right = (
+        Side(name, (image,) * 2, clips, ((1, 0.0),), 1.0)
+        for name, clips in (("dense", (-30.0, 10.0)), ("pruned", (12.0, -4.0)))
+    )
+    done = measure(left, right, requests, "tiny", 1.0)
+    assert (done.left.clip, done.right.clip, done.delta) == (0, 4, 4)
+    cells = re.findall(r"<td>([^<]*)</td>", compare_view.score_table(done))
+    rows = [cells[start : start + 2] for start in range(0, len(cells), 5)]
+    assert rows == [["0.00", "12.00"], ["10.00", "0.00"], ["0.00", "4.00"]]

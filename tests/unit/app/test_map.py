@@ -6,28 +6,31 @@ import re
 
 import numpy as np
 import pytest
+from sessions import pruned_by
 
-from dit_prune_viz.app.pages.controls.fields import BINS
-from dit_prune_viz.app.pages.map import plan_pair
+from dit_prune_viz.app.pages.map import plan_pair_view
 from dit_prune_viz.app.pages.map import view as map_figures
-from dit_prune_viz.app.session import pruning
+from dit_prune_viz.app.session import measuring
+from dit_prune_viz.app.session.cluster_edits import set_sparsity
 from dit_prune_viz.app.session.layer_statistics import activation_norm_at
+from dit_prune_viz.app.session.model_store import ModelStore
+from dit_prune_viz.app.session.recipe_form import BINS
 from dit_prune_viz.app.session.session import Session
-from dit_prune_viz.app.session.shared import Workspace
 from dit_prune_viz.app.widgets import layer_list
 from dit_prune_viz.figures.layer_map import layer_map
 
 
 @pytest.fixture(scope="module")
 def ready(tiny_clip, tiny_flux):
-    return Session(Workspace(clip=tiny_clip, device="cpu", dtype="float32")).load_model(str(tiny_flux)).calibrate(16, 0)
+    store = ModelStore(clip=tiny_clip, device="cpu", dtype="float32")
+    return Session(store).load_model(str(tiny_flux)).calibrate(16, 0)
 
 
 def test_norms_of_the_bins_average_to_the_norm_over_all_of_them(ready):
     for name, tokens in ready.calibration.tokens.items():
         norms = np.array([activation_norm_at(ready.calibration, name, bin) for bin in range(len(tokens))])
         mean = np.average(norms**2, weights=tokens.numpy())
-        assert mean**0.5 == pytest.approx(ready.statistics[name].activation_norm, rel=1e-4)
+        assert mean**0.5 == pytest.approx(ready.layer_statistics[name].activation_norm, rel=1e-4)
 
 
 @pytest.mark.parametrize("key", map_figures.ACTIVATIONS)
@@ -48,7 +51,7 @@ def test_a_timestep_leaves_other_statistics_alone(ready):
 
 def test_every_statistic_has_a_map_and_every_layer_a_row_in_the_list(ready):
     assert not map_figures.heat_figure(ready, "sensitivity").data  # nobody has asked for it yet
-    measured = pruning.sense(ready)
+    measured = measuring.sense(ready)
     for key in map_figures.STATISTICS:
         heat = map_figures.heat_figure(measured, key).data[0]
         assert set(heat.customdata[..., 0].ravel()) - {""} == {layer.name for layer in ready.model.layers}
@@ -63,26 +66,26 @@ def test_limits_are_the_ends_of_the_colours():
 
 
 def test_two_plans_are_compared_in_figures_maps_and_layers(ready):
-    other = ready.prune("wanda", "row", 0.7)
+    other = pruned_by(ready, "wanda", "row", 0.7)
     naive = sum(
         int((ready.masks[layer.name].unpack() != other.masks[layer.name].unpack()).sum())
         for layer in ready.model.layers
     )
-    told = plan_pair.describe(ready, other)
+    told = plan_pair_view.describe(ready, other)
     assert f"The masks differ in {naive:,} weights" in told
     assert re.search(r"<td>DiT-Pruning (49\.\d|50\.0) %</td><td>Wanda (69\.\d|70\.0) %</td>", told)
-    for key in plan_pair.COMPARED:
-        first, second = (figure.data[0] for figure in plan_pair.maps(ready, other, key))
+    for key in plan_pair_view.COMPARED:
+        first, second = (figure.data[0] for figure in plan_pair_view.maps(ready, other, key))
         assert (first.zmin, first.zmax) == (second.zmin, second.zmax)
         assert min(np.nanmin(first.z), np.nanmin(second.z)) >= first.zmin - 1e-9
         assert max(np.nanmax(first.z), np.nanmax(second.z)) <= first.zmax + 1e-9
 
 
 def test_a_plan_beside_itself_has_no_layer_that_differs(ready):
-    told = plan_pair.describe(ready, ready)
-    assert "Both keep and prune the same weights." in told
+    told = plan_pair_view.describe(ready, ready)
+    assert "Both plans prune the same weights." in told
     assert told.count("<table") == 1
     layer = ready.model.layers[0].name
-    moved = ready.cluster(layer, k=2).set_cluster_sparsity(layer, 0, 0.9)
-    assert f'<th scope="row">{layer}</th>' in plan_pair.describe(ready, moved)
-    assert "of 1 layer." in plan_pair.describe(ready, moved)
+    moved = set_sparsity(ready.cluster(layer, k=2), layer, 0, 0.9)
+    assert f'<th scope="row">{layer}</th>' in plan_pair_view.describe(ready, moved)
+    assert "of 1 layer." in plan_pair_view.describe(ready, moved)

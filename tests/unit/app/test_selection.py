@@ -79,6 +79,6 @@ def test_layers_are_found_by_any_part_of_what_they_are_called(text, name):
 
 
 def test_a_layer_that_is_not_there_is_named_in_the_sentence():
-    with pytest.raises(UserError, match="No layer is called 'fused'"):
+    with pytest.raises(UserError, match="No layer matches 'fused'"):
         find_layer("fused", LAYERS)
     assert not any(is_name(text) for text in ("12", "3, 40-60", "10–20", "", "1_000"))

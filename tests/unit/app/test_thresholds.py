@@ -10,11 +10,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sessions import pruned_by
 from small_plans import masks_of, plan
 
 from dit_prune_viz.app.pages.map import view as map_figures
+from dit_prune_viz.app.session.cluster_edits import set_sparsity
+from dit_prune_viz.app.session.model_store import ModelStore
 from dit_prune_viz.app.session.session import Session
-from dit_prune_viz.app.session.shared import Workspace
 from dit_prune_viz.app.session.threshold import own_threshold, set_threshold
 from dit_prune_viz.app.widgets import threshold_line
 from dit_prune_viz.errors import UserError
@@ -30,7 +32,9 @@ def same(masks, others) -> bool:
 
 @pytest.fixture(scope="module")
 def ready(tiny_clip, tiny_flux):
-    return Session(Workspace(clip=tiny_clip, device="cpu", dtype="float32")).load_model(str(tiny_flux)).calibrate(16, 0)
+    return (
+        Session(ModelStore(clip=tiny_clip, device="cpu", dtype="float32")).load_model(str(tiny_flux)).calibrate(16, 0)
+    )
 
 
 def granularities(session) -> dict[str, str]:
@@ -53,7 +57,7 @@ def test_wherever_the_line_has_been_masks_and_report_are_those_of_where_it_is(re
     moved = ready
     for threshold in thresholds:
         moved = set_threshold(moved, threshold)
-    made = Session.prune(set_threshold(ready, thresholds[-1]), "dit-pruning", "auto", 0.5)
+    made = pruned_by(set_threshold(ready, thresholds[-1]), "dit-pruning", "auto", 0.5)
     assert granularities(moved) == granularities(made)
     assert same(moved.masks, made.masks)
     assert moved.report == made.report
@@ -76,7 +80,7 @@ def test_sparsities_of_clusters_stay_and_a_line_that_comes_back_brings_every_mas
     low, high = (pick(ready.plan.layers, key=lambda name: ready.plan.layers[name].g_out) for pick in (min, max))
     by_hand = ready
     for layer in (low, high):
-        by_hand = by_hand.cluster(layer, "row", "kmeans", 3).set_cluster_sparsity(layer, 1, 0.9)
+        by_hand = set_sparsity(by_hand.cluster(layer, "row", "kmeans", 3), layer, 1, 0.9)
     moved = set_threshold(by_hand, 1e-300)  # every layer row by row
     assert moved.masks[high] is by_hand.masks[high]
     assert moved.masks[low] is not by_hand.masks[low]
@@ -84,14 +88,14 @@ def test_sparsities_of_clusters_stay_and_a_line_that_comes_back_brings_every_mas
     back = set_threshold(moved, None)
     assert same(back.masks, by_hand.masks)
     assert back.report == by_hand.report
-    assert (back.threshold, back.plan.threshold) == (None, own_threshold(ready))
+    assert (back.recipe.threshold, back.plan.threshold) == (None, own_threshold(ready))
 
 
 def test_a_line_moved_by_hand_stays_until_the_method_changes(ready):
     moved = set_threshold(ready, 1e-300)
-    assert set(granularities(moved.prune("dit-pruning", "cag", 0.7)).values()) == {"row"}
-    assert moved.prune("wanda", "cag", 0.5).plan.threshold != 1e-300
-    assert moved.prune("wanda", "auto", 0.5).prune("dit-pruning", "auto", 0.5).plan.threshold == own_threshold(ready)
+    assert set(granularities(pruned_by(moved, "dit-pruning", "cag", 0.7)).values()) == {"row"}
+    assert pruned_by(moved, "wanda", "cag", 0.5).plan.threshold != 1e-300
+    assert pruned_by(pruned_by(moved, "wanda"), "dit-pruning").plan.threshold == own_threshold(ready)
 
 
 @pytest.mark.parametrize("threshold", [-0.1, math.nan, math.inf, True, "0.2", [1]])
@@ -101,13 +105,13 @@ def test_a_bad_threshold_gets_one_sentence(ready, threshold):
 
 
 def test_without_cag_there_is_no_line(ready):
-    rows = ready.prune("wanda", "auto", 0.5)
+    rows = pruned_by(ready, "wanda", "auto", 0.5)
     with pytest.raises(UserError, match="Only CAG has a threshold"):
         set_threshold(rows, 0.2)
     assert json.loads(threshold_line.show(rows, drawn=True))["note"] == threshold_line.OTHER
     assert not map_figures.dots_figure(rows, "g_out").layout.shapes
     with pytest.raises(UserError):
-        set_threshold(Session(ready.workspace), 0.2)
+        set_threshold(Session(ready.store), 0.2)
 
 
 def test_the_page_is_told_where_the_line_is_and_which_dots_are_filled(ready):

@@ -11,23 +11,24 @@ import pytest
 
 from dit_prune_viz.app.pages.actions import Actions, Frame
 from dit_prune_viz.app.pages.tradeoff import page as tradeoff_tab
+from dit_prune_viz.app.pages.tradeoff.layout import explain_methods
 from dit_prune_viz.app.session import tradeoff as work
 from dit_prune_viz.app.session.jobs import Jobs
+from dit_prune_viz.app.session.model_store import ModelStore
 from dit_prune_viz.app.session.session import Session
-from dit_prune_viz.app.session.shared import Workspace
 from dit_prune_viz.app.session.startup import Startup
 from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.experiments.results import Row
 from dit_prune_viz.figures.tradeoff import Point, damage_scatter, tradeoff
-from dit_prune_viz.pruning.candidates import CANDIDATES
+from dit_prune_viz.pruning.named_recipes import NAMED_RECIPES
 
 ASKED = work.Asked(("magnitude", "wanda"), "50, 2:4", prompts=2, seeds=2, steps=2)
 
 
 @pytest.fixture(scope="module")
 def session(tiny_flux, tiny_clip) -> Session:
-    workspace = Workspace(clip=tiny_clip, clip_name="tiny <CLIP>", device="cpu", dtype="float32")
-    return Session(workspace).load_model(str(tiny_flux))
+    store = ModelStore(clip=tiny_clip, clip_name="tiny <CLIP>", device="cpu", dtype="float32")
+    return Session(store).load_model(str(tiny_flux))
 
 
 def test_a_curve_per_method_and_patterns_apart_from_it():
@@ -62,7 +63,7 @@ def test_a_comparison_grows_and_is_not_repeated(session, tmp_path):
     rows, steps = [], []
     first = work.measure(session, ASKED, folder=tmp_path, emit=rows.append, progress=lambda *step: steps.append(step))
     assert tuple(rows) == first.rows
-    assert [(row.candidate, row.level, row.seed) for row in rows] == [
+    assert [(row.recipe, row.level, row.seed) for row in rows] == [
         (name, level, seed)
         for name, level in (("dense", "0 %"), *((n, x) for x in ("50 %", "2:4") for n in ("magnitude", "wanda")))
         for seed in (0, 1)
@@ -134,7 +135,7 @@ def test_results_are_kept_in_the_users_cache(session, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert work.results_folder(session).is_relative_to(tmp_path)
     with pytest.raises(UserError, match="No model"):
-        work.results_folder(Session(session.workspace))
+        work.results_folder(Session(session.store))
 
 
 def test_a_cancelled_comparison_keeps_what_it_has(session, tmp_path):
@@ -171,7 +172,9 @@ def test_the_tab_grows_while_it_works(listeners):
     assert json.loads(last[4])["data"]
     assert "magnitude" in last[5]
     assert [button.interactive for button in last[7:]] == [True] * 3
-    assert json.loads(listeners["_redraw"](last[3], "latent_mse"))["layout"]["yaxis"]["title"]["text"] == "latent MSE"
+    assert (
+        json.loads(listeners["show_curves"](last[3], "latent_mse"))["layout"]["yaxis"]["title"]["text"] == "latent MSE"
+    )
 
 
 def test_a_mistake_in_the_tab_is_one_sentence(listeners):
@@ -180,15 +183,24 @@ def test_a_mistake_in_the_tab_is_one_sentence(listeners):
         list(listeners["compare"](None, [], "50", 2, 1, 2, None, "ssim", request))
 
 
+def test_a_file_that_nobody_uploaded_is_never_read(listeners, tmp_path):
+    request = SimpleNamespace(session_hash="visitor")
+    path = tmp_path / "notes.txt"
+    path.write_text("a secret")
+    for fn, methods in (("compare", (["magnitude"],)), ("sweep_exponents", ())):
+        with pytest.raises(gr.Error, match="Upload the prompts"):
+            list(listeners[fn](None, *methods, "50", 1, 1, 1, str(path), "ssim", request))
+
+
 def test_one_click_sweeps_the_exponents(listeners):
     request = SimpleNamespace(session_hash="visitor")
     *_, last = listeners["sweep_exponents"](None, "50", 1, 1, 1, None, "ssim", request)
-    names = list(dict.fromkeys(row.candidate for row in last[3].rows))
+    names = list(dict.fromkeys(row.recipe for row in last[3].rows))
     assert names == ["dense", "m = 0.5", "m = 1", "m = 1.5", "m = 2", "m = 2.5", "m = 3"]
 
 
 def test_the_tab_explains_every_method():
-    assert all(name in tradeoff_tab._explain() for name in CANDIDATES)
+    assert all(name in explain_methods() for name in NAMED_RECIPES)
     assert tradeoff_tab.suggestions(None) == 20
 
 

@@ -250,6 +250,21 @@ def test_a_table_against_numpy():
     assert difference(rows, "ssim", ("b", "50 %"), ("a", "60 %")) is None
 
 
+def test_clip_means_are_cut_off_at_zero_after_averaging():
+    """By hand: seeds of the first have the means 10 and −20, over both −5; those of the second 4 and 8."""
+    rows = [row("a", "80", 0, clip=[30.0, -10.0]), row("a", "80", 1, clip=[-10.0, -30.0])]
+    rows += [row("b", "80", 0, clip=[-2.0, 10.0]), row("b", "80", 1, clip=[8.0, None])]
+    assert [each.mean("clip") for each in rows] == [10, 0, 4, 8]
+    one, other = tabulate(rows)
+    assert (one.figures["clip"].mean, one.figures["clip"].spread) == (0, pytest.approx(30 / 2**0.5))
+    assert (other.figures["clip"].mean, other.figures["clip"].spread) == (6, pytest.approx(4 / 2**0.5))
+    cells = list(csv.DictReader(io.StringIO(as_csv(rows))))
+    assert [float(cell["clip"]) for cell in cells] == [10, 0, 4, 8]
+    gap = difference(rows, "clip", ("b", "80 %"), ("a", "80 %"))  # of the second seed the first prompt alone is paired
+    assert (gap.mean, gap.spread) == (6, pytest.approx(24 / 2**0.5))
+    assert difference(rows, "clip", ("a", "80 %"), ("b", "80 %")).mean == -6
+
+
 def test_markdown_has_a_row_per_recipe_and_a_column_per_level():
     rows = [row("dense", "0", 0, ssim=[1]), row("a", "50", 0, ssim=[0.5]), row("a", "50", 1, ssim=[0.7])]
     text = markdown(tabulate([*rows, row("b", "2:4", 0, ssim=[0.25])]), "ssim")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -198,11 +199,12 @@ def test_a_dense_picture_file_cannot_run_code(flux, tmp_path):
         def __reduce__(self):
             return (Path.touch, (tmp_path / "sprung",))
 
+    pickle.loads(pickle.dumps(Trap()))
+    (tmp_path / "sprung").unlink()  # the trap works
     store, (request,) = DenseStore(tmp_path, flux), requests(flux, PROMPTS[:1])
     store.pictures([request])
-    (file,) = tmp_path.glob("*.npz")
-    with file.open("wb") as stream:
-        np.savez(stream, picture=np.array(Trap(), dtype=object), latents=np.zeros(1))
+    (file,) = tmp_path.glob("*.safetensors")
+    torch.save({"picture": Trap(), "latents": torch.zeros(1)}, file)
     store.pictures([request])
     assert not (tmp_path / "sprung").exists()
 
@@ -241,7 +243,7 @@ def test_a_batch_that_does_not_fit_says_so(flux, tmp_path):
 
 
 COMMAND = (
-    "run",
+    "sweep",
     "--clip",
     "none",
     "--device",
@@ -291,7 +293,7 @@ def test_the_command_line_runs_prints_and_writes_files(tiny_flux, tmp_path, caps
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_sentence(tiny_flux, tmp_path, capsys, arguments):
-    model = ["--model", str(tiny_flux)] if arguments[0] in ("run", "converge") else []
+    model = ["--model", str(tiny_flux)] if arguments[0] in ("sweep", "converge") else []
     where = [] if arguments[0] == "converge" else ["--out", str(tmp_path)]
     assert main([*arguments, *model, *where]) == 2
     (line,) = (text for text in capsys.readouterr().err.splitlines() if text.startswith("error:"))

@@ -184,7 +184,7 @@ def test_convergence_draws_each_change_at_the_larger_size_and_leaves_the_last_ou
 def test_clip_curves_carry_the_names_of_their_sides_as_text():
     figure = clip_curve([(1, 2.0)], [], steps=1, model="m", names=("run 1 <b>", "x" * 60), prompts=4)
     assert [trace.name for trace in figure.data] == ["run 1 &lt;b&gt;", "x" * 33 + "…"]
-    assert "mean of 4 prompts" in figure.layout.title.text
+    assert "100·max(mean cos, 0) over 4 prompts" in figure.layout.title.text
     assert "x" * 60 in figure.layout.meta["alt"]
 
 

@@ -133,7 +133,7 @@ def test_columns_and_n_m_for_all():
     for granularity in ("column", "2:4", "1:16"):
         assert check_granularity(granularity) == granularity
         assert Recipe(granularity=granularity).resolved_granularity == granularity
-    assert list(methods_of(Granularity)) == ["layer", "row", "column", "cag"]
+    assert list(methods_of(Granularity)) == ["cag", "layer", "row", "column"]
     assert (n_of_m("4:8"), n_of_m("row"), n_of_m(None)) == ((4, 8), None, None)
 
 

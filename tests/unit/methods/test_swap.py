@@ -133,8 +133,13 @@ def test_bad_input():
         swap_weights(weight, mask, hessian, groups=torch.zeros(5, dtype=torch.int64))
     with pytest.raises(UserError, match="damping"):
         swap_weights(weight, mask, hessian, damping=-1)
-    with pytest.raises(UserError, match="All inputs"):
-        swap_weights(weight, mask, hessian * 0)
+
+
+def test_a_layer_whose_inputs_were_all_zero_keeps_its_mask():
+    weight, mask, hessian = _layer(0)
+    found = swap_weights(weight, mask, hessian * 0)
+    assert torch.equal(found, mask)
+    assert found is not mask
 
 
 @pytest.mark.parametrize("sequential", [False, True])

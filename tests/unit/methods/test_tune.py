@@ -149,3 +149,9 @@ def test_examples_are_split_in_proportion(examples, first, second, parts):  # no
     assert sum((part.calls for part in split), ()) == examples.calls
     one = replace(examples, calls=examples.calls[:1], pairs=examples.pairs[:1])
     assert [part.calls for part in one.split(first, second)] == [one.calls, one.calls]
+
+
+def test_one_step_changes_weights(flux, masks, examples):  # noqa: F811
+    tuned = tune_weights(flux, masks, examples, steps=1)
+    for name, mask in masks.items():
+        assert not torch.equal(tuned[name].dense(flux.weight(name)), flux.weight(name) * mask.unpack())

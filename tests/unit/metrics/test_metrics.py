@@ -15,6 +15,7 @@ from transformers import CLIPModel
 
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.metrics.clip import load_clip
+from dit_prune_viz.metrics.clip_mean import mean_clip
 from dit_prune_viz.metrics.pictures import difference, psnr, ssim
 
 
@@ -28,7 +29,7 @@ def clip(tiny_clip):
     return load_clip(tiny_clip)
 
 
-def test_score_is_100_times_the_positive_cosine(clip, tiny_clip):
+def test_score_is_100_times_the_cosine(clip, tiny_clip):
     images, texts = [noise(index) for index in range(5)], ["a cat", "two dogs", "the moon", "", "tea " * 200]
     scores = clip.score(images, texts)
     assert scores.shape == (5,)
@@ -36,9 +37,27 @@ def test_score_is_100_times_the_positive_cosine(clip, tiny_clip):
     torch.testing.assert_close(first.norm(dim=1), torch.ones(5))
     torch.testing.assert_close(second.norm(dim=1), torch.ones(5))
     cosine = np.array([float(a.double() @ b.double()) for a, b in zip(first, second, strict=True)])
-    np.testing.assert_allclose(scores, 100 * np.maximum(cosine, 0), atol=1e-4)
-    assert scores.min() >= 0
-    assert scores.max() <= 100
+    np.testing.assert_allclose(scores, 100 * cosine, atol=1e-4)
+
+
+def test_a_score_below_zero_stays_below_zero(clip, monkeypatch):
+    monkeypatch.setattr(clip, "embed_images", lambda images: torch.tensor([[0.6, 0.8], [1.0, 0.0]]))
+    monkeypatch.setattr(clip, "embed_texts", lambda texts: torch.tensor([[-1.0, 0.0], [0.28, 0.96]]))
+    np.testing.assert_allclose(clip.score([noise(0)] * 2, ["a", "b"]), [-60, 28], rtol=1e-6)
+
+
+@given(st.lists(st.floats(-100, 100), min_size=1, max_size=30))
+def test_a_mean_over_pictures_is_that_of_torchmetrics(scores):
+    """`CLIPScore.update` adds up 100·cos, `CLIPScore.compute` is max(sum / n, 0)."""
+    total = torch.zeros((), dtype=torch.float64)
+    for score in scores:
+        total += score
+    assert mean_clip(scores) == pytest.approx(float(torch.max(total / len(scores), torch.zeros_like(total))))
+
+
+@pytest.mark.parametrize(("scores", "mean"), [([30, -10], 10), ([10, -30], 0), ([-5], 0), ([5], 5), ([0, 0, 6], 2)])
+def test_a_mean_over_pictures_by_hand(scores, mean):
+    assert mean_clip(scores) == mean_clip(np.array(scores, dtype=float)) == mean
 
 
 def test_embeddings_are_those_of_transformers(clip, tiny_clip):

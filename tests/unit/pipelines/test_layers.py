@@ -108,6 +108,9 @@ def test_other_families_by_structure(name):
         assert tuple(transformer.get_submodule(layer.name).weight.shape) == layer.shape
         assert layer.kind in KINDS
     assert [layer.block for layer in layers] == sorted(layer.block for layer in layers)
+    routed = {layer.name for layer in layers if layer.routed}
+    assert routed == {layer.name for layer in layers if ".experts." in layer.name}
+    assert bool(routed) == (name == "HiDreamImageTransformer2DModel")
     named = kinds(layers)
     assert named["other"] <= len(layers) // 8  # a skip connection or a gate at most
     assert any("q" in kind for kind in named)

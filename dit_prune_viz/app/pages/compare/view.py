@@ -8,16 +8,16 @@ from typing import Any
 
 import gradio as gr
 
-from dit_prune_viz.app import formatting as words
+from dit_prune_viz.app import formatting
 from dit_prune_viz.app.session.comparison import LEFT, RIGHT, Comparison, Curve, Frame
 from dit_prune_viz.app.session.contact_sheet import contact_sheet, places
-from dit_prune_viz.app.widgets import plot as scatter
+from dit_prune_viz.app.widgets import plot
 from dit_prune_viz.figures.clip_curve import clip_curve
 from dit_prune_viz.figures.style import message
+from dit_prune_viz.metrics.clip_mean import CLIP_UNIT, mean_clip
 
-NOT_YET = "The CLIP scores of both sides will grow here while they denoise."
-NO_SCORES = '<p class="note">Scores appear when both sides are finished.</p>'
-CLIP_UNIT = "100·max(cos, 0)"
+NOT_YET = "CLIP scores of both sides appear here while they denoise."
+NO_SCORES = '<p class="note">Scores appear once both sides are finished.</p>'
 HEIGHTS = {1: 284, 2: 240, 3: 224, 4: 214}
 """Of the pictures by the number of prompts, in pixels, so that they and their scores fit on one screen."""
 
@@ -55,7 +55,7 @@ def build() -> Pictures:
                 elem_id="before-after",
             )
         with gr.Column(scale=3, min_width=300):
-            curve = scatter.plot(message(NOT_YET), height=320, elem_id="clip-curve")
+            curve = plot.plot(message(NOT_YET), height=320, elem_id="clip-curve")
     return Pictures(left, right, difference, scores, slider, curve)
 
 
@@ -67,7 +67,7 @@ def nothing() -> tuple:
         gr.Image(value=None, label="Difference"),
         NO_SCORES,
         gr.ImageSlider(value=None, label=_between("dense", "pruned")),
-        scatter.show(message(NOT_YET)),
+        plot.show(message(NOT_YET)),
     )
 
 
@@ -100,7 +100,7 @@ class Live:
         if first:
             images.setdefault(RIGHT, gr.Image(value=None, label=_title(self.names[1]), height=height))
             cleared = gr.Image(value=None, label="Difference", height=height), NO_SCORES, gr.ImageSlider(value=None)
-        return images.get(LEFT, gr.skip()), images.get(RIGHT, gr.skip()), *cleared, scatter.show(curve)
+        return images.get(LEFT, gr.skip()), images.get(RIGHT, gr.skip()), *cleared, plot.show(curve)
 
 
 def finished(done: Comparison) -> tuple:
@@ -122,7 +122,7 @@ def finished(done: Comparison) -> tuple:
         gr.Image(value=contact_sheet(done.differences), label=f"Difference |left − right|{gain}", height=height),
         score_table(done),
         gr.ImageSlider(value=(left, right), label=_between(done.left.name, done.right.name)),
-        scatter.show(curve),
+        plot.show(curve),
     )
 
 
@@ -130,9 +130,9 @@ def score_table(done: Comparison) -> str:
     """The scores of one prompt as large figures, of several as a table with their means."""
     left, right = escape(done.left.name), escape(done.right.name)
     source = (
-        f"CLIP scores by {escape(done.clip_name)}, {CLIP_UNIT}; Δ is {right} − {left}. SSIM (1 is equal) and PSNR to "
-        f"{left}. Drawn in {done.left.seconds:.1f} s and {done.right.seconds:.1f} s; masked weights do not make a "
-        "dense kernel faster."
+        f"CLIP scores by {escape(done.clip_name)}, {CLIP_UNIT}; Δ is {right} − {left}. SSIM (at "
+        f"most 1) and PSNR are against {left}. Drawn in {done.left.seconds:.1f} s and {done.right.seconds:.1f} s; "
+        "masked weights do not speed up a dense kernel."
     )
     shown = _figures(done) if len(done.requests) == 1 else _table(done)
     return f'{shown}<p class="note">{source}</p>'
@@ -142,7 +142,7 @@ def _figures(done: Comparison) -> str:
     scores = (
         ("CLIP", f"{done.left.clip:.2f}", done.left.name),
         ("CLIP", f"{done.right.clip:.2f}", done.right.name),
-        ("Δ CLIP", words.signed(done.delta), "right − left"),
+        ("Δ CLIP", formatting.signed(done.delta), "right − left"),
         ("SSIM", f"{done.ssim:.3f}", f"to {done.left.name}"),
         ("PSNR", _decibels(done.psnr), f"to {done.left.name}"),
     )
@@ -160,8 +160,8 @@ def _table(done: Comparison) -> str:
     rows = zip(
         places(len(done.requests)),
         done.requests,
-        done.left.clips,
-        done.right.clips,
+        (mean_clip([score]) for score in done.left.clips),
+        (mean_clip([score]) for score in done.right.clips),
         done.ssims,
         done.psnrs,
         strict=True,
@@ -175,7 +175,7 @@ def _table(done: Comparison) -> str:
 
 
 def _row(name: str, left: float, right: float, ssim: float, psnr: float | None) -> str:
-    values = (f"{left:.2f}", f"{right:.2f}", words.signed(right - left), f"{ssim:.3f}", _decibels(psnr))
+    values = (f"{left:.2f}", f"{right:.2f}", formatting.signed(right - left), f"{ssim:.3f}", _decibels(psnr))
     return f'<tr><th scope="row">{name}</th>' + "".join(f"<td>{value}</td>" for value in values) + "</tr>"
 
 

@@ -6,18 +6,18 @@ from collections.abc import Iterator
 
 import gradio as gr
 
-from dit_prune_viz.app import formatting as words
-from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame, idle
-from dit_prune_viz.app.pages.controls import recipe_fields as method_fields
-from dit_prune_viz.app.session import pruning
+from dit_prune_viz.app import formatting
+from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame, bar_updates
+from dit_prune_viz.app.pages.controls import recipe_fields
+from dit_prune_viz.app.session import measuring
 from dit_prune_viz.app.session.jobs import Reporter, Result
 from dit_prune_viz.app.session.session import Session
-from dit_prune_viz.app.widgets import plot as scatter
+from dit_prune_viz.app.widgets import plot
 from dit_prune_viz.experiments.convergence import Convergence
 from dit_prune_viz.figures.convergence import convergence
 from dit_prune_viz.figures.style import message
 
-CONVERGENCE = "How much the masks of the present plan still change when the model is calibrated on more inputs."
+CONVERGENCE = "How much the present plan's masks still change when the model is calibrated on more inputs."
 
 
 def build(frame: Frame, actions: Actions, source: str) -> None:
@@ -26,15 +26,15 @@ def build(frame: Frame, actions: Actions, source: str) -> None:
         model = gr.Textbox(source, label="Model, hub id or folder", lines=1, max_lines=1, min_width=120)
         load = gr.Button("Load", size="sm", scale=0, min_width=60)
     with gr.Group(), gr.Row(elem_classes="beside"):
-        samples = gr.Number(128, label="RecordedInputs", precision=0, min_width=60)
+        samples = gr.Number(128, label="Inputs", precision=0, min_width=60)
         seed = gr.Number(0, label="Seed", precision=0, min_width=60)
         calibrate = gr.Button("Calibrate", size="sm", scale=0, min_width=76)
     with gr.Accordion("Are these inputs enough?", open=False, elem_id="convergence-box"):
         gr.Markdown(CONVERGENCE, elem_classes="note")
         converge = gr.Button("Compare 16 to 256 inputs", size="sm", elem_id="converge")
         told = gr.Markdown("", elem_classes="note", elem_id="convergence-words")
-        curve = scatter.plot(message("Not compared yet."), height=260, elem_id="convergence")
-    method_fields.build(frame, actions)
+        curve = plot.plot(message("Not compared yet."), height=260, elem_id="convergence")
+    recipe_fields.build(frame, actions)
 
     def load_model(session: Session, source: str, request: gr.Request) -> Iterator[tuple]:
         yield from actions.run(request, session, lambda s, report: s.load_model(source, report))
@@ -44,12 +44,12 @@ def build(frame: Frame, actions: Actions, source: str) -> None:
 
     def run_convergence(session: Session, seed: float, request: gr.Request) -> Iterator[tuple]:
         def work(session: Session, report: Reporter) -> tuple:
-            return session, pruning.converge(session, seed, report)
+            return session, measuring.converge(session, seed, report)
 
         for update in actions.watch(request, session, work):
             if isinstance(update, Result):
                 session, found = update.value
-                yield (*idle(session), *_show(found))
+                yield (*bar_updates(session), *_show(found))
             elif isinstance(update, tuple):
                 yield (*update, gr.skip(), gr.skip())
 
@@ -62,5 +62,8 @@ def _show(found: Convergence) -> tuple[str, str]:
     """The last doubling in a sentence, and the curves."""
     figure = convergence(found.sizes, found.changed, found.to_largest)
     before, largest = found.sizes[-2:]
-    sentence = f"From {before} to {largest} inputs, {words.percent(found.changed[-1], 2)} of the weights change sides."
-    return sentence, scatter.show(figure)
+    sentence = (
+        f"From {before} to {largest} inputs, {formatting.percent(found.changed[-1], 2)} of the weights switch between "
+        "kept and pruned."
+    )
+    return sentence, plot.show(figure)

@@ -1,268 +1,234 @@
-"""The part of the left column that says how to prune: a ready-made way, and the fields that it sets."""
+"""The part of the left column that says how to prune: a named recipe, and the fields that it sets."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import fields, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import gradio as gr
 
 from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
-from dit_prune_viz.app.pages.controls.fields import BINS, BY_HAND, Fields, fields_of, spelled
-from dit_prune_viz.app.session import pruning
+from dit_prune_viz.app.session import recipe_form as form
+from dit_prune_viz.app.session.recipe_titles import CUSTOM, label_of, sentence_of
 from dit_prune_viz.app.session.session import Session
-from dit_prune_viz.app.session.settings import (
-    DEFAULTS,
-    METHOD_NAMES,
-    READY_MADE,
-    UPDATE_NAMES,
-    Settings,
-    label_of,
-    name_of,
-    sentence_of,
-)
+from dit_prune_viz.errors import UserError
+from dit_prune_viz.pruning.named_recipes import NAMED_RECIPES
+from dit_prune_viz.pruning.recipe import Recipe
 
-CUSTOM = "custom"
-METHODS = [(label_of(name), name) for name in (*READY_MADE, CUSTOM)]
-SCORES = [*((label, name) for name, label in METHOD_NAMES.items()), ("Own exponents", "own")]
-GRANULARITIES = [
-    ("As the score's paper", "auto"),
-    ("CAG: by heterogeneity", "cag"),
-    ("Whole layer", "layer"),
-    ("Each output row", "row"),
-    ("Each input column", "column"),
-    ("N:M, such as 2:4", "N:M"),
-]
-ALLOCATIONS = [
-    ("Uniform", "uniform"),
-    ("OWL: outliers lose less", "owl"),
-    ("Tempered by energy", "tempered"),
-    ("Damage-aware", "damage-aware"),
-    ("Global ranking", "global"),
-]
-TIMESTEPS = [
-    ("Uniform", "uniform"),
-    ("Early: the noisy half", "early"),
-    ("Late: the clean half", "late"),
-    ("Log: 1.2 falling to 0.8", "log"),
-    ("By hand", BY_HAND),
-]
-_NAMES = tuple(field.name for field in fields(Fields))
+START = "dit-pruning"
+OPEN = ("granularity", "pattern", "sparsity")
+"""Fields that stand above the fold."""
+
 _PENDING = 8
 """Requests that the column remembers at most while they are being done."""
 
-_TYPED = ("m", "n", "pattern", "lam", "floor", "ceiling", "weights")
-"""Fields that take effect with Enter or when they are left, not with every key."""
+
+@dataclass(frozen=True)
+class RecipeFields:
+    """The components: the named recipe and what it is, one component per field of the form, the timestep bins."""
+
+    name: gr.Dropdown
+    sentence: gr.Markdown
+    fields: dict[str, gr.components.Component]
+    picking: gr.Column
+    bins: gr.CheckboxGroup
+    use: gr.Button
+
+    @property
+    def components(self) -> list[gr.components.Component]:
+        return list(self.fields.values())
+
+    @property
+    def shown(self) -> list[gr.components.Component]:
+        """What `_show` updates."""
+        return [self.name, self.sentence, self.picking, self.bins, *self.components]
+
+    def values(self, given: tuple) -> dict:
+        """Name of a field → its value, as listeners get them."""
+        return dict(zip(self.fields, given, strict=True))
 
 
 def build(frame: Frame, actions: Actions) -> None:
     """Lay the fields out inside the current gradio context and wire them."""
-    start = Fields()
-    field: dict[str, gr.components.Component] = {}
-    with gr.Group():
-        method = gr.Dropdown(METHODS, value=name_of(DEFAULTS), label="Method", elem_id="method")
-        words = gr.Markdown(sentence_of(name_of(DEFAULTS)), elem_id="method-words", elem_classes="note")
-        with gr.Row(visible=False, equal_height=True) as exponents:
-            field["m"] = gr.Number(start.m, label="m, of |W|", step=0.25, min_width=90, elem_id="exponent-m")
-            field["n"] = gr.Number(start.n, label="n, of ‖X‖", step=0.25, min_width=90, elem_id="exponent-n")
-        field["granularity"] = gr.Dropdown(
-            GRANULARITIES, value=start.granularity, label="Weights are ranked inside", elem_id="granularity"
-        )
-        field["pattern"] = gr.Textbox(
-            start.pattern, label="N:M, of M inputs N stay", max_lines=1, visible=False, elem_id="pattern"
-        )
-        field["sparsity"] = gr.Slider(
-            0, 100, value=start.sparsity, step=1, label="Global sparsity, %", elem_id="sparsity"
-        )
-    with gr.Accordion("Score, budget, update, timesteps", open=False, elem_id="finer"):
-        field["score"] = gr.Dropdown(SCORES, value=start.score, label="Weights are scored by", elem_id="score")
-        field["allocation"] = gr.Dropdown(
-            ALLOCATIONS, value=start.allocation, label="Budget over layers", elem_id="allocation"
-        )
-        field["lam"] = gr.Slider(0, 1, value=start.lam, step=0.05, label="Tempering λ", visible=False, elem_id="lam")
-        with gr.Row(visible=False, equal_height=True) as bounds:
-            field["floor"] = gr.Number(start.floor, label="Floor, %", min_width=90, elem_id="floor")
-            field["ceiling"] = gr.Number(start.ceiling, label="Ceiling, %", min_width=90, elem_id="ceiling")
-        field["sensitivity"] = gr.Checkbox(
-            start.sensitivity,
-            label="Weigh layers by measured sensitivity",
-            info="Measures every layer alone first",
-            visible=False,
-            elem_id="weigh",
-        )
-        field["exchange"] = gr.Checkbox(
-            start.exchange,
-            label="Exchange pruned for kept weights",
-            info="While that lowers a layer's output error; every count stays",
-            elem_id="exchange",
-        )
-        field["distil"] = gr.Slider(
-            0,
-            2000,
-            value=start.distil,
-            step=50,
-            label="Distil masks, steps",
-            info="Masks learn from the dense model's outputs; layers, clusters and N:M keep their counts",
-            elem_id="distil",
-        )
-        field["update"] = gr.Dropdown(
-            [(label, name) for name, label in UPDATE_NAMES.items()],
-            value=start.update,
-            label="Weight update",
-            elem_id="update",
-        )
-        field["sequential"] = gr.Checkbox(
-            start.sequential,
-            label="Sequential",
-            info="Later blocks see what earlier ones give when pruned",
-            visible=False,
-            elem_id="sequential",
-        )
-        field["timestep"] = gr.Dropdown(TIMESTEPS, value=start.timestep, label="Timesteps weigh", elem_id="timestep")
-        field["weights"] = gr.Textbox(
-            start.weights,
-            label=f"{BINS} weights, from clean to noisy",
-            lines=2,
-            max_lines=2,
-            visible=False,
-            elem_id="timestep-weights",
-        )
-        with gr.Column(visible=False) as picking:
-            bins = gr.CheckboxGroup(
-                [(f"{bin / BINS:.1f}–{(bin + 1) / BINS:.1f}", bin) for bin in range(BINS)],
-                value=list(range(BINS)),
-                label="Timesteps that calibrate, from clean to noisy",
-                elem_id="timestep-bins",
-            )
-            use = gr.Button("Use these timesteps", size="sm", elem_id="use-bins")
-        field["centred"] = gr.Checkbox(
-            start.centred,
-            label="Centred inputs",
-            info="‖X‖ less its mean, for updates that move the biases",
-            elem_id="centred",
-        )
-    gr.Markdown("A change prunes the whole model anew.", elem_classes="note")
-    components = [field[name] for name in _NAMES]
-    # What the column asked for and has not seen done, the last of it for good: a session with other settings was
-    # changed elsewhere.
-    asked = gr.State((DEFAULTS,))
-    seen = gr.State(DEFAULTS)  # the settings of the session that came last
-    shown = [method, words, exponents, bounds, picking, bins, *components]
+    column = _lay_out()
+    _Listeners(frame, actions, column).wire()
 
-    def prune(session: Session, request: gr.Request, last: tuple[Settings, ...], *values) -> Iterator[tuple]:
-        yield from prune_with(session, request, last, Fields(*values).settings)
+
+def _lay_out() -> RecipeFields:
+    fields = {field.name: field for field in form.form_fields()}
+    shown = form.visible(form.defaults())
+    made: dict[str, gr.components.Component] = {}
+    names = [*form.recipe_names(), CUSTOM]
+    with gr.Group():
+        name = gr.Dropdown([(label_of(one), one) for one in names], value=START, label="Recipe", elem_id="method")
+        sentence = gr.Markdown(sentence_of(START), elem_id="method-words", elem_classes="note")
+        for one in OPEN:
+            made[one] = _component(fields[one], shown.get(one, True))
+    with gr.Accordion("Score, budget, search, update, timesteps", open=False, elem_id="finer"):
+        for one in fields:
+            if one not in OPEN:
+                made[one] = _component(fields[one], shown.get(one, True))
+            if one == "weights":
+                with gr.Column(visible=False) as picking:
+                    bins, use = _bins()
+    gr.Markdown("A change prunes the whole model anew.", elem_classes="note")
+    return RecipeFields(name, sentence, {one: made[one] for one in fields}, picking, bins, use)
+
+
+def _component(field: form.FormField, shown: bool) -> gr.components.Component:
+    """The component of one field, called after it: "saliency-stw-m"."""
+    common = {
+        "value": field.default,
+        "label": field.label,
+        "visible": shown,
+        "elem_id": field.name.replace(":", "-"),
+        "info": field.info or None,
+    }
+    if field.widget == form.CHOICE:
+        return gr.Dropdown(list(field.choices), **common)
+    if field.widget == form.SWITCH:
+        return gr.Checkbox(**common)
+    if field.widget == form.SLIDER:
+        return gr.Slider(field.low or 0, field.high or 100, step=field.step, **common)
+    if field.widget == form.NUMBER:
+        return gr.Number(step=field.step or 0.1, min_width=90, **common)
+    lines = 2 if field.name == "weights" else 1
+    return gr.Textbox(lines=lines, max_lines=lines, **common)
+
+
+def _bins() -> tuple[gr.CheckboxGroup, gr.Button]:
+    count = form.BINS
+    bins = gr.CheckboxGroup(
+        [(f"{bin / count:.1f}–{(bin + 1) / count:.1f}", bin) for bin in range(count)],
+        value=list(range(count)),
+        label="Timesteps that calibrate, from clean to noisy",
+        elem_id="timestep-bins",
+    )
+    return bins, gr.Button("Use these timesteps", size="sm", elem_id="use-bins")
+
+
+class _Listeners:
+    """What happens when a field changes, and when the session's recipe was changed elsewhere."""
+
+    def __init__(self, frame: Frame, actions: Actions, column: RecipeFields) -> None:
+        self._frame, self._actions, self._column = frame, actions, column
+        # What the column asked for and has not seen done, the last of it for good: a session with another recipe was
+        # changed elsewhere.
+        self._asked = gr.State((Recipe(),))
+        self._seen = gr.State(Recipe())  # the recipe of the session that came last
+
+    def wire(self) -> None:
+        frame, column = self._frame, self._column
+        pruning = {
+            "fn": self.prune,
+            "inputs": [frame.session, self._asked, *column.components],
+            "outputs": [*frame.outputs, self._asked],
+            "trigger_mode": "always_last",
+            **INTERNAL,
+        }
+        events = []
+        for field in form.form_fields():
+            component = column.fields[field.name]
+            events += [component.submit, component.blur] if field.typed else [component.input]
+        gr.on(events, self.follow, column.components, column.shown, queue=False, trigger_mode="always_last", **INTERNAL)
+        gr.on(events, **pruning)
+        weights = column.fields["weights"]
+        gr.on([weights.submit, weights.blur], form.bins_of_weights, weights, column.bins, queue=False, **INTERNAL)
+        # Boxes are ticked faster than answers come back, so that nothing happens before all are.
+        picked = column.use.click(form.weights_of_bins, column.bins, weights, **INTERNAL)
+        naming = [column.name, column.sentence]
+        picked.then(**pruning).then(self.name_fields, column.components, naming, **INTERNAL)
+        named = [column.name, *column.components]
+        column.name.input(self.choose, named, column.shown, queue=False, **INTERNAL)
+        column.name.input(**{**pruning, "fn": self.prune_named, "inputs": [frame.session, self._asked, *named]})
+        outputs = [self._asked, self._seen, *column.shown]
+        frame.session.change(
+            self.sync, [frame.session, self._asked, self._seen, *column.components], outputs, **INTERNAL
+        )
+
+    def prune(self, session: Session, request: gr.Request, last: tuple[Recipe, ...], *given) -> Iterator[tuple]:
+        yield from self._prune_with(session, request, last, self._column.values(given))
 
     def prune_named(
-        session: Session, request: gr.Request, last: tuple[Settings, ...], name: str, *values
+        self, session: Session, request: gr.Request, last: tuple[Recipe, ...], name: str, *given
     ) -> Iterator[tuple]:
         # By the name, not by the fields that it sets: the browser may not have filled them in yet.
-        yield from prune_with(session, request, last, _chosen(name, Fields(*values)).settings)
+        yield from self._prune_with(session, request, last, self._chosen(name, given))
 
-    def prune_with(
-        session: Session, request: gr.Request, last: tuple[Settings, ...], settings: Settings
+    def _prune_with(
+        self, session: Session, request: gr.Request, last: tuple[Recipe, ...], values: form.Values
     ) -> Iterator[tuple]:
-        if settings == last[-1] and session is not None and settings == session.settings:
-            yield (*(gr.skip() for _ in frame.outputs), last)
+        still = [gr.skip() for _ in self._frame.outputs]
+        try:
+            recipe = form.recipe_of(values)
+        except UserError:
+            recipe = None  # told by the work itself, where people are told
+        if recipe and recipe == last[-1] and session is not None and form.same_form(recipe, session.recipe):
+            yield (*still, last)
             return
 
-        def verb(session: Session, report) -> Session:
-            return session if session.settings == settings else pruning.prune(session, settings, report)
+        def verb(now: Session, report) -> Session:
+            wanted = form.recipe_of(values, now.recipe.calibration)
+            return now if form.same_form(wanted, now.recipe) else now.prune(wanted, report)
 
-        yield (*(gr.skip() for _ in frame.outputs), (*last[1 - _PENDING :], settings))
-        for update in actions.run(request, session, verb):
+        if recipe:
+            yield (*still, (*last[1 - _PENDING :], recipe))
+        for update in self._actions.run(request, session, verb):
             yield (*update, gr.skip())
 
-    def choose(name: str, *values) -> tuple:
-        return _show(_chosen(name, Fields(*values)), name, values=name != CUSTOM)
+    def choose(self, name: str, *given) -> tuple:
+        return self._show(self._chosen(name, given), name, values=name != CUSTOM)
 
-    def follow(*values) -> tuple:
-        present = Fields(*values)
-        return _show(present, name_of(present.settings), values=False)
+    def follow(self, *given) -> tuple:
+        values = self._column.values(given)
+        return self._show(values, _name(values), values=False)
 
-    def named(*values) -> tuple[str, str]:
-        name = name_of(Fields(*values).settings)
-        return name, sentence_of(name)
+    def name_fields(self, *given) -> tuple[str, str]:
+        name = _name(self._column.values(given))
+        return name, _sentence(name)
 
-    def sync(session: Session | None, last: tuple[Settings, ...], before: Settings, *values) -> tuple:
-        # A session that has the settings of the one before says nothing new, whatever was asked for meanwhile.
-        if session is None or session.settings == before:
+    def sync(self, session: Session | None, last: tuple[Recipe, ...], before: Recipe, *given) -> tuple:
+        shown = self._column.shown
+        # A session that has the recipe of the one before says nothing new, whatever was asked for meanwhile.
+        if session is None or form.same_form(session.recipe, before):
             return (gr.skip(),) * (2 + len(shown))
-        if session.settings in last:  # done as asked, and more may have been asked for since
-            done = session.settings == last[-1]
-            return (last[-1:] if done else gr.skip()), session.settings, *(gr.skip() for _ in shown)
-        fields = _show(fields_of(session.settings, Fields(*values)), name_of(session.settings))
-        return (session.settings,), session.settings, *fields
+        if any(form.same_form(session.recipe, one) for one in last):  # done as asked, and more may be asked for since
+            done = form.same_form(session.recipe, last[-1])
+            return (last[-1:] if done else gr.skip()), session.recipe, *(gr.skip() for _ in shown)
+        values = form.values_of(session.recipe, self._column.values(given))
+        return (session.recipe,), session.recipe, *self._show(values, form.name_for(session.recipe) or CUSTOM)
 
-    pruning_with = {
-        "fn": prune,
-        "inputs": [frame.session, asked, *components],
-        "outputs": [*frame.outputs, asked],
-        "trigger_mode": "always_last",
-        **INTERNAL,
-    }
-    chosen = [field[name].input for name in _NAMES if name not in _TYPED or name == "lam"]
-    typed = [event for name in _TYPED if name != "lam" for event in (field[name].submit, field[name].blur)]
-    gr.on([*chosen, *typed], follow, components, shown, queue=False, trigger_mode="always_last", **INTERNAL)
-    gr.on([*chosen, *typed], **pruning_with)
-    weights = field["weights"]
-    gr.on([weights.submit, weights.blur], _bins_of, weights, bins, queue=False, **INTERNAL)
-    # Boxes are ticked faster than answers come back, so that nothing happens before all are.
-    picked = use.click(_weights_of, bins, weights, **INTERNAL)
-    picked.then(**pruning_with).then(named, components, [method, words], **INTERNAL)
-    method.input(choose, [method, *components], shown, queue=False, **INTERNAL)
-    method.input(
-        prune_named,
-        [frame.session, asked, method, *components],
-        [*frame.outputs, asked],
-        trigger_mode="always_last",
-        **INTERNAL,
-    )
-    frame.session.change(sync, [frame.session, asked, seen, *components], [asked, seen, *shown], **INTERNAL)
+    def _chosen(self, name: str, given: tuple) -> form.Values:
+        values = self._column.values(given)
+        return values if name == CUSTOM else form.choose(name, values)
+
+    def _show(self, present: form.Values, name: str, *, values: bool = True) -> tuple:
+        """Updates for `RecipeFields.shown`; the fields' values only where asked for."""
+        shown = form.visible(present)
+        updates = []
+        for field in self._column.fields:
+            change = {"visible": shown[field]} if field in shown else {}
+            if values:
+                change["value"] = present[field]
+            updates.append(gr.update(**change) if change else gr.skip())
+        return (
+            gr.update(value=name),
+            _sentence(name),
+            gr.update(visible=present["timestep"] == form.BY_HAND),
+            gr.update(value=form.bins_of_weights(present["weights"])) if values else gr.skip(),
+            *updates,
+        )
 
 
-def _chosen(name: str, present: Fields) -> Fields:
-    """The fields once a person has picked a method by name: its own, at the sparsity there is."""
-    if name == CUSTOM:
-        return present
-    return replace(fields_of(READY_MADE[name], present), sparsity=present.sparsity)
-
-
-def _show(present: Fields, name: str, *, values: bool = True) -> tuple:
-    """Updates for method, words, the rows of exponents and bounds, the bins twice, all fields; values where asked."""
-    visible = {
-        "pattern": present.fixed,
-        "sparsity": not present.fixed,
-        "allocation": not present.fixed,
-        "lam": present.allocation == "tempered" and not present.fixed,
-        "sensitivity": present.allocation != "uniform" and not present.fixed,
-        "sequential": present.settings.finishes,
-        "weights": present.timestep == BY_HAND,
-    }
-    updates = []
-    for field in _NAMES:
-        change = {"visible": visible[field]} if field in visible else {}
-        if values:
-            change["value"] = getattr(present, field)
-        updates.append(gr.update(**change) if change else gr.skip())
-    return (
-        gr.update(value=name),
-        sentence_of(name),
-        gr.update(visible=present.score == "own"),
-        gr.update(visible=present.allocation == "damage-aware" and not present.fixed),
-        gr.update(visible=present.timestep == BY_HAND),
-        gr.update(value=_bins_of(present.weights)) if values else gr.skip(),
-        *updates,
-    )
-
-
-def _weights_of(bins: Sequence[int]) -> str:
-    """1 for every bin that calibrates, 0 for the others, as text."""
-    return ", ".join("1" if bin in bins else "0" for bin in range(BINS))
-
-
-def _bins_of(weights: str) -> list[int]:
-    """The bins that have any weight in the text, none in a text that says something else."""
+def _name(values: form.Values) -> str:
     try:
-        return [bin for bin, part in enumerate(spelled(weights).split(",")[:BINS]) if part and float(part)]
-    except ValueError:
-        return []
+        return form.name_for(form.recipe_of(values)) or CUSTOM
+    except UserError:
+        return CUSTOM
+
+
+def _sentence(name: str) -> str:
+    if name in NAMED_RECIPES or name == CUSTOM:
+        return sentence_of(name)
+    method = Recipe(name).method
+    return f"{method.label}: {method.formula}."

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import gradio as gr
 
-SCRIPT = """
-const button = element.querySelector("button");
-const column = () => document.getElementById("controls");
-button.addEventListener("click", () => {
-  const open = button.ariaExpanded !== "true";
-  button.ariaExpanded = String(open);
-  column()?.classList.toggle("open", open);
-});
-"""
+from dit_prune_viz.app.widgets.scripts import script
+
+SCRIPT = script("pages/controls/toggle.js")
 
 
 def toggle() -> gr.HTML:

@@ -10,17 +10,17 @@ from dataclasses import dataclass
 import gradio as gr
 
 from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
-from dit_prune_viz.app.pages.controls.fields import BINS
+from dit_prune_viz.app.pages.events import value_of
 from dit_prune_viz.app.pages.map import plan_pair
 from dit_prune_viz.app.pages.map.view import ACTIVATIONS, EMPTY, STATISTICS, dots_figure, heat_figure
-from dit_prune_viz.app.session import pruning
+from dit_prune_viz.app.session import measuring
+from dit_prune_viz.app.session.recipe_form import BINS
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.threshold import set_threshold
-from dit_prune_viz.app.widgets import layer_list, threshold_line
-from dit_prune_viz.app.widgets import plot as scatter
+from dit_prune_viz.app.widgets import layer_list, plot, threshold_line
 from dit_prune_viz.figures.style import message
 
-SENSE = "Prunes every layer alone to 50 % and measures what becomes of the transformer's output; it can be cancelled."
+SENSE = "Prunes one layer at a time to 50 % and measures the error of the transformer's output. You can cancel it."
 CHOICES = [(statistic.label, key) for key, statistic in STATISTICS.items()]
 Y_CHOICES = [(STATISTICS[key].label, key) for key in ("g_out", "damage", "activation_norm")]
 
@@ -35,64 +35,103 @@ class MapTab:
     pair: tuple[gr.HTML, gr.HTML]
 
 
+@dataclass(frozen=True)
+class Controls:
+    """What the map's colours and the dots' heights mean."""
+
+    statistic: gr.Dropdown
+    y: gr.Dropdown
+    timestep: gr.Slider
+    help: gr.Markdown
+
+
+@dataclass(frozen=True)
+class Views:
+    """The heat map, the list of layers, CAG's line and the dots that it lies on."""
+
+    heat: gr.HTML
+    layers: gr.HTML
+    line: gr.HTML
+    dots: gr.HTML
+
+
 def build(frame: Frame, actions: Actions) -> MapTab:
     """Lay out the tab and keep it up to date with the session. Its views' clicks are wired by the page."""
+    controls, views, sense = _lay_out()
+    pair = plan_pair.build(frame, actions)
+    listeners = MapListeners(actions)
+    line = views.line
+    line.input(listeners.move_line, frame.session, [*frame.outputs, line], trigger_mode="multiple", **INTERNAL)
+    # The map shows the statistic first, so that it is drawn when the session changes.
+    sense.click(_show_sensitivity, frame.session, [controls.statistic, controls.help, views.heat], **INTERNAL).then(
+        listeners.measure_sensitivity, frame.session, frame.outputs, **INTERNAL
+    )
+    # One listener, so that an answer to what was asked before never comes after the one to what is asked last.
+    asked = [frame.session.change, controls.timestep.change, controls.statistic.input, controls.y.input]
+    shown = [frame.session, controls.statistic, controls.y, controls.timestep]
+    outputs = [views.heat, views.layers, line, views.dots]
+    gr.on(asked, draw, shown, outputs, trigger_mode="always_last", **INTERNAL)
+    axes = [controls.statistic, controls.y]
+    gr.on([control.input for control in axes], _timestep, axes, controls.timestep, **INTERNAL)
+    controls.statistic.input(_help, controls.statistic, controls.help, **INTERNAL)
+    return MapTab(views.heat, views.dots, views.layers, pair)
+
+
+def _lay_out() -> tuple[Controls, Views, gr.Button]:
+    """The controls, the views, and the button that measures sensitivity."""
     with gr.Row(elem_classes="tab-controls"):
-        statistic = gr.Dropdown(CHOICES, value="g_out", label="Colour of the map", scale=1, min_width=180)
-        y = gr.Dropdown(Y_CHOICES, value="g_out", label="Height of the dots", scale=1, min_width=180)
-        timestep = gr.Slider(
-            0, BINS, value=0, step=1, label="Timestep bin (0: all)", scale=1, min_width=180, visible=False
+        controls = Controls(
+            statistic=gr.Dropdown(CHOICES, value="g_out", label="Map colour", scale=1, min_width=180),
+            y=gr.Dropdown(Y_CHOICES, value="g_out", label="Dot height", scale=1, min_width=180),
+            timestep=gr.Slider(
+                0, BINS, value=0, step=1, label="Timestep bin (0: all)", scale=1, min_width=180, visible=False
+            ),
+            help=gr.Markdown(_help("g_out"), elem_classes="note grow"),
         )
-        help = gr.Markdown(_help("g_out"), elem_classes="note grow")
     with gr.Row(elem_classes="map-row"):
         with gr.Column(scale=5, min_width=340):
-            heat = scatter.plot(message(EMPTY), height=400, elem_id="layer-map")
+            heat = plot.plot(message(EMPTY), height=400, elem_id="layer-map")
         with gr.Column(scale=4, min_width=340):
             layers = layer_list.layers(EMPTY)
     with gr.Column(elem_classes="card layer-dots-card"):
         line = threshold_line.line("layer-dots")
-        dots = scatter.plot(message(EMPTY), height=400, elem_id="layer-dots")
-
+        dots = plot.plot(message(EMPTY), height=400, elem_id="layer-dots")
     with gr.Row(elem_classes="tab-controls"):
         sense = gr.Button("Measure sensitivity", size="sm", scale=0, min_width=180, elem_id="sense")
         gr.Markdown(SENSE, elem_classes="note grow")
-    pair = plan_pair.build(frame, actions)
+    return controls, Views(heat, layers, line, dots), sense
 
-    def measure(session: Session, request: gr.Request) -> Iterator[tuple]:
-        yield from actions.run(request, session, pruning.sense)
 
-    def move_line(session: Session, request: gr.Request, event: gr.EventData) -> Iterator[tuple]:
-        yield from actions.answer(
+class MapListeners:
+    """What the page does to the session."""
+
+    def __init__(self, actions: Actions) -> None:
+        self._actions = actions
+
+    def measure_sensitivity(self, session: Session, request: gr.Request) -> Iterator[tuple]:
+        """Prune every layer alone, and measure."""
+        yield from self._actions.run(request, session, measuring.sense)
+
+    def move_line(self, session: Session, request: gr.Request, event: gr.EventData) -> Iterator[tuple]:
+        """CAG's line at another threshold; None, which the script sends for it, is the model's own."""
+        number, threshold = value_of(event, "number"), value_of(event, "threshold", "nothing")
+        yield from self._actions.answer(
             request,
             session,
-            lambda now, report: set_threshold(now, event.threshold, report),
-            lambda changed: threshold_line.answer(event.number, changed=changed),
+            lambda now, report: set_threshold(now, threshold, report),
+            lambda changed: threshold_line.answer(number, changed=changed),
         )
-
-    line.input(move_line, frame.session, [*frame.outputs, line], trigger_mode="multiple", **INTERNAL)
-    chosen = [frame.session, statistic, y, timestep]
-    views = [heat, layers, line, dots]
-    # The map shows the statistic first, so that it is drawn when the session changes.
-    sense.click(_show_sensitivity, frame.session, [statistic, help, heat], **INTERNAL).then(
-        measure, frame.session, frame.outputs, **INTERNAL
-    )
-    # One listener, so that an answer to what was asked before never comes after the one to what is asked last.
-    asked = [frame.session.change, timestep.change, statistic.input, y.input]
-    gr.on(asked, draw, chosen, views, trigger_mode="always_last", **INTERNAL)
-    gr.on([statistic.input, y.input], _timestep, [statistic, y], timestep, **INTERNAL)
-    statistic.input(_help, statistic, help, **INTERNAL)
-    return MapTab(heat, dots, layers, pair)
 
 
 def _show_sensitivity(session: Session | None) -> tuple[str, str, str]:
-    return "sensitivity", _help("sensitivity"), scatter.show(heat_figure(session, "sensitivity"))
+    return "sensitivity", _help("sensitivity"), plot.show(heat_figure(session, "sensitivity"))
 
 
 def draw(session: Session | None, statistic: str, y: str, timestep: int) -> tuple[str, str, str, str]:
     """The heat map, the list, the line and the dots."""
     heat, dots = heat_figure(session, statistic, timestep), dots_figure(session, y, timestep)
     line = threshold_line.show(session, drawn=y == "g_out")
-    return scatter.show(heat), layer_list.show(session), line, scatter.show(dots)
+    return plot.show(heat), layer_list.show(session), line, plot.show(dots)
 
 
 def _timestep(statistic: str, y: str) -> gr.Slider:
@@ -103,6 +142,6 @@ def _timestep(statistic: str, y: str) -> gr.Slider:
 def _help(key: str) -> str:
     statistic = STATISTICS[key]
     return (
-        f"**{statistic.label}**: {statistic.help}. Click a layer anywhere on this page to open it; with the keyboard, "
-        "arrow keys walk through a picture and Enter opens a layer."
+        f"**{statistic.label}**: {statistic.help}. Click a layer anywhere on this page to open it. On the keyboard, "
+        "arrow keys move through a plot and Enter opens a layer."
     )

@@ -1,34 +1,27 @@
-"""Two plans side by side: one that was kept as A and the present one, in figures, maps and the layers that differ."""
+"""Two plans side by side: the reference, A, and the present one, in figures, maps and the layers that differ."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from html import escape
+from dataclasses import dataclass
 
 import gradio as gr
 
-from dit_prune_viz.app import formatting as words
 from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
-from dit_prune_viz.app.pages.map import view as map_figures
+from dit_prune_viz.app.pages.map.plan_pair_view import CHOICES, COMPARED, describe, maps
 from dit_prune_viz.app.session.history import bring_back
 from dit_prune_viz.app.session.jobs import Reporter
 from dit_prune_viz.app.session.session import Session
-from dit_prune_viz.app.session.variant import name_of_masks
-from dit_prune_viz.app.widgets import plot as scatter
-
-COMPARED = ("damage", "sparsity", "g_out")
-CHOICES = [(map_figures.STATISTICS[key].label, key) for key in COMPARED]
-MOST = 8
-"""Layers named in the table, those first whose masks differ most."""
+from dit_prune_viz.app.widgets import plot
 
 HINT = (
-    "**Two plans side by side**: keep the present one as A, change anything, and see what became of every layer. The "
-    "pictures of both are compared on the Compare page, where any run can be pinned as the left side."
+    "**Two plans side by side**: keep the present plan as A, change anything, and see how every layer differs. To "
+    "compare their images, pin a run as the left side on the Compare page."
 )
 
 
-class Kept:
+class Reference:
     """The plan A of one page; listeners that were triggered at the same time all see the newest.
 
     `lock` is held while an answer is worked out, so that what was forgotten meanwhile is not shown again.
@@ -38,13 +31,94 @@ class Kept:
         self.session: Session | None = None
         self.lock = threading.RLock()
 
-    def __deepcopy__(self, memo: dict) -> Kept:
-        return Kept()  # every page begins with one of its own, and a lock cannot be copied
+    def __deepcopy__(self, memo: dict) -> Reference:
+        return Reference()  # every page begins with one of its own, and a lock cannot be copied
+
+
+@dataclass(frozen=True)
+class PairLayout:
+    """The section's components; left and right are the two maps."""
+
+    keep: gr.Button
+    swap: gr.Button
+    forget: gr.Button
+    views: gr.Column
+    statistic: gr.Dropdown
+    left: gr.HTML
+    right: gr.HTML
+    table: gr.HTML
+
+    @property
+    def outputs(self) -> list:
+        return [self.swap, self.forget, self.views, self.left, self.right, self.table]
+
+
+class PairListeners:
+    """What the section's buttons do; `reference` is the visitor's own, kept in the page's state."""
+
+    def __init__(self, actions: Actions) -> None:
+        self._actions = actions
+
+    def show(self, reference: Reference, session: Session | None, key: str, request: gr.Request) -> tuple:
+        """Both plans, where there are two of one model."""
+        with reference.lock:
+            now, first = self._actions.newest(request.session_hash, session), reference.session
+            if first is None or now is None or key not in COMPARED:
+                return _closed()
+            if now.report is None or first.model is not now.model:
+                reference.session = None
+                return _closed()
+            opened = gr.update(visible=True)
+            return opened, opened, opened, *map(plot.show, maps(first, now, key)), describe(first, now)
+
+    def keep_present(self, reference: Reference, session: Session | None, key: str, request: gr.Request) -> tuple:
+        """The present plan becomes A."""
+        with reference.lock:
+            reference.session = self._actions.newest(request.session_hash, session)
+        return self.show(reference, session, key, request)
+
+    def forget(self, reference: Reference) -> tuple:
+        """There is no A any more."""
+        with reference.lock:
+            reference.session = None
+        return _closed()
+
+    def swap(self, reference: Reference, session: Session, request: gr.Request) -> Iterator[tuple]:
+        """A becomes the present plan, and the present plan A."""
+
+        def work(now: Session, report: Reporter) -> Session:
+            first = reference.session
+            if first is None or first.model is not now.model:
+                return now
+            reference.session = now
+            return bring_back(first, now)
+
+        yield from self._actions.run(request, session, work, step="swapped plans")
 
 
 def build(frame: Frame, actions: Actions) -> tuple[gr.HTML, gr.HTML]:
     """Lay the section out inside the current gradio context and wire it; the two maps, whose clicks name a layer."""
-    kept = gr.State(Kept())  # never an output: it changes in place
+    reference = gr.State(Reference())  # never an output: it changes in place
+    layout, listeners = _lay_out(), PairListeners(actions)
+    shown = [reference, frame.session, layout.statistic]
+    layout.keep.click(listeners.keep_present, shown, layout.outputs, **INTERNAL)
+    layout.swap.click(listeners.swap, [reference, frame.session], frame.outputs, **INTERNAL)
+    # Once more, for an answer that was on its way already.
+    layout.forget.click(listeners.forget, reference, layout.outputs, **INTERNAL).then(
+        listeners.forget, reference, layout.outputs, **INTERNAL
+    )
+    gr.on(
+        [frame.session.change, layout.statistic.input],
+        listeners.show,
+        shown,
+        layout.outputs,
+        trigger_mode="always_last",
+        **INTERNAL,
+    )
+    return layout.left, layout.right
+
+
+def _lay_out() -> PairLayout:
     with gr.Column(elem_id="plan-pair"):
         gr.Markdown(HINT, elem_classes="note")
         with gr.Row(equal_height=True, elem_id="plan-pair-tools"):
@@ -54,125 +128,12 @@ def build(frame: Frame, actions: Actions) -> tuple[gr.HTML, gr.HTML]:
         with gr.Column(visible=False, elem_id="plan-pair-views") as views:
             statistic = gr.Dropdown(CHOICES, value="damage", label="Compared by", elem_id="plan-pair-statistic")
             with gr.Row(elem_classes="map-row"):
-                left = scatter.plot(height=360, elem_id="plan-a-map")
-                right = scatter.plot(height=360, elem_id="plan-b-map")
+                left = plot.plot(height=360, elem_id="plan-a-map")
+                right = plot.plot(height=360, elem_id="plan-b-map")
             table = gr.HTML("", elem_id="plan-pair-table", apply_default_css=False)
-
-    shown = [swap, forget, views, left, right, table]
-
-    def show(kept: Kept, session: Session | None, key: str, request: gr.Request) -> tuple:
-        with kept.lock:
-            now, first = actions.newest(request.session_hash, session), kept.session
-            if first is None or now is None:
-                return _closed()
-            if now.report is None or first.model is not now.model:
-                kept.session = None
-                return _closed()
-            opened = gr.update(visible=True)
-            return opened, opened, opened, *map(scatter.show, maps(first, now, key)), describe(first, now)
-
-    def keep_present(kept: Kept, session: Session | None, key: str, request: gr.Request) -> tuple:
-        with kept.lock:
-            kept.session = actions.newest(request.session_hash, session)
-        return show(kept, session, key, request)
-
-    def drop(kept: Kept) -> tuple:
-        with kept.lock:
-            kept.session = None
-        return _closed()
-
-    def swap_plans(kept: Kept, session: Session, request: gr.Request) -> Iterator[tuple]:
-        def work(now: Session, report: Reporter) -> Session:
-            first = kept.session
-            if first is None or first.model is not now.model:
-                return now
-            kept.session = now
-            return bring_back(first, now)
-
-        yield from actions.run(request, session, work, step="swapped plans")
-
-    keep.click(keep_present, [kept, frame.session, statistic], shown, **INTERNAL)
-    swap.click(swap_plans, [kept, frame.session], frame.outputs, **INTERNAL)
-    # Once more, for an answer that was on its way already.
-    forget.click(drop, kept, shown, **INTERNAL).then(drop, kept, shown, **INTERNAL)
-    gr.on(
-        [frame.session.change, statistic.input],
-        show,
-        [kept, frame.session, statistic],
-        shown,
-        trigger_mode="always_last",
-        **INTERNAL,
-    )
-    return left, right
+    return PairLayout(keep, swap, forget, views, statistic, left, right, table)
 
 
 def _closed() -> tuple:
     """Updates for the section while nothing is kept."""
     return *[gr.update(visible=False)] * 3, *[gr.skip()] * 3
-
-
-def maps(first: Session, second: Session, key: str) -> list:
-    """A heat map of each session, with colours that mean the same in both."""
-    values = [*map_figures.values_of(first, key), *map_figures.values_of(second, key)]
-    if map_figures.STATISTICS[key].log:
-        values = [value for value in values if value > 0]
-    limits = (min(values), max(values)) if values and min(values) < max(values) else None
-    label = map_figures.STATISTICS[key].label
-    return [
-        map_figures.heat_figure(session, key, title=f"{name} · {label}", limits=limits)
-        for name, session in (("A", first), ("This plan", second))
-    ]
-
-
-def describe(first: Session, second: Session) -> str:
-    """Both plans in figures, and the layers whose masks differ most, as HTML. Both are of one model, and pruned."""
-    differing = {name: mask.differing(second.masks[name]) for name, mask in first.masks.items()}
-    changed = sum(differing.values())
-    facts = [
-        ("method", *(escape(name_of_masks(session)) for session in (first, second))),
-        ("sparsity", *(words.percent(session.report.achieved, 3) for session in (first, second))),
-        ("remaining parameters", *(f"{session.report.remaining:,}" for session in (first, second))),
-        ("predicted damage", *(words.percent(session.report.damage, 2) for session in (first, second))),
-        ("layers ranked row by row", *(str(_by_row(session)) for session in (first, second))),
-    ]
-    rows = "".join(f'<tr><th scope="row">{name}</th><td>{a}</td><td>{b}</td></tr>' for name, a, b in facts)
-    head = '<thead><tr><th scope="col"></th><th scope="col">A</th><th scope="col">this plan</th></tr></thead>'
-    layers = sum(count > 0 for count in differing.values())
-    sentence = (
-        "both keep and prune the same weights."
-        if not changed
-        else f"the masks differ in {changed:,} weights ({words.percent(changed / first.report.weights, 2)}) of "
-        f"{layers} layer{'' if layers == 1 else 's'}."
-    )
-    searched = first.settings.searches or second.settings.searches
-    sentence = f"Before better masks are looked for, {sentence}" if searched else sentence[0].upper() + sentence[1:]
-    return (
-        f'<table class="scores">{head}<tbody>{rows}</tbody></table><p class="note" role="status">{sentence}</p>'
-        f"{_changes(first, second, differing)}"
-    )
-
-
-def _changes(first: Session, second: Session, differing: dict[str, int]) -> str:
-    """The layers that differ most, each with both its sparsities and damages."""
-    most = sorted((name for name, count in differing.items() if count), key=lambda name: -differing[name])[:MOST]
-    if not most:
-        return ""
-    reports = [{layer.name: layer for layer in session.report.layers} for session in (first, second)]
-    heads = ("layer", "weights that differ", "sparsity A", "this plan", "damage A", "this plan")
-    head = "".join(f'<th scope="col">{text}</th>' for text in heads)
-    rows = []
-    for name in most:
-        a, b = (report[name] for report in reports)
-        cells = (
-            f"{differing[name]:,} ({words.percent(differing[name] / a.weights)})",
-            words.percent(a.sparsity, 2),
-            words.percent(b.sparsity, 2),
-            words.percent(a.damage, 2),
-            words.percent(b.damage, 2),
-        )
-        rows.append(f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>')
-    return f'<table class="scores"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
-
-
-def _by_row(session: Session) -> int:
-    return sum(layer.granularity == "row" for layer in session.report.layers)

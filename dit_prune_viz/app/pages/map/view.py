@@ -12,8 +12,8 @@ from dit_prune_viz.figures.layer_map import layer_map
 from dit_prune_viz.figures.layer_scatter import layer_scatter
 from dit_prune_viz.figures.style import message
 
-UNMEASURED = "Press “Measure sensitivity” below: every layer is pruned alone, ranked as the present plan does."
-EMPTY = "The layers appear here once the model is calibrated."
+UNMEASURED = "Press “Measure sensitivity” below: it prunes one layer at a time, ranked as in the present plan."
+EMPTY = "Layers appear here once the model is calibrated."
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ STATISTICS = {
         "relative squared error of the transformer's output on held-out inputs with this layer alone pruned to 50 %",
         log=True,
     ),
-    "weights": Statistic("Weights", "how many weights the layer has", log=True),
+    "weights": Statistic("Weights", "number of weights in the layer", log=True),
     "weight_scale": Statistic("Weight scale", "root mean square of the weights", log=True),
     "activation_norm": Statistic(
         "Activation norm",
-        "root mean square of ‖X_j‖₂ over input channels; of one timestep bin, as if all tokens were watched in it",
+        "root mean square of ‖X_j‖₂ over input channels; for one timestep bin, scaled to the tokens of all bins",
         log=True,
     ),
     "ratio": Statistic("Activation ÷ weight", "activation norm divided by weight scale", log=True),
@@ -102,11 +102,11 @@ def values_of(session: Session, key: str, timestep: int = 0) -> list[float]:
     if timestep and key in ACTIVATIONS:
         statistics = {
             name: replace(known, activation_norm=activation_norm_at(session.calibration, name, timestep - 1))
-            for name, known in session.statistics.items()
+            for name, known in session.layer_statistics.items()
         }
         return [getattr(statistics[layer.name], key) for layer in session.model.layers]
     reports = {report.name: report for report in session.report.layers}
-    source = reports if key in REPORTED else session.statistics
+    source = reports if key in REPORTED else session.layer_statistics
     return [getattr(source[layer.name], key) for layer in session.model.layers]
 
 

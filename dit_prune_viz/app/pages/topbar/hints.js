@@ -1,4 +1,4 @@
-// Runs once inside gr.HTML, which supplies `element` and `props`.
+// Runs once inside gr.HTML, which supplies `element` and `props`, after shared.js.
 const strip = element.querySelector(".hints");
 const text = element.querySelector(".hints-text");
 const place = element.querySelector(".hints-step");
@@ -31,8 +31,10 @@ button("next").addEventListener("click", () => show(step + 1 < props.steps.lengt
 button("back").addEventListener("click", () => show(step - 1));
 button("close").addEventListener("click", () => show(null));
 strip.addEventListener("keydown", (event) => event.key === "Escape" && show(null));
-document.addEventListener("show-hints", () => {
+const showAgain = () => {
   show(0);
   button("next").focus();
-});
+};
+document.addEventListener("show-hints", showAgain, { signal: removed });
+onRemoved(() => delete document.documentElement.dataset.hint);
 if (!remembered()) show(0);

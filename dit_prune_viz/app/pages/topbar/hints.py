@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import gradio as gr
 
-SCRIPT = (Path(__file__).parent / "hints.js").read_text(encoding="utf-8")
+from dit_prune_viz.app.widgets.scripts import script
+
+SCRIPT = script("widgets/shared.js", "pages/topbar/hints.js")
 STEPS = (
-    "Every square is a layer of the model. The brighter, the more its output rows differ in what they carry. "
-    "Click one to open it.",
-    "Drag the dashed line: layers above it are pruned row by row, layers below as a whole. The figures in the bar "
-    "at the top follow.",
-    "Choose how weights are ranked, and how many go. Masks and map follow at once.",
-    "Layer gives each cluster of weights its own sparsity, Compare draws dense and pruned pictures from the same "
-    "noise, Trade-off measures methods against each other.",
+    "Each square is a layer of the model. The brighter it is, the more its output rows differ in importance. Click one "
+    "to open it.",
+    "Drag the dashed line: layers above it are pruned row by row, layers below it as a whole. The numbers in the "
+    "top bar follow.",
+    "Choose how weights are ranked and how many are pruned. Masks and map update at once.",
+    "Layer gives each cluster of weights its own sparsity. Compare draws dense and pruned images from the same noise. "
+    "Trade-off measures methods against each other.",
 )
 """The style sheet outlines what each is about, by its number."""
 

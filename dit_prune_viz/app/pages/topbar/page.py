@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from html import escape
 
-from dit_prune_viz.app import formatting as words
+from dit_prune_viz.app import formatting
+from dit_prune_viz.app.session.finishing import is_finished
 from dit_prune_viz.app.session.jobs import Busy
+from dit_prune_viz.app.session.recipe_titles import title_of
 from dit_prune_viz.app.session.session import Session
-from dit_prune_viz.app.session.settings import UPDATE_NAMES
-from dit_prune_viz.app.session.updating import is_current
 
 BRAND = '<h1 class="brand">DiT pruning, seen<span>where a diffusion transformer is redundant</span></h1>'
 LONG = 16
 """Letters of a value from which on it gives way where the bar is narrow."""
 
 DAMAGE_HELP = (
-    "Share of the layers' output energy that the masks remove, Σ pruned W²·E[x²] / Σ W²·E[x²], averaged over layers by "
-    "their weights. It assumes independent inputs and needs no forward pass."
+    "Share of the layers' output energy that the masks remove, Σ pruned W²·E[x²] / Σ W²·E[x²], averaged over layers "
+    "in proportion to their weights. It assumes independent inputs and needs no forward pass."
 )
 
 UPDATE_HELP = (
-    "The pruned picture is drawn with updated weights, or with as many others where weights are exchanged or masks "
-    "distilled. Layers whose masks have changed are updated when a picture "
-    "needs them; predicted damage counts the masks alone."
+    "Images are drawn with the updated weights, or with the refined masks where weights are exchanged or masks "
+    "distilled. This is computed when an image needs it, for layers whose masks have changed; predicted damage "
+    "ignores it."
 )
 
 
@@ -41,45 +41,40 @@ def _facts(session: Session | None) -> list[tuple[str, str, str, str]]:
         ("Model", model.name, model.family, f"loaded from {model.source}, {model.dtype} on {model.device}"),
         (
             "Parameters",
-            words.count(model.parameters),
-            f"{words.count(model.prunable_parameters)} prunable",
-            "parameters of the transformer; prunable are the Linear weights inside its blocks",
+            formatting.count(model.parameters),
+            f"{formatting.count(model.prunable_parameters)} prunable",
+            "parameters of the transformer; the Linear weights inside its blocks can be pruned",
         ),
     ]
     if session.report is None:
         return facts
-    report, settings = session.report, session.settings
+    report = session.report
     return [
         *facts,
         (
             "Sparsity",
-            words.percent(report.achieved, 3),
-            f"target {words.percent(report.target, 0)}",
-            f"{settings.title}: {report.removed:,} of {report.weights:,} prunable weights are pruned",
+            formatting.percent(report.achieved, 3),
+            f"target {formatting.percent(report.target, 0)}",
+            f"{title_of(session.recipe)}: {report.removed:,} of {report.weights:,} prunable weights are pruned",
         ),
         (
             "Remaining",
-            words.count(report.remaining),
+            formatting.count(report.remaining),
             "parameters",
             f"{report.remaining:,} of {report.parameters:,}",
         ),
-        ("Predicted damage", words.percent(report.damage, 2), "of output energy", DAMAGE_HELP),
+        ("Predicted damage", formatting.percent(report.damage, 2), "of output energy", DAMAGE_HELP),
         *_update(session),
     ]
 
 
 def _update(session: Session) -> list[tuple[str, str, str, str]]:
     """The weight update, where the settings have one or search for masks."""
-    settings = session.settings
-    if not settings.finishes:
+    recipe = session.recipe
+    if not recipe.finishes:
         return []
-    detail = "current" if is_current(session) else "made with the next picture"
-    named = [
-        *(["Exchange"] if settings.exchange else []),
-        *([f"Distilled in {settings.distil} steps"] if settings.distil else []),
-        *([UPDATE_NAMES[settings.update]] if settings.update else []),
-    ]
-    value = " + ".join(named)
+    detail = "done" if is_finished(session) else "done with the next image"
+    value = " + ".join(method.title for method in (*recipe.searches, *filter(None, [recipe.updater])))
     return [("Weight update", value, detail, f"{value}. {UPDATE_HELP}")]
 
 
@@ -94,7 +89,7 @@ def _fact(label: str, value: str, detail: str, explanation: str) -> str:
 def _state(session: Session | None, busy: Busy | None, problem: str | None) -> str:
     if busy:
         share = f"{round(100 * busy.share)} %" if busy.done else ""  # nothing is known of work that waits or just began
-        left = f"about {words.seconds(busy.seconds_left)} left" if busy.seconds_left is not None else ""
+        left = f"about {formatting.seconds(busy.seconds_left)} left" if busy.seconds_left is not None else ""
         return (
             f'<div class="bar-state busy" role="status"><span class="bar-what">{escape(busy.what)}</span>'
             f'<progress max="1" value="{busy.share:.3f}" aria-label="{escape(busy.what)}"></progress>'
@@ -111,4 +106,4 @@ def _next_step(session: Session | None) -> str:
     if session.report is None:
         return "Calibrate the model to see its map."
     calibration = session.calibration
-    return f"Ready · calibrated on {calibration.samples} inputs in {words.seconds(calibration.seconds)}"
+    return f"Ready · calibrated on {calibration.samples} inputs in {formatting.seconds(calibration.seconds)}"

@@ -1,0 +1,103 @@
+"""The components of the Compare page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from dit_prune_viz.app.pages.compare import view
+from dit_prune_viz.app.pages.compare.view import Pictures
+from dit_prune_viz.app.session.drawn_model import ONLY, WITHOUT
+from dit_prune_viz.app.widgets import runs_strip
+
+SUGGESTIONS = 7
+MODES = [("prune it alone", WITHOUT), ("prune the rest of its layer", ONLY)]
+CLUSTER_NOTE = (
+    "**What does this cluster paint?** Everything else stays dense, so the difference shows what its weights do. "
+    "Clusters are made on the Layer page."
+)
+
+
+@dataclass(frozen=True)
+class RequestFields:
+    """What is drawn: prompts, seed and steps, with prompts to try."""
+
+    prompt: gr.Textbox
+    seed: gr.Number
+    steps: gr.Number
+    generate: gr.Button
+    examples: gr.Dataset
+    four: gr.Button
+
+    @property
+    def inputs(self) -> list:
+        return [self.prompt, self.seed, self.steps]
+
+
+@dataclass(frozen=True)
+class ClusterFields:
+    """Which cluster of which layer is drawn, and how."""
+
+    layer: gr.Dropdown
+    cluster: gr.Dropdown
+    mode: gr.Dropdown
+    show: gr.Button
+
+
+@dataclass(frozen=True)
+class CompareLayout:
+    """The whole page; `strip` holds the earlier runs."""
+
+    request: RequestFields
+    pictures: Pictures
+    strip: gr.HTML
+    cluster: ClusterFields
+
+    @property
+    def outputs(self) -> list:
+        """What a comparison updates: pictures and strip."""
+        return [*self.pictures.outputs, self.strip]
+
+
+def lay_out() -> CompareLayout:
+    """Lay the page out inside the current gradio context."""
+    request = _request_fields()
+    pictures = view.build()
+    strip = runs_strip.strip()
+    with gr.Column(elem_id="cluster-paints"):
+        gr.Markdown(CLUSTER_NOTE, elem_classes="note")
+        with gr.Row(equal_height=True, elem_classes="tab-controls"):
+            cluster = ClusterFields(
+                layer=gr.Dropdown([], label="Layer", scale=4, min_width=220, elem_id="paint-layer"),
+                cluster=gr.Dropdown([], label="Cluster", scale=3, min_width=160, elem_id="paint-cluster"),
+                mode=gr.Dropdown(MODES, value=WITHOUT, label="What to do with it", scale=3, min_width=200),
+                show=gr.Button("Show what it paints", scale=1, min_width=170, elem_id="paint-run"),
+            )
+    return CompareLayout(request, pictures, strip, cluster)
+
+
+def _request_fields() -> RequestFields:
+    with gr.Row(equal_height=True, elem_classes="tab-controls"):
+        prompt = gr.Textbox(
+            label="Prompts: up to four, one per line (Shift+Enter generates)",
+            lines=2,
+            max_lines=4,
+            scale=5,
+            min_width=260,
+            elem_id="prompt",
+        )
+        seed = gr.Number(0, label="Seed", precision=0, scale=1, min_width=80, elem_id="seed")
+        steps = gr.Number(20, label="Steps", precision=0, scale=1, min_width=80, elem_id="steps")
+        generate = gr.Button("Generate", variant="primary", scale=1, min_width=120, elem_id="generate")
+    with gr.Row(elem_id="prompt-examples"):
+        examples = gr.Dataset(
+            components=[prompt],
+            samples=[],
+            label="Prompts to try",
+            show_label=False,
+            type="values",
+            samples_per_page=SUGGESTIONS,
+        )
+        four = gr.Button("Four at once", size="sm", scale=0, min_width=110, elem_id="four-prompts")
+    return RequestFields(prompt, seed, steps, generate, examples, four)

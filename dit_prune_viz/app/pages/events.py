@@ -1,0 +1,21 @@
+"""What the scripts in the browser send along with an event, read so that nothing they leave out is a fault."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+
+def value_of(event: gr.EventData, name: str, default: Any = None) -> Any:
+    """One value of an event; `default` where the browser sent none."""
+    try:
+        return getattr(event, name)
+    except (AttributeError, TypeError):  # gradio looks into whatever was sent, also where that is no object
+        return default
+
+
+def mode_of(event: gr.EventData) -> str:
+    """What a selection does to the one before: "set", "add" or "subtract"."""
+    mode = value_of(event, "mode")
+    return mode if mode in ("add", "subtract") else "set"

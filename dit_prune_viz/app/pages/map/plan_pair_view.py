@@ -1,0 +1,82 @@
+"""Two plans in figures: maps whose colours mean the same, both plans' numbers, and the layers that differ most."""
+
+from __future__ import annotations
+
+from html import escape
+
+from dit_prune_viz.app import formatting
+from dit_prune_viz.app.pages.map import view
+from dit_prune_viz.app.session.drawn_model import name_of_session
+from dit_prune_viz.app.session.session import Session
+
+COMPARED = ("damage", "sparsity", "g_out")
+CHOICES = [(view.STATISTICS[key].label, key) for key in COMPARED]
+MOST = 8
+"""Layers named in the table, those first whose masks differ most."""
+
+
+def maps(first: Session, second: Session, key: str) -> list:
+    """A heat map of each session, with colours that mean the same in both."""
+    values = [*view.values_of(first, key), *view.values_of(second, key)]
+    if view.STATISTICS[key].log:
+        values = [value for value in values if value > 0]
+    limits = (min(values), max(values)) if values and min(values) < max(values) else None
+    label = view.STATISTICS[key].label
+    return [
+        view.heat_figure(session, key, title=f"{name} · {label}", limits=limits)
+        for name, session in (("A", first), ("This plan", second))
+    ]
+
+
+def describe(first: Session, second: Session) -> str:
+    """Both plans in figures, and the layers whose masks differ most, as HTML. Both are of one model, and pruned."""
+    differing = {name: mask.differing(second.masks[name]) for name, mask in first.masks.items()}
+    changed = sum(differing.values())
+    facts = [
+        ("method", *(escape(name_of_session(session)) for session in (first, second))),
+        ("sparsity", *(formatting.percent(session.report.achieved, 3) for session in (first, second))),
+        ("remaining parameters", *(f"{session.report.remaining:,}" for session in (first, second))),
+        ("predicted damage", *(formatting.percent(session.report.damage, 2) for session in (first, second))),
+        ("layers ranked row by row", *(str(_by_row(session)) for session in (first, second))),
+    ]
+    rows = "".join(f'<tr><th scope="row">{name}</th><td>{a}</td><td>{b}</td></tr>' for name, a, b in facts)
+    head = '<thead><tr><th scope="col"></th><th scope="col">A</th><th scope="col">this plan</th></tr></thead>'
+    layers = sum(count > 0 for count in differing.values())
+    sentence = (
+        "both plans prune the same weights."
+        if not changed
+        else f"the masks differ in {changed:,} weights ({formatting.percent(changed / first.report.weights, 2)}) of "
+        f"{layers} layer{'' if layers == 1 else 's'}."
+    )
+    searched = first.recipe.search or second.recipe.search
+    sentence = f"Before masks are refined, {sentence}" if searched else sentence[0].upper() + sentence[1:]
+    return (
+        f'<table class="scores">{head}<tbody>{rows}</tbody></table><p class="note" role="status">{sentence}</p>'
+        f"{_changes(first, second, differing)}"
+    )
+
+
+def _changes(first: Session, second: Session, differing: dict[str, int]) -> str:
+    """The layers that differ most, each with both its sparsities and damages."""
+    most = sorted((name for name, count in differing.items() if count), key=lambda name: -differing[name])[:MOST]
+    if not most:
+        return ""
+    reports = [{layer.name: layer for layer in session.report.layers} for session in (first, second)]
+    heads = ("layer", "weights that differ", "sparsity A", "this plan", "damage A", "this plan")
+    head = "".join(f'<th scope="col">{text}</th>' for text in heads)
+    rows = []
+    for name in most:
+        a, b = (report[name] for report in reports)
+        cells = (
+            f"{differing[name]:,} ({formatting.percent(differing[name] / a.weights)})",
+            formatting.percent(a.sparsity, 2),
+            formatting.percent(b.sparsity, 2),
+            formatting.percent(a.damage, 2),
+            formatting.percent(b.damage, 2),
+        )
+        rows.append(f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>')
+    return f'<table class="scores"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+
+
+def _by_row(session: Session) -> int:
+    return sum(layer.granularity == "row" for layer in session.report.layers)

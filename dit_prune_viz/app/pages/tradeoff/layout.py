@@ -1,0 +1,109 @@
+"""The components of the Trade-off page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+
+import gradio as gr
+
+from dit_prune_viz.app.session import tradeoff
+from dit_prune_viz.app.widgets import plot
+from dit_prune_viz.experiments.table import COLUMNS
+from dit_prune_viz.figures.style import message
+from dit_prune_viz.pruning.named_recipes import NAMED_RECIPES, SWEEPS
+
+START = ("magnitude", "wanda", "dit-pruning")
+SCORES = [(label, score) for score, label in COLUMNS.items()]
+NOTE = (
+    "Every method prunes to every sparsity, then draws the same prompts from the same noise as the dense model. The "
+    "prompts are held out from calibration. Measurements are kept: a run that was stopped resumes where it left off. "
+    "The same on the command line: `python -m dit_prune_viz.experiments run --out FOLDER`."
+)
+DAMAGE = (
+    "**Predicted damage** needs no image: per layer Σ pruned W²·E[x²] / Σ W²·E[x²], averaged over layers by their "
+    "weights. The plot sets it against what was measured: mean squared error of the final latents, against the dense "
+    "model's."
+)
+
+
+@dataclass(frozen=True)
+class RunFields:
+    """What is compared, in the order in which the listeners take it."""
+
+    methods: gr.CheckboxGroup
+    levels: gr.Textbox
+    prompts: gr.Number
+    seeds: gr.Number
+    steps: gr.Number
+    start: gr.Button
+    sweep: gr.Button
+    prompt_set: gr.File
+
+    @property
+    def inputs(self) -> list:
+        """All but the methods."""
+        return [self.levels, self.prompts, self.seeds, self.steps, self.prompt_set]
+
+
+@dataclass(frozen=True)
+class ResultViews:
+    """What is shown of the measurements; `files` are the downloads."""
+
+    score: gr.Dropdown
+    curves: gr.HTML
+    table: gr.HTML
+    files: list[gr.DownloadButton]
+    damage: gr.HTML
+
+    @property
+    def outputs(self) -> list:
+        return [self.curves, self.table, self.damage, *self.files]
+
+
+def lay_out() -> tuple[RunFields, ResultViews]:
+    """Lay the page out inside the current gradio context."""
+    gr.Markdown(NOTE, elem_classes="note")
+    return _run_fields(), _result_views()
+
+
+def _run_fields() -> RunFields:
+    methods = gr.CheckboxGroup(
+        [*NAMED_RECIPES, *SWEEPS], value=list(START), label="Methods", elem_id="tradeoff-methods"
+    )
+    with gr.Accordion("What the methods do", open=False):
+        gr.Markdown(explain_methods(), elem_classes="note")
+    with gr.Row(equal_height=True, elem_classes="tab-controls"):
+        levels = gr.Textbox("30,50,70", label="Sparsities, % or N:M", scale=2, min_width=150, elem_id="tradeoff-levels")
+        prompts = gr.Number(8, label="Prompts", precision=0, scale=1, min_width=80, elem_id="tradeoff-prompts")
+        seeds = gr.Number(1, label="Seeds", precision=0, scale=1, min_width=80, elem_id="tradeoff-seeds")
+        steps = gr.Number(20, label="Steps", precision=0, scale=1, min_width=80, elem_id="tradeoff-steps")
+        start = gr.Button("Compare", variant="primary", scale=1, min_width=110, elem_id="tradeoff-run")
+        sweep = gr.Button("Exponent sweep", scale=1, min_width=130, elem_id="tradeoff-sweep")
+    with gr.Accordion("Your own prompts", open=False):
+        prompt_set = gr.File(
+            label="One prompt per line, CSV/TSV with a column Prompt, or MJHQ-30K's meta_data.json",
+            file_types=list(tradeoff.PROMPT_FILES),
+            type="filepath",
+            height=140,
+        )
+    return RunFields(methods, levels, prompts, seeds, steps, start, sweep, prompt_set)
+
+
+def _result_views() -> ResultViews:
+    score = gr.Dropdown(SCORES, value="ssim", label="Score", scale=0, min_width=160, elem_id="tradeoff-score")
+    curves = plot.plot(message(tradeoff.EMPTY), height=420, elem_id="tradeoff-curves")
+    table = gr.HTML("", elem_id="tradeoff-table", apply_default_css=False)
+    with gr.Row():
+        files = [
+            gr.DownloadButton(kind, interactive=False, size="sm", elem_id=f"tradeoff-{kind.lower()}")
+            for kind in ("CSV", "JSON", "PNG")
+        ]
+    gr.Markdown(DAMAGE, elem_classes="note")
+    damage = plot.plot(message(tradeoff.NO_DAMAGE), height=380, elem_id="tradeoff-damage")
+    return ResultViews(score, curves, table, files, damage)
+
+
+def explain_methods() -> str:
+    """A line on every method, as Markdown."""
+    return "\n".join(f"* **{escape(name)}**: {named.explanation}" for name, named in NAMED_RECIPES.items())

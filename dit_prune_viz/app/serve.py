@@ -1,0 +1,93 @@
+"""The app's command line: read the arguments, then open the page."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dit_prune_viz.command import COMMANDS
+from dit_prune_viz.disk_cache import OFF, VARIABLE, open_cache
+from dit_prune_viz.errors import UserError
+from dit_prune_viz.plugins import add_plugin_option, load_plugins
+from dit_prune_viz.resources import BUNDLED_CLIP, BUNDLED_MODEL
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def main(arguments: Sequence[str] | None = None, program: str = "app.py") -> int:
+    """Open the app and serve it until it is stopped; returns the exit status."""
+    try:
+        options = parse(load_plugins(sys.argv[1:] if arguments is None else arguments), program)
+        serve(options)
+    except UserError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Build the app and launch it. UserError if the cache is no folder."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    cache = open_cache(options.cache)
+    # Imports make a million objects that stay; to look through them for garbage again and again takes over a second.
+    gc.disable()
+    from dit_prune_viz.app.server import AppSettings, build_app
+    from dit_prune_viz.app.theme import launch_options
+
+    sys.setswitchinterval(0.0005)  # the page stays quick while the model works in a thread beside it
+    settings = AppSettings(options.model, options.clip, options.device, options.dtype, cache)
+    app = build_app(settings, when_ready=_collect_garbage)
+    print(f"Opening http://{options.host}:{options.port}", flush=True)
+    app.launch(server_name=options.host, server_port=options.port, auth=options.auth, **launch_options())
+
+
+def _collect_garbage() -> None:
+    gc.freeze()
+    gc.enable()
+
+
+def parse(argv: Sequence[str] | None = None, program: str = "app.py") -> argparse.Namespace:
+    """The command line, checked. On a Hugging Face Space the proxy in front decides who may come in."""
+    space = "SPACE_ID" in os.environ
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description="See where a diffusion transformer is redundant, prune it, compare.",
+        epilog=f"Without the app: {program} COMMAND, one of {', '.join(COMMANDS)}." if program != "app.py" else None,
+    )
+    add = parser.add_argument
+    add("--model", default=short_path(BUNDLED_MODEL), help="hub id or diffusers folder")
+    add("--clip", default=short_path(BUNDLED_CLIP), help="hub id or folder of a CLIP")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    add("--dtype", default="auto", help="auto, float32, bfloat16, float16")
+    add("--host", default="0.0.0.0" if space else "127.0.0.1", help="address to listen on")
+    add("--port", type=int, default=7860)
+    add(
+        "--auth",
+        type=_user_and_password,
+        default=os.environ.get("DIT_PRUNE_VIZ_AUTH"),
+        metavar="USER:PASSWORD",
+        help="login; needed when the host is not loopback (or set DIT_PRUNE_VIZ_AUTH)",
+    )
+    add("--cache", metavar=f"DIR|{OFF}", help=f"folder for calibrations and projections (or set {VARIABLE})")
+    add_plugin_option(parser)
+    arguments = parser.parse_args(argv)
+    if arguments.host not in LOOPBACK and not arguments.auth and not space:
+        parser.error(f"--host {arguments.host} is open to the network; add --auth user:password.")
+    return arguments
+
+
+def short_path(path: Path) -> str:
+    """Relative to the working folder where the path lies inside it."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def _user_and_password(text: str) -> tuple[str, str]:
+    user, separator, password = text.partition(":")
+    if not (user and separator and password):
+        raise argparse.ArgumentTypeError("use the form user:password")
+    return user, password

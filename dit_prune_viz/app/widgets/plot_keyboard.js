@@ -1,0 +1,64 @@
+// Arrow keys walk through the dots or cells of a plot, Enter opens or selects the one that is announced, Escape
+// selects nothing.
+
+const cellsWithId = (trace) => trace.customdata.flat().filter((data) => idOf(data) !== null).length;
+
+// Through how many dots and cells the keys can walk, without listing them.
+function countTargets(host) {
+  return shownTraces(host)
+    .filter((trace) => trace.customdata)
+    .reduce((sum, trace) => sum + (trace.type === "heatmap" ? cellsWithId(trace) : trace.x.length), 0);
+}
+
+function targetsIn(trace) {
+  const targets = [];
+  if (trace.type !== "heatmap") {
+    const { x, y, name, customdata, meta } = trace;
+    for (let i = 0; i < x.length; i++) {
+      const id = idOf(customdata[i]);
+      targets.push({ id, label: `${name ?? ""}: ${id}`, x: x[i], y: y[i], unit: Boolean(meta?.units) });
+    }
+    return targets;
+  }
+  trace.y.forEach((kind, row) =>
+    trace.x.forEach((block, column) => {
+      const id = idOf(trace.customdata[row]?.[column]);
+      if (id !== null) targets.push({ id, label: `${id}, ${kind}, block ${block}`, x: block, y: row, unit: false });
+    })
+  );
+  return targets;
+}
+
+// selectUnits(ids, mode) and openTarget(id, mode) do what a click on the dot or cell would do.
+function walkWithKeys(host, { selectUnits, openTarget }) {
+  const spoken = element.querySelector(".plot-spoken");
+  let targets = null; // listed when the keys first ask
+  let cursor = -1;
+
+  function move(step) {
+    targets ??= shownTraces(host).filter((trace) => trace.customdata).flatMap(targetsIn);
+    if (!targets.length) return false;
+    cursor = (cursor + step + targets.length) % targets.length;
+    hoverOver(host, targets[cursor]);
+    spoken.textContent = targets[cursor].label;
+    return true;
+  }
+
+  host.addEventListener("keydown", (event) => {
+    if (event.target !== host || !host.data) return; // a button of the toolbar; nothing is drawn yet
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    const target = targets?.[cursor];
+    if (step) {
+      if (move(step)) event.preventDefault();
+    } else if ((event.key === "Enter" || event.key === " ") && target) {
+      if (target.unit) selectUnits([target.id], modeOf(event));
+      else openTarget(target.id, modeOf(event));
+      event.preventDefault();
+    } else if (event.key === "Escape" && unitTraces(host).length && !document.fullscreenElement) {
+      selectUnits([], "set");
+    }
+  });
+  host.addEventListener("blur", () => host.data && stopHovering(host));
+
+  return { redrawn: () => void (targets = null) };
+}

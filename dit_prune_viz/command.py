@@ -1,0 +1,47 @@
+"""The command `dit-prune-viz`, also `python -m dit_prune_viz`: the app, or one of the commands below.
+
+Each of them is imported only when it is asked for, so that the app does not wait for the others.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from types import MappingProxyType
+
+from dit_prune_viz.errors import UserError
+from dit_prune_viz.plugins import load_plugins
+
+PROGRAM = "dit-prune-viz"
+COMMANDS = MappingProxyType(
+    {
+        "sweep": "measure methods × sparsities × prompts × seeds",
+        "converge": "how much masks change with more calibration samples",
+        "table": "print what a sweep measured",
+        "export": "write a sweep's files",
+        "list": "name methods and presets",
+    }
+)
+"""The commands beside the app, each with a few words of help."""
+
+_ALIASES = {"run": "sweep"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the app or a command; returns the exit status."""
+    try:
+        arguments = load_plugins(sys.argv[1:] if arguments is None else arguments)
+    except UserError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+    if not arguments or arguments[0].startswith("-"):
+        from dit_prune_viz.app.serve import main as serve
+
+        return serve(arguments, PROGRAM)
+    if arguments[0] not in COMMANDS and arguments[0] not in _ALIASES:
+        names = ", ".join(COMMANDS)
+        print(f"error: There is no command {arguments[0]!r}; use {names}, or none for the app.", file=sys.stderr)
+        return 2
+    from dit_prune_viz.experiments.cli import main as run_command
+
+    return run_command(arguments, PROGRAM)

@@ -1,0 +1,183 @@
+"""The one design of a cache on disk: safetensors files named after their content, bounded in bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import threading
+import time
+import zlib
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from platformdirs import user_cache_dir
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from dit_prune_viz.errors import UserError
+
+VARIABLE = "DIT_PRUNE_VIZ_CACHE"
+"""Environment variable: a folder, or "off". The option --cache goes before it."""
+
+OFF = "off"
+LIMIT = 4 << 30
+_NAME = re.compile(r"[a-z]+-[0-9a-f]{64}\.safetensors")
+_PART = ".dit-prune-viz-part"
+_STALE_SECONDS = 24 * 3600
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """Tensors by name, on the CPU, and a JSON object that describes them."""
+
+    tensors: Mapping[str, torch.Tensor]
+    about: Mapping[str, object] = field(default_factory=dict)
+
+
+class DiskCache:
+    """Entries in a folder, a safetensors file each. Several processes may share it.
+
+    Files are written under a temporary name and then renamed, so nobody reads half a file. Files that are damaged are
+    removed and count as missing. A folder that cannot be written to keeps nothing and is no error. Only files that this
+    class named are ever removed.
+
+    Args:
+        folder: made when first needed.
+        limit: bytes that the files may take together; those used longest ago, by modification time, are removed first.
+            None is no limit. The newest file stays even if it is larger.
+    """
+
+    def __init__(self, folder: str | Path, limit: int | None = LIMIT) -> None:
+        self.folder, self.limit = Path(folder), limit
+
+    def find(self, key: str) -> Entry | None:
+        """The entry of `key` (see `content_key`), None if there is none or its file is damaged."""
+        path = self.path(key)
+        try:
+            found = read_entry(path)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError):
+            self.remove(key)
+            return None
+        with suppress(OSError):
+            os.utime(path)
+        return found
+
+    def put(self, key: str, tensors: Mapping[str, torch.Tensor], about: Mapping[str, object] | None = None) -> None:
+        """Keep tensors and a JSON object under `key`, then remove what exceeds the limit."""
+        with suppress(OSError):  # a full disk costs the time to make it again, nothing else
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_entry(self.path(key), Entry(tensors, about or {}))
+            self._trim(keep=self.path(key))
+
+    def remove(self, key: str) -> None:
+        """Forget `key`."""
+        with suppress(OSError):
+            self.path(key).unlink()
+
+    def path(self, key: str) -> Path:
+        """The file of `key`, whether it exists or not."""
+        return self.folder / f"{key}.safetensors"
+
+    def _trim(self, keep: Path) -> None:
+        if self.limit is None:
+            return
+        files = []
+        for path in self.folder.iterdir():
+            with suppress(OSError):  # another process may remove files at the same time
+                state = path.stat()
+                if _NAME.fullmatch(path.name):
+                    files.append((state.st_mtime_ns, state.st_size, path))
+                elif path.name.endswith(_PART) and time.time() - state.st_mtime > _STALE_SECONDS:
+                    path.unlink()  # left behind by a process that was killed
+        used = sum(size for _, size, _ in files)
+        for _, size, path in sorted(files):
+            if used <= self.limit:
+                return
+            if path != keep:
+                path.unlink(missing_ok=True)
+                used -= size
+
+
+def content_key(kind: str, *parts: object) -> str:
+    """The name of an entry: its kind, in lower-case letters, and the SHA-256 of everything that decides its content.
+
+    `parts` are JSON values, bytes or numpy arrays' bytes; a change in any of them gives another key.
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part if isinstance(part, bytes) else json.dumps(part, sort_keys=True).encode()
+        digest.update(f"{type(part) is bytes} {len(data)} ".encode() + data)
+    return f"{kind}-{digest.hexdigest()}"
+
+
+def user_folder() -> Path:
+    """The user's cache folder for this program, unless DIT_PRUNE_VIZ_CACHE names another one."""
+    chosen = os.environ.get(VARIABLE)
+    if chosen and chosen.lower() != OFF:
+        return Path(chosen).expanduser()
+    return Path(user_cache_dir("dit_prune_viz", appauthor=False))
+
+
+def open_cache(choice: str | None = None) -> DiskCache | None:
+    """The disk cache a person chose.
+
+    Args:
+        choice: a folder, or "off"; None or an empty text leaves it to DIT_PRUNE_VIZ_CACHE, and else takes the user's
+            cache folder.
+
+    Returns:
+        None for "off".
+
+    Raises:
+        UserError: the folder is a file.
+    """
+    choice = choice or os.environ.get(VARIABLE)
+    if choice and choice.lower() == OFF:
+        return None
+    folder = Path(choice).expanduser() if choice else user_folder()
+    if folder.is_file():
+        raise UserError(f"The cache {folder} is a file; give a folder, or off for no cache.")
+    return DiskCache(folder)
+
+
+def write_entry(path: Path, entry: Entry) -> None:
+    """Write one safetensors file, in one step. OSError if the disk does not take it."""
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in entry.tensors.items()}
+    about = {"about": json.dumps(dict(entry.about)), "crc32": str(_checksum(tensors))}
+    part = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}{_PART}")
+    try:
+        part.write_bytes(save(tensors, about))  # `save_file` would hide the file from other users of the folder
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_entry(path: Path) -> Entry:
+    """Read a file that `write_entry` wrote. OSError if there is none, ValueError if it is damaged."""
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+        about = json.loads(metadata["about"])
+        intact = isinstance(about, dict) and metadata["crc32"] == str(_checksum(tensors))
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} is damaged.") from error
+    if not intact:
+        raise ValueError(f"{path} is damaged.")
+    return Entry(tensors, about)
+
+
+def _checksum(tensors: Mapping[str, torch.Tensor]) -> int:
+    """CRC-32 of all names, kinds, shapes and bytes: safetensors itself notices a short file, not a changed one."""
+    check = 0
+    for name, tensor in sorted(tensors.items()):
+        check = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), check)
+        check = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy(), check)
+    return check
