@@ -253,9 +253,9 @@ def test_scores_make_masks_as_a_plan_does(flux, calibration):
 
 
 def test_the_rate_is_constant_for_a_fifth_and_falls_in_a_line_that_never_gets_to_zero():
-    assert [learning.step_size(1.0, step, 5) for step in range(5)] == pytest.approx([1.0, 1.0, 0.75, 0.5, 0.25])
-    assert [learning.step_size(8.0, step, 10) for step in (0, 2, 9)] == pytest.approx([8.0, 8.0, 1.0])
-    assert learning.step_size(0.01, 0, 1) == 0.01
+    assert [training.step_size(1.0, step, 5) for step in range(5)] == pytest.approx([1.0, 1.0, 0.75, 0.5, 0.25])
+    assert [training.step_size(8.0, step, 10) for step in (0, 2, 9)] == pytest.approx([8.0, 8.0, 1.0])
+    assert training.step_size(0.01, 0, 1) == 0.01
 
 
 def test_one_step_changes_masks(flux, calibration, examples):

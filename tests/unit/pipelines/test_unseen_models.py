@@ -137,8 +137,8 @@ def test_rows_of_earlier_settings_do_not_count_as_seeds():
 def test_a_disk_that_cannot_be_written_to(flux, tmp_path):
     file = tmp_path / "file"
     file.write_text("")
-    painting = Picture(Image.fromarray(np.zeros((4, 4, 3), np.uint8)), torch.zeros(1))
-    DenseStore(file / "dense", flux)._write(check_request(flux, Request("a cat", 0, 2)), painting)  # only a cache
+    picture = Picture(Image.fromarray(np.zeros((4, 4, 3), np.uint8)), torch.zeros(1))
+    DenseStore(file / "dense", flux)._write(check_request(flux, Request("a cat", 0, 2)), picture)  # only a cache
     results = Results(tmp_path / "folder/results.jsonl")
     (tmp_path / "folder").write_text("")
     with pytest.raises(UserError, match="cannot be written to"):
