@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from tiny_models import TINY_PROMPTS, build_dit, build_flux, build_pixart, build
 # A busy machine takes longer now and then, which says nothing about the code.
 hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
+
+# Tests neither read nor fill the cache folder of the person who runs them.
+os.environ["DIT_PRUNE_VIZ_CACHE"] = "off"
 
 
 def _save(tmp_path_factory, name: str, build: Callable[[], object], defaults: dict | None) -> Path:

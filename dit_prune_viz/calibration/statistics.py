@@ -42,7 +42,7 @@ def check_needs(needs: Iterable[str], method: str) -> None:
     Raises:
         UserError: naming the first such statistic.
     """
-    for name in (needs,) if isinstance(needs, str) else needs:
+    for name in needs:
         if name not in STATISTICS:
             raise UserError(f"{method} needs {brief(name)}, which is no known statistic; known are {_known()}.")
 

@@ -144,4 +144,7 @@ def _value(name: str, one: Option, text: str) -> Any:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)

@@ -42,6 +42,8 @@ def register(method: Class) -> Class:
     method.label = vars(method).get("label") or method.__name__
     if not method.name.replace("-", "").isalnum() or method.name != method.name.lower():
         raise UserError(f"A method's name is lower-case letters, digits and hyphens, not {brief(method.name)}.")
+    if isinstance(method.needs, str):  # ("norm") is meant to be ("norm",)
+        method.needs = (method.needs,)
     check_needs(method.needs, method.label)
     known = _METHODS[kind].get(method.name)
     if known is not None and (known.__module__, known.__qualname__) != (method.__module__, method.__qualname__):

@@ -119,7 +119,7 @@ def learn(
     except (RuntimeError, MemoryError) as error:
         if out_of_memory(error):
             raise UserError(
-                f"{what} does not fit into the memory of {model.device}; exchanges and least squares need less of it."
+                f"{what} does not fit into the memory of {model.device}; swaps and least squares need less."
             ) from error
         raise
     return learners

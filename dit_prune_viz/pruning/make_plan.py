@@ -122,7 +122,10 @@ def _shared_out(
     """The same plans with the counts that `share` gives them, floor(all weights · sparsity) in all."""
     total = removed(sum(cost.weights for cost in costs), sparsity)
     counts = share.counts(costs, total)
-    given = sum(counts.get(cost.name, -1) for cost in costs)
+    for cost in costs:
+        if cost.name not in counts:
+            raise UserError(f"The allocation {share.name} gives no count for layer {cost.name}; count every layer.")
+    given = sum(counts[cost.name] for cost in costs)
     if given != total:
         raise UserError(f"The allocation {share.name} removes {given:,} weights, but {total:,} were asked for.")
     return {

@@ -13,12 +13,13 @@ from dit_prune_viz.calibration.settings import CalibrationSettings
 from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.calibration.stored import shipped_calibration
 from dit_prune_viz.disk_cache import DiskCache, open_cache
-from dit_prune_viz.errors import Progress
+from dit_prune_viz.errors import Progress, UserError
+from dit_prune_viz.masks.layer_plan import LayerPlan
 from dit_prune_viz.masks.packed_mask import PackedMask, pack
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
 from dit_prune_viz.masks.scores_to_mask import mask_of_scores
 from dit_prune_viz.methods.problem import ModelProblem
-from dit_prune_viz.methods.search.base import Search
+from dit_prune_viz.methods.search.base import Search, check_found
 from dit_prune_viz.methods.update.bias import Mean
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pruning.build_masks import build_masks
@@ -147,13 +148,23 @@ def finish_layers(plan: PruningPlan, masks: Mapping[str, PackedMask], statistics
         statistics, plan.layers, recipe.timestep, bool(updater), examples=first, progress=statistics.progress
     )
     for search in searches:
-        masks = search.improve(replace(problem, steps=search.learning_steps), masks)
+        found = search.improve(replace(problem, steps=search.learning_steps), masks)
+        masks = {name: _found(search, plan.layer(name), found.get(name), mask) for name, mask in masks.items()}
     if updater is None:
         return {name: PrunedLayer(mask) for name, mask in masks.items()}
     if updater.layerwise:
         return _solve(plan, masks, statistics, [], updater, sequential=recipe.sequential)
     updated = updater.update(replace(problem, steps=tuning, examples=second), masks)
+    for name, layer in updated.items():
+        if name in masks and layer.mask.digest != masks[name].digest:
+            raise UserError(f"The update {updater.name} must leave the mask of layer {name} as it is.")
     return {name: updated.get(name, PrunedLayer(mask)) for name, mask in masks.items()}
+
+
+def _found(search: Search, plan: LayerPlan, found: PackedMask | None, before: PackedMask) -> PackedMask:
+    """The mask that a search of the whole model has found for one layer, checked."""
+    check_found(search, plan, found.unpack() if isinstance(found, PackedMask) else found, before.unpack())
+    return found
 
 
 def _solve(

@@ -189,7 +189,7 @@ class Recipe:
         """
         try:
             values = json.loads(text, parse_constant=_refuse_constant)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             raise UserError(f"A recipe is a JSON object such as {_EXAMPLE}, not {brief(text)}.") from None
         return Recipe.from_dict(values)
 
@@ -204,7 +204,7 @@ class Recipe:
             raise UserError(f"A recipe is a JSON object such as {_EXAMPLE}, not {brief(values)}.")
         values = dict(values)
         schema = values.pop("schema", SCHEMA)
-        if schema != SCHEMA:
+        if isinstance(schema, bool) or schema != SCHEMA:
             raise UserError(f"This recipe has schema {brief(schema)}, but this version reads {SCHEMA}; update the app.")
         _check_keys(values, Recipe, "recipe")
         if isinstance(values.get("timestep"), list):

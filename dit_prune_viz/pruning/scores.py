@@ -30,7 +30,9 @@ class Scores:
         self._statistics = statistics
         model = statistics.model
         self._kept = _FLOAT * model.prunable_parameters * _SHARE <= model.cache.limit
-        self._basis = ("scores", statistics.calibration.key, recipe.saliency, recipe.timestep, recipe.centred)
+        # The class too: whoever mends a method of his own and registers it again expects other scores.
+        kind = type(self._saliency)
+        self._basis = ("scores", statistics.calibration.key, kind, recipe.saliency, recipe.timestep, recipe.centred)
 
     def __call__(self, layer: str) -> Tensor:
         """(d_out, d_in) float32, not to be changed.

@@ -18,9 +18,9 @@ from dit_prune_viz.masks.packed_mask import PackedMask, pack
 from dit_prune_viz.masks.pruned_layer import PrunedLayer, compact
 from dit_prune_viz.masks.running import running_pruned
 from dit_prune_viz.methods.problem import LayerProblem
-from dit_prune_viz.methods.search.base import Search
+from dit_prune_viz.methods.search.base import Search, check_found
 from dit_prune_viz.methods.search.swap import error_left
-from dit_prune_viz.methods.update.base import Update
+from dit_prune_viz.methods.update.base import Update, check_updated
 from dit_prune_viz.methods.update.bias import Mean
 from dit_prune_viz.pipelines.device import out_of_memory
 
@@ -182,9 +182,11 @@ class _LayerTask:
         mask, left = self.mask, 1.0
         if searches and not constant:
             for search in searches:
-                keep = _checked(search, search.improve_layer(problem, keep), keep)
+                keep = check_found(search, self.plan, search.improve_layer(problem, keep), keep)
             mask, left = pack(keep), error_left(weight, before, keep, problem.hessian, self.damping)
         new = None if update is None or constant else update.update_layer(problem, keep)
+        if new is not None:
+            new = check_updated(update, self.name, new, keep)
         moved = None
         if centred:
             source = mean if moments.reference is None else moments.reference / moments.tokens
@@ -202,11 +204,3 @@ class _LayerTask:
             cross = moments.cross - torch.outer(moments.reference, mean) if centred else moments.cross
             target = weight.float() @ cross
         return LayerProblem(self.plan, weight, hessian, target, self.damping)
-
-
-def _checked(search: Search, found: Tensor, before: Tensor) -> Tensor:
-    """What a search has found, if it is a mask with the same counts."""
-    good = isinstance(found, Tensor) and found.dtype == torch.bool and found.shape == before.shape
-    if not good or int(found.sum()) != int(before.sum()):
-        raise UserError(f"the search {search.name} must return a mask that keeps as many weights as before.")
-    return found

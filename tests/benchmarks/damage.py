@@ -20,13 +20,18 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from dit_prune_viz.calibration.calibrate import calibrate
+from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.experiments.prompts import split
-from dit_prune_viz.experiments.requests import paint, requests_for
+from dit_prune_viz.experiments.requests import requests_for
+from dit_prune_viz.generation.batch import draw_batch
 from dit_prune_viz.generation.request import Request
+from dit_prune_viz.masks.pruned_layer import PrunedLayer
 from dit_prune_viz.pipelines.model import Model, load_model
 from dit_prune_viz.pruning.build_masks import build_masks
-from dit_prune_viz.pruning.make_plan import make_plan
+from dit_prune_viz.pruning.named_recipes import find_recipe
+from dit_prune_viz.pruning.prune import rank
 from dit_prune_viz.pruning.report import summarize
+from dit_prune_viz.pruning.scores import Scores
 
 PLANS, PICTURES, STEPS = 200, 4, 10
 METHODS = ("magnitude", "wanda", "dit-pruning", "stw:1.5,1")
@@ -34,10 +39,11 @@ SORTS = ("same sparsity everywhere", "random per layer", "random per kind of lay
 GOAL = 0.85
 
 
-def random_plans(model: Model, calibration, count: int, seed: int = 0):
+def random_plans(statistics: Statistics, count: int, seed: int = 0):
     """(sort, plan) pairs: a random method, a random sparsity of 20–80 %, and layers around it by a random amount."""
     rng = np.random.default_rng(seed)
-    bases = [make_plan(model.layers, model.weight, calibration.norm, method=method) for method in METHODS]
+    model = statistics.model
+    bases = [rank(find_recipe(method), statistics).plan for method in METHODS]
     kinds = list(dict.fromkeys(layer.kind for layer in model.layers))
     for place in range(count):
         plan, sparsity = bases[rng.integers(len(bases))], rng.uniform(0.2, 0.8)
@@ -56,14 +62,15 @@ def random_plans(model: Model, calibration, count: int, seed: int = 0):
 def measure_plans(model: Model, count: int = PLANS, pictures: int = PICTURES, steps: int = STEPS) -> list[dict]:
     """Of every plan its sort, exact sparsity, predicted damage and the mean squared error of the finished latents."""
     prompts, rest = split(model.defaults.prompts, pictures)
-    calibration = calibrate(model, prompts=rest)
     requests = requests_for(model, prompts, 0, Request("", 0, steps))
-    dense = torch.stack([painting.latents for painting in paint(model, requests)])
+    statistics = Statistics(model, calibrate(model, prompts=rest))
+    dense = torch.stack([picture.latents for picture in draw_batch(model, requests)])
     found = []
-    for sort, plan in random_plans(model, calibration, count):
-        masks = build_masks(plan, model.weight, calibration.norm)
-        report = summarize(plan, masks, model.weight, calibration.mean_square)
-        latents = torch.stack([painting.latents for painting in paint(model, requests, masks=masks)])
+    for sort, plan in random_plans(statistics, count):
+        masks = build_masks(plan, Scores(plan.recipe, statistics))
+        report = summarize(plan, masks, model.weight, statistics.mean_square)
+        layers = {name: PrunedLayer(mask) for name, mask in masks.items()}
+        latents = torch.stack([picture.latents for picture in draw_batch(model, requests, layers=layers)])
         error = float((latents - dense).double().square().mean())
         found.append({"sort": sort, "sparsity": report.achieved, "predicted": report.damage, "measured": error})
         if len(found) % 10 == 0:

@@ -3,8 +3,8 @@
     python tests/benchmarks/golden.py FILE                   writes the record
     python tests/benchmarks/golden.py FILE --against OTHER   compares it with an earlier one
 
-The bundled model in float32, 32 calibration inputs, at 50 % and 2:4 where a recipe takes patterns, 8 steps.
-Digests hold for one kind of processor, so records are compared on one machine and not kept with the code.
+The bundled model in float32, 32 calibration inputs, at 50 % and 2:4 where a recipe takes patterns; masks are distilled
+in 8 steps. Digests hold for one kind of processor, so records are compared on one machine and not kept with the code.
 """
 
 from __future__ import annotations

@@ -51,10 +51,10 @@ def test_plugins_run_first_wherever_they_stand(called, tmp_path):
     assert command.main(["--plugin", one, "list", f"--plugin={two}", "--plugin", one]) == 0
     assert (tmp_path / "log").read_text() == "one two "
     assert called == [("command", "list")]
-    assert load_plugins(["sweep", "--candidate", "mine: method=wanda"]) == [
+    assert load_plugins(["sweep", "--recipe", "mine: saliency=wanda"]) == [
         "sweep",
-        "--candidate",
-        "mine: method=wanda",
+        "--recipe",
+        "mine: saliency=wanda",
     ]
 
 

@@ -99,6 +99,9 @@ def layer_scores(saliency: Saliency, layer: str, weight: Tensor, statistics: Map
         raise UserError(f"Layer {layer} has NaN or infinite weights; load an intact model, or another dtype of it.")
     for name in saliency.needs:
         if not torch.isfinite(statistics[name]).all():
-            what = name.replace("_", " ")
+            what = name.replace("_", " ").replace("hessian", "Hessian")
             raise UserError(f"Layer {layer} has a NaN or infinite {what}; calibrate again, in float32 or bfloat16.")
-    raise UserError(f"Scores of layer {layer} by {saliency.title} are too large for float32; choose smaller exponents.")
+    raise UserError(
+        f"{saliency.title} gives layer {layer} scores that are NaN or too large for float32; choose smaller exponents, "
+        "or another formula."
+    )

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
+from dit_prune_viz.errors import UserError
+from dit_prune_viz.masks.groups import n_of_m
+from dit_prune_viz.masks.layer_plan import LayerPlan
 from dit_prune_viz.masks.packed_mask import PackedMask
 from dit_prune_viz.methods.base import Method
 from dit_prune_viz.methods.problem import LayerProblem, ModelProblem
@@ -53,3 +57,30 @@ class Search(Method):
             layer → mask, with the counts of `masks` in every group of the plan that has one.
         """
         raise NotImplementedError(f"{type(self).__name__} goes layer by layer.")
+
+
+def check_found(search: Search, plan: LayerPlan, found: object, before: Tensor) -> Tensor:
+    """What a search has found for one layer.
+
+    Args:
+        search: what looked for it.
+        plan: of the layer.
+        found: the mask (d_out, d_in) bool, True = kept.
+        before: the mask (d_out, d_in) where the search started.
+
+    Returns:
+        `found` itself.
+
+    Raises:
+        UserError: it is no mask of that shape, keeps more or fewer weights, or breaks the plan's N:M pattern.
+    """
+    good = isinstance(found, Tensor) and found.dtype == torch.bool and found.shape == before.shape
+    if not good or int(found.sum()) != int(before.sum()):
+        raise UserError(
+            f"The search {search.name} must return a mask that keeps {int(before.sum()):,} weights of layer "
+            f"{plan.name}, as the plan says."
+        )
+    pattern = n_of_m(plan.granularity)
+    if pattern and bool((found.reshape(-1, pattern[1]).sum(1) != pattern[0]).any()):
+        raise UserError(f"The search {search.name} breaks the {plan.granularity} pattern of layer {plan.name}.")
+    return found

@@ -86,8 +86,8 @@ def distil_masks(
     from them: what a saliency cannot compare between rows the gradients can. In each step the pruned model sees one
     call of `examples`, and all scores, also those of pruned weights, follow the gradient of its error (see `learn`) by
     how much they are there: straight through the selection, as in arXiv 1911.13299 and, for N:M, arXiv 2409.17481. A
-    saliency sees a weight alone and an exchange a row alone; here errors of different layers cancel too. An extension
-    of this project.
+    saliency looks at a weight alone and a swap at a row alone; here errors of different layers cancel too. An
+    extension of this project.
 
     Memory beside the model: 12 bytes for each weight of a pruned layer, its pruned copy and gradient, and the
     activations of one call; models above a billion parameters recompute those (gradient checkpointing).

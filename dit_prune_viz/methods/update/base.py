@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
+from dit_prune_viz.errors import UserError
 from dit_prune_viz.masks.packed_mask import PackedMask
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
 from dit_prune_viz.methods.base import Method
@@ -54,3 +56,25 @@ class Update(Method):
             layer → pruned layer with that mask; layers that are left out keep their weights.
         """
         raise NotImplementedError(f"{type(self).__name__} goes layer by layer.")
+
+
+def check_updated(update: Update, layer: str, new: object, keep: Tensor) -> Tensor:
+    """What an update has made of one layer's weights.
+
+    Args:
+        update: what made it.
+        layer: its name, for the error.
+        new: the weights (d_out, d_in).
+        keep: the mask (d_out, d_in) bool.
+
+    Returns:
+        The weights, zero where `keep` is False.
+
+    Raises:
+        UserError: they have another shape, or are NaN or infinite.
+    """
+    if not isinstance(new, Tensor) or new.shape != keep.shape or not bool(torch.isfinite(new).all()):
+        raise UserError(
+            f"The update {update.name} must return finite weights of shape {tuple(keep.shape)} for layer {layer}."
+        )
+    return new.masked_fill(~keep, 0)

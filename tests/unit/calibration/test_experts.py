@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -15,12 +16,17 @@ from dit_prune_viz.calibration.calibrate import calibrate
 from dit_prune_viz.calibration.input_sums import Sums, select_rows, watch_inputs
 from dit_prune_viz.calibration.recorded_inputs import Call, RecordedInputs, record_draw, record_inputs, run_call
 from dit_prune_viz.calibration.second_moments import collect_moments
+from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.experiments.convergence import _nested
+from dit_prune_viz.masks.layer_plan import LayerPlan
 from dit_prune_viz.masks.packed_mask import pack
-from dit_prune_viz.masks.running import pruned
+from dit_prune_viz.masks.pruned_layer import PrunedLayer
+from dit_prune_viz.masks.running import running_pruned
+from dit_prune_viz.methods.catalogue import find_method
+from dit_prune_viz.methods.update.base import Update
 from dit_prune_viz.pipelines.layers import list_layers
 from dit_prune_viz.pipelines.model import load_model
-from dit_prune_viz.pruning.update_model import update_model
+from dit_prune_viz.pruning.solve_layers import solve_layers
 
 EXPERT = "transformer_blocks.1.ff.experts.2.w1"
 SHARED = "transformer_blocks.1.ff.shared_experts.w1"
@@ -168,12 +174,14 @@ def masks_of(model, names):
 
 def test_experts_of_a_pruned_model_are_tied_to_their_own_inputs(model, calibration, inputs):
     first = [layer.name for layer in model.layers if layer.block < 2]
-    masks, names = masks_of(model, first), [EXPERT, SHARED]
-    moments = collect_moments(model, names, like=calibration, inputs=inputs, altered=lambda: pruned(model, masks))
+    layers = {name: PrunedLayer(mask) for name, mask in masks_of(model, first).items()}
+    names = [EXPERT, SHARED]
+    pruned = partial(running_pruned, model, layers)
+    moments = collect_moments(model, names, like=calibration, inputs=inputs, altered=pruned)
     with torch.no_grad(), seen(model, names) as dense:
         for call in inputs.calls:
             run_call(model, call)
-    with torch.no_grad(), pruned(model, masks), seen(model, names) as sparse:
+    with torch.no_grad(), pruned(), seen(model, names) as sparse:
         for call in inputs.calls:
             run_call(model, call)
     assert [len(one) for one in dense[EXPERT]] != [len(one) for one in sparse[EXPERT]]  # the routing has changed
@@ -187,12 +195,14 @@ def test_experts_of_a_pruned_model_are_tied_to_their_own_inputs(model, calibrati
 
 
 @pytest.mark.parametrize("method", ["least-squares", "obs", "mean"])
-def test_a_sequential_update_survives_a_routing_that_changes(model, calibration, inputs, method):
+def test_a_sequential_update_survives_a_routing_that_changes(model, calibration, method):
     names = [layer.name for layer in model.layers if layer.block < 2]
-    updates = update_model(model, masks_of(model, names), calibration, method=method, sequential=True, inputs=inputs)
-    if method != "mean":  # experts have no biases
-        assert EXPERT in updates
-    assert all(update.values is None or bool(update.values.isfinite().all()) for update in updates.values())
+    statistics, plans = Statistics(model, calibration), {name: LayerPlan(name, "layer", 1.0, 0.75) for name in names}
+    update = find_method(Update, method)
+    layers = solve_layers(statistics, plans, masks_of(model, names), update=update, sequential=True).layers
+    assert layers[EXPERT].bias is None
+    assert layers[EXPERT].updated == (method != "mean")  # experts have no biases
+    assert all(layer.values is None or bool(layer.values.isfinite().all()) for layer in layers.values())
 
 
 def test_smaller_calibrations_get_the_tokens_of_their_own_inputs(model, calibration, inputs):

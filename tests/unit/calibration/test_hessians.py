@@ -18,7 +18,8 @@ from dit_prune_viz.calibration.second_moments import collect_hessians, collect_m
 from dit_prune_viz.calibration.timestep_weights import timestep_weights
 from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.masks.packed_mask import pack
-from dit_prune_viz.masks.running import pruned
+from dit_prune_viz.masks.pruned_layer import PrunedLayer
+from dit_prune_viz.masks.running import running_pruned
 from dit_prune_viz.masks.select import keep_mask
 from dit_prune_viz.pipelines.model import load_model
 
@@ -130,14 +131,16 @@ def test_replayed_inputs_are_the_drawn_ones(request, family):
 
 def test_a_pruned_model_gives_later_layers_other_inputs(flux, calibration):
     first, last = NAMES[1], NAMES[3]
-    mask = {first: pack(keep_mask(flux.weight(first).abs(), sparsity=0.7))}
+    sparse_layer = {first: PrunedLayer(pack(keep_mask(flux.weight(first).abs(), sparsity=0.7)))}
     inputs = record_inputs(flux, calibration)
     dense = collect_hessians(flux, [first, last], like=calibration, inputs=inputs)
-    with flux.lock, pruned(flux, mask):
+    with flux.lock.hold(), running_pruned(flux, sparse_layer):
         sparse = collect_hessians(flux, [first, last], like=calibration, inputs=inputs)
     assert torch.equal(dense[first], sparse[first])
     assert not torch.allclose(dense[last], sparse[last], rtol=1e-4)
-    both = collect_moments(flux, [first, last], like=calibration, inputs=inputs, altered=lambda: pruned(flux, mask))
+    both = collect_moments(
+        flux, [first, last], like=calibration, inputs=inputs, altered=lambda: running_pruned(flux, sparse_layer)
+    )
     torch.testing.assert_close(both[last].hessian, sparse[last])
     torch.testing.assert_close(both[first].cross, dense[first], rtol=1e-4, atol=1e-3)
     pairs = {False: [], True: []}
@@ -145,7 +148,7 @@ def test_a_pruned_model_gives_later_layers_other_inputs(flux, calibration):
         handle = flux.transformer.get_submodule(last).register_forward_pre_hook(
             lambda module, args, state=state: pairs[state].append(args[0].double().reshape(-1, args[0].shape[-1]))
         )
-        with torch.no_grad(), flux.lock, pruned(flux, mask if state else {}):
+        with torch.no_grad(), flux.lock.hold(), running_pruned(flux, sparse_layer if state else {}):
             for call in inputs.calls:
                 run_call(flux, call)
         handle.remove()
@@ -175,8 +178,7 @@ def test_cancelling_leaves_no_hook_and_a_free_lock(flux, calibration):
         with pytest.raises(Cancelled):
             collect_hessians(flux, NAMES, like=calibration, progress=stop, **arguments)
     assert hooks(flux) == 0
-    assert flux.lock.acquire(blocking=False)
-    flux.lock.release()
+    assert flux.lock.free
 
 
 def test_bad_input_is_one_sentence(flux, calibration):

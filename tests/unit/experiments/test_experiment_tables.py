@@ -1,4 +1,4 @@
-"""What surrounds a run: levels, candidates, prompt sets, results files, tables, exports, presets."""
+"""What surrounds a run: levels, recipes, prompt sets, results files, tables, exports, presets."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from PIL import Image
 
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.experiments.export import as_csv, export
+from dit_prune_viz.experiments.levels import Level, parse_level, parse_levels
 from dit_prune_viz.experiments.presets import PRESETS, find_preset
 from dit_prune_viz.experiments.prompts import PromptSet, held_out, read_prompts, split
 from dit_prune_viz.experiments.results import Results, Row
 from dit_prune_viz.experiments.table import difference, markdown, tabulate
 from dit_prune_viz.pipelines.prompts import SCENES
-from dit_prune_viz.pruning.candidates import CANDIDATES, Candidate, find_candidates, parse_candidate
-from dit_prune_viz.pruning.levels import Level, parse_level, parse_levels
+from dit_prune_viz.pruning.named_recipes import NAMED_RECIPES, NamedRecipe, find_recipes, parse_named_recipe
+from dit_prune_viz.pruning.recipe import Recipe
 
 
 @pytest.mark.parametrize(
@@ -60,36 +61,43 @@ def test_a_list_of_levels_has_each_once():
         parse_levels(" , ")
 
 
-def test_candidates_are_found_by_name_and_differ():
-    assert [candidate.name for candidate in find_candidates(" wanda,magnitude,wanda")] == ["wanda", "magnitude"]
-    settings = [json.dumps(candidate.settings, sort_keys=True) for candidate in CANDIDATES.values()]
-    assert len(set(settings)) == len(CANDIDATES)
-    sweep = find_candidates("wanda,exponents,exponents")
-    assert [candidate.method for candidate in sweep[1:]] == [f"stw:{m},1" for m in ("0.5", "1", "1.5", "2", "2.5", "3")]
-    with pytest.raises(UserError, match="choose from magnitude, wanda"):
-        find_candidates("wonda")
+def test_recipes_are_found_by_name_and_differ():
+    assert [named.name for named in find_recipes(" wanda,magnitude,wanda")] == ["wanda", "magnitude"]
+    changes = [json.dumps(named.recipe.changes, sort_keys=True) for named in NAMED_RECIPES.values()]
+    assert len(set(changes)) == len(NAMED_RECIPES)
+    sweep = find_recipes("wanda,exponents,exponents")
+    exponents = ("0.5,1", "1,1", "1.5,1", "2,1", "2.5,1", "3,1")
+    assert [named.recipe for named in sweep[1:]] == [Recipe(f"stw:{pair}", "cag") for pair in exponents]
+    with pytest.raises(UserError, match="choose one of dit-pruning, magnitude, wanda"):
+        find_recipes("wonda")
 
 
-def test_a_candidate_of_ones_own():
-    text = "mine: method=stw:1.5,1 granularity=cag allocation=tempered:0.6 update=obs timestep=log sensitivity=yes"
-    assert parse_candidate(text) == Candidate("mine", "stw:1.5,1", "cag", "tempered:0.6", "obs", "log", True)
-    assert parse_candidate("mine: sequential=yes sensitivity=no") == Candidate("mine", sequential=True)
-    assert parse_candidate("mine: distil=50") == Candidate("mine", distil=50)
-    assert Candidate("mine", sequential=True, distil=50).settings == {"sequential": True, "distil": 50}
+def test_a_recipe_of_ones_own():
+    text = "mine: saliency=stw:1.5,1 granularity=cag allocation=tempered:0.6 update=obs timestep=log sensitivity=yes"
+    recipe = Recipe("stw:1.5,1", "cag", allocation="tempered:0.6", update="obs", timestep="log", sensitivity=True)
+    assert parse_named_recipe(text) == NamedRecipe("mine", recipe)
+    assert parse_named_recipe("mine: sequential=yes sensitivity=no").recipe == Recipe(sequential=True)
+    assert parse_named_recipe("mine: search=distil:50").recipe == Recipe(search=("distil:50",))
+    assert parse_named_recipe("mine: search=exchange+distil").recipe == Recipe(search=("swap", "distil"))
+    changes = Recipe(sequential=True, search="distil:50").changes
+    assert changes == {"sequential": True, "search": ["distil:50"]}
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "words"),
     [
-        *("", "mine", "mine:", "mine: ", "mine: x", "mine: name=x"),
-        *("mine: distil=some", "mine: method=", ": method=x", "=1: method=x"),
+        *((text, "is written as") for text in ("", "mine", "mine:", "mine: ", "mine: x", "mine: saliency=")),
+        *((text, "is written as") for text in (": saliency=wanda", "=1: saliency=wanda")),
+        ("mine: name=x", "has no 'name'"),
+        ("mine: method=wanda", "has no 'method'"),
+        ("mine: search=distil:some", "is a whole number, not 'some'"),
+        ("wanda: saliency=magnitude", "built-in"),
+        ("exchange: saliency=magnitude", "built-in"),
     ],
 )
-def test_no_candidate(text):
-    with pytest.raises(UserError, match="is written as"):
-        parse_candidate(text)
-    with pytest.raises(UserError, match="built-in"):
-        parse_candidate("wanda: method=magnitude")
+def test_no_recipe(text, words):
+    with pytest.raises(UserError, match=words):
+        parse_named_recipe(text)
 
 
 def write(tmp_path, name, content):
@@ -189,9 +197,9 @@ def test_nothing_left_for_calibration():
         held_out(SCENES[:2], SCENES)
 
 
-def row(candidate, level, seed, **scores):
+def row(recipe, level, seed, **scores):
     sparsity = parse_level(level).sparsity
-    return Row("e", candidate, candidate, parse_level(level).label, sparsity, seed, 0.1, 2.0, 3.0, scores)
+    return Row("e", recipe, recipe, parse_level(level).label, sparsity, seed, 0.1, 2.0, 3.0, scores)
 
 
 def test_results_survive_a_kill_at_any_byte(tmp_path):
@@ -231,7 +239,7 @@ def test_a_table_against_numpy():
     values = rng.normal(size=(2, 3, 4))
     rows = [row(name, "50", seed, ssim=values[i, seed].tolist()) for i, name in enumerate("ab") for seed in range(3)]
     one, other = tabulate(rows)
-    assert (one.candidate, one.level, one.seeds, one.prompts) == ("a", "50 %", 3, 4)
+    assert (one.recipe, one.level, one.seeds, one.prompts) == ("a", "50 %", 3, 4)
     assert one.figures["ssim"].mean == pytest.approx(values[0].mean())
     assert other.figures["ssim"].spread == pytest.approx(values[1].mean(1).std(ddof=1))
     assert one.figures["clip"] is None
@@ -257,7 +265,7 @@ def test_clip_means_are_cut_off_at_zero_after_averaging():
     assert difference(rows, "clip", ("a", "80 %"), ("b", "80 %")).mean == -6
 
 
-def test_markdown_has_a_row_per_candidate_and_a_column_per_level():
+def test_markdown_has_a_row_per_recipe_and_a_column_per_level():
     rows = [row("dense", "0", 0, ssim=[1]), row("a", "50", 0, ssim=[0.5]), row("a", "50", 1, ssim=[0.7])]
     text = markdown(tabulate([*rows, row("b", "2:4", 0, ssim=[0.25])]), "ssim")
     assert text.splitlines() == [
@@ -272,7 +280,7 @@ def test_files_for_other_programs(tmp_path):
     rows = [row("dense", "0", 0, ssim=[1.0], psnr=[None])]
     rows += [row(name, level, 0, ssim=[0.25, 0.5], psnr=[20, 30]) for name in "ab" for level in ("30", "50", "2:4")]
     table = list(csv.DictReader(io.StringIO(as_csv(rows))))
-    assert [line["candidate"] for line in table] == ["dense", *"aaabbb"]
+    assert [line["recipe"] for line in table] == ["dense", *"aaabbb"]
     assert (table[1]["ssim"], table[1]["psnr"], table[1]["clip"], table[0]["psnr"]) == ("0.375", "25.0", "", "")
     paths = export(rows, {"model": "tiny"}, tmp_path / "new")
     assert [path.name for path in paths] == ["results.csv", "results.json", "results.png"]
@@ -291,8 +299,8 @@ def test_a_picture_of_nothing_but_the_dense_model(tmp_path):
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=list(PRESETS))
 def test_presets_hold_together(preset):
     assert find_preset(preset.name) is preset
-    candidates, levels = find_candidates(preset.methods), parse_levels(preset.sparsities)
-    cells = {(candidate.name, level.label) for candidate in candidates for level in levels}
+    recipes, levels = find_recipes(preset.methods), parse_levels(preset.sparsities)
+    cells = {(named.name, level.label) for named in recipes for level in levels}
     assert set(preset.published) <= cells
     assert all(0 < score < 1 for scores in preset.published.values() for score in scores.values())
     own = preset.own_prompts()

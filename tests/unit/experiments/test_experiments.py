@@ -15,26 +15,29 @@ import pytest
 import torch
 
 from dit_prune_viz.calibration.calibrate import calibrate
+from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.experiments.cli import main
 from dit_prune_viz.experiments.dense_pictures import DenseStore
 from dit_prune_viz.experiments.experiment import Experiment
-from dit_prune_viz.experiments.requests import noise_seed, paint, requests_for
+from dit_prune_viz.experiments.levels import Level
+from dit_prune_viz.experiments.requests import noise_seed, requests_for
 from dit_prune_viz.experiments.results import Results
 from dit_prune_viz.experiments.run import run
 from dit_prune_viz.experiments.run import run as run_experiment
+from dit_prune_viz.generation.batch import draw_batch
 from dit_prune_viz.generation.request import Request
 from dit_prune_viz.generation.stream import generate
 from dit_prune_viz.metrics.clip import load_clip
 from dit_prune_viz.metrics.pictures import psnr, ssim
 from dit_prune_viz.pipelines.model import load_model
-from dit_prune_viz.pruning.candidates import Candidate, find_candidates
-from dit_prune_viz.pruning.levels import Level
+from dit_prune_viz.pruning.named_recipes import NamedRecipe, find_recipes
 from dit_prune_viz.pruning.prune import prune
+from dit_prune_viz.pruning.recipe import Recipe
 
 PROMPTS = ("a cat", "a red bus", "two dogs")
 EXPERIMENT = Experiment(
-    candidates=find_candidates("magnitude,dit-pruning"),
+    recipes=find_recipes("magnitude,dit-pruning"),
     levels=(Level(0.5), Level(0.7)),
     prompts=PROMPTS,
     calibration_prompts=("the moon", "a cup of tea"),
@@ -64,7 +67,7 @@ def finished(flux, tmp_path_factory):
 
 
 def cell(row):
-    return row.candidate, row.level, row.seed
+    return row.recipe, row.level, row.seed
 
 
 def requests(model, prompts=PROMPTS, seed=0, steps=3):
@@ -83,13 +86,13 @@ def test_every_cell_is_measured_once_and_in_order(finished):
 def test_the_scores_are_those_of_single_pictures(flux, finished, tiny_clip, tmp_path):
     clip = load_clip(tiny_clip)
     calibration = calibrate(flux, samples=8, prompts=EXPERIMENT.calibration_prompts)
-    masks = prune(EXPERIMENT.candidates[1], flux, calibration, Level(0.7)).masks
-    small = replace(EXPERIMENT, candidates=EXPERIMENT.candidates[1:], levels=(Level(0.7),), seeds=(5,))
+    pruned = prune(flux, "dit-pruning", sparsity=0.7, statistics=Statistics(flux, calibration))
+    small = replace(EXPERIMENT, recipes=EXPERIMENT.recipes[1:], levels=(Level(0.7),), seeds=(5,))
     dense, row = run(flux, small, tmp_path, clip=clip).rows
     assert cell(row) == ("dit-pruning", "70 %", 5)
     for place, request in enumerate(requests(flux, seed=5)):
         a, one = generate(flux, request)
-        b, other = generate(flux, request, masks=masks)
+        b, other = generate(flux, request, pruned=pruned)
         assert dense.scores["ssim"][place] == 1
         assert dense.scores["psnr"][place] is None
         assert row.scores["ssim"][place] == pytest.approx(ssim(a, b), abs=2e-3)
@@ -134,13 +137,13 @@ def test_nothing_is_drawn_for_what_is_known(flux, finished):
 
     folder, outcome = finished
     assert run(flux, EXPERIMENT, folder, progress=refuse).rows == outcome.rows
-    twin = Candidate("my magnitude", "magnitude")
-    renamed = run(flux, replace(EXPERIMENT, candidates=(twin,), seeds=(5,)), folder, progress=refuse)
+    twin = NamedRecipe("my magnitude", Recipe("magnitude"))
+    renamed = run(flux, replace(EXPERIMENT, recipes=(twin,), seeds=(5,)), folder, progress=refuse)
     assert [cell(row) for row in renamed.rows][1:] == [("my magnitude", level, 5) for level in ("50 %", "70 %")]
 
 
 def test_other_settings_do_not_meet_in_one_file(flux, tmp_path):
-    small = replace(EXPERIMENT, candidates=EXPERIMENT.candidates[:1], levels=(Level(0.5),), seeds=(0,))
+    small = replace(EXPERIMENT, recipes=EXPERIMENT.recipes[:1], levels=(Level(0.5),), seeds=(0,))
     first = run(flux, small, tmp_path).rows
     other = run(flux, replace(small, steps=2), tmp_path).rows
     assert first[1].scores != other[1].scores
@@ -149,21 +152,21 @@ def test_other_settings_do_not_meet_in_one_file(flux, tmp_path):
 
 
 def test_the_batch_changes_a_picture_by_rounding_only(flux):
-    together = paint(flux, requests(flux))
-    for painting, request in zip(together, requests(flux), strict=True):
-        (alone,) = paint(flux, [request])
+    together = draw_batch(flux, requests(flux))
+    for picture, request in zip(together, requests(flux), strict=True):
+        (alone,) = draw_batch(flux, [request])
         image, latents = generate(flux, request)
         torch.testing.assert_close(alone.latents, latents[0], rtol=0, atol=0)
         assert alone.image.tobytes() == image.tobytes()
-        torch.testing.assert_close(painting.latents, alone.latents, rtol=1e-3, atol=1e-4)
-        gap = np.abs(np.asarray(painting.image, dtype=int) - np.asarray(alone.image))
+        torch.testing.assert_close(picture.latents, alone.latents, rtol=1e-3, atol=1e-4)
+        gap = np.abs(np.asarray(picture.image, dtype=int) - np.asarray(alone.image))
         assert gap.max() <= 1
 
 
 def test_noise_of_a_step_belongs_to_its_picture(tiny_dit):
     model = load_model(tiny_dit, device="cpu")
-    pair = paint(model, requests(model, ("7", "golden retriever")))
-    (alone,) = paint(model, requests(model, ("golden retriever",)))
+    pair = draw_batch(model, requests(model, ("7", "golden retriever")))
+    (alone,) = draw_batch(model, requests(model, ("golden retriever",)))
     torch.testing.assert_close(pair[1].latents, alone.latents, rtol=1e-3, atol=1e-4)
 
 
@@ -174,19 +177,19 @@ def test_noise_differs_between_prompts_and_seeds():
 
 def test_dense_pictures_are_read_back_exactly_and_damaged_ones_drawn_again(flux, tmp_path):
     store, asked, steps = DenseStore(tmp_path, flux), requests(flux), []
-    first = store.paintings(asked, steps.append)
+    first = store.pictures(asked, steps.append)
     assert len(steps) == 3
-    again = store.paintings(asked, steps.append)
+    again = store.pictures(asked, steps.append)
     assert len(steps) == 3
     for a, b in zip(first, again, strict=True):
         assert torch.equal(a.latents, b.latents)
         assert a.image.tobytes() == b.image.tobytes()
     victim = sorted(tmp_path.iterdir())[0]
     victim.write_bytes(victim.read_bytes()[:100])
-    mended = store.paintings(asked, steps.append)
+    mended = store.pictures(asked, steps.append)
     assert len(steps) == 6
     assert all(torch.equal(a.latents, b.latents) for a, b in zip(first, mended, strict=True))
-    store.paintings(requests(flux, steps=2), steps.append)
+    store.pictures(requests(flux, steps=2), steps.append)
     assert len(steps) == 8
     assert not list(tmp_path.glob("*.part"))
 
@@ -199,17 +202,17 @@ def test_a_dense_picture_file_cannot_run_code(flux, tmp_path):
     pickle.loads(pickle.dumps(Trap()))
     (tmp_path / "sprung").unlink()  # the trap works
     store, (request,) = DenseStore(tmp_path, flux), requests(flux, PROMPTS[:1])
-    store.paintings([request])
+    store.pictures([request])
     (file,) = tmp_path.glob("*.safetensors")
     torch.save({"picture": Trap(), "latents": torch.zeros(1)}, file)
-    store.paintings([request])
+    store.pictures([request])
     assert not (tmp_path / "sprung").exists()
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"candidates": ()}, "at least one method"),
+        ({"recipes": ()}, "at least one method"),
         ({"levels": ()}, "at least one sparsity"),
         ({"prompts": ()}, "needs prompts"),
         ({"calibration_prompts": ()}, "needs prompts"),
@@ -217,9 +220,9 @@ def test_a_dense_picture_file_cannot_run_code(flux, tmp_path):
         ({"seeds": ()}, "different seeds"),
         ({"seeds": (1, 1)}, "different seeds"),
         ({"seeds": (-1,)}, "The seed"),
-        ({"candidates": (Candidate("x"), Candidate("x"))}, "name of its own"),
-        ({"candidates": (Candidate("x", "nothing"),)}, "nothing"),
-        ({"candidates": find_candidates("stw"), "levels": (Level(0.5, "2:4"),)}, "takes a pattern"),
+        ({"recipes": (NamedRecipe("x", Recipe()), NamedRecipe("x", Recipe("wanda")))}, "name of its own"),
+        ({"recipes": (NamedRecipe("dense", Recipe()),)}, "none is called dense"),
+        ({"recipes": find_recipes("stw"), "levels": (Level(0.5, "2:4"),)}, "takes a pattern"),
         ({"steps": 0}, "number of steps"),
         ({"samples": 0}, "calibration samples"),
     ],
@@ -258,7 +261,7 @@ COMMAND = (
 
 def test_the_command_line_runs_prints_and_writes_files(tiny_flux, tmp_path, capsys):
     where = ["--model", str(tiny_flux), "--out", str(tmp_path)]
-    more = ["--methods", "magnitude", "--sparsities", "50", "--candidate", "mine: method=wanda granularity=layer"]
+    more = ["--methods", "magnitude", "--sparsities", "50", "--recipe", "mine: saliency=wanda granularity=layer"]
     assert main([*COMMAND, *where, *more]) == 0
     text = capsys.readouterr().out
     assert "| mine | " in text
@@ -282,7 +285,8 @@ def test_the_command_line_runs_prints_and_writes_files(tiny_flux, tmp_path, caps
         [*COMMAND, "--preset", "nothing"],
         [*COMMAND, "--prompt-set", "nowhere.txt"],
         ["converge", "--methods", "obs-update,nothing"],
-        ["converge", "--candidate", "mine: method=obs"],
+        ["converge", "--recipe", "mine: saliency=obs"],
+        ["converge", "--recipe", "mine: saliency=nothing"],
         ["converge", "--sizes", "many"],
         ["table"],
         ["export"],

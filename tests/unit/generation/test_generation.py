@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 import torch
 
+from dit_prune_viz.calibration.calibrate import calibrate
+from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.generation.preview import decode, predicted_clean
 from dit_prune_viz.generation.request import Request, check_request
 from dit_prune_viz.generation.stream import generate, stream, stream_batch
 from dit_prune_viz.masks.packed_mask import pack
-from dit_prune_viz.masks.pruned_layer import UpdatedWeights
+from dit_prune_viz.masks.pruned_layer import PrunedLayer
 from dit_prune_viz.pipelines.model import load_model
 from dit_prune_viz.pipelines.steps import Denoised, watch_steps
+from dit_prune_viz.pruning.prune import prune
 
 REQUEST = Request("a cat", seed=7, steps=4)
 
@@ -36,8 +39,7 @@ def is_as_before(model, before) -> bool:
     assert not [name for name, module in model.transformer.named_modules() if "forward" in vars(module)]
     assert "step" not in vars(model.pipeline.scheduler)
     assert not [thread for thread in threading.enumerate() if "generation" in thread.name]
-    assert model.lock.acquire(blocking=False)
-    model.lock.release()
+    assert model.lock.free
     return True
 
 
@@ -45,6 +47,17 @@ def is_as_before(model, before) -> bool:
 def masks(flux):
     generator = torch.Generator().manual_seed(0)
     return {layer.name: pack(torch.rand(layer.shape, generator=generator) > 0.5) for layer in flux.layers}
+
+
+@pytest.fixture(scope="module")
+def layers(masks):
+    return {name: PrunedLayer(mask) for name, mask in masks.items()}
+
+
+def draw(model, request, layers=None):
+    """The finished picture and its latents."""
+    *_, last = stream(model, request, layers=layers, preview_every=0)
+    return last.image, last.latents
 
 
 def test_the_picture_is_the_pipelines_own(flux):
@@ -68,16 +81,16 @@ def test_steps_come_in_order_and_the_last_is_final(flux):
     assert steps[-1].latents.dtype == torch.float32
 
 
-def test_repeats_are_bit_identical_and_seeds_differ(flux, masks):
-    for chosen in (None, masks):
-        first, latents = generate(flux, REQUEST, masks=chosen)
-        again, same = generate(flux, REQUEST, masks=chosen)
+def test_repeats_are_bit_identical_and_seeds_differ(flux, layers):
+    for chosen in (None, layers):
+        first, latents = draw(flux, REQUEST, chosen)
+        again, same = draw(flux, REQUEST, chosen)
         assert torch.equal(latents, same)
         assert np.array_equal(pixels(first), pixels(again))
     assert not torch.equal(generate(flux, Request("a cat", seed=8, steps=4))[1], generate(flux, REQUEST)[1])
 
 
-def test_dense_and_pruned_start_from_the_same_noise(flux, masks):
+def test_dense_and_pruned_start_from_the_same_noise(flux, layers):
     noises = []
 
     class Seen(Exception):
@@ -88,63 +101,61 @@ def test_dense_and_pruned_start_from_the_same_noise(flux, masks):
         raise Seen
 
     handle = flux.transformer.register_forward_pre_hook(first_input, with_kwargs=True)
-    for chosen in (None, masks):
+    for chosen in (None, layers):
         with pytest.raises(Seen):  # what the worker raises reaches the caller
-            generate(flux, REQUEST, masks=chosen)
+            draw(flux, REQUEST, chosen)
     handle.remove()
     assert torch.equal(*noises)
 
 
-def test_masks_change_the_picture_and_nothing_else(flux, masks):
+def test_masks_change_the_picture_and_nothing_else(flux, layers):
     before = weights(flux)
     dense, _ = generate(flux, REQUEST)
-    pruned, _ = generate(flux, REQUEST, masks=masks)
+    pruned, _ = draw(flux, REQUEST, layers)
     assert not np.array_equal(pixels(dense), pixels(pruned))
     assert is_as_before(flux, before)
     assert np.array_equal(pixels(generate(flux, REQUEST)[0]), pixels(dense))
 
 
-def test_masks_equal_zeroed_weights(tiny_flux, flux, masks):
+def test_masks_equal_zeroed_weights(tiny_flux, flux, masks, layers):
     zeroed = load_model(tiny_flux, device="cpu")
     for name, mask in masks.items():
         zeroed.weight(name).mul_(mask.unpack())
-    torch.testing.assert_close(generate(zeroed, REQUEST)[1], generate(flux, REQUEST, masks=masks)[1])
+    torch.testing.assert_close(generate(zeroed, REQUEST)[1], draw(flux, REQUEST, layers)[1])
 
 
-def test_updates_take_the_place_of_kept_weights(tiny_flux, flux, masks):
+def test_new_values_take_the_place_of_kept_weights(tiny_flux, flux, masks, layers):
     before = weights(flux)
     other = load_model(tiny_flux, device="cpu")
     updates = {}
     for name, mask in masks.items():
-        updates[name] = UpdatedWeights(1.5 * flux.weight(name)[mask.unpack()], mask)
+        updates[name] = PrunedLayer(mask, 1.5 * flux.weight(name)[mask.unpack()])
         other.weight(name).copy_(updates[name].dense(other.weight(name)))
     expected = generate(other, REQUEST)[1]
-    for chosen in (masks, None):
-        torch.testing.assert_close(generate(flux, REQUEST, masks=chosen, updates=updates)[1], expected)
-    assert not torch.allclose(expected, generate(flux, REQUEST, masks=masks)[1])
+    torch.testing.assert_close(draw(flux, REQUEST, updates)[1], expected)
+    assert not torch.allclose(expected, draw(flux, REQUEST, layers)[1])
     assert is_as_before(flux, before)
 
 
-def test_an_update_made_for_another_mask_is_refused(flux, masks):
-    name = flux.layers[0].name
-    other = pack(~masks[name].unpack())
-    stale = {name: UpdatedWeights(torch.zeros(other.kept), other)}
-    with pytest.raises(UserError, match="another mask"):
-        generate(flux, REQUEST, masks=masks, updates=stale)
+def test_a_pruned_model_is_drawn_with(flux):
+    pruned = prune(flux, "magnitude", sparsity=0.5, statistics=Statistics(flux, calibrate(flux, samples=4)))
+    _, latents = generate(flux, REQUEST, pruned=pruned)
+    assert torch.equal(latents, draw(flux, REQUEST, pruned.layers)[1])
+    assert not torch.equal(latents, generate(flux, REQUEST)[1])
 
 
 def test_bad_masks_are_refused(flux):
     before = weights(flux)
     with pytest.raises(UserError):
-        generate(flux, REQUEST, masks={"nowhere": pack(torch.ones(2, 2, dtype=torch.bool))})
+        draw(flux, REQUEST, {"nowhere": PrunedLayer(pack(torch.ones(2, 2, dtype=torch.bool)))})
     assert is_as_before(flux, before)
 
 
 @pytest.mark.parametrize("how", ["close", "cancel"])
-def test_stopping_midway_leaves_the_model_as_it_was(flux, masks, how):
+def test_stopping_midway_leaves_the_model_as_it_was(flux, layers, how):
     before = weights(flux)
     cancel = threading.Event()
-    run = stream(flux, Request("a cat", seed=1, steps=200), masks=masks, cancel=cancel)
+    run = stream(flux, Request("a cat", seed=1, steps=200), layers=layers, cancel=cancel)
     assert next(run).index == 1
     if how == "close":
         run.close()
@@ -162,9 +173,9 @@ def test_a_waiting_run_can_be_cancelled(flux):
         list(stream(flux, REQUEST, cancel=cancel))
 
 
-def test_two_runs_on_one_model_do_not_mix(flux, masks):
-    alone = [generate(flux, REQUEST, masks=chosen)[1] for chosen in (None, masks)]
-    together = [stream(flux, REQUEST, masks=chosen, preview_every=0) for chosen in (None, masks)]
+def test_two_runs_on_one_model_do_not_mix(flux, layers):
+    alone = [draw(flux, REQUEST, chosen)[1] for chosen in (None, layers)]
+    together = [stream(flux, REQUEST, layers=chosen, preview_every=0) for chosen in (None, layers)]
     last = list(itertools.zip_longest(*together))[-1]
     assert [step.final for step in last] == [True, True]
     assert all(torch.equal(step.latents, latents) for step, latents in zip(last, alone, strict=True))
@@ -225,7 +236,7 @@ def test_other_families(request, family, prompt):
     assert torch.equal(latents, steps[-1].latents)
     assert np.array_equal(pixels(image), pixels(steps[-1].image))
     layer = model.layers[0]
-    _, pruned = generate(model, asked, masks={layer.name: pack(torch.zeros(layer.shape, dtype=torch.bool))})
+    _, pruned = draw(model, asked, {layer.name: PrunedLayer(pack(torch.zeros(layer.shape, dtype=torch.bool)))})
     assert not torch.equal(pruned, latents)
 
 

@@ -11,8 +11,8 @@ from torch import nn
 
 from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.masks.packed_mask import pack
-from dit_prune_viz.masks.pruned_layer import UpdatedWeights
-from dit_prune_viz.masks.running import pruned
+from dit_prune_viz.masks.pruned_layer import PrunedLayer
+from dit_prune_viz.masks.running import running_pruned
 from dit_prune_viz.masks.select import keep_mask
 from dit_prune_viz.pipelines.layers import list_layers
 
@@ -32,6 +32,10 @@ def half_masks(model: nn.Module) -> dict:
         layer.name: pack(keep_mask(model.get_submodule(layer.name).weight.abs(), sparsity=0.5, granularity="row"))
         for layer in list_layers(model)
     }
+
+
+def half_pruned(model: nn.Module) -> dict[str, PrunedLayer]:
+    return {name: PrunedLayer(mask) for name, mask in half_masks(model).items()}
 
 
 def run(model: nn.Module) -> torch.Tensor:
@@ -74,9 +78,9 @@ class Untouched:
 def test_runs_like_a_model_with_zeroed_weights(dtype, cache_bytes):
     model = small_dit(dtype)
     dense, expected, state = run(model), run(zeroed(dtype)), Untouched(model)
-    masks = half_masks(model)
-    assert len(masks) == 14
-    with pruned(model, masks, cache_bytes=cache_bytes):
+    layers = half_pruned(model)
+    assert len(layers) == 14
+    with running_pruned(model, layers, cache_bytes=cache_bytes):
         first, second = run(model), run(model)
         with torch.inference_mode():
             third = run(model)
@@ -94,7 +98,7 @@ def test_runs_inside_autocast():
     model = small_dit()
     with torch.autocast("cpu", torch.bfloat16):
         dense, expected = run(model), run(zeroed())
-        with pruned(model, half_masks(model)):
+        with running_pruned(model, half_pruned(model)):
             assert torch.equal(run(model), expected)
             assert torch.equal(run(model), expected)
         assert torch.equal(run(model), dense)
@@ -104,10 +108,10 @@ def test_runs_inside_autocast():
 def test_pipelines_and_models_are_taken_by_their_transformer():
     model = small_dit()
     expected = run(zeroed())
-    with pruned(SimpleNamespace(transformer=model), half_masks(model)):
+    with running_pruned(SimpleNamespace(transformer=model), half_pruned(model)):
         assert torch.equal(run(model), expected)
     for nothing in (SimpleNamespace(unet=model), SimpleNamespace(transformer=None)):
-        with pytest.raises(UserError, match="no transformer"), pruned(nothing, {}):
+        with pytest.raises(UserError, match="no transformer"), running_pruned(nothing, {}):
             pass
 
 
@@ -116,13 +120,13 @@ def test_one_layer_alone_and_none():
     model = small_dit()
     dense = run(model)
     name, mask = next(iter(half_masks(model).items()))
-    with pruned(model, {}):
+    with running_pruned(model, {}):
         assert torch.equal(run(model), dense)
-    with pruned(model, {name: pack(torch.ones(mask.shape, dtype=torch.bool))}):
+    with running_pruned(model, {name: PrunedLayer(pack(torch.ones(mask.shape, dtype=torch.bool)))}):
         assert torch.equal(run(model), dense)
     linear = model.get_submodule(name)
     inputs = torch.randn(3, linear.in_features)
-    with pruned(model, {name: pack(torch.zeros(mask.shape, dtype=torch.bool))}):
+    with running_pruned(model, {name: PrunedLayer(pack(torch.zeros(mask.shape, dtype=torch.bool)))}):
         assert torch.equal(linear(inputs), linear.bias.expand(3, -1))  # the bias stays
 
 
@@ -130,10 +134,10 @@ def test_one_layer_alone_and_none():
 @torch.no_grad()
 def test_dense_again_whatever_happens_inside(error):
     model = small_dit()
-    dense, state, masks = run(model), Untouched(model), half_masks(model)
+    dense, state, layers = run(model), Untouched(model), half_pruned(model)
 
     def work():
-        with pruned(model, masks):
+        with running_pruned(model, layers):
             run(model)
             raise error
 
@@ -146,13 +150,13 @@ def test_dense_again_whatever_happens_inside(error):
 @torch.no_grad()
 def test_dense_again_when_a_layer_fails_in_mid_forward():
     model = small_dit()
-    state, masks = Untouched(model), half_masks(model)
+    state, layers = Untouched(model), half_pruned(model)
 
     def fail(module, inputs):
         raise KeyboardInterrupt
 
     hook = model.transformer_blocks[1].ff.net[2].register_forward_pre_hook(fail)
-    with pytest.raises(KeyboardInterrupt), pruned(model, masks):
+    with pytest.raises(KeyboardInterrupt), running_pruned(model, layers):
         run(model)
     hook.remove()
     state.check()
@@ -161,10 +165,10 @@ def test_dense_again_when_a_layer_fails_in_mid_forward():
 @torch.no_grad()
 def test_dense_again_when_a_generator_is_closed():
     model = small_dit()
-    state, masks = Untouched(model), half_masks(model)
+    state, layers = Untouched(model), half_pruned(model)
 
     def stream():
-        with pruned(model, masks):
+        with running_pruned(model, layers):
             while True:
                 yield run(model)
 
@@ -177,10 +181,10 @@ def test_dense_again_when_a_generator_is_closed():
 @torch.no_grad()
 def test_hooks_see_the_pruned_layers():
     model = small_dit()
-    masks = half_masks(model)
+    layers = half_pruned(model)
     seen = []
-    hook = model.get_submodule(next(iter(masks))).register_forward_hook(lambda module, args, out: seen.append(out))
-    with pruned(model, masks):
+    hook = model.get_submodule(next(iter(layers))).register_forward_hook(lambda module, args, out: seen.append(out))
+    with running_pruned(model, layers):
         run(model)
     hook.remove()
     assert len(seen) == 1
@@ -188,12 +192,12 @@ def test_hooks_see_the_pruned_layers():
 
 def test_nesting_is_refused_and_the_outer_block_goes_on():
     model = small_dit()
-    masks = half_masks(model)
-    first, *_, last = masks
+    layers = half_pruned(model)
+    first, *_, last = layers
     state = Untouched(model)
-    with torch.no_grad(), pruned(model, {first: masks[first]}):
+    with torch.no_grad(), running_pruned(model, {first: layers[first]}):
         before = run(model)
-        with pytest.raises(UserError, match="pruned already"), pruned(model, {last: masks[last]}):
+        with pytest.raises(UserError, match="pruned already"), running_pruned(model, {last: layers[last]}):
             pass
         assert torch.equal(run(model), before)
     state.check()
@@ -202,28 +206,28 @@ def test_nesting_is_refused_and_the_outer_block_goes_on():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda model, masks: {"transformer_blocks.9.attn1.to_q": next(iter(masks.values()))}, "no layer called"),
-        (lambda model, masks: {"": next(iter(masks.values()))}, "no layer called"),
-        (lambda model, masks: {"transformer_blocks.0": next(iter(masks.values()))}, "not a plain Linear"),
-        (lambda model, masks: {"transformer_blocks.0.attn1.to_q": pack(torch.ones(3, 4).bool())}, "has shape"),
+        (lambda layers: {"transformer_blocks.9.attn1.to_q": next(iter(layers.values()))}, "no layer called"),
+        (lambda layers: {"": next(iter(layers.values()))}, "no layer called"),
+        (lambda layers: {"transformer_blocks.0": next(iter(layers.values()))}, "not a plain Linear"),
+        (lambda layers: {"transformer_blocks.0.attn1.to_q": PrunedLayer(pack(torch.ones(3, 4).bool()))}, "has shape"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_changes(change, message):
     model = small_dit()
-    masks = half_masks(model)
+    layers = half_pruned(model)
     state = Untouched(model)
-    with pytest.raises(UserError, match=message), pruned(model, {**masks, **change(model, masks)}):
+    with pytest.raises(UserError, match=message), running_pruned(model, {**layers, **change(layers)}):
         pytest.fail("the block must not be entered")
     state.check()
 
 
 def test_a_layer_with_a_forward_of_its_own_is_refused_and_keeps_it():
     model = small_dit()
-    masks = half_masks(model)
-    linear = model.get_submodule(list(masks)[-1])
+    layers = half_pruned(model)
+    linear = model.get_submodule(list(layers)[-1])
     own = linear.forward
     linear.forward = own  # as offloading hooks do
-    with pytest.raises(UserError, match="not a plain Linear"), pruned(model, masks):
+    with pytest.raises(UserError, match="not a plain Linear"), running_pruned(model, layers):
         pass
     assert vars(linear)["forward"] == own
     assert sum("forward" in vars(module) for module in model.modules()) == 1
@@ -233,7 +237,7 @@ def test_gradients_flow_through_the_kept_weights_only():
     model = small_dit()
     masks = half_masks(model)
     name = next(iter(masks))
-    with pruned(model, masks):
+    with running_pruned(model, half_pruned(model)):
         with torch.inference_mode():
             run(model)
         run(model).square().sum().backward()
@@ -248,7 +252,7 @@ def test_a_weight_that_is_changed_inside_is_seen():
     model = nn.Sequential(linear)
     mask = torch.eye(4).bool()
     inputs = torch.randn(2, 4)
-    with pruned(model, {"0": pack(mask)}):
+    with running_pruned(model, {"0": PrunedLayer(pack(mask))}):
         model(inputs)
         linear.weight.mul_(2)
         assert torch.equal(model(inputs), nn.functional.linear(inputs, linear.weight * mask, linear.bias))
@@ -256,14 +260,14 @@ def test_a_weight_that_is_changed_inside_is_seen():
         assert model(inputs.bfloat16()).dtype == torch.bfloat16
 
 
-def half_updates(model: nn.Module, bias: bool) -> dict[str, UpdatedWeights]:
+def half_updated(model: nn.Module, bias: bool) -> dict[str, PrunedLayer]:
     """New random values for all kept weights, and biases if asked."""
     generator = torch.Generator().manual_seed(5)
-    updates = {}
+    layers = {}
     for name, mask in half_masks(model).items():
         own = torch.randn(mask.shape[0], generator=generator) if bias else None
-        updates[name] = UpdatedWeights(torch.randn(mask.kept, generator=generator), mask, own)
-    return updates
+        layers[name] = PrunedLayer(mask, torch.randn(mask.kept, generator=generator), own)
+    return layers
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -272,40 +276,39 @@ def half_updates(model: nn.Module, bias: bool) -> dict[str, UpdatedWeights]:
 @torch.no_grad()
 def test_updates_run_like_a_model_with_those_weights(dtype, cache_bytes, bias):
     model, other = small_dit(dtype), small_dit(dtype)
-    updates, state = half_updates(model, bias), Untouched(model)
-    for name, update in updates.items():
+    layers, state = half_updated(model, bias), Untouched(model)
+    for name, update in layers.items():
         linear = other.get_submodule(name)
         linear.weight.copy_(torch.zeros(update.mask.shape).masked_scatter(update.mask.unpack(), update.values))
         if bias:
             linear.bias.copy_(update.bias)
     dense, expected = run(model), run(other)
-    for masks in (half_masks(model), {}):
-        with pruned(model, masks, updates=updates, cache_bytes=cache_bytes):
-            assert torch.equal(run(model), expected)
-            assert torch.equal(run(model), expected)
+    with running_pruned(model, layers, cache_bytes=cache_bytes):
+        assert torch.equal(run(model), expected)
+        assert torch.equal(run(model), expected)
     state.check()
     assert torch.equal(run(model), dense)
 
 
 @torch.no_grad()
-def test_layers_without_an_update_keep_their_mask():
+def test_layers_without_new_values_keep_their_mask():
     model = small_dit()
-    masks = half_masks(model)
-    name, update = next(iter(half_updates(model, False).items()))
-    same = UpdatedWeights(model.get_submodule(name).weight[masks[name].unpack()], masks[name])
-    with pruned(model, masks, updates={name: same}):
+    layers = half_pruned(model)
+    name, update = next(iter(half_updated(model, False).items()))
+    mask = layers[name].mask
+    same = PrunedLayer(mask, model.get_submodule(name).weight[mask.unpack()])
+    with running_pruned(model, {**layers, name: same}):
         assert torch.equal(run(model), run(zeroed()))
-    with pruned(model, masks, updates={name: update}):
+    with running_pruned(model, {**layers, name: update}):
         assert not torch.equal(run(model), run(zeroed()))
 
 
-def test_an_update_for_another_mask_is_refused():
+def test_values_for_another_mask_are_refused():
     model = small_dit()
-    masks, state = half_masks(model), Untouched(model)
-    name, update = next(iter(half_updates(model, False).items()))
-    other = {**masks, name: pack(~masks[name].unpack())}
-    with pytest.raises(UserError, match="another mask"), pruned(model, other, updates={name: update}):
-        pytest.fail("the block must not be entered")
-    with pytest.raises(UserError, match="no layer called"), pruned(model, {}, updates={"nowhere": update}):
+    mask, state = next(iter(half_masks(model).values())), Untouched(model)
+    with pytest.raises(UserError, match="does not fit"):
+        PrunedLayer(mask, torch.zeros(mask.kept + 1))
+    stray = {"nowhere": PrunedLayer(mask, torch.zeros(mask.kept))}
+    with pytest.raises(UserError, match="no layer called"), running_pruned(model, stray):
         pytest.fail("the block must not be entered")
     state.check()

@@ -19,7 +19,7 @@ from dit_prune_viz.masks.packed_mask import pack
 from dit_prune_viz.masks.scores_to_mask import mask_of_scores
 from dit_prune_viz.masks.select import keep_mask, keep_mask_groups
 from dit_prune_viz.methods.search.distil import _pinned
-from dit_prune_viz.methods.search.swap import exchange_groups
+from dit_prune_viz.methods.search.swap import swap_groups
 
 SHAPE = (6, 8)
 UNITS = {"row": 6, "column": 8, "weight": 48}
@@ -121,7 +121,7 @@ def test_forty_clusterings_leave_a_plan_of_one_level(granularity):
     for part in labels.unique():
         assert int((~again)[labels == part].sum()) == int((~mask)[labels == part].sum())
     if granularity != "column":
-        assert len(exchange_groups(plan, SHAPE).unique()) == len(np.unique(groups))
+        assert len(swap_groups(plan, SHAPE).unique()) == len(np.unique(groups))
 
 
 def test_a_new_clustering_of_everything_forgets_the_earlier_ones():

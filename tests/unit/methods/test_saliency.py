@@ -144,7 +144,7 @@ def test_values_that_are_not_finite_are_named():
         broken[1, 2] = bad
         with pytest.raises(UserError, match=r"blocks\.0\.q has NaN or infinite weights"):
             layer_scores(STW(), "blocks.0.q", broken, {"norm": norm})
-        with pytest.raises(UserError, match=r"blocks\.0\.q has NaN or infinite norm"):
+        with pytest.raises(UserError, match=r"blocks\.0\.q has a NaN or infinite norm"):
             layer_scores(STW(), "blocks.0.q", weight, {"norm": norm * bad})
     with pytest.raises(UserError, match="smaller exponents"):
         layer_scores(STW(m=30), "blocks.0.q", weight * 1e3, {"norm": norm})

@@ -16,19 +16,19 @@ import torch
 from PIL import Image
 
 from dit_prune_viz.calibration.calibrate import calibrate
+from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.experiments.dense_pictures import DenseStore
 from dit_prune_viz.experiments.prompts import read_prompts
-from dit_prune_viz.experiments.requests import Picture
 from dit_prune_viz.experiments.results import Results, Row
 from dit_prune_viz.experiments.table import difference, tabulate
+from dit_prune_viz.generation.batch import Picture
 from dit_prune_viz.generation.request import Request, check_request
 from dit_prune_viz.generation.stream import generate
 from dit_prune_viz.pipelines import model
 from dit_prune_viz.pipelines.defaults import vae_factor
 from dit_prune_viz.pipelines.model import load_model
 from dit_prune_viz.pipelines.steps import watch_steps
-from dit_prune_viz.pruning.supplies import Supplies
 
 
 @pytest.mark.parametrize(
@@ -69,13 +69,13 @@ def test_a_layer_without_a_bias_keeps_the_mean_in_its_statistics(flux, monkeypat
     calibration = calibrate(flux, samples=8)
     first, second = flux.layers[0].name, flux.layers[1].name
     monkeypatch.setitem(flux.transformer.get_submodule(first)._parameters, "bias", None)
-    supplies = Supplies(flux, calibration)
+    statistics = Statistics(flux, calibration)
     for statistic, kept in (
-        (supplies.norm("uniform", centred=True), calibration.norm),
-        (supplies.mean_square("uniform", centred=True), calibration.mean_square),
+        (statistics.norm, calibration.norm),
+        (statistics.mean_square, calibration.mean_square),
     ):
-        assert torch.equal(statistic(first), kept(first))
-        assert torch.equal(statistic(second), kept(second, centred=True))
+        assert torch.equal(statistic(first, centred=True), kept(first))
+        assert torch.equal(statistic(second, centred=True), kept(second, centred=True))
 
 
 def test_what_a_pipeline_refuses_is_one_sentence(tiny_sd3):
@@ -137,8 +137,8 @@ def test_rows_of_earlier_settings_do_not_count_as_seeds():
 def test_a_disk_that_cannot_be_written_to(flux, tmp_path):
     file = tmp_path / "file"
     file.write_text("")
-    painting = Picture(Image.fromarray(np.zeros((4, 4, 3), np.uint8)), torch.zeros(1))
-    DenseStore(file / "dense", flux)._write(check_request(flux, Request("a cat", 0, 2)), painting)  # only a cache
+    picture = Picture(Image.fromarray(np.zeros((4, 4, 3), np.uint8)), torch.zeros(1))
+    DenseStore(file / "dense", flux)._write(check_request(flux, Request("a cat", 0, 2)), picture)  # only a cache
     results = Results(tmp_path / "folder/results.jsonl")
     (tmp_path / "folder").write_text("")
     with pytest.raises(UserError, match="cannot be written to"):

@@ -7,27 +7,34 @@ import torch
 
 from dit_prune_viz.calibration.calibrate import calibrate
 from dit_prune_viz.calibration.recorded_inputs import held_out_inputs, run_call
+from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.masks.damage import damage
 from dit_prune_viz.masks.packed_mask import pack
-from dit_prune_viz.masks.running import pruned
+from dit_prune_viz.masks.pruned_layer import PrunedLayer
+from dit_prune_viz.masks.running import running_pruned
 from dit_prune_viz.masks.select import keep_mask
 from dit_prune_viz.pipelines.model import load_model
-from dit_prune_viz.pruning.build_masks import build_mask, build_masks
-from dit_prune_viz.pruning.make_plan import make_plan
-from dit_prune_viz.sensitivity import measure
+from dit_prune_viz.pruning.prune import layer_weights, rank
+from dit_prune_viz.pruning.recipe import Recipe
 from dit_prune_viz.sensitivity.measure import measure_sensitivity
 from dit_prune_viz.sensitivity.result import Sensitivity
 
 
 @pytest.fixture(scope="module")
-def calibration(flux):
-    return calibrate(flux, samples=8, seed=1, steps=3)
+def calibration(tiny_flux):
+    return calibrate(load_model(tiny_flux, device="cpu", dtype="float32"), samples=8, seed=1, steps=3)
 
 
-@pytest.fixture(autouse=True)
-def nothing_kept():
-    measure._CACHE.clear()
+@pytest.fixture
+def flux(tiny_flux):
+    """A model of its own for every test: figures are kept with it."""
+    return load_model(tiny_flux, device="cpu", dtype="float32")
+
+
+@pytest.fixture
+def statistics(flux, calibration):
+    return Statistics(flux, calibration)
 
 
 def magnitude(model):
@@ -47,31 +54,27 @@ def naive(model, calibration, name, mask, samples) -> float:
     return float(lost / sum(one.square().sum() for one in dense))
 
 
-def test_errors_and_damages_equal_the_naive_ones(tiny_flux, flux, calibration):
-    plan = make_plan(flux.layers, flux.weight, calibration.norm, sparsity=0.5)
-    found = measure_sensitivity(flux, calibration, plan, sparsities=(0.7, 0.4), inputs=3)
+def test_errors_and_damages_equal_the_naive_ones(tiny_flux, flux, calibration, statistics):
+    found = measure_sensitivity(statistics, magnitude(flux), sparsities=(0.7, 0.4), inputs=3)
     assert found.sparsities == (0.4, 0.7)
     assert found.samples == 3
     assert list(found.errors) == list(found.damages) == [layer.name for layer in flux.layers]
     other = load_model(tiny_flux, device="cpu")
     for name in (flux.layers[0].name, flux.layers[9].name, flux.layers[-1].name):
-        saliency, norm = plan.saliency, calibration.norm(name)
         for place, sparsity in enumerate((0.4, 0.7)):
-            layer = make_plan(flux.layers, flux.weight, calibration.norm, sparsity=sparsity).layer(name)
-            mask = build_mask(layer, saliency, flux.weight(name), norm)
-            expected = naive(other, calibration, name, mask, 3)
-            assert found.errors[name][place] == pytest.approx(expected, rel=1e-3)
+            mask = magnitude(flux)(name, sparsity).unpack()
+            assert found.errors[name][place] == pytest.approx(naive(other, calibration, name, mask, 3), rel=1e-3)
             predicted = damage(flux.weight(name), calibration.mean_square(name), mask)
             assert found.damages[name][place] == pytest.approx(predicted)
     assert not [name for name, module in flux.transformer.named_modules() if "forward" in vars(module)]
 
 
-def test_a_function_may_rank(flux, calibration):
-    found = measure_sensitivity(flux, calibration, magnitude(flux), sparsities=[0.0, 0.9], inputs=2)
+def test_nothing_pruned_costs_nothing(flux, statistics):
+    found = measure_sensitivity(statistics, magnitude(flux), sparsities=[0.0, 0.9], inputs=2)
     assert all(errors[0] == 0 < errors[1] for errors in found.errors.values())
 
 
-def test_figures_are_kept_by_content(flux, calibration):
+def test_figures_are_kept_by_content(flux, statistics):
     calls = 0
 
     def count(module, args, kwargs):
@@ -80,20 +83,20 @@ def test_figures_are_kept_by_content(flux, calibration):
 
     handle = flux.transformer.register_forward_pre_hook(count, with_kwargs=True)
     try:
-        first = measure_sensitivity(flux, calibration, magnitude(flux), sparsities=(0.5,), inputs=2)
+        first = measure_sensitivity(statistics, magnitude(flux), sparsities=(0.5,), inputs=2)
         once, calls = calls, 0
-        again = measure_sensitivity(flux, calibration, magnitude(flux), sparsities=(0.5,), inputs=2)
+        again = measure_sensitivity(statistics, magnitude(flux), sparsities=(0.5,), inputs=2)
         assert (calls, again.errors) == (0, first.errors)
-        measure_sensitivity(flux, calibration, magnitude(flux), sparsities=(0.5, 0.6), inputs=2)
-        assert once <= calls + 1  # the new sparsity only; a second look at the inputs
+        measure_sensitivity(statistics, magnitude(flux), sparsities=(0.5, 0.6), inputs=2)
+        assert once <= calls + 1  # the new sparsity only, and the dense outputs once more
         calls = 0
-        measure_sensitivity(flux, calibration, magnitude(flux), sparsities=(0.5,), inputs=3)
+        measure_sensitivity(statistics, magnitude(flux), sparsities=(0.5,), inputs=3)
         assert calls >= once
     finally:
         handle.remove()
 
 
-def test_cancelling_keeps_what_was_measured(flux, calibration):
+def test_cancelling_keeps_what_was_measured(flux, statistics):
     seen = []
 
     def stop(done, total, what):
@@ -102,13 +105,13 @@ def test_cancelling_keeps_what_was_measured(flux, calibration):
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        measure_sensitivity(flux, calibration, magnitude(flux), sparsities=(0.5,), inputs=2, progress=stop)
+        measure_sensitivity(statistics, magnitude(flux), sparsities=(0.5,), inputs=2, progress=stop)
     assert [done for done, _, _ in seen] == [0, 1, 2, 3, 4]
     assert "left" not in seen[0][2]
     assert "s left" in seen[2][2]
-    assert len(measure._CACHE) == 4
-    assert flux.lock.acquire(blocking=False)
-    flux.lock.release()
+    kept = [key for key in flux.cache._entries if key[0] == "sensitivity"]
+    assert [key[3] for key in kept] == [layer.name for layer in flux.layers[:4]]
+    assert flux.lock.free
 
 
 def test_weights_are_slopes_of_error_over_damage():
@@ -124,24 +127,26 @@ def test_weights_are_slopes_of_error_over_damage():
 
 
 @pytest.mark.parametrize("bad", [{"sparsities": ()}, {"sparsities": (1.5,)}, {"inputs": 0}, {"inputs": 2.5}])
-def test_bad_numbers(flux, calibration, bad):
+def test_bad_numbers(flux, statistics, bad):
     with pytest.raises(UserError):
-        measure_sensitivity(flux, calibration, magnitude(flux), **{"sparsities": (0.5,), "inputs": 1, **bad})
+        measure_sensitivity(statistics, magnitude(flux), **{"sparsities": (0.5,), "inputs": 1, **bad})
 
 
-def test_a_pruned_model_is_not_measured(flux, calibration):
-    one = {flux.layers[0].name: magnitude(flux)(flux.layers[0].name, 0.5)}
-    with pruned(flux, one), pytest.raises(UserError, match="pruned already"):
-        measure_sensitivity(flux, calibration, magnitude(flux), sparsities=(0.5,), inputs=1)
+def test_a_pruned_model_is_not_measured(flux, statistics):
+    one = {flux.layers[0].name: PrunedLayer(magnitude(flux)(flux.layers[0].name, 0.5))}
+    with running_pruned(flux, one), pytest.raises(UserError, match="pruned already"):
+        measure_sensitivity(statistics, magnitude(flux), sparsities=(0.5,), inputs=1)
 
 
-def test_a_plan_ranks_by_the_norms_it_was_made_with(flux, calibration):
-    def centred(layer):
-        return calibration.norm(layer, centred=flux.transformer.get_submodule(layer).bias is not None)
+def test_a_recipe_weighs_layers_by_its_own_ranking(statistics):
+    recipe = Recipe("wanda", "row", allocation="damage-aware", sensitivity=True, centred=True)
 
-    plan = make_plan(flux.layers, flux.weight, centred, method="wanda", granularity="row", sparsity=0.5)
-    masks = build_masks(plan, flux.weight, centred)
-    found = measure_sensitivity(flux, calibration, plan, sparsities=(0.5,), inputs=2, norm=centred)
-    expected = measure_sensitivity(flux, calibration, lambda layer, _: masks[layer], sparsities=(0.5,), inputs=2)
-    assert found.errors == expected.errors
-    assert found.errors != measure_sensitivity(flux, calibration, plan, sparsities=(0.5,), inputs=2).errors
+    def masks_at(sparsity: float, centred: bool):
+        ranked = rank(Recipe("wanda", "row", sparsity=sparsity, centred=centred), statistics)
+        return {name: layer.mask for name, layer in ranked.layers.items()}
+
+    def weights(centred: bool):
+        masks = {sparsity: masks_at(sparsity, centred) for sparsity in (0.3, 0.5, 0.7)}
+        return measure_sensitivity(statistics, lambda layer, sparsity: masks[sparsity][layer]).weights()
+
+    assert layer_weights(recipe, statistics) == weights(centred=True) != weights(centred=False)
