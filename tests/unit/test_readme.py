@@ -1,26 +1,93 @@
-"""The README's own code runs as printed."""
+"""The README's own code runs as printed, and its tables name what there is."""
 
 from __future__ import annotations
 
+import argparse
 import re
+import shlex
 
+import pytest
+import torch
 from PIL import Image
-from readme import ROOT, python_block
+from readme import DOCS, README, ROOT, blocks, python_block, table
+
+from dit_prune_viz.app import serve
+from dit_prune_viz.command import COMMANDS
+from dit_prune_viz.experiments import cli
+from dit_prune_viz.methods import registry
+from dit_prune_viz.plugins import load_plugin
+from dit_prune_viz.pruning.named_recipes import find_recipe
 
 
 def test_notebook_example_runs(monkeypatch, capsys):
+    """With a few steps of distillation, whose full number takes minutes."""
     monkeypatch.chdir(ROOT)
+    assert find_recipe("distilled-mask").search == ("distil",)
     code = python_block("load_model(")
+    assert '"distilled-mask"' in code
     names: dict[str, object] = {}
-    exec(code, names)
-    assert "parameters left" in capsys.readouterr().out
-    assert isinstance(names["sparse"], Image.Image)
-    assert names["sparse"].tobytes() != names["dense"].tobytes()
+    exec(code.replace('"distilled-mask"', 'dpv.Recipe(search="distil:2")'), names)
+    assert "0.7000 pruned" in capsys.readouterr().out
+    mask, weight = names["mask"], names["model"].weight("transformer_blocks.0.attn.to_q")
+    assert mask.dtype == torch.bool
+    assert (~mask).sum() == int(mask.numel() * 0.7)
+    assert weight[~mask].abs().max() > 0  # dense weights as before
+    assert isinstance(names["image"], Image.Image)
 
 
-def test_links_and_pictures_exist():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_own_method_in_one_file(monkeypatch, tmp_path):
+    monkeypatch.setattr(registry, "_METHODS", {kind: dict(known) for kind, known in registry._METHODS.items()})
+    path = tmp_path / "mine.py"
+    path.write_text(python_block("# mine.py"), encoding="utf-8")
+    load_plugin(path)
+    recipe = find_recipe("mine")
+    weight, norm = torch.tensor([[1.0, -2.0], [0.5, 3.0]]), torch.tensor([2.0, 0.5])
+    torch.testing.assert_close(recipe.method.score(weight, norm), torch.tensor([[2.0, 4.0], [0.25, 13.5]]))
+    assert (recipe.method.label, recipe.method.formula) == ("Mine", "|W|³·‖X‖")
+
+
+def _options(parser: argparse.ArgumentParser) -> set[str]:
+    return {name for action in parser._actions for name in action.option_strings if name.startswith("--")}
+
+
+def test_options_of_the_app_are_all_listed(monkeypatch):
+    listed = {cell.strip("`") for cell, *_ in table(README, "option")[1:]}
+    seen: list[argparse.ArgumentParser] = []
+    parse = argparse.ArgumentParser.parse_args
+    monkeypatch.setattr(
+        argparse.ArgumentParser, "parse_args", lambda self, *given: seen.append(self) or parse(self, *given)
+    )
+    serve.parse([])
+    assert listed == _options(seen[0]) - {"--help"}
+
+
+def test_commands_are_all_listed_and_can_be_read():
+    lines = [shlex.split(cell.strip("`")) for cell, *_ in table(README, "command")[1:]]
+    assert all(line[0] == "dit-prune-viz" for line in lines)
+    commands = [line[1:] for line in lines if len(line) > 1]
+    assert {command[0] for command in commands} == set(COMMANDS)
+    for command in commands:
+        assert cli._parser("dit-prune-viz").parse_args(command).do
+
+
+@pytest.mark.parametrize("page", [README, *sorted(DOCS.glob("*.md"))], ids=lambda page: page.name)
+def test_links_and_pictures_exist(page):
+    text = page.read_text(encoding="utf-8")
     found = re.findall(r"\]\(([^)]+)\)", text) + re.findall(r'\bsrc(?:set)?="([^"]+)"', text)
-    targets = [target for target in found if not target.startswith("http")]
-    assert targets
-    assert [target for target in targets if not (ROOT / target).exists()] == []
+    targets = [target.partition("#")[0] for target in found if not target.startswith("http")]
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_every_page_of_documentation_is_linked():
+    text = README.read_text(encoding="utf-8")
+    pages = sorted(path.name for path in DOCS.glob("*.md"))
+    assert pages
+    assert [name for name in pages if f"](assets/docs/{name})" not in text] == []
+
+
+def test_the_first_two_commands_are_the_app_and_the_tests():
+    app, tests, *_ = blocks(README, "bash")
+    assert app.strip() == (
+        "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt && .venv/bin/python app.py"
+    )
+    assert tests.strip() == "bash tests/run.sh"
