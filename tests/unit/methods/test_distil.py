@@ -261,5 +261,5 @@ def test_the_rate_is_constant_for_a_fifth_and_falls_in_a_line_that_never_gets_to
 def test_one_step_changes_masks(flux, calibration, examples):
     plan = plan_of(flux, calibration, "layer")
     masks = masks_of(flux, calibration, plan)
-    learned = distil_masks(flux, plan, masks, examples, norm=calibration.norm, steps=1)
+    learned = distil_masks(flux, plan.layers, masks, examples, norm=calibration.norm, steps=1)
     assert sum(mask.differing(learned[name]) for name, mask in masks.items()) > 0
