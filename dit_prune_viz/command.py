@@ -15,6 +15,7 @@ from dit_prune_viz.plugins import load_plugins
 PROGRAM = "dit-prune-viz"
 COMMANDS = MappingProxyType(
     {
+        "prune": "prune a model by a recipe and say what it costs",
         "sweep": "measure methods × sparsities × prompts × seeds",
         "converge": "how much masks change with more calibration samples",
         "table": "print what a sweep measured",
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0].startswith("-"):
         from dit_prune_viz.app.serve import main as serve
 
-        return serve(arguments, PROGRAM)
+        return serve(arguments, PROGRAM, tuple(COMMANDS))
     if arguments[0] not in COMMANDS and arguments[0] not in _ALIASES:
         names = ", ".join(COMMANDS)
         print(f"error: There is no command {arguments[0]!r}; use {names}, or none for the app.", file=sys.stderr)

@@ -6,10 +6,9 @@ import argparse
 import gc
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from dit_prune_viz.command import COMMANDS
 from dit_prune_viz.disk_cache import OFF, VARIABLE, open_cache
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.plugins import add_plugin_option, load_plugins
@@ -18,10 +17,10 @@ from dit_prune_viz.resources import BUNDLED_CLIP, BUNDLED_MODEL
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def main(arguments: Sequence[str] | None = None, program: str = "app.py") -> int:
-    """Open the app and serve it until it is stopped; returns the exit status."""
+def main(arguments: Sequence[str] | None = None, program: str = "app.py", commands: Collection[str] = ()) -> int:
+    """Open the app and serve it until it is stopped; returns the exit status. `commands` are named in the help."""
     try:
-        options = parse(load_plugins(sys.argv[1:] if arguments is None else arguments), program)
+        options = parse(load_plugins(sys.argv[1:] if arguments is None else arguments), program, commands)
         serve(options)
     except UserError as problem:
         print(f"error: {problem}", file=sys.stderr)
@@ -51,13 +50,15 @@ def _collect_garbage() -> None:
     gc.enable()
 
 
-def parse(argv: Sequence[str] | None = None, program: str = "app.py") -> argparse.Namespace:
+def parse(
+    argv: Sequence[str] | None = None, program: str = "app.py", commands: Collection[str] = ()
+) -> argparse.Namespace:
     """The command line, checked. On a Hugging Face Space the proxy in front decides who may come in."""
     space = "SPACE_ID" in os.environ
     parser = argparse.ArgumentParser(
         prog=program,
         description="See where a diffusion transformer is redundant, prune it, compare.",
-        epilog=f"Without the app: {program} COMMAND, one of {', '.join(COMMANDS)}." if program != "app.py" else None,
+        epilog=f"Without the app: {program} COMMAND, one of {', '.join(commands)}." if commands else None,
     )
     add = parser.add_argument
     add("--model", default=short_path(BUNDLED_MODEL), help="hub id or diffusers folder")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +20,9 @@ from dit_prune_viz.experiments.export import export
 from dit_prune_viz.experiments.levels import parse_level, parse_levels
 from dit_prune_viz.experiments.presets import PRESETS, Preset, find_preset
 from dit_prune_viz.experiments.processes import processes
+from dit_prune_viz.experiments.progress import TerminalProgress
 from dit_prune_viz.experiments.prompts import held_out, read_prompts, split
+from dit_prune_viz.experiments.prune_command import add_prune
 from dit_prune_viz.experiments.results import Results, Row
 from dit_prune_viz.experiments.run import RESULTS, run
 from dit_prune_viz.experiments.table import COLUMNS, markdown, tabulate
@@ -42,7 +43,6 @@ _USUAL = {
 }
 _PRESET_OPTIONS = ("model", "methods", "sparsities", "seeds", "first_seed", "clip", *_DRAWING)
 _FEW = 64
-_PERIOD = 5.0
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "python -m dit_prune_viz.experiments") -> int:
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m dit_p
 def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=program, description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add_command in (_add_sweep, _add_table_and_export, _add_converge, _add_list):
+    for add_command in (add_prune, _add_sweep, _add_table_and_export, _add_converge, _add_list):
         for command in add_command(commands):
             add_plugin_option(command)
     return parser
@@ -164,7 +164,7 @@ def _sweep(options: argparse.Namespace) -> None:
         calibration_seed=options.calibration_seed,
     )
     experiment = with_seeds(experiment, options.seeds, options.first_seed)
-    talk = _Talk(silent=not crew.main)
+    talk = TerminalProgress(silent=not crew.main)
     outcome = run(
         model,
         experiment,
@@ -245,7 +245,7 @@ def _converge(options: argparse.Namespace) -> None:
     level, sizes = parse_level(options.sparsity), _sizes(options.sizes)
     model = load_model(options.model or str(BUNDLED_MODEL), device=options.device, dtype=options.dtype)
     for named in recipes:
-        talk = _Talk(silent=False, unit="steps")
+        talk = TerminalProgress(silent=False, unit="steps")
         found = find_convergence(
             level.of(named.recipe), model, sizes=sizes, seed=options.calibration_seed, progress=talk
         )
@@ -278,28 +278,3 @@ def _show_published(preset: Preset | None) -> None:
         print("\nPublished (arXiv 2607.00927), CLIP as a cosine: ", end="")
         cells = (f"{c} {level} {scores}" for (c, level), scores in preset.published.items())
         print("; ".join(cells))
-
-
-class _Talk:
-    """Progress and finished cells, a line each, on the terminal."""
-
-    def __init__(self, *, silent: bool, unit: str = "pictures") -> None:
-        self._silent, self._unit, self._next = silent, unit, 0.0
-        self._start: tuple[int, float] | None = None
-
-    def __call__(self, done: int, total: int, what: str) -> None:
-        now = time.monotonic()
-        if self._silent or now < self._next:
-            return
-        self._next = now + _PERIOD
-        self._start = self._start or (done, now)
-        drawn = done - self._start[0]
-        left = f", about {(now - self._start[1]) / drawn * (total - done) / 60:.0f} min left" if drawn else ""
-        print(f"[{done:,}/{total:,} {self._unit}{left}] {what}", file=sys.stderr, flush=True)
-
-    def row(self, row: Row) -> None:
-        if self._silent:
-            return
-        means = {name: row.mean(name) for name in row.scores}
-        scores = ", ".join(f"{name} {mean:.4g}" for name, mean in means.items() if mean is not None)
-        print(f"{row.recipe} {row.level} seed {row.seed}: {scores}", flush=True)

@@ -33,8 +33,8 @@ def running_pruned(model: object, layers: Mapping[str, PrunedLayer], *, cache_by
 
     Raises:
         UserError: before anything has changed, for an unknown layer, a layer that is no plain Linear, a mask of another
-            shape, a model without a transformer, one with quantised layers or LoRA adapters, and a transformer that
-            runs pruned already.
+            shape, a model without a transformer, quantised layers, LoRA adapters, and a transformer that runs pruned
+            already.
     """
     transformer = _find_transformer(model)
     linears = {name: _find_linear(transformer, name, layer.mask) for name, layer in layers.items()}

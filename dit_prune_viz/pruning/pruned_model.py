@@ -9,7 +9,6 @@ from functools import cached_property
 
 from torch import Tensor
 
-from dit_prune_viz.errors import UserError
 from dit_prune_viz.masks.packed_mask import PackedMask
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
 from dit_prune_viz.masks.running import running_pruned
@@ -50,15 +49,10 @@ class PrunedModel:
         """Layer → bool (d_out, d_in), True = kept; unpacked whenever one is asked for."""
         return _Masks(self.layers)
 
-    def packed_mask(self, layer: str) -> PackedMask:
-        """The mask of one layer, a bit a weight.
-
-        Raises:
-            UserError: the model has no such layer.
-        """
-        if layer not in self.layers:
-            raise UserError(f"The pruned model has no layer called {layer!r}; choose a layer of the model.")
-        return self.layers[layer].mask
+    @cached_property
+    def packed_masks(self) -> Mapping[str, PackedMask]:
+        """Layer → mask, a bit a weight."""
+        return {name: layer.mask for name, layer in self.layers.items()}
 
     @property
     def nbytes(self) -> int:

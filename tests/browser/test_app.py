@@ -321,7 +321,7 @@ def test_a_method_is_chosen_changed_and_drawn_with_its_update(page: Page, screen
         page.locator(f"#{field} input").click()
         page.get_by_role("option", name=option, exact=True).click()
 
-    choose("method", "Ready-made: tempered-mean")  # the others first run the model for a while
+    choose("method", "tempered-mean")  # the others first run the model for a while
     expect(page.locator("#method-words")).to_contain_text("biases make up for the lost mean")
     expect(page.locator("#bar")).to_contain_text("computed with the next image")
     expect(page.locator("#granularity input")).to_have_value("CAG: by heterogeneity")
@@ -346,10 +346,11 @@ def test_a_method_is_chosen_changed_and_drawn_with_its_update(page: Page, screen
 
 def test_masks_are_distilled_when_a_picture_needs_them(page: Page, screenshots):
     page.locator("#finer button").first.click()
-    steps = page.locator("#distil input[type=number]")
+    page.locator("#search-distil input").check()
+    steps = page.locator("#search-distil-steps input[type=number]")
     steps.fill("2")
     steps.press("Tab")
-    expect(page.locator("#bar")).to_contain_text("Distilled in 2 steps")
+    expect(page.locator("#bar")).to_contain_text("Distil masks, steps = 2")
     expect(page.locator("#bar")).to_contain_text("computed with the next image")
     sparsity = bar_value(page, "Sparsity")
     page.get_by_role("tab", name="Compare").click()
@@ -372,7 +373,7 @@ def test_the_timesteps_that_calibrate_are_picked_by_hand(page: Page, screenshots
     for bin in range(5, 10):
         bins.nth(bin).uncheck()
     page.locator("#use-bins").click()
-    expect(page.locator("#timestep-weights textarea")).to_have_value("1, 1, 1, 1, 1, 0, 0, 0, 0, 0")
+    expect(page.locator("#weights textarea")).to_have_value("1, 1, 1, 1, 1, 0, 0, 0, 0, 0")
     expect(page.locator("#method input")).to_have_value("Custom")
     expect(page.locator("#bar")).not_to_contain_text(damage)
     shoot(page, screenshots, "bins")

@@ -16,7 +16,7 @@ from dit_prune_viz.plugins import load_plugin, load_plugins
 @pytest.fixture
 def called(monkeypatch) -> list[tuple]:
     found = []
-    monkeypatch.setattr(serve, "main", lambda arguments, program: found.append(("app", *arguments)) or 0)
+    monkeypatch.setattr(serve, "main", lambda arguments, program, commands: found.append(("app", *arguments)) or 0)
     monkeypatch.setattr(cli, "main", lambda arguments, program: found.append(("command", *arguments)) or 0)
     return found
 
@@ -32,7 +32,7 @@ def test_what_an_argument_leads_to(called, arguments, program):
 
 def test_an_unknown_command_is_one_sentence(called, capsys):
     assert command.main(["prnue"]) == 2
-    assert capsys.readouterr().err.startswith("error: There is no command 'prnue'; use sweep, ")
+    assert capsys.readouterr().err.startswith("error: There is no command 'prnue'; use prune, sweep, ")
     assert called == []
 
 

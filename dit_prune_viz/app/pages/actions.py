@@ -179,10 +179,12 @@ class Actions:
         """For the page's button: the step undone last, done again."""
         yield from self._travel(session, request, History.redo)
 
-    def _travel(self, session: Session, request: gr.Request, way: Callable[[History], Session | None]) -> Iterator:
+    def _travel(
+        self, session: Session, request: gr.Request, way: Callable[[History, Reporter], Session | None]
+    ) -> Iterator:
         history = self._histories.setdefault(request.session_hash, History())
         self._problems.pop(request.session_hash, None)
-        yield from self.run(request, session, lambda now, report: way(history) or now, step=None)
+        yield from self.run(request, session, lambda now, report: way(history, report) or now, step=None)
 
     def undo_buttons(self, request: gr.Request) -> tuple[gr.Button, gr.Button]:
         """The buttons Undo and Redo, each usable if there is something to do."""

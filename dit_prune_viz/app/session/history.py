@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.errors import Progress
+from dit_prune_viz.pruning.recipe import Recipe
 
 STEPS = 50
 MAX_BYTES = 1 << 30
@@ -17,13 +19,36 @@ PAUSE_SECONDS = 1.5
 """Moves of one slider with shorter pauses between them are one step."""
 
 
+@dataclass(frozen=True)
+class FormerModel:
+    """What is needed to come back to a model that was replaced: it is loaded again then, so that it need not stay."""
+
+    source: str
+    recipe: Recipe | None
+
+    @staticmethod
+    def of(session: Session) -> FormerModel:
+        """The model of a session; the recipe is None where it was not pruned yet."""
+        return FormerModel(session.model.source, session.recipe if session.pruned else None)
+
+    def load(self, present: Session, progress: Progress | None) -> Session:
+        """A session with the model, pruned as before. UserError as in `Session.load_model`."""
+        session = present.load_model(self.source, progress)
+        if self.recipe is None:
+            return session
+        return session.calibrate_as(self.recipe.calibration, progress).prune(self.recipe, progress)
+
+
+Moment = Session | FormerModel
+
+
 class History:
-    """Past and future sessions around the present one."""
+    """Past and future moments around the present session. All sessions in it are of the present model."""
 
     def __init__(self) -> None:
         self.present: Session | None = None
-        self._past: deque[tuple[str, Session]] = deque()
-        self._future: list[tuple[str, Session]] = []
+        self._past: deque[tuple[str, Moment]] = deque()
+        self._future: list[tuple[str, Moment]] = []
         self._last: tuple[str, float] | None = None
 
     def step(self, before: Session, after: Session, what: str | None) -> None:
@@ -32,40 +57,46 @@ class History:
         Steps of the same name ending in "…" follow each other as one while the pauses are short.
         """
         self.present = after
-        if after.model is not before.model:  # undoing goes one model back; older ones would only take memory
-            near = (before.model, after.model)
-            self._past = deque(step for step in self._past if step[1].model in near)
         if what is None or after is before:
             return
         now = time.monotonic()
         flowing = what.endswith("…") and self._last is not None and self._last[0] == what
-        if not (flowing and now - self._last[1] < PAUSE_SECONDS and self._past):
+        if before.model is not after.model:
+            self._past = deque([(what, FormerModel.of(before))] if before.model else [])
+        elif not (flowing and now - self._last[1] < PAUSE_SECONDS and self._past):
             self._past.append((what, before))
         self._last = (what, now)
         self._future.clear()
         while len(self._past) > STEPS or (len(self._past) > 1 and self._bytes() > MAX_BYTES):
             self._past.popleft()
 
-    def undo(self) -> Session | None:
-        """The session before the last step, present from now on; None if there is none."""
-        if not self._past or self.present is None:
-            return None
-        what, session = self._past.pop()
-        self._future.append((what, self.present))
-        return self._turn_to(session)
+    def undo(self, progress: Progress | None = None) -> Session | None:
+        """The session before the last step, present from now on; None if there is none.
 
-    def redo(self) -> Session | None:
-        """The session after the step undone last; None if there is none."""
-        if not self._future or self.present is None:
-            return None
-        what, session = self._future.pop()
-        self._past.append((what, self.present))
-        return self._turn_to(session)
+        Raises:
+            UserError: the model of that moment cannot be loaded again; nothing has changed then.
+        """
+        return self._travel(self._past, self._future, progress)
 
-    def _turn_to(self, session: Session) -> Session:
-        """The session as the present, with the clusters of layers that were only looked at since then."""
-        self.present, self._last = bring_back(session, self.present), None
-        return self.present
+    def redo(self, progress: Progress | None = None) -> Session | None:
+        """The session after the step undone last; None if there is none. UserError as in `undo`."""
+        return self._travel(self._future, self._past, progress)
+
+    def _travel(self, source, target, progress: Progress | None) -> Session | None:
+        if not source or self.present is None:
+            return None
+        what, moment = source[-1]
+        if isinstance(moment, FormerModel):
+            session = moment.load(self.present, progress)
+            leaving: Moment = FormerModel.of(self.present)
+            self._past.clear()
+            self._future.clear()
+        else:
+            session, leaving = bring_back(moment, self.present), self.present
+            source.pop()
+        target.append((what, leaving))
+        self.present, self._last = session, None
+        return session
 
     @property
     def names(self) -> tuple[str | None, str | None]:
@@ -75,7 +106,11 @@ class History:
     def _bytes(self) -> int:
         """Bytes of the masks in the past that the present does not share."""
         mine = _masks([self.present])
-        return sum(size for key, size in _masks(session for _, session in self._past).items() if key not in mine)
+        return sum(
+            size
+            for key, size in _masks(moment for _, moment in self._past if isinstance(moment, Session)).items()
+            if key not in mine
+        )
 
 
 def bring_back(then: Session, now: Session) -> Session:

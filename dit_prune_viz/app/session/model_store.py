@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -39,6 +39,7 @@ class ModelStore:
         disk: DiskCache | None = None,
     ) -> None:
         self.disk = disk
+        self.when_loaded: Callable[[Model], None] | None = None
         self._clip_source, self._clip_name = clip, clip_name
         self._device, self._dtype = device, dtype
         self._clip: ClipScorer | None = None
@@ -60,6 +61,8 @@ class ModelStore:
             if model is None:
                 model = open_model(source, device=self._device, dtype=self._dtype)
                 self._models[key] = model
+                if self.when_loaded:
+                    self.when_loaded(model)
             return model
 
     @property

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 from torch import Tensor
 
@@ -78,10 +77,10 @@ class Session:
         """Counts and predicted damage of the ranked masks."""
         return self.pruned.report if self.pruned else None
 
-    @cached_property
+    @property
     def masks(self) -> Mapping[str, PackedMask]:
         """Layer → ranked mask; empty before pruning."""
-        return {name: layer.mask for name, layer in self.pruned.layers.items()} if self.pruned else {}
+        return self.pruned.packed_masks if self.pruned else {}
 
     def load_model(self, source: str, progress: Progress | None = None) -> Session:
         """Load a diffusers folder or hub id. The new session starts without calibration, plan and clusters.

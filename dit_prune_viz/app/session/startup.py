@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 
 from dit_prune_viz.app.session.jobs import Busy, Jobs, Reporter, Result
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.resources import BUNDLED_CLIP_NAME
 
 OWNER = "startup"
@@ -22,7 +24,11 @@ class Startup:
     """Prepares one session that every new user begins with; they are immutable, so it is shared."""
 
     def __init__(self, empty: Session, source: str, jobs: Jobs, when_ready: Callable[[], None] | None = None) -> None:
-        self._session, self._source, self._jobs = empty, source, jobs
+        self._empty, self._source, self._jobs = empty, source, jobs
+        self._session = empty
+        self._released: weakref.ref[Session] | None = None
+        self._reviving = threading.Lock()
+        empty.store.when_loaded = self._release
         self._done = threading.Event()
         self._visited = threading.Event()
         self._when_ready = when_ready
@@ -34,12 +40,16 @@ class Startup:
 
     def wait(self) -> Session:
         """The prepared session, or as much of it as could be prepared."""
-        self._done.wait()
-        return self._session
+        while True:
+            self._revive()
+            self._done.wait()
+            session = self._prepared()
+            if session is not None:
+                return session
 
     def prepared(self) -> Session | None:
         """The same without waiting, None if it is not there yet."""
-        return self._session if self._done.is_set() else None
+        return self._prepared() if self._done.is_set() else None
 
     def visited(self) -> None:
         """To be called once a page has got the session."""
@@ -47,9 +57,28 @@ class Startup:
 
     def watch(self, seconds: float = 0.25) -> Iterator[Busy]:
         """Progress until the session is there."""
+        self._revive()
         while not self._done.is_set():
             yield self.busy
             self._done.wait(seconds)
+
+    def _prepared(self) -> Session | None:
+        released = self._released
+        return self._session if released is None else released()
+
+    def _release(self, model: Model) -> None:
+        """Another model is loaded: the prepared one stays only as long as somebody uses it."""
+        if self._done.is_set() and self._released is None and self._session.model not in (None, model):
+            self._released = weakref.ref(self._session)
+            self._session = self._empty
+
+    def _revive(self) -> None:
+        """Prepare the session again where it was released and nobody has used it since."""
+        with self._reviving:
+            if self._done.is_set() and self._prepared() is None:
+                self._released = None
+                self._done.clear()
+                self.start()
 
     def _prepare(self) -> None:
         try:

@@ -22,7 +22,7 @@ let slidersOnly = false; // whether those are moves of sliders and nothing else
 const keyOf = (layer, clustering, cluster) => [layer, clustering, cluster].join("\n");
 const settle = timer(() => trigger("submit", {})); // once nothing moves any more, the other views follow
 
-const exchange = messages({
+const channel = messages({
   pause: PAUSE,
   pending: () => touched.size > 0,
   take() {
@@ -44,7 +44,7 @@ function edit(cluster, verb, values) {
   const { layer, clustering } = shown;
   const key = keyOf(layer, clustering, cluster) + (verb === "sparsity" ? "" : `\n${verb}`);
   touched.set(key, { layer, clustering, cluster, verb, ...values });
-  exchange.send();
+  channel.send();
 }
 
 function editSparsity(cluster, percentage) {
@@ -221,7 +221,7 @@ function update(row, { sparsity, damage, locked, weights }, moving) {
 }
 
 function fill() {
-  const value = exchange.read(EMPTY);
+  const value = channel.read(EMPTY);
   if (!value) return;
   shown = value;
   const { layer, clustering, caption, rows, kind } = shown;

@@ -1,27 +1,24 @@
 """The table below the scatter: a row per cluster with a slider that changes its sparsity.
 
-The browser sends one `input` event at a time: a number, and the last value of every row that was touched since the
-event before. It waits for the `answer` to that number before it sends the next, so that no move is lost or overtaken.
-When all has been answered and nothing moves any more, a `submit` event says that the other views may follow: they
-would take the time in which the slider has to follow the hand.
+Its `input` events (see `messages`) carry the last edit of every row that was touched since the event before. When all
+have been answered and nothing moves any more, a `submit` event says that the other views may follow: while the slider
+moves, they would take the time it needs to follow the hand.
 """
 
 from __future__ import annotations
-
-import json
-import time
-from pathlib import Path
 
 import gradio as gr
 
 from dit_prune_viz.app.session import cluster_edits, layer_data
 from dit_prune_viz.app.session.layer_subject import clustering_id, is_clustered
 from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.app.widgets import messages
+from dit_prune_viz.app.widgets.scripts import script
 from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.figures import style
 
-SCRIPT = (Path(__file__).parent / "cluster_table.js").read_text(encoding="utf-8")
+SCRIPT = messages.SCRIPT + script("widgets/cluster_table.js")
 HEADERS = ("", "", "units", "weights", "share of energy", "sparsity, %", "predicted damage", "over sparsity", "")
 TEMPLATE = (
     '<div class="cluster-tools" hidden><label title="What a slider changes, the unlocked clusters make up for">'
@@ -45,15 +42,18 @@ def table() -> gr.HTML:
         js_on_load=SCRIPT,
         elem_id="cluster-table",
         apply_default_css=False,
-        answered={"number": 0, "at": None},
+        **messages.props(),
     )
+
+
+answer = messages.answer
 
 
 def show(session: Session | None, layer: str | None, caption: str = "") -> str:
     """The table's value, below a line of words; without rows where the layer has no clusters."""
-    at = time.monotonic()
+    at = messages.now()
     if not is_clustered(session, layer):
-        return json.dumps({"at": at, "layer": layer, "clustering": "", "caption": "", "rows": []})
+        return messages.value(at, layer=layer, clustering="", caption="", rows=[])
     tags, curves = session.clusters[layer].tags, layer_data.cluster_curves(session, layer)
     rows = [
         {
@@ -73,7 +73,7 @@ def show(session: Session | None, layer: str | None, caption: str = "") -> str:
         "editable": curves is not None,
         "kind": f"Apply to all {alike} layers {kind}" if alike > 1 else None,
     }
-    return json.dumps({"at": at, **shown, "caption": caption, "rows": rows})
+    return messages.value(at, **shown, caption=caption, rows=rows)
 
 
 def apply(session: Session, edits: list[dict], progress: Progress | None = None) -> Session:
@@ -117,11 +117,3 @@ def step_name(edits: list[dict]) -> str:
         edit = edits[0]
         return f"sparsity of {edit['layer']}, cluster {edit['cluster']}…"
     return "a change of clusters"
-
-
-def answer(number: int, *, changed: bool) -> gr.HTML:
-    """The update that lets the table send its next event; if nothing has changed, its sliders go back.
-
-    Tables that were computed before this moment do not know of the change, and the browser ignores them.
-    """
-    return gr.HTML(answered={"number": number, "at": time.monotonic() if changed else None})

@@ -27,7 +27,7 @@ function places() {
   return sorted.length ? [sorted[0] / 1.1, ...middles, sorted.at(-1) * 1.1] : [];
 }
 
-const exchange = messages({
+const channel = messages({
   pending: () => wanted !== undefined,
   take() {
     const content = { threshold: wanted };
@@ -42,15 +42,15 @@ function moveTo(value) {
   threshold = value ?? shown.own;
   wanted = value;
   show();
-  exchange.send();
+  channel.send();
 }
 
 // `always` takes the server's threshold even while the line is being moved.
 function read(always = false) {
-  const value = exchange.read({ note: "" });
+  const value = channel.read({ note: "" });
   if (!value) return;
   shown = value;
-  const moving = dragging || exchange.unanswered || wanted !== undefined;
+  const moving = dragging || channel.unanswered || wanted !== undefined;
   if (always || !moving) threshold = shown.threshold ?? null;
   show();
 }

@@ -163,7 +163,7 @@ BAD = [
     ("/calibrate", (8, -1), "whole number"),
     ("/calibrate", (10**6, 0), "4,096"),
     ("/prune", (None, "auto", 0.5), "recipe None"),
-    ("/prune", ("wanda", None, 0.5), "granularity None"),
+    ("/prune", ("wanda", None, 0.5), "granularity is a text"),
     ("/prune", ("wanda", ["row"], 0.5), "granularity"),
     ("/prune", ("wanda", "auto", None), "number between 0 and 1"),
     ("/prune", ("wanda", "auto", 10**400), "between 0 and 1"),

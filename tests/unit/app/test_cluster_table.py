@@ -217,15 +217,6 @@ def test_the_table_s_figures_are_the_session_s(session, layers, unit):
         )
 
 
-def test_the_history_holds_no_model_but_the_present_one_and_the_one_before(session):
-    history, models = History(), [replace(session.model) for _ in range(4)]
-    sessions = [replace(session, model=model) for model in models]
-    for before, after in pairwise(sessions):
-        history.step(before, after, "a load")
-    assert history.undo().model is models[2]
-    assert history.undo() is None
-
-
 def test_what_is_brought_back_keeps_the_layers_looked_at_since(session, layers):
     third = session.model.layers[0].name
     now = set_sparsity(session, layers[0], 0, 0.9).cluster(third, k=2)

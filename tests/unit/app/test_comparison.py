@@ -89,7 +89,7 @@ def test_a_cluster_is_pruned_alone_or_all_that_is_left(ready, layer, unit):
     shape = session.model.layer(layer).shape
     for cluster in range(clusters.k):
         without, only = (drawn_model.of_cluster(session, layer, cluster, mode) for mode in (WITHOUT, ONLY))
-        assert list(without.masks) == list(only.masks) == [layer]
+        assert list(without.layers) == list(only.layers) == [layer]
         member = np.asarray(clusters.labels) == cluster
         table = {
             "row": member[:, None],
@@ -97,9 +97,9 @@ def test_a_cluster_is_pruned_alone_or_all_that_is_left(ready, layer, unit):
             "weight": member.reshape(shape) if unit == "weight" else 0,
         }
         expected = torch.from_numpy(np.broadcast_to(table[unit], shape).copy())
-        assert torch.equal(only.masks[layer].unpack(), expected)
-        assert torch.equal(without.masks[layer].unpack(), ~expected)
-        assert without.masks[layer].removed == only.masks[layer].kept
+        assert torch.equal(only.layers[layer].mask.unpack(), expected)
+        assert torch.equal(without.layers[layer].mask.unpack(), ~expected)
+        assert without.layers[layer].mask.removed == only.layers[layer].mask.kept
 
 
 def test_what_a_cluster_paints_leaves_the_model_dense_and_the_session_alone(ready, layer):

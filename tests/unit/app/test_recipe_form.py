@@ -244,13 +244,13 @@ def test_emptied_fields_are_one_sentence(change, words):
 def test_updates_are_made_when_needed_and_only_for_new_masks(ready, layer):
     session = pruned_by(ready, "dit-pruning", sparsity=0.7, update="obs")
     assert not is_finished(session)
-    assert "done with the next picture" in topbar.render(session)
+    assert "computed with the next image" in topbar.render(session)
     assert "Weight update" not in topbar.render(ready)
     made = finish(session).layers
     oracle = finish_layers(session.plan, session.masks, ready.statistics)
     for name, found in made.items():
         assert torch.equal(found.values, oracle[name].values)
-    assert "done with the next picture" not in topbar.render(session)
+    assert "computed with the next image" not in topbar.render(session)
     moved = set_sparsity(session.cluster(layer, "row", "kmeans", 2), layer, 0, 0.2)
     assert not is_finished(moved)
     again = finish(moved).layers

@@ -47,7 +47,7 @@ def test_a_plan_with_a_threshold_is_the_plan_made_with_it(threshold, sparsity):
     moved = plan(sparsity=sparsity).with_threshold(threshold)
     made = plan(sparsity=sparsity, threshold=threshold)
     assert dict(moved.layers) == dict(made.layers)
-    assert (moved.threshold, moved.mode, moved.allocation) == (made.threshold, made.mode, made.allocation)
+    assert (moved.threshold, moved.recipe) == (made.threshold, made.recipe)
     assert same(masks_of(moved), masks_of(made))
 
 

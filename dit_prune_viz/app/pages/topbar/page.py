@@ -20,7 +20,7 @@ DAMAGE_HELP = (
 )
 
 UPDATE_HELP = (
-    "Images are drawn with the updated weights, or with the refined masks where weights are exchanged or masks "
+    "Images are drawn with the updated weights, or with the refined masks where weights are swapped or masks "
     "distilled. This is computed when an image needs it, for layers whose masks have changed; predicted damage "
     "ignores it."
 )
@@ -73,7 +73,7 @@ def _update(session: Session) -> list[tuple[str, str, str, str]]:
     recipe = session.recipe
     if not recipe.finishes:
         return []
-    detail = "done" if is_finished(session) else "done with the next image"
+    detail = "current" if is_finished(session) else "computed with the next image"
     value = " + ".join(method.title for method in (*recipe.searches, *filter(None, [recipe.updater])))
     return [("Weight update", value, detail, f"{value}. {UPDATE_HELP}")]
 

@@ -1,0 +1,35 @@
+"""Progress of a command on the terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from dit_prune_viz.experiments.results import Row
+
+_PERIOD = 5.0
+
+
+class TerminalProgress:
+    """Progress and finished cells, a line each, on the terminal."""
+
+    def __init__(self, *, silent: bool, unit: str = "pictures") -> None:
+        self._silent, self._unit, self._next = silent, unit, 0.0
+        self._start: tuple[int, float] | None = None
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        now = time.monotonic()
+        if self._silent or now < self._next:
+            return
+        self._next = now + _PERIOD
+        self._start = self._start or (done, now)
+        drawn = done - self._start[0]
+        left = f", about {(now - self._start[1]) / drawn * (total - done) / 60:.0f} min left" if drawn else ""
+        print(f"[{done:,}/{total:,} {self._unit}{left}] {what}", file=sys.stderr, flush=True)
+
+    def row(self, row: Row) -> None:
+        if self._silent:
+            return
+        means = {name: row.mean(name) for name in row.scores}
+        scores = ", ".join(f"{name} {mean:.4g}" for name, mean in means.items() if mean is not None)
+        print(f"{row.recipe} {row.level} seed {row.seed}: {scores}", flush=True)

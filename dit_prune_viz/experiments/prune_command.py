@@ -1,0 +1,88 @@
+"""`dit-prune-viz prune`: prune a model by a recipe and say what it costs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from dit_prune_viz.calibration.statistics import Statistics
+from dit_prune_viz.disk_cache import OFF, VARIABLE, open_cache
+from dit_prune_viz.errors import UserError
+from dit_prune_viz.experiments.levels import parse_level
+from dit_prune_viz.experiments.progress import TerminalProgress
+from dit_prune_viz.pipelines.model import load_model
+from dit_prune_viz.pruning.named_recipes import NAMED_RECIPES, find_recipe
+from dit_prune_viz.pruning.prune import calibrate_for, prune
+from dit_prune_viz.pruning.pruned_model import PrunedModel
+from dit_prune_viz.resources import BUNDLED_MODEL
+
+_WORST = 10
+"""Layers that are named, those with the most predicted damage."""
+
+
+def add_prune(commands) -> list[argparse.ArgumentParser]:
+    """Add the command to the parsers of a command line."""
+    parser = commands.add_parser("prune", help="prune a model by a recipe and say what it costs")
+    parser.set_defaults(do=_prune)
+    add = parser.add_argument
+    add("recipe", nargs="?", default="dit-pruning", help=f"{', '.join(NAMED_RECIPES)}, a saliency, or a .json file")
+    add("--sparsity", help="in percent, or a pattern such as 2:4 (the recipe's own)")
+    add("--model", help="folder or hub id (the bundled model)")
+    add("--samples", type=int, help="calibration inputs (the recipe's own)")
+    add("--calibration-seed", type=int, help="(the recipe's own)")
+    add("--device", default="auto", help="cpu, cuda, … (the fastest there is)")
+    add("--dtype", default="auto")
+    add("--cache", metavar=f"DIR|{OFF}", help=f"folder for calibrations (or set {VARIABLE})")
+    add("--report", type=Path, metavar="FILE.json", help="write recipe and report there")
+    return [parser]
+
+
+def _prune(options: argparse.Namespace) -> None:
+    recipe = find_recipe(options.recipe)
+    if options.sparsity:
+        recipe = parse_level(options.sparsity).of(recipe)
+    asked = {"samples": options.samples, "seed": options.calibration_seed}
+    settings = replace(recipe.calibration, **{name: value for name, value in asked.items() if value is not None})
+    recipe = replace(recipe, calibration=settings)
+    model = load_model(options.model or str(BUNDLED_MODEL), device=options.device, dtype=options.dtype)
+    progress = TerminalProgress(silent=False, unit="steps")
+    statistics = Statistics(model, calibrate_for(model, recipe, progress, open_cache(options.cache)))
+    pruned = prune(model, recipe, statistics=statistics, progress=progress)
+    print(_summary(pruned))
+    if options.report:
+        _write(options.report, pruned)
+
+
+def _summary(pruned: PrunedModel) -> str:
+    report = pruned.report
+    lines = [
+        f"{report.removed:,} of {report.weights:,} prunable weights removed ({100 * report.achieved:.4f} %), "
+        f"{report.remaining:,} of {report.parameters:,} parameters left.",
+        f"Predicted damage {100 * report.damage:.3f} %, in {pruned.seconds:.1f} s.",
+        "",
+        "| layer | ranked by | sparsity | predicted damage |",
+        "|---|---|---|---|",
+    ]
+    for layer in sorted(report.layers, key=lambda layer: -layer.damage)[:_WORST]:
+        share, damage = f"{100 * layer.sparsity:.2f} %", f"{100 * layer.damage:.3f} %"
+        lines.append(f"| {layer.name} | {layer.granularity} | {share} | {damage} |")
+    return "\n".join(lines)
+
+
+def _write(path: Path, pruned: PrunedModel) -> None:
+    report = pruned.report
+    content = {
+        "recipe": json.loads(pruned.recipe.to_json()),
+        "model": pruned.model.name,
+        "fingerprint": pruned.model.fingerprint,
+        "achieved": report.achieved,
+        "remaining_parameters": report.remaining,
+        "damage": report.damage,
+        "layers": [vars(layer) for layer in report.layers],
+    }
+    try:
+        path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}); choose another file.") from error
