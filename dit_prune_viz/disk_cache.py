@@ -16,8 +16,8 @@ from pathlib import Path
 
 import torch
 from platformdirs import user_cache_dir
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 
 from dit_prune_viz.errors import UserError
 
@@ -162,12 +162,13 @@ def write_entry(path: Path, entry: Entry) -> None:
 def read_entry(path: Path) -> Entry:
     """Read a file that `write_entry` wrote. OSError if there is none, ValueError if it is damaged."""
     try:
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            metadata = file.metadata() or {}
+        data = path.read_bytes()  # at once: another process may put a new file in its place between two readings
+        tensors = load(data)
+        header = int.from_bytes(data[:8], "little")
+        metadata = json.loads(data[8 : 8 + header])["__metadata__"]
         about = json.loads(metadata["about"])
         intact = isinstance(about, dict) and metadata["crc32"] == str(_checksum(tensors))
-    except (SafetensorError, KeyError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged.") from error
     if not intact:
         raise ValueError(f"{path} is damaged.")

@@ -13,7 +13,11 @@ _TRIES = 7
 
 
 def check_layer(weight: Tensor, mask: Tensor, hessian: Tensor) -> None:
-    """UserError unless weight and mask are (d_out, d_in) and the Hessian is a finite (d_in, d_in)."""
+    """Check what an update or a search of one layer is given.
+
+    Raises:
+        UserError: unless weight and mask are (d_out, d_in) and the Hessian is a finite (d_in, d_in).
+    """
     if weight.ndim != 2 or mask.shape != weight.shape:
         raise UserError(
             f"A mask of shape {tuple(mask.shape)} does not fit weights of shape {tuple(weight.shape)}; "
@@ -23,7 +27,11 @@ def check_layer(weight: Tensor, mask: Tensor, hessian: Tensor) -> None:
 
 
 def check_hessian(hessian: Tensor, d_in: int) -> None:
-    """UserError unless the Hessian is (d_in, d_in) and finite."""
+    """Check a Hessian.
+
+    Raises:
+        UserError: unless it is a finite (d_in, d_in).
+    """
     if hessian.shape != (d_in, d_in):
         raise UserError(
             f"A Hessian of shape {tuple(hessian.shape)} does not fit a layer with {d_in} inputs; calibrate this model."
@@ -38,7 +46,11 @@ def saw_only_zeros(hessian: Tensor) -> bool:
 
 
 def check_damping(damping: float) -> float:
-    """UserError unless the damping is a finite number of at least 0."""
+    """The damping as a float.
+
+    Raises:
+        UserError: it is no finite number of at least 0.
+    """
     if isinstance(damping, bool) or not isinstance(damping, int | float) or not 0 <= damping < math.inf:
         raise UserError("The damping must be a finite number of at least 0, such as 0.01.")
     return float(damping)

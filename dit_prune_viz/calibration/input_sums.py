@@ -49,7 +49,11 @@ class Sums:
         self.tokens[layer][bin_index].add_(tokens)
 
     def check(self) -> None:
-        """Raises UserError naming the first layer whose inputs were infinite or not a number."""
+        """Check what was summed.
+
+        Raises:
+            UserError: naming the first layer whose inputs were infinite or not a number.
+        """
         if bool(torch.isfinite(torch.stack([squares.sum() for squares in self.squares.values()])).all()):
             return
         for layer, squares in self.squares.items():

@@ -84,10 +84,18 @@ def record_inputs(model: Model, like: Calibration, *, progress: Progress | None 
 def held_out_inputs(
     model: Model, like: Calibration, samples: int, *, progress: Progress | None = None
 ) -> RecordedInputs:
-    """`samples` inputs that `like` did not watch: other noise, and other prompts where the model's own suffice.
+    """Inputs that a calibration did not watch: other noise, and other prompts where the model's own suffice.
 
     The prompts are the model's defaults without those of the calibration, or all of them if none are left.
-    UserError as in `record_inputs`.
+
+    Args:
+        model: the calibrated model, dense; its lock is held meanwhile.
+        like: a calibration of it.
+        samples: how many inputs.
+        progress: called after every denoising step; may raise `Cancelled`.
+
+    Raises:
+        UserError: a number out of range, and as in `record_inputs`.
     """
     samples = whole(samples, "The number of held-out inputs", 1, 10_000)
     used = set(like.need_draw().prompts)

@@ -94,7 +94,11 @@ class Calibration:
         return (totals / (float(tokens) or 1.0)).float()
 
     def need_draw(self) -> Draw:
-        """Which inputs were watched. UserError where that is not known."""
+        """Which inputs were watched.
+
+        Raises:
+            UserError: that is not known.
+        """
         if self.draw is None:
             raise UserError("This calibration does not say which inputs it watched; calibrate again.")
         return self.draw

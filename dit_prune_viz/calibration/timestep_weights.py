@@ -49,7 +49,11 @@ def timestep_weights(scheme: str | Sequence[float], edges: Sequence[float]) -> t
 
 
 def checked_weights(weights: Sequence[float], bins: int) -> tuple[float, ...]:
-    """The weights as floats. UserError unless they are one finite number of at least 0 for each of `bins` bins."""
+    """The weights of timestep bins as floats.
+
+    Raises:
+        UserError: they are not one finite number of at least 0 for each of `bins` bins, or all are 0.
+    """
     problem = UserError(f"Timestep weights must be {bins} finite numbers of at least 0, one per bin, and not all 0.")
     try:
         values = tuple(float(weight) for weight in weights)

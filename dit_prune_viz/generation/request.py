@@ -63,7 +63,11 @@ def check_request(model: Model, request: Request) -> Request:
 
 
 def check_together(requests: Sequence[Request]) -> tuple[Request, ...]:
-    """Checked requests for one batch. UserError if they differ in more than prompt and seed, or if there are none."""
+    """Checked requests for one batch.
+
+    Raises:
+        UserError: they differ in more than prompt and seed, or there are none.
+    """
     if not requests:
         raise UserError("There is no prompt; write what the pictures should show.")
     if len({replace(request, prompt="", seed=0) for request in requests}) > 1:

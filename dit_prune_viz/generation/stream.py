@@ -65,7 +65,7 @@ def stream(
     """Draw a picture, yielding every step as it is done; the last Step is final and carries the picture.
 
     The noise comes from a CPU generator, so one seed gives the same noise dense and pruned and on every device. The
-    run holds the model's lock in a thread of its own: a second run waits for it, and the caller must not hold it.
+    run holds the model's lock in a thread of its own; a second run waits for it, unless its caller holds the lock.
     Closing the generator stops the run and waits until the model is as it was.
 
     Args:
@@ -76,8 +76,7 @@ def stream(
         cancel: setting it stops the run at its next step.
 
     Raises:
-        UserError: at once for a bad request; while iterating for layers that do not fit, or if memory runs
-            out.
+        UserError: at once for a bad request; while iterating for layers that do not fit, or too little memory.
         Cancelled: while iterating, after `cancel` was set.
     """
     steps = stream_batch(model, [request], layers=layers, preview_every=preview_every, cancel=cancel)
@@ -92,8 +91,19 @@ def stream_batch(
     preview_every: int = 4,
     cancel: threading.Event | None = None,
 ) -> Generator[BatchStep, None, None]:
-    """As `stream` for several pictures that differ in prompt and seed only, drawn in one batch. UserError if they
-    differ in more, or if there are none."""
+    """As `stream`, for several pictures that are drawn in one batch.
+
+    Args:
+        model: as in `stream`.
+        requests: different in prompt and seed only.
+        layers: as in `stream`.
+        preview_every: as in `stream`.
+        cancel: as in `stream`.
+
+    Raises:
+        UserError: requests that differ in more, or none, and as in `stream`.
+        Cancelled: as in `stream`.
+    """
     checked = check_together([check_request(model, request) for request in requests])
     return _steps(model, checked, dict(layers or {}), preview_every, cancel or threading.Event())
 

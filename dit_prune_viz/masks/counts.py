@@ -10,7 +10,11 @@ from dit_prune_viz.errors import UserError
 
 
 def check_sparsity(sparsity: object) -> float:
-    """`sparsity` as a float between 0 and 1. UserError for anything else: outside the range, NaN, not a number."""
+    """A sparsity as a float.
+
+    Raises:
+        UserError: it is no number between 0 and 1.
+    """
     if isinstance(sparsity, bool) or not isinstance(sparsity, Real):
         raise UserError(f"Sparsity must be a number between 0 and 1, but it is {brief(sparsity)}.")
     if not 0 <= sparsity <= 1:

@@ -29,9 +29,14 @@ class Labelled(Protocol):
 class ClusterDamage:
     """One cluster under a mask.
 
-    units: rows, columns or weights in it. weights: weights in it. sparsity: the share of them that is pruned, as
-    achieved (0 for an empty cluster). damage: its pruned energy ÷ the energy of the whole layer, so that the damages of
-    all clusters add up to the layer's. energy: its energy ÷ the energy of the whole layer, the most it can cost.
+    Attributes:
+        id: of the cluster.
+        units: rows, columns or weights in it.
+        weights: weights in it.
+        sparsity: the share of them that is pruned, as achieved; 0 for an empty cluster.
+        damage: its pruned energy ÷ the energy of the whole layer, so that the damages of all clusters add up to the
+            layer's.
+        energy: its energy ÷ the energy of the whole layer, the most it can cost.
     """
 
     id: int
@@ -43,10 +48,15 @@ class ClusterDamage:
 
 
 def damage(weight: Tensor, mean_square: Tensor, mask: Tensor) -> float:
-    """Σ pruned W_ij²·E[x_j²] / Σ W_ij²·E[x_j²]: 0 (nothing lost) to 1, in float64; 0 where the layer has no energy.
+    """Σ pruned W_ij²·E[x_j²] / Σ W_ij²·E[x_j²], the share of output energy removed if the inputs are independent.
 
-    weight and mask (True = kept) are (d_out, d_in), mean_square is E[x_j²] of the inputs (d_in,). It is the share of
-    output energy removed if the inputs are independent.
+    Args:
+        weight: (d_out, d_in), only read.
+        mean_square: E[x_j²] of the inputs (d_in,), in any unit.
+        mask: (d_out, d_in) bool, True = kept.
+
+    Returns:
+        0 (nothing lost) to 1, computed in float64; 0 where the layer has no energy.
     """
     energy = _energy(weight, mean_square)
     total = float(energy.sum())
@@ -56,10 +66,21 @@ def damage(weight: Tensor, mean_square: Tensor, mask: Tensor) -> float:
 def damage_second_moment(weight: Tensor, hessian: Tensor, mask: Tensor, update: Tensor | None = None) -> float:
     """tr(ΔW·H·ΔWᵀ) / tr(W·H·Wᵀ): the damage on full second moments, so that correlated inputs count as they are.
 
-    weight and mask (True = kept) are (d_out, d_in), hessian is Σ X_tᵀX_t of the inputs (d_in, d_in) in any unit. ΔW is
-    what the layer loses: the pruned weights, or W minus `update` (d_out, d_in), updated weights which `mask` cuts too.
-    With independent inputs and no update it is `damage`; an update that makes up for what is pruned lowers it, a bad
-    one may lift it above 1. In float64; 0 where the layer has no energy. UserError if the shapes do not match.
+    With independent inputs and no update it is `damage`. An update that makes up for what is pruned lowers it; a bad
+    one may lift it above 1.
+
+    Args:
+        weight: W (d_out, d_in), only read.
+        hessian: Σ X_tᵀX_t of the inputs (d_in, d_in), in any unit.
+        mask: (d_out, d_in) bool, True = kept.
+        update: updated weights (d_out, d_in), which the mask cuts too; None leaves the kept ones as they are. ΔW is
+            what the layer loses.
+
+    Returns:
+        The share, computed in float64; 0 where the layer has no energy.
+
+    Raises:
+        UserError: shapes that do not match.
     """
     d_out, d_in = weight.shape
     if tuple(hessian.shape) != (d_in, d_in) or tuple(mask.shape) != (d_out, d_in):
@@ -76,9 +97,19 @@ def damage_second_moment(weight: Tensor, hessian: Tensor, mask: Tensor, update: 
 
 
 def cluster_damage(weight: Tensor, mean_square: Tensor, mask: Tensor, clusters: Labelled) -> tuple[ClusterDamage, ...]:
-    """The figures of every cluster of a layer under a mask, in order of ids; arguments as in `damage`.
+    """The figures of every cluster of a layer under a mask.
 
-    UserError if the clusters belong to a layer of another shape.
+    Args:
+        weight: as in `damage`.
+        mean_square: as in `damage`.
+        mask: as in `damage`.
+        clusters: of the layer.
+
+    Returns:
+        One entry per cluster, in order of ids.
+
+    Raises:
+        UserError: the clusters belong to a layer of another shape.
     """
     shape = tuple(weight.shape)
     if len(clusters.labels) != count_units(shape, clusters.unit):

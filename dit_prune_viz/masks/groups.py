@@ -18,7 +18,11 @@ _N_M = re.compile(r"([1-9]\d{0,4}):([1-9]\d{0,4})")
 
 
 def n_of_m(granularity: object) -> tuple[int, int] | None:
-    """(N, M) of "N:M", such as (2, 4) for "2:4"; None for any other granularity. UserError unless N < M."""
+    """(N, M) of "N:M", such as (2, 4) for "2:4"; None for any other granularity.
+
+    Raises:
+        UserError: N is not smaller than M.
+    """
     match = _N_M.fullmatch(granularity) if isinstance(granularity, str) else None
     if match is None:
         return None
@@ -29,7 +33,11 @@ def n_of_m(granularity: object) -> tuple[int, int] | None:
 
 
 def check_granularity(granularity: str) -> str:
-    """`granularity` itself. UserError if it is none of GRANULARITIES and no N:M."""
+    """The granularity itself.
+
+    Raises:
+        UserError: it is none of GRANULARITIES and no N:M.
+    """
     if isinstance(granularity, str) and (granularity in GRANULARITIES or n_of_m(granularity)):
         return granularity
     choices = ", ".join(GRANULARITIES)
@@ -37,7 +45,16 @@ def check_granularity(granularity: str) -> str:
 
 
 def check_n_m(granularity: str, d_in: int, layer: str = "") -> None:
-    """UserError if `granularity` is N:M and M does not divide the `d_in` inputs of the layer called `layer`."""
+    """Check that a granularity fits a layer, which only N:M can fail to do.
+
+    Args:
+        granularity: any.
+        d_in: inputs of the layer.
+        layer: its name, for the error.
+
+    Raises:
+        UserError: M does not divide the inputs.
+    """
     pattern = n_of_m(granularity)
     if pattern and d_in % pattern[1]:
         raise UserError(
@@ -47,10 +64,15 @@ def check_n_m(granularity: str, d_in: int, layer: str = "") -> None:
 
 
 def removed_in_layer(shape: tuple[int, int], granularity: str, sparsity: float) -> int:
-    """How many weights a layer of `shape` (d_out, d_in) loses: floor(n·s) in each of its groups of n weights.
+    """How many weights a layer loses: floor(n·s) in each of its groups of n weights; under N:M, M − N of every M.
 
-    N:M takes M − N of every M, whatever the sparsity. UserError for an unknown granularity, a sparsity outside 0–1, or
-    an M that does not divide d_in.
+    Args:
+        shape: (d_out, d_in).
+        granularity: "layer", "row", "column" or N:M.
+        sparsity: 0–1, of which N:M takes no notice.
+
+    Raises:
+        UserError: an unknown granularity, a sparsity outside 0–1, or an M that does not divide d_in.
     """
     (d_out, d_in), sparsity = shape, check_sparsity(sparsity)
     pattern = n_of_m(check_granularity(granularity))

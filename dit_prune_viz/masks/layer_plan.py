@@ -19,10 +19,15 @@ from dit_prune_viz.masks.groups import check_granularity, n_of_m
 class ClusterPlan:
     """Clusters of one layer with a sparsity each; an extension of arXiv 2607.00927, which gives none per cluster.
 
-    unit: "row", "column" or "weight". labels: (units,), ids 0..k−1, read-only, see `frozen_labels`. sparsity: k
-    numbers, 0–1, or None for a cluster that keeps the layer's mask as it is without these clusters. beneath: what
-    earlier clusterings of the same layer say about that mask; a ClusterPlan given here is collapsed into that, with
-    all that is beneath it. UserError for a sparsity outside 0–1, an unknown unit, or labels that do not fit.
+    Attributes:
+        unit: "row", "column" or "weight".
+        labels: (units,), ids 0..k−1, read-only, see `frozen_labels`.
+        sparsity: k numbers, 0–1, or None for a cluster that keeps the layer's mask as it is without these clusters.
+        beneath: what earlier clusterings of the same layer say about that mask; a ClusterPlan given here is collapsed
+            into that, with all that is beneath it.
+
+    Raises:
+        UserError: a sparsity outside 0–1, an unknown unit, or labels that do not fit.
     """
 
     unit: str
@@ -50,10 +55,19 @@ class ClusterPlan:
         return any(sparsity is not None for sparsity in self.sparsity)
 
     def pinned_groups(self, shape: tuple[int, int]) -> np.ndarray | None:
-        """Which weights are counted together: int64 (d_out, d_in), ids 0..n−1; None where no cluster has a sparsity.
+        """Which weights are counted together.
 
         Two weights have the same id if they are in the same cluster here, unless none of these has a sparsity, and if
-        the same earlier cluster, or none, decides them otherwise. UserError if the clusters do not fit the shape.
+        the same earlier cluster, or none, decides them otherwise.
+
+        Args:
+            shape: (d_out, d_in) of the layer.
+
+        Returns:
+            int64 (d_out, d_in), ids 0..n−1; None where no cluster has a sparsity.
+
+        Raises:
+            UserError: the clusters do not fit the shape.
         """
         layers = [(self.labels, self.unit, self.k)] if self.rules else []
         if self.beneath is not None:
@@ -68,7 +82,11 @@ class ClusterPlan:
         return np.unique(ids, return_inverse=True)[1].reshape(shape)
 
     def with_sparsity(self, cluster: int, sparsity: float) -> ClusterPlan:
-        """The same clusters with one sparsity replaced. UserError: unknown cluster, sparsity outside 0–1."""
+        """The same clusters with the sparsity of one replaced.
+
+        Raises:
+            UserError: an unknown cluster, a sparsity outside 0–1.
+        """
         if isinstance(cluster, bool) or not isinstance(cluster, int | np.integer) or not 0 <= cluster < self.k:
             raise UserError(f"There is no cluster {cluster}; the layer has clusters 0 to {self.k - 1}.")
         sparsities = list(self.sparsity)
@@ -89,11 +107,18 @@ class ClusterPlan:
 class LayerPlan:
     """How one layer is pruned.
 
-    granularity: "layer", "row" or "column", the groups that are ranked, or N:M such as "2:4", which decides the
-    sparsity by itself. g_out: the layer's heterogeneity. sparsity: 0–1, of the whole layer. count: exactly how many
-    weights go, as an allocation of the model's budget sets it; it rules over the sparsity. Where there are clusters,
-    their sparsities rule instead. UserError for an unknown granularity, a sparsity outside 0–1, a count that is no
-    whole number of at least 0, and for clusters with sparsities of their own under N:M.
+    Attributes:
+        name: of the layer.
+        granularity: "layer", "row" or "column", the groups that are ranked, or N:M such as "2:4", which decides the
+            sparsity by itself.
+        g_out: the layer's heterogeneity, no unit.
+        sparsity: 0–1, of the whole layer.
+        clusters: their sparsities, where they have any, go before sparsity and count.
+        count: exactly how many weights go, as an allocation of the model's budget sets it; it goes before the sparsity.
+
+    Raises:
+        UserError: an unknown granularity, a sparsity outside 0–1, a count that is no whole number of at least 0, or
+            clusters with sparsities of their own under N:M.
     """
 
     name: str
@@ -115,5 +140,9 @@ class LayerPlan:
             )
 
     def with_sparsity(self, sparsity: float) -> LayerPlan:
-        """The same plan at another sparsity, which rules from now on. UserError for a sparsity outside 0–1."""
+        """The same plan at another sparsity, in the place of its count.
+
+        Raises:
+            UserError: a sparsity outside 0–1.
+        """
         return replace(self, sparsity=check_sparsity(sparsity), count=None)

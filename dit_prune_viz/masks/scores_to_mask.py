@@ -10,8 +10,18 @@ from dit_prune_viz.masks.select import keep_mask, keep_mask_groups
 
 
 def mask_of_scores(layer_plan: LayerPlan, scores: Tensor) -> Tensor:
-    """The mask (d_out, d_in) of one layer that prunes the smallest of any `scores` (d_out, d_in), in its plan's groups
-    and with its counts. UserError as in `build_mask`."""
+    """The mask of one layer that prunes its smallest scores, in its plan's groups and with its counts.
+
+    Args:
+        layer_plan: what the layer loses.
+        scores: (d_out, d_in), finite.
+
+    Returns:
+        (d_out, d_in) bool, True = kept.
+
+    Raises:
+        UserError: scores that are NaN or infinite, clusters or a count made for a layer of another shape.
+    """
     clusters = layer_plan.clusters
     if clusters is None:
         return _without_clusters(scores, layer_plan)

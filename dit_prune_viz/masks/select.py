@@ -21,12 +21,22 @@ from dit_prune_viz.masks.smallest_gpu import keep_greatest
 
 
 def keep_mask(scores: Tensor, *, sparsity: float, granularity: str = "layer", count: int | None = None) -> Tensor:
-    """The mask (d_out, d_in) that prunes the smallest of `scores` (d_out, d_in), over the layer or inside each group.
+    """The mask that prunes the smallest scores, over the layer or inside each group.
 
-    Groups are rows or columns; N:M, such as "2:4", keeps the N greatest of every M and looks at no sparsity. `count`
-    replaces the sparsity by an exact number of weights: each of g rows (or columns) loses floor(count / g), and then
-    go the smallest of what would go next in each until the count is reached. UserError for a sparsity outside 0–1, an
-    unknown granularity, scores that are NaN or infinite, a count that the layer or N:M cannot have.
+    Args:
+        scores: (d_out, d_in), finite.
+        sparsity: 0–1.
+        granularity: "layer", "row" or "column", or N:M, such as "2:4", which keeps the N greatest of every M and takes
+            no notice of the sparsity.
+        count: an exact number of weights in the place of the sparsity. Each of g rows (or columns) loses
+            floor(count / g); then go the smallest of what would go next in each until the count is reached.
+
+    Returns:
+        (d_out, d_in) bool, True = kept.
+
+    Raises:
+        UserError: a sparsity outside 0–1, an unknown granularity, scores that are NaN or infinite, a count that the
+            layer or N:M cannot have.
     """
     return keep_masks([scores], sparsity=[sparsity], granularity=[granularity], count=[count])[0]
 
@@ -40,7 +50,9 @@ def keep_masks(
 ) -> list[Tensor]:
     """`keep_mask` of several layers, one entry of each sequence for each; a GPU is launched and waited for together.
 
-    UserError as there, and ValueError for sequences of different lengths.
+    Raises:
+        UserError: as in `keep_mask`.
+        ValueError: sequences of different lengths.
     """
     count = [None] * len(scores) if count is None else count
     asked = [
@@ -72,16 +84,27 @@ def keep_mask_groups(
     unit: str,
     base: Tensor | None = None,
 ) -> Tensor:
-    """The mask (d_out, d_in) with a sparsity of its own for every cluster of rows, columns or single weights.
+    """The mask with a sparsity of its own for every cluster of rows, columns or single weights.
 
-    `labels` holds the cluster id 0..k−1 of every unit: (d_out,) rows, (d_in,) columns or (d_out·d_in,) weights, and
-    `sparsities` the k sparsities; a cluster whose sparsity is None keeps what `base`, another mask of the layer, says.
     A cluster of N weights loses floor(N·s) of them, the smallest of the cluster. Granularity "row" ranks inside the
     rows instead: each row gives floor(n·s) of its n weights in the cluster, and for clusters of columns or weights,
     whose share of a row may be small, the cluster is then filled up to floor(N·s) with the smallest of what would go
-    next in each row. "column" is the same with rows and columns exchanged. Clusters with a sparsity each are an
-    extension of arXiv 2607.00927, which gives none. UserError as in `keep_mask`, for labels that do not fit, and for
-    N:M, which leaves no sparsity to choose.
+    next in each row. "column" is the same with rows and columns changing places. An extension of arXiv 2607.00927,
+    which gives clusters no sparsity of their own.
+
+    Args:
+        scores: (d_out, d_in), finite.
+        labels: cluster id 0..k−1 of every unit: (d_out,) rows, (d_in,) columns or (d_out·d_in,) weights.
+        sparsities: of the k clusters, 0–1; None keeps what `base` says.
+        granularity: "layer", "row" or "column".
+        unit: of the labels: "row", "column" or "weight".
+        base: another mask (d_out, d_in) of the layer; None keeps all.
+
+    Returns:
+        (d_out, d_in) bool, True = kept.
+
+    Raises:
+        UserError: as in `keep_mask`, labels that do not fit, and N:M, which leaves no sparsity to choose.
     """
     scores = _checked(scores, granularity)
     if n_of_m(granularity) and any(sparsity is not None for sparsity in sparsities):
@@ -118,9 +141,18 @@ def keep_mask_groups(
 
 
 def n_m_mask(scores: Tensor, n: int, m: int) -> Tensor:
-    """The N:M mask: of every `m` consecutive inputs of a row of `scores` (d_out, d_in) the `n` greatest stay.
+    """The N:M mask: of every `m` consecutive inputs of a row the `n` greatest scores stay.
 
-    UserError unless 1 ≤ n ≤ m and m divides d_in, or for scores that are NaN or infinite.
+    Args:
+        scores: (d_out, d_in), finite.
+        n: how many stay, at least 1.
+        m: of how many; divides d_in.
+
+    Returns:
+        (d_out, d_in) bool, True = kept.
+
+    Raises:
+        UserError: numbers that do not fit, or scores that are NaN or infinite.
     """
     scores = _checked(scores, "row")
     if not 1 <= n <= m or scores.shape[1] % m:

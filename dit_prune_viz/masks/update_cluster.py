@@ -28,11 +28,22 @@ def update_cluster(
     granularity: str,
     unit: str,
 ) -> PackedMask:
-    """The packed mask of a layer with one of its clusters pruned to another sparsity and all others as they are.
+    """The mask of a layer with one of its clusters pruned to another sparsity and all others as they are.
 
     The same, bit for bit, as `keep_mask_groups` with that one sparsity and `mask` as its base, but without touching
-    what other clusters keep: `scores` (d_out, d_in), finite float32 as `layer_scores` gives them, are read once.
-    labels holds the ids of all units, as there. UserError as there.
+    what other clusters keep: the scores are read once.
+
+    Args:
+        mask: of the layer until now.
+        scores: (d_out, d_in), finite float32 as `layer_scores` gives them.
+        labels: cluster ids of all units, as in `keep_mask_groups`.
+        cluster: id of the one that changes.
+        sparsity: its new one, 0–1.
+        granularity: "layer", "row" or "column".
+        unit: of the labels.
+
+    Raises:
+        UserError: as in `keep_mask_groups`.
     """
     sparsity = check_sparsity(sparsity)
     fitting = len(labels) == {"row": scores.shape[0], "column": scores.shape[1], "weight": scores.numel()}.get(unit)

@@ -36,10 +36,21 @@ def allocate_clusters(
 
     Each cluster's damage counts by its share of the layer's energy, so that "damage-aware" finds the split with the
     least damage of the layer. A cluster of N weights gets the sparsity n/N that makes it lose its n; clusters of rows
-    that are ranked row by row round that down in every row (columns likewise). scores and weight are (d_out, d_in),
-    mean_square is E[x_j²] (d_in,), floors and ceilings are sparsities 0–1 of clusters by id. An extension of arXiv
-    2607.00927. UserError for a layer without clusters, N:M, clusters of another layer, a count that the layer does not
-    have, an unknown allocation, and floors and ceilings that are no sparsities or that forbid the count.
+    that are ranked row by row round that down in every row (columns likewise). An extension of arXiv 2607.00927.
+
+    Args:
+        layer_plan: of a layer with clusters.
+        scores: (d_out, d_in), by which the weights are ranked.
+        weight: (d_out, d_in), only read.
+        mean_square: E[x_j²] of the inputs (d_in,).
+        count: how many weights go.
+        allocation: shares them out.
+        floors: cluster id → least sparsity, 0–1.
+        ceilings: cluster id → greatest sparsity, 0–1.
+
+    Raises:
+        UserError: a layer without clusters, N:M, clusters of another layer, a count that the layer does not have, an
+            unknown allocation, and floors and ceilings that are no sparsities or that forbid the count.
     """
     clusters = layer_plan.clusters
     share = find_method(Allocation, allocation) if isinstance(allocation, str) else allocation

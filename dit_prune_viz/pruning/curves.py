@@ -26,13 +26,27 @@ def damage_curves(
     points: int = POINTS,
     sample: int = SAMPLE,
 ) -> np.ndarray:
-    """Predicted damage of every cluster at `points` sparsities from 0 to 1: float32 (k, points), rising from 0.
+    """Predicted damage of every cluster as its sparsity grows.
 
-    Damage is the cluster's pruned energy ÷ the energy of the whole layer, as in `cluster_damage`. scores and weight are
-    (d_out, d_in), mean_square is E[x_j²] (d_in,). Layers of at most `sample` weights are ranked exactly (between the
-    points, and where a group's count is rounded down, they are interpolated); of larger ones evenly spaced weights, or
-    rows where each row is ranked by itself, are taken for all, and every curve ends at the exact energy of its cluster.
-    UserError for N:M, which leaves no sparsity to choose.
+    Damage is the cluster's pruned energy ÷ the energy of the whole layer, as in `cluster_damage`. Small layers are
+    ranked exactly; between the points, and where a group's count is rounded down, damages are interpolated. Of larger
+    layers, evenly spaced weights stand for all, or rows where each row is ranked by itself; every curve still ends at
+    the exact energy of its cluster.
+
+    Args:
+        scores: (d_out, d_in), by which the weights are ranked.
+        weight: (d_out, d_in), only read.
+        mean_square: E[x_j²] of the inputs (d_in,).
+        clusters: k clusters of the layer.
+        granularity: "layer", "row" or "column".
+        points: sparsities, evenly from 0 to 1.
+        sample: weights that are ranked at most.
+
+    Returns:
+        float32 (k, points), each row rising from 0.
+
+    Raises:
+        UserError: N:M, which leaves no sparsity to choose.
     """
     if n_of_m(granularity):
         raise UserError(f"{granularity} leaves no sparsity to choose per cluster; rank by layer, row or column first.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from numbers import Real
+from numbers import Integral, Real
 from typing import Protocol
 
 from torch import Tensor
@@ -123,8 +123,12 @@ def _shared_out(
     total = removed(sum(cost.weights for cost in costs), sparsity)
     counts = share.counts(costs, total)
     for cost in costs:
-        if cost.name not in counts:
-            raise UserError(f"The allocation {share.name} gives no count for layer {cost.name}; count every layer.")
+        count = counts.get(cost.name)
+        if not isinstance(count, Integral) or not 0 <= count <= cost.weights:
+            raise UserError(
+                f"The allocation {share.name} removes {brief(count)} of the {cost.weights:,} weights of layer "
+                f"{cost.name}; give every layer a whole number of them."
+            )
     given = sum(counts[cost.name] for cost in costs)
     if given != total:
         raise UserError(f"The allocation {share.name} removes {given:,} weights, but {total:,} were asked for.")

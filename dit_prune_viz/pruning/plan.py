@@ -51,13 +51,21 @@ class PruningPlan:
         object.__setattr__(self, "layers", LayerPlans(self.layers))
 
     def layer(self, name: str) -> LayerPlan:
-        """The plan of one layer. UserError if the model has no such layer."""
+        """The plan of one layer.
+
+        Raises:
+            UserError: the model has no such layer.
+        """
         if not isinstance(name, str) or name not in self.layers:
             raise UserError(f"The plan has no layer called '{name}'; choose a layer of the model that is loaded.")
         return self.layers[name]
 
     def with_layer(self, layer: LayerPlan) -> PruningPlan:
-        """The same plan with one layer's replaced. UserError if the model has no such layer."""
+        """The same plan with one layer's replaced.
+
+        Raises:
+            UserError: the model has no such layer.
+        """
         self.layer(layer.name)
         return replace(self, layers={**self.layers, layer.name: layer})
 
@@ -65,8 +73,10 @@ class PruningPlan:
         """The same plan with CAG's line at another G_out: layers that change sides are ranked the other way.
 
         What each layer loses, its clusters and their sparsities stay. With the uniform allocation it is the plan that
-        `make_plan` makes with this threshold, without scoring a layer again. UserError for a plan whose granularity
-        CAG did not choose and for a threshold that is negative or NaN.
+        `make_plan` makes with this threshold, without scoring a layer again.
+
+        Raises:
+            UserError: CAG did not choose this plan's granularity, or a threshold that is negative or NaN.
         """
         if self.threshold is None:
             raise UserError("Only CAG has a threshold, and it did not choose how this plan ranks weights; choose CAG.")
@@ -78,10 +88,17 @@ class PruningPlan:
         return replace(self, recipe=replace(self.recipe, threshold=threshold), threshold=threshold, layers=layers)
 
     def with_clusters(self, layer: str, clusters: Clusters | None) -> PruningPlan:
-        """The same plan with clusters for one layer, or with none (None).
+        """The same plan with clusters for one layer.
 
         New clusters have no sparsity of their own yet, so the mask stays as it is, down to the sparsities given to
-        clusters found earlier. UserError if the model has no such layer.
+        clusters found earlier.
+
+        Args:
+            layer: its name.
+            clusters: of the layer; None takes them away.
+
+        Raises:
+            UserError: the model has no such layer.
         """
         plan = self.layer(layer)
         if clusters is None:
@@ -90,9 +107,10 @@ class PruningPlan:
         return self.with_layer(replace(plan, clusters=cluster_plan))
 
     def with_cluster_sparsity(self, layer: str, cluster: int, sparsity: float) -> PruningPlan:
-        """The same plan with another sparsity for one cluster of one layer.
+        """The same plan with another sparsity, 0–1, for one cluster of one layer.
 
-        UserError for an unknown layer or cluster, a layer without clusters, a sparsity outside 0–1.
+        Raises:
+            UserError: an unknown layer or cluster, a layer without clusters, a sparsity outside 0–1.
         """
         plan = self.layer(layer)
         if plan.clusters is None:

@@ -18,12 +18,24 @@ def redistribute(
 ) -> list[int]:
     """How many weights every cluster loses once `cluster` loses `count`, with the same sum as before.
 
-    sizes and counts: weights in each cluster, and how many of them go now. Clusters in `locked` keep their counts.
     What the change leaves over is shared among the others by the room they have: by what they still hold where more
     has to go, by what they have lost where some comes back. If their room does not suffice, `cluster` goes as far as it
-    does. steps: a cluster's count changes by multiples of its step only (rows pruned alike, say), 1 unless given; the
-    sum is then kept to within less than the smallest step. UserError for a count that the cluster does not have, and
-    where every other cluster is locked or empty.
+    does.
+
+    Args:
+        sizes: weights in each cluster.
+        counts: how many of them go now.
+        cluster: index of the cluster that changes.
+        count: how many of its weights are to go.
+        locked: indices of clusters that keep their counts.
+        steps: a cluster's count changes by multiples of its step only (rows pruned alike, say), 1 unless given; the sum
+            is then kept to within less than the smallest step.
+
+    Returns:
+        The new count of every cluster.
+
+    Raises:
+        UserError: a count that the cluster does not have, or every other cluster is locked or empty.
     """
     if not 0 <= count <= sizes[cluster]:
         raise UserError(f"A cluster of {sizes[cluster]:,} weights cannot lose {count:,}.")

@@ -14,9 +14,19 @@ from dit_prune_viz.methods.allocation.cost import LayerCost
 def bounds(
     costs: Sequence[LayerCost], total: int, floor: float = 0.0, ceiling: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The least and the most weights of every layer, int64: its own bounds and the shares `floor` and `ceiling`.
+    """The least and the most weights that every layer may lose.
 
-    UserError if a floor lies above a ceiling, or if no counts between them add up to `total`.
+    Args:
+        costs: the layers, with bounds of their own.
+        total: how many weights go in all.
+        floor: least sparsity of every layer, 0–1.
+        ceiling: greatest sparsity of every layer, 0–1.
+
+    Returns:
+        (lows, highs), int64 (layers,) each.
+
+    Raises:
+        UserError: no layers, a floor above a ceiling, or no counts between them that add up to `total`.
     """
     if not costs:
         raise UserError("There are no layers to share the budget among; load a diffusion transformer.")

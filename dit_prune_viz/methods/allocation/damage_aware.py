@@ -21,10 +21,16 @@ from dit_prune_viz.methods.registry import register
 class DamageAware(Allocation):
     """Minimises Σ (weight of the layer) · (predicted damage of the layer); an extension of this project.
 
-    floor and ceiling are the least and the greatest sparsity of a layer. Each layer's damage over its count is
-    replaced by the greatest convex curve below it, on which taking the cheapest step first is optimal (Lagrange); where
-    the damage is convex itself, as it is for a ranking by energy over the layer, the split is the best there is.
-    UserError unless 0 ≤ floor ≤ ceiling ≤ 1.
+    Each layer's damage over its count is replaced by the greatest convex curve below it, on which taking the cheapest
+    step first is optimal (Lagrange). Where the damage is convex itself, as it is for a ranking by energy over the
+    layer, the split is the best there is.
+
+    Attributes:
+        floor: least sparsity of a layer, 0–1.
+        ceiling: greatest sparsity of a layer, 0–1.
+
+    Raises:
+        UserError: unless 0 ≤ floor ≤ ceiling ≤ 1.
     """
 
     name: ClassVar[str] = "damage-aware"
@@ -43,7 +49,7 @@ class DamageAware(Allocation):
             )
 
     def counts(self, costs: Sequence[LayerCost], total: int) -> dict[str, int]:
-        """How many weights each layer loses, `total` in all. UserError if floors or ceilings forbid that."""
+        """As `Allocation.counts`."""
         lows, highs = bounds(costs, total, self.floor, self.ceiling)
         edges, prices = [], []
         for cost, low, high in zip(costs, lows, highs, strict=True):

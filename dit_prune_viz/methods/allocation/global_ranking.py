@@ -22,9 +22,13 @@ NORMALISATIONS = ("none", "mean", "root", "sum")
 @register
 @dataclass(frozen=True)
 class GlobalRanking(Allocation):
-    """Every layer loses as many weights as it has among the smallest saliencies of the whole model.
+    """Every layer loses as many weights as it has among the smallest scores of the whole model.
 
-    normalise is one of NORMALISATIONS; the quotient is multiplied with the layer's weight. UserError for another.
+    Attributes:
+        normalise: what scores are divided by, one of NORMALISATIONS; the quotient is multiplied by the layer's weight.
+
+    Raises:
+        UserError: an unknown normalisation.
     """
 
     name: ClassVar[str] = "global"
@@ -39,7 +43,7 @@ class GlobalRanking(Allocation):
             raise UserError(f"There is no normalisation {brief(self.normalise)} of scores; choose one of {choices}.")
 
     def counts(self, costs: Sequence[LayerCost], total: int) -> dict[str, int]:
-        """How many weights each layer loses, `total` in all. UserError if floors or ceilings forbid that."""
+        """As `Allocation.counts`."""
         lows, highs = bounds(costs, total)
         prices = [cost.scores * (cost.weight / (self._divisor(cost) or 1.0)) for cost in costs]
         return fill(costs, [cost.removed for cost in costs], prices, lows, highs, total)

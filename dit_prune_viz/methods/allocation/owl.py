@@ -20,10 +20,17 @@ from dit_prune_viz.methods.registry import register
 @register
 @dataclass(frozen=True)
 class OWL(Allocation):
-    """Layers with many outliers, saliencies above m · mean, lose less (arXiv 2310.05175; m = 5, spread = 0.08).
+    """Layers with many outliers, scores above m · mean, lose less (arXiv 2310.05175; m = 5, spread = 0.08).
 
-    The shares of outliers are mapped to densities in a band of width 2·spread, whose mean over all weights is the
-    asked one. UserError for an m that is not above 0 or a spread outside 0–1.
+    The shares of outliers are mapped to densities in a band of width 2·spread, whose mean over all weights is the one
+    asked for.
+
+    Attributes:
+        m: level of an outlier, above 0.
+        spread: half the width of the band, 0–1.
+
+    Raises:
+        UserError: a number out of range.
     """
 
     name: ClassVar[str] = "owl"
@@ -45,9 +52,10 @@ class OWL(Allocation):
             raise UserError(f"OWL's spread must lie between 0 and 1, but it is {self.spread}.")
 
     def counts(self, costs: Sequence[LayerCost], total: int) -> dict[str, int]:
-        """How many weights each layer loses, `total` in all.
+        """As `Allocation.counts`.
 
-        UserError if floors or ceilings forbid that, or if the outliers were counted at another level than m.
+        Raises:
+            UserError: floors or ceilings forbid the total, or the outliers were counted at another level than m.
         """
         lows, highs = bounds(costs, total)
         if any(cost.outlier_level != self.m for cost in costs):

@@ -26,7 +26,12 @@ class Tempered(Allocation):
     threshold counts a layer's weights among the smallest of the whole model in
     W_ij²·E[x_j²] / (energy of the layer) · √(weights of the layer) · (its weight). The threshold alone (lam = 1)
     minimises the error of one model call and still makes worse pictures, because errors add up over the steps.
-    UserError for a lam outside 0–1.
+
+    Attributes:
+        lam: share of the threshold, 0–1.
+
+    Raises:
+        UserError: a share outside 0–1.
     """
 
     name: ClassVar[str] = "tempered"
@@ -40,7 +45,7 @@ class Tempered(Allocation):
             raise UserError(f"The share λ of the energy threshold must lie between 0 and 1, but it is {self.lam}.")
 
     def counts(self, costs: Sequence[LayerCost], total: int) -> dict[str, int]:
-        """How many weights each layer loses, `total` in all. UserError if floors or ceilings forbid that."""
+        """As `Allocation.counts`."""
         lows, highs = bounds(costs, total)
         prices = [cost.energies * (math.sqrt(cost.weights) * cost.weight) for cost in costs]
         threshold = fill(costs, [cost.removed for cost in costs], prices, lows, highs, total)

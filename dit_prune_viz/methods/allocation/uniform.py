@@ -25,7 +25,7 @@ class Uniform(Allocation):
     exact: ClassVar[bool] = False
 
     def counts(self, costs: Sequence[LayerCost], total: int) -> dict[str, int]:
-        """How many weights each layer loses, `total` in all. UserError if floors or ceilings forbid that."""
+        """As `Allocation.counts`."""
         lows, highs = bounds(costs, total)
         weights = np.array([cost.weights for cost in costs], dtype=np.float64)
         return spread(costs, weights * (total / weights.sum()), lows, highs, total)

@@ -11,11 +11,19 @@ from dit_prune_viz.errors import UserError
 
 
 def cag_threshold(g_out: Iterable[float]) -> float:
-    """Split G_out values in two groups on the log axis and return the geometric mid-point between the groups.
+    """The geometric mid-point between the two groups into which G_out values fall on the log axis.
 
-    The split is the one with the least spread inside both groups (Otsu's, which is exact k-means with k = 2); the
-    paper prints no threshold of its own. Values of 0 always lie below it. With fewer than two distinct positive values
-    there is nothing to split: infinity, no layer lies above. UserError for a NaN, infinite or negative value.
+    The split is the one with the least spread inside both groups: Otsu's, which is exact k-means with k = 2. The paper
+    (arXiv 2607.00927) prints no threshold.
+
+    Args:
+        g_out: heterogeneities of the layers, no unit; values of 0 always lie below the threshold.
+
+    Returns:
+        The threshold; infinity where fewer than two distinct positive values leave nothing to split.
+
+    Raises:
+        UserError: a NaN, infinite or negative value.
     """
     values = np.asarray(list(g_out), dtype=np.float64)
     if not (np.isfinite(values).all() and (values >= 0).all()):

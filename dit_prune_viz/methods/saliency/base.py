@@ -43,7 +43,11 @@ class Saliency(Method, ABC):
 
 
 def check_fit(weight: Tensor, statistic: Tensor) -> None:
-    """Raises UserError unless weight is (d_out, d_in) and the statistic (d_in,)."""
+    """Check that a statistic belongs to a layer's inputs.
+
+    Raises:
+        UserError: unless `weight` is (d_out, d_in) and `statistic` (d_in,).
+    """
     if weight.ndim != 2 or statistic.shape != weight.shape[1:]:
         raise UserError(
             f"Weights of shape {tuple(weight.shape)} and input statistics of shape {tuple(statistic.shape)} do not "

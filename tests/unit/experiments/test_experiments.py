@@ -23,15 +23,16 @@ from dit_prune_viz.experiments.experiment import Experiment
 from dit_prune_viz.experiments.levels import Level
 from dit_prune_viz.experiments.requests import noise_seed, requests_for
 from dit_prune_viz.experiments.results import Results
-from dit_prune_viz.experiments.run import run
+from dit_prune_viz.experiments.run import cell_digest, run
 from dit_prune_viz.experiments.run import run as run_experiment
 from dit_prune_viz.generation.batch import draw_batch
 from dit_prune_viz.generation.request import Request
 from dit_prune_viz.generation.stream import generate
+from dit_prune_viz.methods.saliency.wanda import Wanda
 from dit_prune_viz.metrics.clip import load_clip
 from dit_prune_viz.metrics.pictures import psnr, ssim
 from dit_prune_viz.pipelines.model import load_model
-from dit_prune_viz.pruning.named_recipes import NamedRecipe, find_recipes
+from dit_prune_viz.pruning.named_recipes import NAMED_RECIPES, NamedRecipe, find_recipes
 from dit_prune_viz.pruning.prune import prune
 from dit_prune_viz.pruning.recipe import Recipe
 
@@ -140,6 +141,21 @@ def test_nothing_is_drawn_for_what_is_known(flux, finished):
     twin = NamedRecipe("my magnitude", Recipe("magnitude"))
     renamed = run(flux, replace(EXPERIMENT, recipes=(twin,), seeds=(5,)), folder, progress=refuse)
     assert [cell(row) for row in renamed.rows][1:] == [("my magnitude", level, 5) for level in ("50 %", "70 %")]
+
+
+def test_a_method_of_another_version_is_measured_again(flux, tmp_path, monkeypatch):
+    small = replace(EXPERIMENT, recipes=find_recipes("magnitude,wanda"), levels=(Level(0.5),), seeds=(0,))
+    before = run(flux, small, tmp_path).rows
+    digests = {named.name: cell_digest(named) for named in NAMED_RECIPES.values()}
+    assert len(set(digests.values())) == len(digests)
+    monkeypatch.setattr(Wanda, "version", Wanda.version + 1)
+    changed = {name for name, digest in digests.items() if cell_digest(NAMED_RECIPES[name]) != digest}
+    assert changed == {"wanda", "cag"}  # the recipes that score by |W|·‖X‖
+    drawn = []
+    after = run(flux, small, tmp_path, progress=lambda *step: drawn.append(step[2])).rows
+    assert {what.split(" ")[0] for what in drawn if ": step" in what} == {"wanda"}
+    assert [row.scores for row in after] == [row.scores for row in before]
+    assert [row.key == old.key for row, old in zip(after, before, strict=True)] == [True, True, False]
 
 
 def test_other_settings_do_not_meet_in_one_file(flux, tmp_path):

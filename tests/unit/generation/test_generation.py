@@ -167,10 +167,32 @@ def test_stopping_midway_leaves_the_model_as_it_was(flux, layers, how):
 
 
 def test_a_waiting_run_can_be_cancelled(flux):
-    cancel = threading.Event()
+    cancel, held, done = (threading.Event() for _ in range(3))
+
+    def other_work():
+        with flux.lock.hold():
+            held.set()
+            done.wait(30)
+
+    other = threading.Thread(target=other_work)
+    other.start()
+    assert held.wait(30)
     cancel.set()
-    with flux.lock.hold(), pytest.raises(Cancelled):
-        list(stream(flux, REQUEST, cancel=cancel))
+    try:
+        with pytest.raises(Cancelled):
+            list(stream(flux, REQUEST, cancel=cancel))
+        assert not flux.lock.free  # it gave up while the other still worked
+    finally:
+        done.set()
+        other.join()
+
+
+def test_who_holds_the_lock_may_draw(flux):
+    with flux.lock.hold():
+        _, latents = generate(flux, REQUEST)
+        assert not flux.lock.free
+    assert flux.lock.free
+    assert torch.equal(latents, generate(flux, REQUEST)[1])
 
 
 def test_two_runs_on_one_model_do_not_mix(flux, layers):

@@ -12,13 +12,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from dit_prune_viz.calibration.calibrate import calibrate
+from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.masks.packed_mask import pack
-from dit_prune_viz.masks.running import pruned
+from dit_prune_viz.masks.pruned_layer import PrunedLayer
+from dit_prune_viz.masks.running import running_pruned
 from dit_prune_viz.pipelines.model import load_model
 from dit_prune_viz.pipelines.plain_weights import check_layer, check_transformer
-from dit_prune_viz.pruning.candidates import CANDIDATES
-from dit_prune_viz.pruning.levels import Level
 from dit_prune_viz.pruning.prune import prune
 
 QUANTISED = r"^The transformer of .+ is quantised \(.+\), so .+; load .+ float32, bfloat16 or float16\.$"
@@ -134,7 +134,7 @@ def test_fp8_storage_after_loading_is_refused_when_pruning(model):
     calibration = calibrate(model, samples=2)
     model.transformer.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)
     with pytest.raises(UserError, match=QUANTISED):
-        prune(CANDIDATES["magnitude"], model, calibration, Level(0.5))
+        prune(model, "magnitude", statistics=Statistics(model, calibration))
 
 
 class Adapted(nn.Module):
@@ -166,8 +166,8 @@ def test_an_adapter_loaded_after_the_model_is_refused_when_pruning(model, adapte
     model.transformer.set_submodule(adapted, Adapted(model.transformer.get_submodule(adapted)))
     model.transformer.peft_config = {"default": object()}
     with pytest.raises(UserError, match=ADAPTER):
-        prune(CANDIDATES["magnitude"], model, calibration, Level(0.5))
-    with pytest.raises(UserError, match=ADAPTER), pruned(model, {name: mask}):
+        prune(model, "magnitude", statistics=Statistics(model, calibration))
+    with pytest.raises(UserError, match=ADAPTER), running_pruned(model, {name: PrunedLayer(mask)}):
         pass
     with pytest.raises(UserError, match=ADAPTER):
         check_transformer(model.transformer, "tiny")
