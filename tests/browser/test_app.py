@@ -280,13 +280,14 @@ def test_work_that_waits_for_another_visitor_says_so_and_can_be_cancelled(page: 
     other.get_by_text("Predicted damage", exact=True).first.wait_for(timeout=60_000)
     expect(other.locator("#bar")).to_contain_text("Ready")
     open_first_layer(other)
-    other.get_by_role("button", name="Load", exact=True).click()
-    expect(other.locator("#bar")).to_contain_text("Waiting for another visitor's work")
+    other.get_by_label("Inputs", exact=True).fill("16")
+    other.get_by_role("button", name="Calibrate", exact=True).click()
+    expect(other.locator("#bar")).to_contain_text("Waiting for other work on the model")
     shoot(other, screenshots, "waiting")
     layer = other.locator("#layer-picker input").input_value()
     other.locator("#cancel").click()
     expect(other.locator("#bar")).to_contain_text("Cancelled; nothing has changed.")
-    other.wait_for_timeout(1500)  # a cancelled load leaves the page as it was, its sentence too
+    other.wait_for_timeout(1500)  # a cancelled calibration leaves the page as it was, its sentence too
     expect(other.locator("#bar")).to_contain_text("Cancelled; nothing has changed.")
     assert other.locator("#layer-picker input").input_value() == layer
     expect(other.locator("#cluster-table table")).to_be_visible()
@@ -406,7 +407,7 @@ def test_methods_are_compared_and_the_figures_taken_away(page: Page, screenshots
     with page.expect_download() as download:
         page.locator("#tradeoff-csv").click()
     table = download.value.path().read_text().splitlines()
-    assert [line.split(",")[0] for line in table] == ["candidate", "dense", "magnitude", "wanda", "dit-pruning"]
+    assert [line.split(",")[0] for line in table] == ["recipe", "dense", "magnitude", "wanda", "dit-pruning"]
 
 
 BAD_REQUESTS = (
