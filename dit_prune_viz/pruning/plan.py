@@ -9,6 +9,7 @@ from dit_prune_viz.clustering.clusters import Clusters
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.masks.layer_plan import ClusterPlan, LayerPlan
 from dit_prune_viz.methods.granularity.cag import CAG
+from dit_prune_viz.methods.granularity.threshold import cag_threshold
 from dit_prune_viz.pruning.recipe import Recipe
 
 
@@ -69,23 +70,33 @@ class PruningPlan:
         self.layer(layer.name)
         return replace(self, layers={**self.layers, layer.name: layer})
 
-    def with_threshold(self, threshold: float) -> PruningPlan:
+    @property
+    def own_threshold(self) -> float:
+        """The threshold found in the model's own G_out; infinity where they cannot be split."""
+        return cag_threshold(layer.g_out for layer in self.layers.values())
+
+    def with_threshold(self, threshold: float | None) -> PruningPlan:
         """The same plan with CAG's line at another G_out: layers that change sides are ranked the other way.
 
         What each layer loses, its clusters and their sparsities stay. With the uniform allocation it is the plan that
         `make_plan` makes with this threshold, without scoring a layer again.
 
+        Args:
+            threshold: as in `Recipe`.
+
         Raises:
-            UserError: CAG did not choose this plan's granularity, or a threshold that is negative or NaN.
+            UserError: CAG did not choose this plan's granularity, or a threshold that is not a number of 0 or more.
         """
         if self.threshold is None:
             raise UserError("Only CAG has a threshold, and it did not choose how this plan ranks weights; choose CAG.")
-        chosen = CAG().choose({name: layer.g_out for name, layer in self.layers.items()}, threshold)
+        recipe = replace(self.recipe, threshold=threshold)
+        line = self.own_threshold if recipe.threshold is None else recipe.threshold
+        chosen = CAG().choose({name: layer.g_out for name, layer in self.layers.items()}, line)
         layers = {
             name: layer if layer.granularity == chosen[name] else replace(layer, granularity=chosen[name])
             for name, layer in self.layers.items()
         }
-        return replace(self, recipe=replace(self.recipe, threshold=threshold), threshold=threshold, layers=layers)
+        return replace(self, recipe=recipe, threshold=line, layers=layers)
 
     def with_clusters(self, layer: str, clusters: Clusters | None) -> PruningPlan:
         """The same plan with clusters for one layer.

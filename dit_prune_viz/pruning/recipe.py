@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from numbers import Real
 from typing import Any
 
 from dit_prune_viz.calibration.settings import CalibrationSettings
@@ -252,7 +253,7 @@ def _renamed(spec: str) -> str:
 def _checked_threshold(value: object) -> float | None:
     if value is None:
         return None
-    good = isinstance(value, int | float) and not isinstance(value, bool)
+    good = isinstance(value, Real) and not isinstance(value, bool)
     if not good or not 0 <= value < math.inf:
         raise UserError(f"The G_out threshold must be a number of 0 or more, but it is {brief(value)}.")
     return float(value)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
-from numbers import Real
 
 from dit_prune_viz.app.session.session import Session
-from dit_prune_viz.checks import brief
-from dit_prune_viz.errors import Progress, UserError
+from dit_prune_viz.errors import Progress
 from dit_prune_viz.masks.packed_mask import pack
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
 from dit_prune_viz.masks.scores_to_mask import mask_of_scores
-from dit_prune_viz.methods.granularity.threshold import cag_threshold
 from dit_prune_viz.pruning.report import report_layer
 
 
@@ -26,9 +22,7 @@ def set_threshold(session: Session, threshold: float | None, progress: Progress 
         UserError: no plan, a plan that does not rank by CAG, a threshold that is not a number of 0 or more.
     """
     model, _, plan = session.need_plan()
-    by_hand = None if threshold is None else _checked(threshold)
-    after = plan.with_threshold(own_threshold(session) if by_hand is None else by_hand)
-    after = replace(after, recipe=replace(session.recipe, threshold=by_hand))
+    after = plan.with_threshold(threshold)
     changed = [name for name, layer in after.layers.items() if layer is not plan.layers[name]]
     layers, report = dict(session.pruned.layers), session.report
     for done, name in enumerate(changed):
@@ -42,15 +36,3 @@ def set_threshold(session: Session, threshold: float | None, progress: Progress 
     sensitivity = {} if changed else session.sensitivity
     pruned = replace(session.pruned, plan=after, layers=layers, report=report)
     return replace(session, recipe=after.recipe, pruned=pruned, sensitivity=sensitivity)
-
-
-def own_threshold(session: Session) -> float:
-    """The threshold found in the model's own G_out, wherever the line is now; infinity where they cannot be split."""
-    return cag_threshold(layer.g_out for layer in session.need_plan()[2].layers.values())
-
-
-def _checked(threshold: object) -> float:
-    good = isinstance(threshold, Real) and not isinstance(threshold, bool)
-    if not good or not 0 <= threshold < math.inf:
-        raise UserError(f"The G_out threshold must be a number of 0 or more, but it is {brief(threshold)}.")
-    return float(threshold)

@@ -10,7 +10,6 @@ import math
 import gradio as gr
 
 from dit_prune_viz.app.session.session import Session
-from dit_prune_viz.app.session.threshold import own_threshold
 from dit_prune_viz.app.widgets import messages
 from dit_prune_viz.app.widgets.scripts import script
 
@@ -51,7 +50,7 @@ def show(session: Session | None, drawn: bool) -> str:
         note="",
         drawn=drawn,
         threshold=_finite(threshold),
-        own=_finite(own_threshold(session)),
+        own=_finite(session.plan.own_threshold),
         gOut={name: layer.g_out for name, layer in session.plan.layers.items()},
     )
 

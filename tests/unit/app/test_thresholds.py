@@ -17,7 +17,7 @@ from dit_prune_viz.app.pages.map import view as map_figures
 from dit_prune_viz.app.session.cluster_edits import set_sparsity
 from dit_prune_viz.app.session.model_store import ModelStore
 from dit_prune_viz.app.session.session import Session
-from dit_prune_viz.app.session.threshold import own_threshold, set_threshold
+from dit_prune_viz.app.session.threshold import set_threshold
 from dit_prune_viz.app.widgets import threshold_line
 from dit_prune_viz.errors import UserError
 
@@ -88,20 +88,30 @@ def test_sparsities_of_clusters_stay_and_a_line_that_comes_back_brings_every_mas
     back = set_threshold(moved, None)
     assert same(back.masks, by_hand.masks)
     assert back.report == by_hand.report
-    assert (back.recipe.threshold, back.plan.threshold) == (None, own_threshold(ready))
+    assert (back.recipe.threshold, back.plan.threshold) == (None, ready.plan.own_threshold)
 
 
 def test_a_line_moved_by_hand_stays_until_the_method_changes(ready):
     moved = set_threshold(ready, 1e-300)
     assert set(granularities(pruned_by(moved, "dit-pruning", "cag", 0.7)).values()) == {"row"}
     assert pruned_by(moved, "wanda", "cag", 0.5).plan.threshold != 1e-300
-    assert pruned_by(pruned_by(moved, "wanda"), "dit-pruning").plan.threshold == own_threshold(ready)
+    assert pruned_by(pruned_by(moved, "wanda"), "dit-pruning").plan.threshold == ready.plan.own_threshold
 
 
 @pytest.mark.parametrize("threshold", [-0.1, math.nan, math.inf, True, "0.2", [1]])
 def test_a_bad_threshold_gets_one_sentence(ready, threshold):
     with pytest.raises(UserError, match="The G_out threshold must be a number of 0 or more"):
         set_threshold(ready, threshold)
+
+
+def test_values_that_cannot_be_split_have_a_line_of_their_own_to_go_back_to():
+    made = plan()
+    alike = replace(made, layers={name: replace(layer, g_out=0.3) for name, layer in made.layers.items()})
+    moved = alike.with_threshold(0.1)
+    assert {layer.granularity for layer in moved.layers.values()} == {"row"}
+    back = moved.with_threshold(None)
+    assert (back.threshold, back.recipe.threshold) == (math.inf, None)
+    assert {layer.granularity for layer in back.layers.values()} == {"layer"}
 
 
 def test_without_cag_there_is_no_line(ready):
@@ -117,7 +127,7 @@ def test_without_cag_there_is_no_line(ready):
 def test_the_page_is_told_where_the_line_is_and_which_dots_are_filled(ready):
     moved = set_threshold(ready, 1e-300)
     shown = json.loads(threshold_line.show(moved, drawn=True))
-    assert (shown["threshold"], shown["own"]) == (1e-300, own_threshold(ready))
+    assert (shown["threshold"], shown["own"]) == (1e-300, ready.plan.own_threshold)
     assert shown["gOut"] == {name: layer.g_out for name, layer in ready.plan.layers.items()}
     symbols = [symbol for trace in map_figures.dots_figure(moved, "g_out").data for symbol in trace.marker.symbol]
     assert len(symbols) == len(ready.plan.layers)
@@ -127,4 +137,4 @@ def test_the_page_is_told_where_the_line_is_and_which_dots_are_filled(ready):
 def test_what_was_measured_is_forgotten_when_layers_change_sides(ready):
     measured = replace(ready, sensitivity={"a": 1.0})
     assert set_threshold(measured, 0.0).sensitivity == {}
-    assert set_threshold(measured, own_threshold(ready)).sensitivity == {"a": 1.0}
+    assert set_threshold(measured, ready.plan.own_threshold).sensitivity == {"a": 1.0}

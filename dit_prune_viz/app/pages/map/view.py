@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 from dit_prune_viz.app.session.layer_statistics import activation_norm_at
 from dit_prune_viz.app.session.session import Session
-from dit_prune_viz.app.session.threshold import own_threshold
 from dit_prune_viz.figures import Figure
 from dit_prune_viz.figures.layer_map import layer_map
 from dit_prune_viz.figures.layer_scatter import layer_scatter
@@ -90,7 +89,7 @@ def dots_figure(session: Session | None, y: str, timestep: int = 0) -> Figure:
         x_label=STATISTICS["weight_scale"].label,
         y_label=STATISTICS[y].label + _when(session, y, timestep),
         threshold=threshold,
-        own=None if threshold is None else own_threshold(session),
+        own=None if threshold is None else plan.own_threshold,
         by_row=[plan.layer(layer.name).granularity == "row" for layer in layers],
         y_limits=_limits(session, y, timestep),
     )
