@@ -49,8 +49,7 @@ def find_convergence(
     weights = layer_weights(recipe, statistics.reporting(progress)) if recipe.sensitivity else None
 
     def build(calibration: Calibration) -> Mapping[str, PackedMask]:
-        ranked = rank(recipe, Statistics(model, calibration), weights=weights)
-        return {name: layer.mask for name, layer in ranked.layers.items()}
+        return rank(recipe, Statistics(model, calibration), weights=weights).packed_masks
 
     return measure_convergence(model, build, sizes=sizes, seed=seed, progress=progress)
 

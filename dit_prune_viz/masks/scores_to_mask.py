@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from dit_prune_viz.masks.earlier_clusters import EarlierClusters
 from dit_prune_viz.masks.layer_plan import LayerPlan
+from dit_prune_viz.masks.packed_mask import PackedMask, pack
 from dit_prune_viz.masks.select import keep_mask, keep_mask_groups
 
 
@@ -27,6 +30,15 @@ def mask_of_scores(layer_plan: LayerPlan, scores: Tensor) -> Tensor:
         return _without_clusters(scores, layer_plan)
     base = _beneath(scores, layer_plan, clusters.beneath) if None in clusters.sparsity else None
     return keep_mask_groups(scores, clusters.labels, clusters.sparsity, layer_plan.granularity, clusters.unit, base)
+
+
+def mask_at(layer_plan: LayerPlan, scores: Tensor, sparsity: float) -> PackedMask:
+    """The mask of one layer at a sparsity, 0–1, in its plan's groups, whatever the plan's counts and clusters say.
+
+    Raises:
+        UserError: as in `mask_of_scores`.
+    """
+    return pack(mask_of_scores(replace(layer_plan, sparsity=sparsity, clusters=None, count=None), scores))
 
 
 def _without_clusters(scores: Tensor, plan: LayerPlan) -> Tensor:

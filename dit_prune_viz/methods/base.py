@@ -25,6 +25,7 @@ class Option:
         step: of a slider.
         choices: the texts it may be; empty for a number.
         percent: whether people read the number as percent of it.
+        slider: whether the page shows a slider, as it does of whole numbers; it takes `low`, `high` and `step`.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Option:
     step: float | None = None
     choices: tuple[str, ...] = ()
     percent: bool = False
+    slider: bool = False
 
 
 def option(
@@ -46,10 +48,11 @@ def option(
     step: float | None = None,
     choices: tuple[str, ...] = (),
     percent: bool = False,
+    slider: bool = False,
 ) -> Any:
     """A dataclass field that is an `Option` of its method; arguments as there."""
-    about = {"label": label, "low": low, "high": high, "step": step, "choices": choices, "percent": percent}
-    return field(default=default, metadata={"option": about})
+    about = {"label": label, "low": low, "high": high, "step": step, "choices": choices}
+    return field(default=default, metadata={"option": about | {"percent": percent, "slider": slider}})
 
 
 class Method:

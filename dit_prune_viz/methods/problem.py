@@ -12,6 +12,9 @@ from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.masks.layer_plan import LayerPlan
 
+DAMPING = 0.1
+"""λ/mean(diag H); with the usual 1 % the text stream's layers and the MLPs overfit 128 inputs of 16 prompts."""
+
 
 @dataclass(frozen=True, eq=False)
 class LayerProblem:
@@ -29,7 +32,7 @@ class LayerProblem:
     weight: Tensor
     hessian: Tensor
     target: Tensor | None = None
-    damping: float = 0.1
+    damping: float = DAMPING
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,11 +15,12 @@ from dit_prune_viz.calibration.stored import shipped_calibration
 from dit_prune_viz.disk_cache import DiskCache, open_cache
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.masks.layer_plan import LayerPlan
-from dit_prune_viz.masks.packed_mask import PackedMask, pack
+from dit_prune_viz.masks.packed_mask import PackedMask
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
-from dit_prune_viz.masks.scores_to_mask import mask_of_scores
+from dit_prune_viz.masks.scores_to_mask import mask_at
 from dit_prune_viz.methods.problem import ModelProblem
 from dit_prune_viz.methods.search.base import Search, check_found
+from dit_prune_viz.methods.update.base import Update
 from dit_prune_viz.methods.update.bias import Mean
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pruning.build_masks import build_masks
@@ -116,8 +117,7 @@ def finish(ranked: PrunedModel, statistics: Statistics) -> PrunedModel:
     if not ranked.recipe.finishes:
         return ranked
     start = time.perf_counter()
-    masks = {name: layer.mask for name, layer in ranked.layers.items()}
-    layers = finish_layers(ranked.plan, masks, statistics)
+    layers = finish_layers(ranked.plan, ranked.packed_masks, statistics)
     report = ranked.report
     if ranked.recipe.search:
         report = _report(ranked.plan, {name: layer.mask for name, layer in layers.items()}, statistics)
@@ -134,9 +134,9 @@ def finish_layers(plan: PruningPlan, masks: Mapping[str, PackedMask], statistics
     recipe, updater = plan.recipe, plan.recipe.updater
     layerwise = [search for search in recipe.searches if search.layerwise]
     if not recipe.learns:
-        return _solve(plan, masks, statistics, layerwise, updater, sequential=recipe.sequential)
+        return _solve(plan, masks, statistics, layerwise, updater)
     if layerwise:
-        solved = _solve(plan, masks, statistics, layerwise, updater and Mean(), sequential=recipe.sequential)
+        solved = _solve(plan, masks, statistics, layerwise, updater and Mean())
         masks = {name: layer.mask for name, layer in solved.items()}
     searches = [search for search in recipe.searches if not search.layerwise]
     searched = sum(search.learning_steps for search in searches)
@@ -153,7 +153,7 @@ def finish_layers(plan: PruningPlan, masks: Mapping[str, PackedMask], statistics
     if updater is None:
         return {name: PrunedLayer(mask) for name, mask in masks.items()}
     if updater.layerwise:
-        return _solve(plan, masks, statistics, [], updater, sequential=recipe.sequential)
+        return _solve(plan, masks, statistics, [], updater)
     updated = updater.update(replace(problem, steps=tuning, examples=second), masks)
     for name, layer in updated.items():
         if name in masks and layer.mask.digest != masks[name].digest:
@@ -172,9 +172,7 @@ def _solve(
     masks: Mapping[str, PackedMask],
     statistics: Statistics,
     searches: list[Search],
-    update,
-    *,
-    sequential: bool,
+    update: Update | None,
 ) -> dict[str, PrunedLayer]:
     return solve_layers(
         statistics,
@@ -183,7 +181,7 @@ def _solve(
         searches=searches,
         update=update,
         timestep=plan.recipe.timestep,
-        sequential=sequential,
+        sequential=plan.recipe.sequential,
         progress=statistics.progress,
     ).layers
 
@@ -236,8 +234,7 @@ def layer_weights(recipe: Recipe, statistics: Statistics) -> dict[str, float]:
     scores = Scores(recipe, statistics)
 
     def ranking(layer: str, sparsity: float) -> PackedMask:
-        alone = replace(plan.layer(layer), sparsity=sparsity, clusters=None, count=None)
-        return pack(mask_of_scores(alone, scores(layer)))
+        return mask_at(plan.layer(layer), scores(layer), sparsity)
 
     return measure_sensitivity(statistics, ranking, progress=statistics.progress).weights()
 

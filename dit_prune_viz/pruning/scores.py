@@ -40,9 +40,7 @@ class Scores:
         Raises:
             UserError: NaN or infinite scores, and whatever making a statistic refuses.
         """
-        if not self._kept:
-            return self._make(layer)
-        return self._statistics.model.cache.get((*self._basis, layer), lambda: self._make(layer))
+        return self.kept(layer) if self._kept else self._make(layer)
 
     def kept(self, layer: str) -> Tensor:
         """The same, kept in the model's cache whatever its size: for the one layer a person looks at."""

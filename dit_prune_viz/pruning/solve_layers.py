@@ -17,15 +17,12 @@ from dit_prune_viz.masks.layer_plan import LayerPlan
 from dit_prune_viz.masks.packed_mask import PackedMask, pack
 from dit_prune_viz.masks.pruned_layer import PrunedLayer, compact
 from dit_prune_viz.masks.running import running_pruned
-from dit_prune_viz.methods.problem import LayerProblem
+from dit_prune_viz.methods.problem import DAMPING, LayerProblem
 from dit_prune_viz.methods.search.base import Search, check_found
 from dit_prune_viz.methods.search.swap import error_left
 from dit_prune_viz.methods.update.base import Update, check_updated
 from dit_prune_viz.methods.update.bias import Mean
 from dit_prune_viz.pipelines.device import out_of_memory
-
-DAMPING = 0.1
-"""λ/mean(diag H); with the usual 1 % the text stream's layers and the MLPs overfit 128 inputs of 16 prompts."""
 
 _CONSTANT = 1e-5
 """Share of the inputs' energy about their mean below which they are constant, up to rounding."""

@@ -64,7 +64,7 @@ def set_sparsities(session: Session, layer: str, sparsities: Mapping[int, float]
     ruling = plan.layer(layer).clusters
     if ruling is None or ruling.labels is not clusters.labels:
         plan = plan.with_clusters(layer, clusters)
-    mask, scores = session.masks[layer], layer_data.scores(session, layer)
+    mask, scores = session.masks[layer], session.scores(layer)
     granularity = plan.layer(layer).granularity
     for cluster, sparsity in sparsities.items():
         plan = plan.with_cluster_sparsity(layer, cluster, sparsity)
@@ -86,7 +86,7 @@ def spread(session: Session, layer: str) -> Session:
     fixed = {i: counts[i] / sizes[i] for i, tag in enumerate(clusters.tags) if tag.locked and sizes[i]}
     allotted = allocate_clusters(
         layer_plan,
-        layer_data.scores(session, layer),
+        session.scores(layer),
         model.weight(layer),
         session.mean_square(layer),
         sum(counts),

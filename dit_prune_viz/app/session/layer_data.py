@@ -72,14 +72,9 @@ def cached(session: Session, name: str, key: tuple[Hashable, ...], make: Callabl
     return session.need_model().cache.get(("view", name, *key), make)
 
 
-def scores(session: Session, layer: str) -> Tensor:
-    """The saliencies (d_out, d_in) that ranked the layer's weights; those of the layers looked at last are kept."""
-    return session.scores(layer)
-
-
 def score_array(session: Session, layer: str) -> np.ndarray:
-    """The same saliencies as an array (d_out, d_in)."""
-    return scores(session, layer).cpu().numpy()
+    """The saliencies that ranked the layer's weights as an array (d_out, d_in)."""
+    return session.scores(layer).cpu().numpy()
 
 
 def keep_array(session: Session, layer: str) -> np.ndarray:
@@ -260,7 +255,7 @@ def cluster_curves(session: Session, layer: str) -> np.ndarray | None:
 
     def make() -> np.ndarray:
         weight, square = session.need_model().weight(layer), session.mean_square(layer)
-        return damage_curves(scores(session, layer), weight, square, clusters, granularity)
+        return damage_curves(session.scores(layer), weight, square, clusters, granularity)
 
     return cached(session, "curves", (*score_key(session, layer), *labels_key(clusters), granularity), make)
 

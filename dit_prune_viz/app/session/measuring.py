@@ -9,8 +9,8 @@ from dit_prune_viz.checks import whole
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.experiments.convergence import Convergence
 from dit_prune_viz.experiments.convergence_table import find_convergence
-from dit_prune_viz.masks.packed_mask import PackedMask, pack
-from dit_prune_viz.masks.scores_to_mask import mask_of_scores
+from dit_prune_viz.masks.packed_mask import PackedMask
+from dit_prune_viz.masks.scores_to_mask import mask_at
 from dit_prune_viz.sensitivity.measure import measure_sensitivity
 
 SENSITIVITY_AT = 0.5
@@ -28,8 +28,7 @@ def sense(session: Session, progress: Progress | None = None) -> Session:
     plan = session.need_plan()[2]
 
     def ranking(layer: str, sparsity: float) -> PackedMask:
-        alone = replace(plan.layer(layer), sparsity=sparsity, clusters=None, count=None)
-        return pack(mask_of_scores(alone, session.scores(layer)))
+        return mask_at(plan.layer(layer), session.scores(layer), sparsity)
 
     statistics = session.statistics.reporting(progress)
     found = measure_sensitivity(statistics, ranking, sparsities=(SENSITIVITY_AT,), progress=progress)

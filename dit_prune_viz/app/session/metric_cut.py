@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from dit_prune_viz.app.session import layer_data
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.figures.unit_scatter import Cut
 
@@ -20,7 +19,7 @@ def metric_cut(session: Session, layer: str) -> Cut | None:
     if recipe.method.exponents is None:
         return None
     m, n = recipe.method.exponents
-    keep, scores = session.masks[layer].unpack().cpu(), layer_data.scores(session, layer).cpu()
+    keep, scores = session.masks[layer].unpack().cpu(), session.scores(layer).cpu()
     if keep.all() or not keep.any():
         return None
     layer_plan = plan.layer(layer)

@@ -193,7 +193,7 @@ def name_for(recipe: Recipe) -> str | None:
     named = name_of(recipe)
     if named:
         return named
-    plain = replace(recipe, sparsity=0.5, threshold=None, calibration=CalibrationSettings())
+    plain = replace(_shown(recipe), sparsity=0.5)
     return recipe.saliency if recipe.saliency in recipe_names() and plain == Recipe(recipe.saliency) else None
 
 
@@ -254,7 +254,7 @@ def _option(name: str, option: Option) -> FormField:
         return FormField(name, CHOICE, label, option.default, choices=tuple((one, one) for one in option.choices))
     scale = 100.0 if option.percent else 1.0
     bounds = [None if bound is None else bound * scale for bound in (option.low, option.high, option.step)]
-    widget = SLIDER if isinstance(option.default, int) or option.name == "lam" else NUMBER
+    widget = SLIDER if option.slider or isinstance(option.default, int) else NUMBER
     return FormField(name, widget, label, option.default * scale, "", (), *bounds, scale)
 
 

@@ -38,7 +38,7 @@ class Tempered(Allocation):
     label: ClassVar[str] = "Tempered by energy"
     formula: ClassVar[str] = "(1 − λ)·uniform + λ·energy threshold"
 
-    lam: float = option(0.6, "Tempering λ", low=0, high=1, step=0.05)
+    lam: float = option(0.6, "Tempering λ", low=0, high=1, step=0.05, slider=True)
 
     def __post_init__(self) -> None:
         if not 0 <= self.lam <= 1:
