@@ -18,7 +18,7 @@ SCORES = [(label, score) for score, label in COLUMNS.items()]
 NOTE = (
     "Every method prunes to every sparsity, then draws the same prompts from the same noise as the dense model. The "
     "prompts are held out from calibration. Measurements are kept: a run that was stopped resumes where it left off. "
-    "The same on the command line: `python -m dit_prune_viz.experiments run --out FOLDER`."
+    "The same on the command line: `python -m dit_prune_viz sweep --out FOLDER`."
 )
 DAMAGE = (
     "**Predicted damage** needs no image: per layer Σ pruned W²·E[x²] / Σ W²·E[x²], averaged over layers by their "
