@@ -9,6 +9,7 @@ import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from dit_prune_viz.app.gradio_stubs import without_stubs
 from dit_prune_viz.disk_cache import OFF, VARIABLE, open_cache
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.plugins import add_plugin_option, load_plugins
@@ -35,12 +36,16 @@ def serve(options: argparse.Namespace) -> None:
     cache = open_cache(options.cache)
     # Imports make a million objects that stay; to look through them for garbage again and again takes over a second.
     gc.disable()
-    from dit_prune_viz.app.server import AppSettings, build_app
-    from dit_prune_viz.app.theme import launch_options
+    from dit_prune_viz.app.session.startup import AppSettings, start
 
-    sys.setswitchinterval(0.0005)  # the page stays quick while the model works in a thread beside it
     settings = AppSettings(options.model, options.clip, options.device, options.dtype, cache)
-    app = build_app(settings, when_ready=_collect_garbage)
+    startup = start(settings, when_ready=_collect_garbage)  # in a thread, while gradio is imported in this one
+    with without_stubs():
+        from dit_prune_viz.app.server import build_app
+        from dit_prune_viz.app.theme import launch_options
+
+    app = build_app(startup)
+    sys.setswitchinterval(0.0005)  # the page stays quick while the model works in a thread beside it
     print(f"Opening http://{options.host}:{options.port}", flush=True)
     app.launch(server_name=options.host, server_port=options.port, auth=options.auth, **launch_options())
 

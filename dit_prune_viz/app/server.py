@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import gradio as gr
@@ -18,49 +17,21 @@ from dit_prune_viz.app.pages.map import page as map_tab
 from dit_prune_viz.app.pages.topbar import hints
 from dit_prune_viz.app.pages.topbar import page as topbar
 from dit_prune_viz.app.pages.tradeoff import page as tradeoff_tab
-from dit_prune_viz.app.session.jobs import Busy, Jobs
+from dit_prune_viz.app.session.jobs import Busy
 from dit_prune_viz.app.session.layer_subject import owned_layer
-from dit_prune_viz.app.session.model_store import ModelStore
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.startup import Startup
 from dit_prune_viz.app.widgets import layer_list, plot
 from dit_prune_viz.app.widgets.scripts import script
-from dit_prune_viz.disk_cache import DiskCache
-from dit_prune_viz.pipelines.source import local_path
-from dit_prune_viz.resources import BUNDLED_CLIP, BUNDLED_CLIP_NAME
 
 HOTKEYS = script("pages/hotkeys.js")
 TITLE = "DiT pruning, seen"
 
 
-@dataclass(frozen=True)
-class AppSettings:
-    """model, clip: hub ids or folders; device, dtype: as in `load_model`; cache: None keeps nothing on disk."""
-
-    model: str
-    clip: str
-    device: str = "auto"
-    dtype: str = "auto"
-    cache: DiskCache | None = None
-
-
-def build_app(settings: AppSettings, when_ready: Callable[[], None] | None = None) -> gr.Blocks:
-    """The app, with the default model being prepared in the background from this moment on; `when_ready` is called once
-    it is, in that thread."""
-    folder = local_path(settings.clip)
-    bundled = folder is not None and folder.resolve() == BUNDLED_CLIP
-    store = ModelStore(
-        clip=settings.clip,
-        clip_name=BUNDLED_CLIP_NAME if bundled else None,
-        device=settings.device,
-        dtype=settings.dtype,
-        disk=settings.cache,
-    )
-    jobs = Jobs()
-    startup = Startup(Session(store), settings.model, jobs, when_ready)
-    startup.start()
+def build_app(startup: Startup) -> gr.Blocks:
+    """The app; a page that opens waits for the model that `startup` prepares."""
     plot.serve_plotly()
-    return _page(Actions(jobs, startup), settings.model)
+    return _page(Actions(startup.jobs, startup), startup.source)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ def first_page(browser, folder: str) -> dict[str, float]:
 
     port = free_port()
     environment = {**os.environ, "XDG_CACHE_HOME": folder, "OMP_WAIT_POLICY": "PASSIVE"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # a person's Python keeps what it has compiled
     command = [sys.executable, "app.py", "--port", str(port)]
     page = browser.new_page(viewport={"width": 1280, "height": 720})
     start = time.perf_counter()

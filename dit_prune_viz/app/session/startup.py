@@ -6,12 +6,16 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from dit_prune_viz.app.session.jobs import Busy, Jobs, Reporter, Result
+from dit_prune_viz.app.session.model_store import ModelStore
 from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.disk_cache import DiskCache
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.model import Model
-from dit_prune_viz.resources import BUNDLED_CLIP_NAME
+from dit_prune_viz.pipelines.source import local_path
+from dit_prune_viz.resources import BUNDLED_CLIP, BUNDLED_CLIP_NAME
 
 OWNER = "startup"
 _DRAWING_SECONDS = 2.0
@@ -20,11 +24,47 @@ _VISIT_SECONDS = 15.0
 """If nobody has opened a page by then, what it does not need is opened all the same."""
 
 
+@dataclass(frozen=True)
+class AppSettings:
+    """model, clip: hub ids or folders; device, dtype: as in `load_model`; cache: None keeps nothing on disk."""
+
+    model: str
+    clip: str
+    device: str = "auto"
+    dtype: str = "auto"
+    cache: DiskCache | None = None
+
+
+def start(settings: AppSettings, when_ready: Callable[[], None] | None = None) -> Startup:
+    """Prepare the default model in the background from this moment on.
+
+    Args:
+        settings: What to prepare, and where.
+        when_ready: Called in the background once all is there, or has failed.
+
+    Returns:
+        What the pages wait for.
+    """
+    folder = local_path(settings.clip)
+    bundled = folder is not None and folder.resolve() == BUNDLED_CLIP
+    store = ModelStore(
+        clip=settings.clip,
+        clip_name=BUNDLED_CLIP_NAME if bundled else None,
+        device=settings.device,
+        dtype=settings.dtype,
+        disk=settings.cache,
+    )
+    startup = Startup(Session(store), settings.model, Jobs(), when_ready)
+    startup.start()
+    return startup
+
+
 class Startup:
     """Prepares one session that every new user begins with; they are immutable, so it is shared."""
 
     def __init__(self, empty: Session, source: str, jobs: Jobs, when_ready: Callable[[], None] | None = None) -> None:
-        self._empty, self._source, self._jobs = empty, source, jobs
+        self.source, self.jobs = source, jobs
+        self._empty = empty
         self._session = empty
         self._released: weakref.ref[Session] | None = None
         self._reviving = threading.Lock()
@@ -82,7 +122,7 @@ class Startup:
 
     def _prepare(self) -> None:
         try:
-            self._follow(lambda report: self._session.load_model(self._source, report))
+            self._follow(lambda report: self._session.load_model(self.source, report))
             self._follow(lambda report: self._session.calibrate(progress=report))
             if not self._bundled_clip:
                 self._follow(self._open_clip)
@@ -123,7 +163,7 @@ class Startup:
         return self._session
 
     def _follow(self, work) -> None:
-        for update in self._jobs.run(OWNER, work):
+        for update in self.jobs.run(OWNER, work):
             if isinstance(update, Result):
                 self._session = update.value
             elif isinstance(update, Busy):

@@ -11,7 +11,8 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from dit_prune_viz.app.server import AppSettings, build_app
+from dit_prune_viz.app.server import build_app
+from dit_prune_viz.app.session.startup import AppSettings, start
 from dit_prune_viz.app.theme import launch_options
 from dit_prune_viz.pruning.named_recipes import find_recipe
 from dit_prune_viz.pruning.recipe import Recipe
@@ -21,7 +22,7 @@ ENDPOINTS = {"/load_model", "/calibrate", "/prune", "/prune_with", "/cluster", "
 
 @pytest.fixture(scope="module")
 def url(tiny_flux, tiny_clip):
-    app = build_app(AppSettings(str(tiny_flux), str(tiny_clip), "cpu", "float32"))
+    app = build_app(start(AppSettings(str(tiny_flux), str(tiny_clip), "cpu", "float32")))
     _, address, _ = app.launch(server_name="127.0.0.1", prevent_thread_lock=True, **launch_options())
     yield address
     app.close()
