@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -9,7 +10,7 @@ import re
 import threading
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,9 @@ VARIABLE = "DIT_PRUNE_VIZ_CACHE"
 """Environment variable: a folder, or "off". The option --cache goes before it."""
 
 OFF = "off"
+LONG_SECONDS = 10.0
+"""What takes longer to make is kept on disk."""
+
 LIMIT = 4 << 30
 _NAME = re.compile(r"[a-z]+-[0-9a-f]{64}\.safetensors")
 _PART = ".dit-prune-viz-part"
@@ -105,6 +109,29 @@ class DiskCache:
                 used -= size
 
 
+def kept(
+    cache: DiskCache | None, key: str, make: Callable[[], Mapping[str, torch.Tensor]]
+) -> Mapping[str, torch.Tensor]:
+    """Tensors by name, from the cache or made.
+
+    They are kept if that took more than LONG_SECONDS, and if they take no more than a quarter of the cache.
+
+    Args:
+        cache: None makes them in any case.
+        key: see `content_key`.
+        make: may be interrupted by any exception; nothing is kept then.
+    """
+    found = cache.find(key) if cache else None
+    if found is not None:
+        return found.tensors
+    start = time.perf_counter()
+    made = make()
+    size = sum(tensor.nbytes for tensor in made.values())
+    if cache and time.perf_counter() - start > LONG_SECONDS and (cache.limit is None or 4 * size <= cache.limit):
+        cache.put(key, made)
+    return made
+
+
 def content_key(kind: str, *parts: object) -> str:
     """The name of an entry: its kind, in lower-case letters, and the SHA-256 of everything that decides its content.
 
@@ -123,6 +150,13 @@ def user_folder() -> Path:
     if chosen and chosen.lower() != OFF:
         return Path(chosen).expanduser()
     return Path(user_cache_dir("dit_prune_viz", appauthor=False))
+
+
+def add_cache_option(parser: argparse.ArgumentParser) -> None:
+    """Let a command take --cache; `open_cache` understands its value."""
+    parser.add_argument(
+        "--cache", metavar=f"DIR|{OFF}", help=f"folder for calibrations and what else takes long (or set {VARIABLE})"
+    )
 
 
 def open_cache(choice: str | None = None) -> DiskCache | None:

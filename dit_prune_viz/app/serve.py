@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from dit_prune_viz.app.gradio_stubs import without_stubs
-from dit_prune_viz.disk_cache import OFF, VARIABLE, open_cache
+from dit_prune_viz.disk_cache import add_cache_option, open_cache
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.plugins import add_plugin_option, load_plugins
 from dit_prune_viz.resources import BUNDLED_CLIP, BUNDLED_MODEL
@@ -79,7 +79,7 @@ def parse(
         metavar="USER:PASSWORD",
         help="login; needed when the host is not loopback (or set DIT_PRUNE_VIZ_AUTH)",
     )
-    add("--cache", metavar=f"DIR|{OFF}", help=f"folder for calibrations and projections (or set {VARIABLE})")
+    add_cache_option(parser)
     add_plugin_option(parser)
     arguments = parser.parse_args(argv)
     if arguments.host not in LOOPBACK and not arguments.auth and not space:

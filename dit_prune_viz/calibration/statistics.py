@@ -15,6 +15,7 @@ from dit_prune_viz.calibration.result import Calibration
 from dit_prune_viz.calibration.second_moments import collect_hessians
 from dit_prune_viz.calibration.timestep_weights import timestep_weights
 from dit_prune_viz.checks import brief
+from dit_prune_viz.disk_cache import DiskCache, content_key, kept
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.pipelines.model import Model
 
@@ -31,6 +32,9 @@ STATISTICS = MappingProxyType(
 
 MOST_EXAMPLES = 1 << 15
 """Inputs of a distillation set at most."""
+
+_VERSION = 1
+"""Raised whenever the same inputs would give other inverses."""
 
 _PACKAGE_BYTES = 2 << 30
 _ROWS = 16  # of one call of a distillation set
@@ -51,23 +55,31 @@ class Statistics:
     """The calibration of one model and what follows from it.
 
     Whatever takes long is kept in `model.cache`, by the content of the calibration, so that it is made once for all who
-    ask, is bounded in bytes and is freed with the model. The model runs while something is made.
+    ask, is bounded in bytes and is freed with the model. What is small and took over ten seconds is kept on disk too.
+    The model runs while something is made.
 
     Args:
         model: the calibrated model, dense.
         calibration: of that model.
         progress: is told about whatever has to be made; may raise `Cancelled`.
+        disk: where it is kept beyond this process, and so are pruned models that took long; None keeps nothing.
 
     Raises:
         UserError: any method, wherever calibration, Hessians and recording refuse.
     """
 
-    def __init__(self, model: Model, calibration: Calibration, progress: Progress | None = None) -> None:
-        self.model, self.calibration, self.progress = model, calibration, progress
+    def __init__(
+        self,
+        model: Model,
+        calibration: Calibration,
+        progress: Progress | None = None,
+        disk: DiskCache | None = None,
+    ) -> None:
+        self.model, self.calibration, self.progress, self.disk = model, calibration, progress, disk
 
     def reporting(self, progress: Progress | None) -> Statistics:
         """The same statistics, which tell another `progress` about what they make."""
-        return Statistics(self.model, self.calibration, progress)
+        return Statistics(self.model, self.calibration, progress, self.disk)
 
     def get(self, name: str, layer: str, *, timestep: str = "uniform", centred: bool = False) -> Tensor:
         """A statistic by its name.
@@ -95,12 +107,6 @@ class Statistics:
         if name not in makers:
             raise UserError(f"Nobody can make the statistic {brief(name)}; known are {_known()}.")
         return makers[name]()
-
-    def available(self, name: str, timestep: str = "uniform") -> bool:
-        """Whether a statistic can be had without running the model."""
-        if name not in ("inverse_hessian", "hessian"):
-            return True
-        return self.model.cache.find(self._key(name, timestep, self.model.layers[-1].name)) is not None
 
     def norm(self, layer: str, timestep: str = "uniform", *, centred: bool = False) -> Tensor:
         """‖X_j‖₂, (d_in,) float32; arguments as in `get`."""
@@ -181,7 +187,13 @@ class Statistics:
         )
 
     def _make_inverses(self, timestep: str) -> None:
-        found: dict[tuple[object, ...], Tensor] = {}
+        weights = timestep_weights(timestep, self.calibration.edges)
+        key = content_key("inverses", _VERSION, self.model.signature, self.calibration.key, weights)
+        found = kept(self.disk, key, lambda: self._inverses(timestep))
+        self.model.cache.put_all({self._key("inverse_hessian", timestep, name): one for name, one in found.items()})
+
+    def _inverses(self, timestep: str) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
         for package in package_layers(self.model.layers, _PACKAGE_BYTES):
             shared: dict[int, Tensor] = {}  # layers with the same input share their Hessian
             hessians = self._hessians([layer.name for layer in package], timestep)
@@ -191,8 +203,8 @@ class Statistics:
                         shared[id(hessian)] = inverse_diagonal(hessian).cpu()
                     except UserError as error:
                         raise UserError(f"Layer {name}: {error}") from error
-                found[self._key("inverse_hessian", timestep, name)] = shared[id(hessian)]
-        self.model.cache.put_all(found)
+                found[name] = shared[id(hessian)]
+        return found
 
 
 def _known() -> str:

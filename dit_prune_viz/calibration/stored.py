@@ -26,9 +26,8 @@ def calibration_key(
 ) -> str:
     """The name under which a calibration is kept: of everything that decides it, the model included."""
     drawing = {name: value for name, value in asdict(model.defaults).items() if name not in ("prompts", "steps")}
-    where = [model.identity, str(model.dtype), model.device.type]
     texts = list(model.defaults.prompts if prompts is None else prompts)
-    return content_key("calibration", VERSION, where, drawing, [samples, seed, steps, bins], texts)
+    return content_key("calibration", VERSION, model.signature, drawing, [samples, seed, steps, bins], texts)
 
 
 def shipped_calibration(model: Model, *, samples: int, seed: int) -> Calibration | None:

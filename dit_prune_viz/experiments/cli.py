@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dit_prune_viz.checks import brief
-from dit_prune_viz.disk_cache import OFF, VARIABLE, open_cache
+from dit_prune_viz.disk_cache import add_cache_option, open_cache
 from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.experiments.convergence import SIZES
 from dit_prune_viz.experiments.convergence_table import convergence_table, find_convergence
@@ -97,7 +97,7 @@ def _add_sweep(commands) -> list[argparse.ArgumentParser]:
     add("--dtype", default="auto")
     add("--batch", type=int, help="pictures drawn at a time")
     add("--pictures", type=Path, help="folder of the dense pictures (OUT/dense)")
-    add("--cache", metavar=f"DIR|{OFF}", help=f"folder for calibrations (or set {VARIABLE})")
+    add_cache_option(sweeps)
     return [sweeps]
 
 
@@ -123,6 +123,7 @@ def _add_converge(commands) -> list[argparse.ArgumentParser]:
     add("--calibration-seed", type=int, default=0)
     add("--device", default="auto", help="cpu, cuda, … (the fastest there is)")
     add("--dtype", default="auto")
+    add_cache_option(converges)
     return [converges]
 
 
@@ -243,12 +244,12 @@ def _show(rows: Sequence[Row]) -> None:
 def _converge(options: argparse.Namespace) -> None:
     recipes = find_recipes(options.methods) + tuple(parse_named_recipe(text) for text in options.recipe)
     level, sizes = parse_level(options.sparsity), _sizes(options.sizes)
+    disk = open_cache(options.cache)
     model = load_model(options.model or str(BUNDLED_MODEL), device=options.device, dtype=options.dtype)
     for named in recipes:
         talk = TerminalProgress(silent=False, unit="steps")
-        found = find_convergence(
-            level.of(named.recipe), model, sizes=sizes, seed=options.calibration_seed, progress=talk
-        )
+        recipe, seed = level.of(named.recipe), options.calibration_seed
+        found = find_convergence(recipe, model, sizes=sizes, seed=seed, disk=disk, progress=talk)
         print(f"\n{named.name} at {level.label}, {model.prunable_parameters:,} weights\n")
         print(convergence_table(found))
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+
+import torch
 
 from dit_prune_viz.calibration.result import Calibration
 from dit_prune_viz.calibration.statistics import Statistics
+from dit_prune_viz.disk_cache import DiskCache, content_key, kept
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.experiments.convergence import SIZES, Convergence, measure_convergence
 from dit_prune_viz.masks.packed_mask import PackedMask
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pruning.prune import layer_weights, rank
 from dit_prune_viz.pruning.recipe import Recipe
+
+VERSION = 1
+"""Raised whenever the same recipe and sizes would give other figures."""
 
 
 def find_convergence(
@@ -22,6 +28,7 @@ def find_convergence(
     sizes: Sequence[int] = SIZES,
     seed: int = 0,
     statistics: Statistics | None = None,
+    disk: DiskCache | None = None,
     progress: Progress | None = None,
 ) -> Convergence:
     """Calibrate with `sizes` samples, each containing the one before, and compare the masks that the recipe ranks.
@@ -34,6 +41,7 @@ def find_convergence(
         sizes: numbers of samples.
         seed: of the calibration.
         statistics: measure the sensitivities, the same for all sizes, where the recipe weighs layers by them.
+        disk: where figures that took long are looked up and kept; those of methods from outside the package are not.
         progress: may raise `Cancelled`.
 
     Raises:
@@ -51,7 +59,16 @@ def find_convergence(
     def build(calibration: Calibration) -> Mapping[str, PackedMask]:
         return rank(recipe, Statistics(model, calibration), weights=weights).packed_masks
 
-    return measure_convergence(model, build, sizes=sizes, seed=seed, progress=progress)
+    def measure() -> dict[str, torch.Tensor]:
+        found = measure_convergence(model, build, sizes=sizes, seed=seed, progress=progress)
+        figures = {"sizes": found.sizes, "changed": found.changed, "to_largest": found.to_largest}
+        return {name: torch.tensor(values, dtype=torch.float64) for name, values in figures.items()}
+
+    parts = [recipe.to_json(), recipe.versions, weights, list(sizes), seed]
+    key = content_key("convergence", VERSION, model.signature, asdict(model.defaults), *parts)
+    found = kept(disk if all(method.built_in for method in recipe.methods) else None, key, measure)
+    sizes_found, changed, to_largest = (found[name].tolist() for name in ("sizes", "changed", "to_largest"))
+    return Convergence(tuple(map(int, sizes_found)), tuple(changed), tuple(to_largest))
 
 
 def convergence_table(found: Convergence) -> str:

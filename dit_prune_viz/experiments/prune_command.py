@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dit_prune_viz.calibration.statistics import Statistics
-from dit_prune_viz.disk_cache import OFF, VARIABLE, open_cache
+from dit_prune_viz.disk_cache import add_cache_option, open_cache
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.experiments.levels import parse_level
 from dit_prune_viz.experiments.progress import TerminalProgress
@@ -34,7 +34,7 @@ def add_prune(commands) -> list[argparse.ArgumentParser]:
     add("--calibration-seed", type=int, help="(the recipe's own)")
     add("--device", default="auto", help="cpu, cuda, … (the fastest there is)")
     add("--dtype", default="auto")
-    add("--cache", metavar=f"DIR|{OFF}", help=f"folder for calibrations (or set {VARIABLE})")
+    add_cache_option(parser)
     add("--report", type=Path, metavar="FILE.json", help="write recipe and report there")
     return [parser]
 
@@ -48,7 +48,8 @@ def _prune(options: argparse.Namespace) -> None:
     recipe = replace(recipe, calibration=settings)
     model = load_model(options.model or str(BUNDLED_MODEL), device=options.device, dtype=options.dtype)
     progress = TerminalProgress(silent=False, unit="steps")
-    statistics = Statistics(model, calibrate_for(model, recipe, progress, open_cache(options.cache)))
+    disk = open_cache(options.cache)
+    statistics = Statistics(model, calibrate_for(model, recipe, progress, disk), disk=disk)
     pruned = prune(model, recipe, statistics=statistics, progress=progress)
     print(_summary(pruned))
     if options.report:

@@ -112,8 +112,7 @@ def cell_digest(named: NamedRecipe) -> str:
     The versions of the methods are part of it, so that rows of a method that has changed are measured again.
     """
     settings = {name: value for name, value in named.recipe.changes.items() if name not in ("sparsity", "calibration")}
-    versions = {f"{method.kind} {method.name}": method.version for method in named.recipe.methods}
-    return digest([named.name == DENSE, settings, versions])
+    return digest([named.name == DENSE, settings, named.recipe.versions])
 
 
 def _key(name: str, recipe: NamedRecipe, level: Level, seed: int) -> tuple[str, str, str, int]:
@@ -143,7 +142,7 @@ def _measure(
                     cache=cache,
                 )
                 pruned = None  # its new weights first, or those of two recipes lie beside the model
-                statistics = Statistics(model, calibration, drawer.aside)
+                statistics = Statistics(model, calibration, drawer.aside, cache)
                 pruned = prune(model, level.of(recipe.recipe), statistics=statistics, progress=drawer.aside)
             pruned_as = recipe, level
         scores = drawer.draw(pruned, f"{recipe.name} {level.label}", seed)

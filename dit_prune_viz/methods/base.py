@@ -103,6 +103,11 @@ class Method:
         return cls(**{one.name: _value(cls.name, one, part) for one, part in zip(known, parts, strict=False)})
 
     @property
+    def built_in(self) -> bool:
+        """Whether it comes with this package. The code of any other may change without a word."""
+        return type(self).__module__.partition(".")[0] == __name__.partition(".")[0]
+
+    @property
     def spec(self) -> str:
         """The method as a recipe writes it: its name, and its options behind a colon unless all have their defaults."""
         values = [(getattr(self, one.name), one.default) for one in self.options()]

@@ -88,6 +88,11 @@ class Model:
         return digest.hexdigest()
 
     @property
+    def signature(self) -> tuple[str, str, str]:
+        """Everything about the model that a measurement depends on: its identity, precision and kind of device."""
+        return self.identity, str(self.dtype), self.device.type
+
+    @property
     def prunable_parameters(self) -> int:
         """Weights of all prunable layers together."""
         return sum(layer.weights for layer in self.layers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from dit_prune_viz.pruning.recipe import Recipe
 from dit_prune_viz.pruning.report import PlanReport, summarize
 from dit_prune_viz.pruning.scores import Scores
 from dit_prune_viz.pruning.solve_layers import solve_layers
+from dit_prune_viz.pruning.stored import stored_layers
 from dit_prune_viz.sensitivity.measure import measure_sensitivity
 
 
@@ -63,7 +64,8 @@ def prune(
     if sparsity is not None:
         recipe = recipe.at(sparsity)
     if statistics is None:
-        statistics = Statistics(model, calibrate_for(model, recipe, progress, open_cache()))
+        disk = open_cache()
+        statistics = Statistics(model, calibrate_for(model, recipe, progress, disk), disk=disk)
     known = statistics.reporting(progress)
     return finish(rank(recipe, known), known)
 
@@ -126,11 +128,15 @@ def finish(ranked: PrunedModel, statistics: Statistics) -> PrunedModel:
 
 
 def finish_layers(plan: PruningPlan, masks: Mapping[str, PackedMask], statistics: Statistics) -> dict[str, PrunedLayer]:
-    """The layers that `finish` makes of some or all masks of a plan.
+    """The layers that `finish` makes of some or all masks of a plan, from the statistics' disk cache where they lie.
 
     Raises:
         UserError: as in `prune`.
     """
+    return stored_layers(plan, masks, statistics, lambda: _finish(plan, masks, statistics))
+
+
+def _finish(plan: PruningPlan, masks: Mapping[str, PackedMask], statistics: Statistics) -> dict[str, PrunedLayer]:
     recipe, updater = plan.recipe, plan.recipe.updater
     layerwise = [search for search in recipe.searches if search.layerwise]
     if not recipe.learns:
@@ -233,8 +239,9 @@ def layer_weights(recipe: Recipe, statistics: Statistics) -> dict[str, float]:
     plan = _plan(replace(recipe, allocation="uniform", sensitivity=False), statistics, None)
     scores = Scores(recipe, statistics)
 
-    def ranking(layer: str, sparsity: float) -> PackedMask:
-        return mask_at(plan.layer(layer), scores(layer), sparsity)
+    def ranking(layer: str, sparsities: Sequence[float]) -> list[PackedMask]:
+        table = scores(layer)
+        return [mask_at(plan.layer(layer), table, sparsity) for sparsity in sparsities]
 
     return measure_sensitivity(statistics, ranking, progress=statistics.progress).weights()
 

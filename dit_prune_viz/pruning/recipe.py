@@ -128,6 +128,11 @@ class Recipe:
         return (self.method, *own, share, *self.searches, *filter(None, [self.updater]))
 
     @property
+    def versions(self) -> dict[str, int]:
+        """Every method's version; what was measured with another one is not valid any more."""
+        return {f"{method.kind} {method.name}": method.version for method in self.methods}
+
+    @property
     def finishes(self) -> bool:
         """Whether the ranked masks are not the last word: a search or an update follows."""
         return bool(self.search or self.update)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dit_prune_viz.calibration.recorded_inputs import RecordedInputs, run_call
 from dit_prune_viz.calibration.statistics import Statistics
+from dit_prune_viz.disk_cache import LONG_SECONDS
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.masks.counts import check_sparsity
 from dit_prune_viz.masks.damage import damage
@@ -18,9 +19,10 @@ from dit_prune_viz.masks.pruned_layer import PrunedLayer
 from dit_prune_viz.masks.running import running_pruned
 from dit_prune_viz.pipelines.device import out_of_memory
 from dit_prune_viz.sensitivity.result import Sensitivity
+from dit_prune_viz.sensitivity.stored import StoredFigures
 
-Ranking = Callable[[str, float], PackedMask]
-"""(layer, sparsity) → the layer's mask."""
+Ranking = Callable[[str, Sequence[float]], Sequence[PackedMask]]
+"""(layer, sparsities) → the layer's mask at each of them."""
 
 
 def measure_sensitivity(
@@ -34,12 +36,13 @@ def measure_sensitivity(
     """Prune every layer alone at every sparsity; relative squared error of the transformer's output on held-out inputs.
 
     The inputs come from prompts and noise the calibration has not seen (`held_out_inputs`), at timesteps over the whole
-    range. One forward pass over all of them for each layer and sparsity. Figures are kept in the model's cache by
-    content (inputs, mask), so that a second call, or one after a cancelled one, only measures what is new.
+    range. One forward pass over all of them for each layer and sparsity. Figures are kept by content (inputs, mask) in
+    the model's cache, and on disk where they took long, so that a second call, or one after a cancelled one, only
+    measures what is new.
 
     Args:
         statistics: of the dense model; its lock is held meanwhile.
-        ranking: the mask of one layer at a sparsity.
+        ranking: the masks of one layer at some sparsities.
         sparsities: 0–1.
         inputs: how many held-out transformer inputs.
         progress: called before every layer, with the time left; may raise `Cancelled`.
@@ -60,7 +63,7 @@ def measure_sensitivity(
             if progress is not None:
                 left = _time_left(held_out.seconds, held_out.measured, (len(model.layers) - done) * len(levels))
                 progress(done, len(model.layers), f"Sensitivity of {layer.name}{left}")
-            masks = [ranking(layer.name, level) for level in levels]
+            masks = ranking(layer.name, levels)
             weight, mean_square = model.weight(layer.name), statistics.mean_square(layer.name)
             damages[layer.name] = tuple(damage(weight, mean_square, mask.unpack()) for mask in masks)
             errors[layer.name] = tuple(held_out.error(layer.name, mask) for mask in masks)
@@ -68,6 +71,8 @@ def measure_sensitivity(
         if out_of_memory(error):
             raise UserError(f"Measuring sensitivity does not fit into the memory of {model.device}.") from error
         raise
+    finally:
+        held_out.keep()
     if progress is not None:
         progress(len(model.layers), len(model.layers), "Sensitivity is measured")
     return Sensitivity(levels, errors, damages, held_out.samples, time.perf_counter() - start)
@@ -82,13 +87,19 @@ class _HeldOut:
         self._statistics, self._model = statistics, statistics.model
         self._inputs: RecordedInputs | None = None
         self._dense: list[list[Tensor]] = []
+        self._figures = StoredFigures(statistics, samples)
+
+    def keep(self) -> None:
+        """Keep what was measured on disk, if it took long."""
+        if self.seconds > LONG_SECONDS:
+            self._figures.keep()
 
     def error(self, layer: str, mask: PackedMask) -> float:
         """Relative squared error of the output with this one layer pruned."""
         if not mask.removed:
             return 0.0
         key = ("sensitivity", self._statistics.calibration.key, self.samples, layer, mask.digest)
-        return self._model.cache.get(key, lambda: self._measure(layer, mask))
+        return self._model.cache.get(key, lambda: self._figures.get(layer, mask, self._measure))
 
     @torch.no_grad()
     def _measure(self, layer: str, mask: PackedMask) -> float:

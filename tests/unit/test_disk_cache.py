@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dit_prune_viz.disk_cache import DiskCache, content_key, open_cache, user_folder
-from dit_prune_viz.errors import UserError
+from dit_prune_viz.disk_cache import DiskCache, content_key, kept, open_cache, user_folder
+from dit_prune_viz.errors import Cancelled, UserError
 
 
 def keys(count: int) -> list[str]:
@@ -160,3 +160,31 @@ def _file_size(folder: Path, value: dict[str, torch.Tensor]) -> int:
     probe = DiskCache(folder)
     probe.put(keys(1)[0], value)
     return probe.path(keys(1)[0]).stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("took", "limit", "writes"), [(11, None, True), (9, None, False), (11, 4000, True), (11, 3000, False)]
+)
+def test_only_what_took_long_and_leaves_room_is_kept(tmp_path, monkeypatch, took, limit, writes):
+    cache, key, clock = DiskCache(tmp_path, limit), content_key("slow", 1), iter([0, took, 20, 20 + took])
+    monkeypatch.setattr("dit_prune_viz.disk_cache.time.perf_counter", lambda: next(clock))
+    made = []
+
+    def make():
+        made.append({"x": torch.arange(250, dtype=torch.float32)})
+        return made[-1]
+
+    assert kept(cache, key, make)["x"].tolist() == kept(cache, key, make)["x"].tolist() == list(range(250))
+    assert len(made) == (1 if writes else 2)
+
+
+def test_nothing_is_kept_of_work_that_ends_early_or_without_a_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("dit_prune_viz.disk_cache.LONG_SECONDS", -1.0)
+
+    def stop():
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        kept(DiskCache(tmp_path), content_key("slow", 1), stop)
+    assert not list(tmp_path.iterdir())
+    assert kept(None, content_key("slow", 1), lambda: {"x": torch.ones(1)})["x"] == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from dit_prune_viz.app.session.session import Session
@@ -27,8 +28,9 @@ def sense(session: Session, progress: Progress | None = None) -> Session:
     """
     plan = session.need_plan()[2]
 
-    def ranking(layer: str, sparsity: float) -> PackedMask:
-        return mask_at(plan.layer(layer), session.scores(layer), sparsity)
+    def ranking(layer: str, sparsities: Sequence[float]) -> list[PackedMask]:
+        scores = session.scores(layer)
+        return [mask_at(plan.layer(layer), scores, sparsity) for sparsity in sparsities]
 
     statistics = session.statistics.reporting(progress)
     found = measure_sensitivity(statistics, ranking, sparsities=(SENSITIVITY_AT,), progress=progress)

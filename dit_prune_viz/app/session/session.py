@@ -108,7 +108,8 @@ class Session:
         """The session with statistics of these settings, without a plan."""
         model = self.need_model()
         recipe = replace(self.recipe, calibration=settings)
-        statistics = Statistics(model, calibrate_for(model, recipe, progress, self.store.disk))
+        disk = self.store.disk
+        statistics = Statistics(model, calibrate_for(model, recipe, progress, disk), disk=disk)
         known = layer_statistics(model, statistics.calibration)
         return Session(self.store, model=model, statistics=statistics, layer_statistics=known, recipe=recipe)
 

@@ -13,6 +13,7 @@ from dit_prune_viz.calibration.damped_inverse import inverse_diagonal
 from dit_prune_viz.calibration.second_moments import collect_hessians
 from dit_prune_viz.calibration.statistics import STATISTICS, Statistics, check_needs
 from dit_prune_viz.calibration.timestep_weights import timestep_weights
+from dit_prune_viz.disk_cache import DiskCache
 from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.pipelines.model import load_model
 from dit_prune_viz.pruning.prune import prune
@@ -59,19 +60,18 @@ def test_each_is_what_it_says(model, statistics):
 @pytest.mark.parametrize("name", ["hessian", "inverse_hessian"])
 def test_what_takes_runs_of_the_model_is_made_once_for_all_who_ask(model, statistics, calls, name):
     first, last = model.layers[0].name, model.layers[-1].name
-    assert not statistics.available(name)
     found = statistics.get(name, first)
     once = len(calls)
     assert once
-    assert statistics.available(name)
-    assert not statistics.available(name, "log")
     again = Statistics(model, statistics.calibration)
     assert again.get(name, first) is found
     again.get(name, last)
     assert len(calls) == once
     other = Statistics(model, calibrate(model, samples=5, steps=2))
-    assert not other.available(name)
     assert other.inputs is not statistics.inputs
+    once = len(calls)
+    other.get(name, first)
+    assert len(calls) > once
 
 
 def test_recorded_inputs_and_examples_are_kept(statistics, calls):
@@ -97,7 +97,26 @@ def test_progress_is_told_and_may_cancel(model, statistics):
         statistics.reporting(stop).inverse_hessian(model.layers[0].name)
     assert len(told) == 1
     assert model.lock.free
-    assert not statistics.available("inverse_hessian")
+    assert not [key for key in model.cache._entries if "inverse_hessian" in key]
+
+
+def test_inverses_that_took_long_are_found_on_disk(tiny_flux, tmp_path, monkeypatch):
+    monkeypatch.setattr("dit_prune_viz.disk_cache.LONG_SECONDS", 0.0)
+
+    def inverse(timestep: str):
+        model = load_model(tiny_flux, device="cpu", dtype="float32")
+        known, runs = Statistics(model, calibrate(model, samples=4, steps=2), disk=DiskCache(tmp_path)), []
+        model.transformer.register_forward_pre_hook(lambda *_: runs.append(1))
+        return [known.inverse_hessian(layer.name, timestep) for layer in model.layers], len(runs)
+
+    first, runs = inverse("log")
+    again, none = inverse("log")
+    other, more = inverse("early")
+    assert runs
+    assert more
+    assert not none
+    assert all(map(torch.equal, first, again))
+    assert not any(map(torch.equal, first, other))
 
 
 def test_an_unknown_statistic_is_refused_by_its_name(model, statistics):

@@ -6,10 +6,14 @@ import pytest
 import torch
 
 from dit_prune_viz.calibration.calibrate import calibrate
+from dit_prune_viz.disk_cache import DiskCache
 from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.experiments.convergence import measure_convergence
+from dit_prune_viz.experiments.convergence_table import find_convergence
 from dit_prune_viz.masks.packed_mask import pack
 from dit_prune_viz.masks.select import keep_mask
+from dit_prune_viz.pipelines.model import load_model
+from dit_prune_viz.pruning.recipe import Recipe
 
 
 def wanda(model, seen):
@@ -64,3 +68,19 @@ def test_cancelling_leaves_no_hook(flux):
     with pytest.raises(Cancelled):
         measure_convergence(flux, wanda(flux, []), sizes=(1, 2), progress=stop)
     assert not any(module._forward_pre_hooks for module in flux.transformer.modules())
+
+
+def test_figures_that_took_long_are_found_on_disk(tiny_flux, tmp_path, monkeypatch):
+    monkeypatch.setattr("dit_prune_viz.disk_cache.LONG_SECONDS", 0.0)
+
+    def measure(recipe, sizes=(2, 4)):
+        model, runs = load_model(tiny_flux, device="cpu", dtype="float32"), []
+        model.transformer.register_forward_pre_hook(lambda *_: runs.append(1))
+        return find_convergence(recipe, model, sizes=sizes, disk=DiskCache(tmp_path)), bool(runs)
+
+    first, ran = measure(Recipe("wanda", "row"))
+    assert measure(Recipe("wanda", "row")) == (first, False)
+    assert ran
+    assert measure(Recipe("wanda", "row", sparsity=0.6))[1]
+    assert measure(Recipe("wanda", "row"), sizes=(2, 5))[1]
+    assert isinstance(first.sizes[0], int)

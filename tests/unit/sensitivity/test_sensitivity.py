@@ -8,12 +8,15 @@ import torch
 from dit_prune_viz.calibration.calibrate import calibrate
 from dit_prune_viz.calibration.recorded_inputs import held_out_inputs, run_call
 from dit_prune_viz.calibration.statistics import Statistics
+from dit_prune_viz.disk_cache import DiskCache
 from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.masks.damage import damage
 from dit_prune_viz.masks.packed_mask import pack
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
 from dit_prune_viz.masks.running import running_pruned
 from dit_prune_viz.masks.select import keep_mask
+from dit_prune_viz.methods.registry import _METHODS
+from dit_prune_viz.methods.saliency.base import Saliency
 from dit_prune_viz.pipelines.model import load_model
 from dit_prune_viz.pruning.prune import layer_weights, rank
 from dit_prune_viz.pruning.recipe import Recipe
@@ -38,7 +41,7 @@ def statistics(flux, calibration):
 
 
 def magnitude(model):
-    return lambda name, sparsity: pack(keep_mask(model.weight(name).abs(), sparsity=sparsity))
+    return lambda name, sparsities: [pack(keep_mask(model.weight(name).abs(), sparsity=at)) for at in sparsities]
 
 
 def naive(model, calibration, name, mask, samples) -> float:
@@ -62,7 +65,7 @@ def test_errors_and_damages_equal_the_naive_ones(tiny_flux, flux, calibration, s
     other = load_model(tiny_flux, device="cpu")
     for name in (flux.layers[0].name, flux.layers[9].name, flux.layers[-1].name):
         for place, sparsity in enumerate((0.4, 0.7)):
-            mask = magnitude(flux)(name, sparsity).unpack()
+            mask = magnitude(flux)(name, [sparsity])[0].unpack()
             assert found.errors[name][place] == pytest.approx(naive(other, calibration, name, mask, 3), rel=1e-3)
             predicted = damage(flux.weight(name), calibration.mean_square(name), mask)
             assert found.damages[name][place] == pytest.approx(predicted)
@@ -117,6 +120,57 @@ def test_cancelling_keeps_what_was_measured(flux, statistics):
     assert flux.lock.free
 
 
+@pytest.fixture
+def always_long(monkeypatch):
+    for module in ("dit_prune_viz.disk_cache", "dit_prune_viz.sensitivity.measure"):
+        monkeypatch.setattr(f"{module}.LONG_SECONDS", 0.0)
+
+
+def test_what_took_long_is_found_on_disk_by_another_process(tiny_flux, calibration, tmp_path, always_long):
+    def measure(layers: int, sparsity: float):
+        model = load_model(tiny_flux, device="cpu", dtype="float32")  # with an empty cache, as in a new process
+        known, runs = Statistics(model, calibration, disk=DiskCache(tmp_path)), []
+        model.transformer.register_forward_pre_hook(lambda *_: runs.append(1))
+
+        def stop(done, total, what):
+            if done == layers:
+                raise Cancelled
+
+        try:
+            errors = measure_sensitivity(
+                known, magnitude(model), sparsities=(sparsity,), inputs=2, progress=stop if layers else None
+            ).errors
+        except Cancelled:
+            errors = {}
+        return errors, len(runs)
+
+    measure(4, 0.5)
+    first, rest = measure(0, 0.5)
+    again, none = measure(0, 0.5)
+    fresh, every = measure(0, 0.6)
+    assert (again, none) == (first, 0)
+    assert fresh != first
+    calls = every // (len(first) + 1 + 1)  # recorded inputs, the dense outputs, every layer pruned
+    assert every - rest >= 4 * calls > 0
+
+
+def test_a_layer_is_scored_once_for_all_sparsities(flux, statistics, monkeypatch):
+    scored = []
+
+    class Counted(Saliency):
+        needs = ("norm",)
+
+        def score(self, weight, norm):
+            scored.append(weight.shape)
+            return weight.abs() * norm
+
+    monkeypatch.setattr(flux.cache, "limit", 0)  # as for a model whose scores would be as large as its weights
+    monkeypatch.setitem(_METHODS["saliency"], "counted", Counted)
+    monkeypatch.setattr(Counted, "name", "counted")
+    layer_weights(Recipe("counted", "row", allocation="damage-aware", sensitivity=True), statistics)
+    assert len(scored) == 2 * len(flux.layers)  # for the plan's G_out, then for three sparsities
+
+
 def test_weights_are_slopes_of_error_over_damage():
     found = Sensitivity(
         (0.3, 0.6), {"a": (0.02, 0.08), "b": (0.0, 0.0)}, {"a": (0.1, 0.4), "b": (0.0, 0.0)}, samples=4, seconds=0.0
@@ -136,7 +190,7 @@ def test_bad_numbers(flux, statistics, bad):
 
 
 def test_a_pruned_model_is_not_measured(flux, statistics):
-    one = {flux.layers[0].name: PrunedLayer(magnitude(flux)(flux.layers[0].name, 0.5))}
+    one = {flux.layers[0].name: PrunedLayer(magnitude(flux)(flux.layers[0].name, [0.5])[0])}
     with running_pruned(flux, one), pytest.raises(UserError, match="pruned already"):
         measure_sensitivity(statistics, magnitude(flux), sparsities=(0.5,), inputs=1)
 
@@ -150,6 +204,8 @@ def test_a_recipe_weighs_layers_by_its_own_ranking(statistics):
 
     def weights(centred: bool):
         masks = {sparsity: masks_at(sparsity, centred) for sparsity in (0.3, 0.5, 0.7)}
-        return measure_sensitivity(statistics, lambda layer, sparsity: masks[sparsity][layer]).weights()
+        return measure_sensitivity(
+            statistics, lambda layer, levels: [masks[level][layer] for level in levels]
+        ).weights()
 
     assert layer_weights(recipe, statistics) == weights(centred=True) != weights(centred=False)

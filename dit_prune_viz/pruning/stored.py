@@ -1,0 +1,78 @@
+"""Finished layers kept on disk by what they were made from, so that a person waits for training once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+
+from dit_prune_viz.calibration.statistics import Statistics
+from dit_prune_viz.disk_cache import content_key, kept
+from dit_prune_viz.masks.layer_plan import ClusterPlan, LayerPlan
+from dit_prune_viz.masks.packed_mask import PackedMask
+from dit_prune_viz.masks.pruned_layer import PrunedLayer
+from dit_prune_viz.pruning.plan import PruningPlan
+from dit_prune_viz.pruning.recipe import Recipe
+
+VERSION = 1
+"""Raised whenever the same masks would be finished differently, though no method has changed."""
+
+
+def stored_layers(
+    plan: PruningPlan,
+    masks: Mapping[str, PackedMask],
+    statistics: Statistics,
+    make: Callable[[], dict[str, PrunedLayer]],
+) -> dict[str, PrunedLayer]:
+    """What `make` gives, from the statistics' disk cache if the same masks were finished by the same recipe before.
+
+    Methods from outside the package are run every time: their code may have changed under the same name.
+
+    Args:
+        plan: of the model, with the recipe that finishes.
+        masks: layer → ranked mask.
+        statistics: of the model.
+        make: does the work.
+    """
+    if statistics.disk is None or not all(method.built_in for method in _finishing(plan.recipe)):
+        return make()
+    found = kept(statistics.disk, _key(plan, masks, statistics), lambda: _to_tensors(make()))
+    return {
+        name: PrunedLayer(
+            PackedMask(found[f"mask.{name}"], mask.shape), found.get(f"values.{name}"), found.get(f"bias.{name}")
+        )
+        for name, mask in masks.items()
+    }
+
+
+def _finishing(recipe: Recipe) -> tuple:
+    return *recipe.searches, *filter(None, [recipe.updater])
+
+
+def _key(plan: PruningPlan, masks: Mapping[str, PackedMask], statistics: Statistics) -> str:
+    recipe = plan.recipe
+    versions = [method.version for method in _finishing(recipe)]
+    settings = [recipe.search, recipe.update, recipe.timestep, recipe.sequential, versions]
+    layers = [[name, mask.digest, *_groups(plan.layer(name))] for name, mask in masks.items()]
+    return content_key("finished", VERSION, statistics.model.signature, statistics.calibration.key, settings, layers)
+
+
+def _groups(layer: LayerPlan) -> list[object]:
+    return [layer.granularity, layer.sparsity, layer.count, _clusters(layer.clusters)]
+
+
+def _clusters(clusters: ClusterPlan | None) -> str | None:
+    if clusters is None:
+        return None
+    parts: list[object] = [clusters.unit, clusters.sparsity, clusters.labels.tobytes()]
+    if (under := clusters.beneath) is not None:
+        parts += [under.unit, under.units, under.sparsity, under.labels.tobytes(), under.members.tobytes()]
+    return content_key("clusters", *parts)
+
+
+def _to_tensors(layers: Mapping[str, PrunedLayer]) -> dict[str, Tensor]:
+    parts = {}
+    for name, layer in layers.items():
+        own = {"mask": layer.mask.bits, "values": layer.values, "bias": layer.bias}
+        parts |= {f"{part}.{name}": tensor for part, tensor in own.items() if tensor is not None}
+    return parts

@@ -1,0 +1,49 @@
+"""Measured sensitivities kept on disk by inputs and masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from dit_prune_viz.calibration.statistics import Statistics
+from dit_prune_viz.disk_cache import DiskCache, content_key
+from dit_prune_viz.masks.packed_mask import PackedMask
+
+VERSION = 1
+"""Raised whenever the same masks would be measured differently."""
+
+
+class StoredFigures:
+    """What was measured on the same held-out inputs before, and what is new.
+
+    Args:
+        statistics: of the model; its disk cache, if it has one, holds one entry for these inputs.
+        samples: how many held-out inputs.
+    """
+
+    def __init__(self, statistics: Statistics, samples: int) -> None:
+        self._disk = statistics.disk
+        parts = statistics.model.signature, statistics.calibration.key, samples
+        self._key = content_key("sensitivity", VERSION, *parts)
+        self._known = _read(self._disk, self._key) if self._disk else {}
+
+    def get(self, layer: str, mask: PackedMask, measure: Callable[[str, PackedMask], float]) -> float:
+        """The figure of a layer with this mask, measured if it is not known."""
+        place = layer, mask.digest
+        if place not in self._known:
+            self._known[place] = measure(layer, mask)
+        return self._known[place]
+
+    def keep(self) -> None:
+        """Write all figures that are known now."""
+        if self._disk:
+            errors = torch.tensor(list(self._known.values()), dtype=torch.float64)
+            self._disk.put(self._key, {"errors": errors}, {"masks": list(self._known)})
+
+
+def _read(disk: DiskCache, key: str) -> dict[tuple[str, str], float]:
+    entry = disk.find(key)
+    if entry is None:
+        return {}
+    return dict(zip(map(tuple, entry.about["masks"]), entry.tensors["errors"].tolist(), strict=True))
