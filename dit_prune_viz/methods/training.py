@@ -19,6 +19,8 @@ from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.pipelines.device import out_of_memory
 from dit_prune_viz.pipelines.model import Model
 
+MOST_STEPS = 100_000
+
 _FIRST, _SECOND = 0.9, 0.99  # Adam's
 # Without cuDNN's attention, whose gradients were NaN (bfloat16, H100, torch 2.11 with cuDNN 9.19).
 _ATTENTION = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]

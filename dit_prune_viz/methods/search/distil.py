@@ -21,10 +21,8 @@ from dit_prune_viz.methods.base import option
 from dit_prune_viz.methods.problem import ModelProblem
 from dit_prune_viz.methods.registry import register
 from dit_prune_viz.methods.search.base import Search
-from dit_prune_viz.methods.training import Learner, learn
+from dit_prune_viz.methods.training import MOST_STEPS, Learner, learn
 from dit_prune_viz.pipelines.model import Model
-
-MOST_STEPS = 100_000
 
 
 @register

@@ -17,8 +17,7 @@ from dit_prune_viz.masks.pruned_layer import PrunedLayer, compact
 from dit_prune_viz.methods.base import option
 from dit_prune_viz.methods.problem import ModelProblem
 from dit_prune_viz.methods.registry import register
-from dit_prune_viz.methods.search.distil import MOST_STEPS
-from dit_prune_viz.methods.training import Learner, learn
+from dit_prune_viz.methods.training import MOST_STEPS, Learner, learn
 from dit_prune_viz.methods.update.base import Update
 from dit_prune_viz.pipelines.model import Model
 

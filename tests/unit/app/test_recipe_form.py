@@ -241,6 +241,18 @@ def test_emptied_fields_are_one_sentence(change, words):
         form.recipe_of({**form.defaults(), **change})
 
 
+@pytest.mark.parametrize(
+    ("recipe", "label"),
+    [
+        ({"update": "obs"}, "Weight update"),
+        ({"search": "swap"}, "Mask search"),
+        ({"search": "swap", "update": "mean"}, "Mask search + update"),
+    ],
+)
+def test_the_bar_names_what_follows_the_ranking(ready, recipe, label):
+    assert f'<span class="fact-label">{label}</span>' in topbar.render(pruned_by(ready, "dit-pruning", **recipe))
+
+
 def test_updates_are_made_when_needed_and_only_for_new_masks(ready, layer):
     session = pruned_by(ready, "dit-pruning", sparsity=0.7, update="obs")
     assert not is_finished(session)

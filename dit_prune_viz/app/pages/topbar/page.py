@@ -69,13 +69,15 @@ def _facts(session: Session | None) -> list[tuple[str, str, str, str]]:
 
 
 def _update(session: Session) -> list[tuple[str, str, str, str]]:
-    """The weight update, where the settings have one or search for masks."""
+    """The searches and the weight update, where the recipe has any."""
     recipe = session.recipe
     if not recipe.finishes:
         return []
     detail = "current" if is_finished(session) else "computed with the next image"
     value = " + ".join(method.title for method in (*recipe.searches, *filter(None, [recipe.updater])))
-    return [("Weight update", value, detail, f"{value}. {UPDATE_HELP}")]
+    parts = (recipe.search, "Mask search"), (recipe.update, "update" if recipe.search else "Weight update")
+    label = " + ".join(part for has, part in parts if has)
+    return [(label, value, detail, f"{value}. {UPDATE_HELP}")]
 
 
 def _fact(label: str, value: str, detail: str, explanation: str) -> str:
