@@ -188,7 +188,8 @@ class Statistics:
 
     def _make_inverses(self, timestep: str) -> None:
         weights = timestep_weights(timestep, self.calibration.edges)
-        key = content_key("inverses", _VERSION, self.model.signature, self.calibration.key, weights)
+        parts = self.calibration.key, weights
+        key = content_key("inverses", _VERSION, self.model.signature, *parts) if self.disk else ""
         found = kept(self.disk, key, lambda: self._inverses(timestep))
         self.model.cache.put_all({self._key("inverse_hessian", timestep, name): one for name, one in found.items()})
 
