@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from numbers import Integral, Real
 
 from dit_prune_viz.errors import UserError
@@ -35,3 +36,10 @@ def brief(value: object) -> str:
     except ValueError:  # Python refuses to print a whole number of more than some thousand digits
         text = "a number of very many digits"
     return text if len(text) <= 40 else text[:39] + "…"
+
+
+def first_sentence(error: Exception) -> str:
+    """What a library says of an error, to be quoted: its first sentence, or whole words of it if that is long."""
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
+    sentence = re.split(r"(?<=[.!?;])\s", text)[0].rstrip(".!?;: ")
+    return sentence if len(sentence) <= 200 else sentence[:200].rpartition(" ")[0] + " …"

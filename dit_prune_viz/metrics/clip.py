@@ -12,7 +12,7 @@ from PIL import Image
 
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.device import choose_device
-from dit_prune_viz.pipelines.hub import cached_folder, hub_files, is_hub_id
+from dit_prune_viz.pipelines.hub import Checkout, cached_folder, hub_files, is_hub_id
 from dit_prune_viz.pipelines.source import LOAD_ERRORS, local_path
 
 if TYPE_CHECKING:
@@ -119,9 +119,9 @@ def _find(source: str, path: Path | None) -> str:
         raise UserError(
             f"There is no folder {source[:200]!r}; give the folder of a CLIP model or a hub id like org/name."
         )
-    files = hub_files(source)
+    files = hub_files(Checkout(source))
     if files is None:
-        folder = cached_folder(source, "config.json")
+        folder = cached_folder(Checkout(source), "config.json")
         _check_folder(folder)
         return str(folder)
     if not any(file.endswith(".safetensors") for file in files):

@@ -15,16 +15,16 @@ import torch
 from torch import nn
 
 from dit_prune_viz.caching import Cache
-from dit_prune_viz.checks import brief
+from dit_prune_viz.checks import brief, first_sentence
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.defaults import Defaults, defaults_for
 from dit_prune_viz.pipelines.device import choose_device, choose_dtype, out_of_memory
 from dit_prune_viz.pipelines.families import family_of
-from dit_prune_viz.pipelines.hub import cached_folder
 from dit_prune_viz.pipelines.layers import Layer, list_layers
+from dit_prune_viz.pipelines.loading import check_finite, find_parts, load_pipeline
 from dit_prune_viz.pipelines.lock import ModelLock
 from dit_prune_viz.pipelines.plain_weights import check_adapters, check_files, check_layer, check_transformer
-from dit_prune_viz.pipelines.source import INDEX, LOAD_ERRORS, find_source, local_path
+from dit_prune_viz.pipelines.source import LOAD_ERRORS, find_source, local_path
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -128,26 +128,32 @@ class Model:
         return module.weight.detach()
 
 
-def load_model(source: str | Path, *, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto") -> Model:
+def load_model(
+    source: str | Path,
+    *,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    revision: str | None = None,
+    token: str | None = None,
+) -> Model:
     """Open a pipeline from a folder or the hub; only safetensors are read and no code of the model's own is run.
 
     Args:
         source: a folder in diffusers format, or a hub id.
         device: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:0", "mps".
         dtype: "auto" (bfloat16 on CUDA, else float32), "float32", "bfloat16", "float16".
+        revision: branch, tag or commit of a hub model; None is the newest.
+        token: of the hub, for gated and private models; None takes the one that was logged in with.
 
     Raises:
         UserError: unknown source, device or precision, a pipeline without a transformer or without prunable layers,
-            pickle-only weights, quantised layers, a LoRA adapter that is not fused, broken files, too little memory.
+            pickle-only weights, quantised layers, a LoRA adapter that is not fused, broken or incomplete files,
+            weights that are not finite, too little memory.
     """
     chosen_device = choose_device(device)
     chosen_dtype = choose_dtype(dtype, chosen_device)
-    target = find_source(source)
-    if Path(target).is_dir():
-        check_files(Path(target) / "transformer", str(source))
-    pipeline = _open(target, str(source), chosen_device, chosen_dtype)
-    if not Path(target).is_dir():  # downloaded by now
-        check_files(cached_folder(target, INDEX) / "transformer", str(source))
+    folder = find_source(source, revision=revision, token=token)
+    pipeline = _open(folder, str(source), chosen_device, chosen_dtype)
     if getattr(pipeline, "transformer_2", None) is not None:
         raise UserError(f"{source} has two transformers, and only one would be pruned; choose a pipeline with one.")
     check_transformer(pipeline.transformer, str(source))
@@ -162,7 +168,7 @@ def load_model(source: str | Path, *, device: str | torch.device = "auto", dtype
         pipeline=pipeline,
         layers=layers,
         parameters=sum(parameter.numel() for parameter in transformer.parameters()),
-        defaults=defaults_for(pipeline, Path(target)),
+        defaults=defaults_for(pipeline, folder),
         device=chosen_device,
         dtype=chosen_dtype,
         fingerprint=fingerprint(transformer),
@@ -201,16 +207,21 @@ def _short_name(source: str) -> str:
     return source if path is None else path.resolve().name
 
 
-def _open(target: str, name: str, device: torch.device, dtype: torch.dtype) -> DiffusionPipeline:
-    from diffusers import DiffusionPipeline  # takes seconds, in which the app serves its page already
-
+def _open(folder: Path, name: str, device: torch.device, dtype: torch.dtype) -> DiffusionPipeline:
     try:
-        pipeline = DiffusionPipeline.from_pretrained(target, dtype=dtype, use_safetensors=True)
+        parts = find_parts(folder, name)
+        for part in parts:
+            check_files(part, name)
+        pipeline = load_pipeline(folder, parts, name, dtype)
         pipeline.to(device)
+        check_finite(pipeline, parts, name)
+    except UserError:
+        raise
     except LOAD_ERRORS as error:
         if out_of_memory(error):
             raise UserError(f"{name} does not fit into the memory of {device}; choose a smaller model.") from error
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise UserError(f"{name} could not be loaded: {reason}") from error
+        raise UserError(
+            f"{name} could not be loaded ({first_sentence(error)}); save or download it again, or choose another model."
+        ) from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

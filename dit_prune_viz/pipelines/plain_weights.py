@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.pipelines.weight_files import Part, adapter_refusal
 
 _PLAIN = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 _PLAIN_STORED = ("F64", "F32", "BF16", "F16")
@@ -23,42 +22,34 @@ _QUANTISERS = re.compile(
     r"(bitsandbytes|torchao|(optimum\.)?quanto|diffusers\.quantizers|transformers\.integrations\.(finegrained_fp8|bitnet)"
     r"|hqq|awq|auto_gptq|gptqmodel|nunchaku|modelopt|compressed_tensors)(\.|$)"
 )
-_FILE = re.compile(r"diffusion_pytorch_model(-\d+-of-\d+)?\.safetensors")  # what is loaded if no variant is asked for
-_ADAPTER = re.compile(r"(^|\.)(lora_\w+|base_layer)\.")
+_ADAPTER = re.compile(r"(^|\.)(lora_\w+|base_layer|to_\w+_lora)\.")
 
 
-def check_files(folder: Path, name: str) -> None:
-    """Refuse a transformer's folder by its config and the names and types of the tensors in its files.
+def check_files(part: Part, name: str) -> None:
+    """Refuse a part of a pipeline by its config and the names and types of the tensors in the files to be loaded.
 
     Loading would not show it: stored fp8 is turned into another precision, and where the weights of an adapter are
-    stored beside those of its layers, the layers would start from random numbers. Files that cannot be read are left
-    to the loader.
+    stored beside those of its layers, the layers would start from random numbers.
 
     Args:
-        folder: with config.json and safetensors files; may be missing.
+        part: only a transformer's weights have to be plain; no part may have an adapter.
         name: of the model, for people.
 
     Raises:
         UserError: quantised weights, an adapter that was not fused.
     """
+    if any(_ADAPTER.search(key) for key in part.tensors):
+        raise UserError(adapter_refusal(name, part.name))
+    if part.name != "transformer":
+        return
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((part.folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         config = None
     _check_config(config, name)
-    for file in sorted(folder.glob("*.safetensors")):
-        if not _FILE.fullmatch(file.name):
-            continue
-        try:
-            with safe_open(file, "pt") as tensors:
-                for key in tensors.keys():  # noqa: SIM118 - no mapping
-                    if _ADAPTER.search(key):
-                        raise UserError(_adapter(name))
-                    part = tensors.get_slice(key)
-                    if key.endswith("weight") and len(part.get_shape()) > 1 and part.get_dtype() not in _PLAIN_STORED:
-                        raise UserError(_quantised(name, f"weights stored as {part.get_dtype()}"))
-        except (OSError, SafetensorError):
-            continue
+    for key, stored in part.tensors.items():
+        if key.endswith("weight") and len(stored.shape) > 1 and stored.dtype not in _PLAIN_STORED:
+            raise UserError(_quantised(name, f"weights stored as {stored.dtype}"))
 
 
 def check_transformer(transformer: nn.Module, name: str) -> None:
@@ -78,13 +69,13 @@ def check_transformer(transformer: nn.Module, name: str) -> None:
 def check_adapters(transformer: nn.Module, name: str) -> None:
     """UserError if an adapter has been loaded into the transformer, wherever it stands."""
     if getattr(transformer, "peft_config", None):
-        raise UserError(_adapter(name))
+        raise UserError(adapter_refusal(name))
 
 
 def check_layer(module: nn.Module, name: str) -> None:
     """UserError if one module is quantised or has an adapter around it."""
     if hasattr(module, "base_layer") or hasattr(module, "lora_A") or getattr(module, "lora_layer", None) is not None:
-        raise UserError(_adapter(name))
+        raise UserError(adapter_refusal(name))
     maker = _quantiser(type(module))
     if maker:
         raise UserError(_quantised(name, f"layers of {maker}"))
@@ -118,11 +109,4 @@ def _quantised(name: str, how: str) -> str:
     return (
         f"The transformer of {name} is quantised ({how}), so its weights cannot be ranked; load the model it was made "
         "from, with weights in float32, bfloat16 or float16."
-    )
-
-
-def _adapter(name: str) -> str:
-    return (
-        f"The transformer of {name} has a LoRA adapter, and only the weights under it would be pruned; fuse it with "
-        "pipeline.fuse_lora() and pipeline.unload_lora_weights(), save the pipeline and load that folder."
     )

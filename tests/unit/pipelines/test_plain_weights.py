@@ -22,7 +22,7 @@ from dit_prune_viz.pipelines.plain_weights import check_layer, check_transformer
 from dit_prune_viz.pruning.prune import prune
 
 QUANTISED = r"^The transformer of .+ is quantised \(.+\), so .+; load .+ float32, bfloat16 or float16\.$"
-ADAPTER = r"^The transformer of .+ has a LoRA adapter, .+fuse_lora\(\) .+unload_lora_weights\(\), .+\.$"
+ADAPTER = r"^The \w+ of .+ has a LoRA adapter, .+fuse_lora\(\) .+unload_lora_weights\(\), .+\.$"
 
 
 @pytest.fixture
@@ -184,4 +184,61 @@ def test_a_folder_saved_with_an_adapter_is_refused(copy):
     tensors[f"{layer}.lora_A.default.weight"] = torch.zeros(2, 64)
     save_file(tensors, file)
     with pytest.raises(UserError, match=ADAPTER):
+        load_model(copy, device="cpu")
+
+
+@pytest.mark.parametrize("form", ["variant", "shards"])
+def test_an_adapter_is_seen_in_whichever_files_are_loaded(copy, form):
+    (file,) = (copy / "transformer").glob("*.safetensors")
+    tensors, layer = load_file(file), "transformer_blocks.0.attn.to_q"
+    tensors[f"{layer}.base_layer.weight"] = tensors.pop(f"{layer}.weight")
+    tensors[f"{layer}.lora_A.default_0.weight"] = torch.zeros(2, 64)
+    file.unlink()
+    if form == "variant":
+        save_file(tensors, file.with_name("diffusion_pytorch_model.fp16.safetensors"))
+    else:
+        places = {key: f"part-{index % 2}.safetensors" for index, key in enumerate(sorted(tensors))}
+        for place in set(places.values()):
+            save_file({key: tensors[key] for key in tensors if places[key] == place}, file.with_name(place))
+        file.with_name(f"{file.name}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    with pytest.raises(UserError, match=ADAPTER):
+        load_model(copy, device="cpu")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "encoder.layers.0.self_attn.q_proj.lora_A.default.weight",
+        "encoder.layers.0.self_attn.q_proj.base_layer.weight",
+        "encoder.layers.0.self_attn.q_proj.lora_magnitude_vector.default.weight",
+        "encoder.layers.0.self_attn.processor.to_q_lora.down.weight",
+    ],
+)
+def test_an_adapter_in_a_text_encoder_is_refused(copy, key):
+    file = copy / "text_encoder" / "model.safetensors"
+    save_file({**load_file(file), key: torch.zeros(2, 32)}, file, {"format": "pt"})
+    with pytest.raises(UserError, match=ADAPTER):
+        load_model(copy, device="cpu")
+
+
+@pytest.mark.parametrize("part", ["transformer", "text_encoder_2"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_part_saved_as_an_adapter_alone(copy, part, whole):
+    """peft and transformers keep the name of the base model in its settings, and would load that one."""
+    (copy / part / "adapter_config.json").write_text('{"base_model_name_or_path": "org/base", "peft_type": "LORA"}')
+    if not whole:
+        (file,) = (copy / part).glob("*.safetensors")
+        file.rename(file.with_name("adapter_model.safetensors"))
+    if whole and part == "transformer":  # diffusers reads no such settings
+        assert load_model(copy, device="cpu").layers
+        return
+    with pytest.raises(UserError, match=ADAPTER):
+        load_model(copy, device="cpu")
+
+
+def test_a_module_with_lora_in_its_name_is_no_adapter(copy):
+    """Cosmos has modules of that kind of its own; this key is refused for another reason."""
+    (file,) = (copy / "transformer").glob("*.safetensors")
+    save_file({**load_file(file), "norm.adaln_lora.weight": torch.zeros(2, 2)}, file)
+    with pytest.raises(UserError, match="no layer for"):
         load_model(copy, device="cpu")

@@ -1,0 +1,174 @@
+"""Load the parts of a pipeline one by one, and refuse those that would be filled up with random or broken numbers.
+
+Where a weight is missing, transformers draws one at random and diffusers leaves a hole; both say so in a report. They
+also know which keys may be absent or left over: tied weights, buffers that were stored once, renamed layers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import safe_open
+from torch import nn
+
+from dit_prune_viz.errors import UserError
+from dit_prune_viz.pipelines.source import INDEX, component, parts_taken
+from dit_prune_viz.pipelines.weight_files import AGAIN, Part, find_part
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+_LARGER_MODEL = re.compile(
+    r"(lm_head|logit_scale|(vision|visual|audio)(_model|_tower|_projection)?|text_projection|multi_modal_projector)(\.|$)"
+)
+"""What is left over where a text encoder was cut out of a model with a head or a second tower."""
+
+
+def find_parts(folder: Path, name: str) -> tuple[Part, ...]:
+    """The parts of a pipeline that have weights, looked up but not loaded.
+
+    Raises:
+        UserError: files are missing or damaged.
+    """
+    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    parts = []
+    for part in parts_taken(index):
+        found = _model_class(*index[part]) if component(index, part) else None
+        if found is not None:
+            parts.append(find_part(folder / part, *found, name))
+    return tuple(parts)
+
+
+def load_pipeline(folder: Path, parts: Iterable[Part], name: str, dtype: torch.dtype) -> DiffusionPipeline:
+    """Load a pipeline on the CPU; its parts with weights are complete, parts that are null stay out.
+
+    Args:
+        folder: of the pipeline.
+        parts: as `find_parts` found them.
+        name: of the model, for people.
+        dtype: of the weights.
+
+    Raises:
+        UserError: a weight is missing, left over or of another shape.
+        Exception: whatever diffusers and transformers raise about files that do not fit together.
+    """
+    from diffusers import DiffusionPipeline  # takes seconds, in which the app serves its page already
+
+    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    loaded = {part.name: _load(part, name, dtype) for part in parts}
+    # diffusers wants to hear of parts that are left out, and takes no plain null for one.
+    empty = {key: None for key in parts_taken(index) if key in index and index[key] in (None, [None, None])}
+    reader = DiffusionPipeline
+    if None in index.values():
+        known = {key: [None, None] if entry is None else entry for key, entry in index.items()}
+        own = {"__module__": DiffusionPipeline.__module__, "load_config": classmethod(lambda *_, **__: dict(known))}
+        reader = type("DiffusionPipeline", (DiffusionPipeline,), own)
+    return reader.from_pretrained(folder, dtype=dtype, use_safetensors=True, **empty, **loaded)
+
+
+def check_finite(pipeline: DiffusionPipeline, parts: Iterable[Part], name: str) -> None:
+    """Refuse weights that are NaN or infinite, in one pass over those in memory.
+
+    Raises:
+        UserError: that, naming the layer and the file.
+    """
+    for part in parts:
+        for key, weight in getattr(pipeline, part.name).named_parameters():
+            # Neither a copy nor a mask of the weight's size: NaN shows in its least value as well as in its greatest.
+            if weight.numel() and not torch.stack(torch.aminmax(weight.detach())).isfinite().all():
+                raise UserError(_not_finite(part, key, weight.dtype, name))
+
+
+def _not_finite(part: Part, key: str, dtype: torch.dtype, name: str) -> str:
+    stored = part.find(key)
+    layer = key.removesuffix(".weight")
+    if stored is not None:
+        with safe_open(part.folder / stored[1].file, "pt") as file:
+            if file.get_tensor(stored[0]).isfinite().all():
+                kind = str(dtype).removeprefix("torch.")
+                return f"{layer} in the {part.name} of {name} is too large for {kind}; load the model in float32."
+    place = part.place(stored and stored[1])
+    return f"{name} could not be loaded: the weights of {layer} in {place} are NaN or infinite; {AGAIN}"
+
+
+def _model_class(library: object, name: object) -> tuple[type, str] | None:
+    """A part's class and whose way of storing weights it has; None for tokenizers, schedulers and unknown ones."""
+    import diffusers
+    import transformers
+
+    if not isinstance(library, str) or not isinstance(name, str):
+        return None
+    homes = {"diffusers": diffusers, "transformers": transformers}
+    kind = getattr(homes.get(library) or getattr(diffusers.pipelines, library, None), name, None)
+    if not isinstance(kind, type):
+        return None
+    if issubclass(kind, diffusers.ModelMixin):
+        return kind, "diffusers"
+    return (kind, "transformers") if issubclass(kind, transformers.PreTrainedModel) else None
+
+
+def _load(part: Part, name: str, dtype: torch.dtype) -> nn.Module:
+    from transformers import PreTrainedModel
+
+    precision = "dtype" if issubclass(part.kind, PreTrainedModel) else "torch_dtype"
+    model, report = part.kind.from_pretrained(
+        part.folder,
+        variant=part.variant,
+        use_safetensors=True,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # they are refused below, all in the same words
+        **{precision: dtype},
+    )
+    _check_report(part, model, report, name)
+    return model
+
+
+def _check_report(part: Part, model: nn.Module, report: Mapping[str, Iterable], name: str) -> None:
+    """Refuse a part by what its loader says was missing, left over or of another shape."""
+    start = f"{name} could not be loaded:"
+    reshaped = sorted(report["mismatched_keys"])
+    if reshaped:
+        key, there, wanted = reshaped[0]
+        found = part.find(key)
+        place = part.place(found and found[1])
+        raise UserError(
+            f"{start} {key} in {place} is {_shape(there)} where config.json asks for {_shape(wanted)}"
+            f"{_others(reshaped)}; {AGAIN}"
+        )
+    # Of shards, diffusers reports what their list lacks, and leaves without storage what only the file lacks.
+    holes = {key for key, tensor in model.state_dict().items() if tensor.is_meta}
+    missing = sorted(holes.union(report["missing_keys"]))
+    if missing:
+        some = f"{missing[0]}{_others(missing)}"
+        raise UserError(f"{start} the weights {some} are missing from {part.place(None)}; {AGAIN}")
+    foreign = sorted(key for key in report["unexpected_keys"] if not _harmless(part, model, key))
+    if foreign:
+        found = part.find(foreign[0])
+        place = part.place(found and found[1])
+        raise UserError(
+            f"{start} {place} holds {foreign[0]}{_others(foreign)}, which its config.json has no layer for; {AGAIN}"
+        )
+
+
+def _harmless(part: Part, model: nn.Module, key: str) -> bool:
+    """Whether a key may be left over: an old buffer, or what belongs to the larger model around a text encoder."""
+    found = part.find(key)
+    if found is not None and not found[1].dtype.startswith(("F", "BF")):
+        return True
+    end = key.rpartition(".")[2]
+    if any(buffer.rpartition(".")[2] == end for buffer, _ in model.named_buffers()):
+        return True
+    return part.name != "transformer" and _LARGER_MODEL.match(key) is not None
+
+
+def _others(keys: list) -> str:
+    return f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+
+
+def _shape(shape: Iterable[int]) -> str:
+    return "×".join(map(str, shape)) or "a single number"
