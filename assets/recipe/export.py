@@ -57,6 +57,9 @@ def main() -> None:
     )
     pipeline.to(torch.bfloat16)
     pipeline.save_pretrained(PIPELINE, safe_serialization=True)
+    for part in ("text_encoder", "text_encoder_2"):  # they alone go by it, and would load in bfloat16
+        config = PIPELINE / part / "config.json"
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
     defaults = {
         "height": IMAGE_SIZE,
         "width": IMAGE_SIZE,

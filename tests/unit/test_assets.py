@@ -97,6 +97,16 @@ def test_a_stock_pipeline_of_twenty_million(pipeline):
     assert pipeline.vae_scale_factor == 8
 
 
+def test_it_draws_when_it_is_loaded_without_a_word_about_precision():
+    plain = FluxPipeline.from_pretrained(ASSETS / "emoji-flux")
+    parts = (plain.transformer, plain.text_encoder, plain.text_encoder_2, plain.vae)
+    assert {parameter.dtype for part in parts for parameter in part.parameters()} == {torch.float32}
+    size = {"height": 64, "width": 64, "max_sequence_length": 16}
+    drawn = plain("red apple", num_inference_steps=1, **size).images[0]
+    assert drawn.size == (64, 64)
+    assert np.array(drawn).std() > 0
+
+
 @torch.inference_mode()
 def test_autoencoder_reconstructs(pipeline, pictures):
     x = pictures / 127.5 - 1
