@@ -21,6 +21,7 @@ COMMANDS = MappingProxyType(
         "table": "print what a sweep measured",
         "export": "write a sweep's files",
         "list": "name methods and presets",
+        "models": "name public models: size, settings, licence",
     }
 )
 """The commands beside the app, each with a few words of help."""

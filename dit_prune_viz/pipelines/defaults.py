@@ -1,4 +1,4 @@
-"""Generation settings a model starts with: its folder's own file, else its family's, else the pipeline's."""
+"""Settings a model starts with: its folder's own file, else a known model's, its family's, or the pipeline's."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.families import family_of, parameters_of, uses_true_guidance
+from dit_prune_viz.pipelines.known_models import KNOWN_MODELS
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -39,13 +40,18 @@ class Defaults:
     prompts: tuple[str, ...]
 
 
-def defaults_for(pipeline: DiffusionPipeline, folder: Path) -> Defaults:
+def defaults_for(pipeline: DiffusionPipeline, folder: Path, source: str = "") -> Defaults:
     """The defaults of a loaded pipeline; `generation_defaults.json` in its folder overrides any of them.
+
+    Args:
+        pipeline: as it was loaded.
+        folder: that holds it.
+        source: what was asked for; the hub id of a known model brings that model's steps, guidance and size.
 
     Raises:
         UserError: that file is not JSON, or a value in it has the wrong type.
     """
-    base = _family_defaults(pipeline)
+    base = _known_defaults(_family_defaults(pipeline), source)
     path = folder / DEFAULTS_FILE
     if not path.is_file():
         return base
@@ -80,6 +86,15 @@ def vae_factor(pipeline: DiffusionPipeline) -> int:
             return factor
     channels = pipeline.vae.config.get("block_out_channels")
     return 2 ** (len(channels) - 1) if channels else 8
+
+
+def _known_defaults(base: Defaults, source: str) -> Defaults:
+    known = KNOWN_MODELS.get(source)
+    if known is None:
+        return base
+    guidance = base.guidance_scale if known.guidance_scale is None else known.guidance_scale
+    height, width = known.size
+    return replace(base, steps=known.steps, guidance_scale=guidance, height=height, width=width)
 
 
 def _family_defaults(pipeline: DiffusionPipeline) -> Defaults:

@@ -168,7 +168,7 @@ def load_model(
         pipeline=pipeline,
         layers=layers,
         parameters=sum(parameter.numel() for parameter in transformer.parameters()),
-        defaults=defaults_for(pipeline, folder),
+        defaults=defaults_for(pipeline, folder, str(source)),
         device=chosen_device,
         dtype=chosen_dtype,
         fingerprint=fingerprint(transformer),

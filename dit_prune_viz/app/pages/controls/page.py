@@ -8,7 +8,7 @@ import gradio as gr
 
 from dit_prune_viz.app import formatting
 from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame, bar_updates
-from dit_prune_viz.app.pages.controls import recipe_fields
+from dit_prune_viz.app.pages.controls import known_models, recipe_fields
 from dit_prune_viz.app.session import measuring
 from dit_prune_viz.app.session.jobs import Reporter, Result
 from dit_prune_viz.app.session.session import Session
@@ -25,6 +25,7 @@ def build(frame: Frame, actions: Actions, source: str) -> None:
     with gr.Group(), gr.Row(elem_classes="beside"):
         model = gr.Textbox(source, label="Model, hub id or folder", lines=1, max_lines=1, min_width=120)
         load = gr.Button("Load", size="sm", scale=0, min_width=60)
+    known_models.build(model)
     with gr.Group(), gr.Row(elem_classes="beside"):
         samples = gr.Number(128, label="Inputs", precision=0, min_width=60)
         seed = gr.Number(0, label="Seed", precision=0, min_width=60)
