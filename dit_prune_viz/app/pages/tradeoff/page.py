@@ -8,6 +8,7 @@ from pathlib import Path
 import gradio as gr
 
 from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
+from dit_prune_viz.app.pages.tradeoff import speed
 from dit_prune_viz.app.pages.tradeoff.layout import lay_out
 from dit_prune_viz.app.pages.tradeoff.listeners import TradeoffListeners, show_curves, show_damage
 from dit_prune_viz.app.session.session import Session
@@ -24,6 +25,7 @@ class TradeoffTab:
 def build(frame: Frame, actions: Actions, folder: Path | None = None) -> TradeoffTab:
     """Lay out the tab and wire it. Measurements are kept in `folder`, by default in the user's cache."""
     fields, views = lay_out()
+    speed.build(frame, actions)
     listeners = TradeoffListeners(frame, actions, views, folder)
     measured = gr.State(Measured())
     inputs = [*fields.inputs, views.score]
