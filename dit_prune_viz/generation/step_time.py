@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from dit_prune_viz.calibration.trajectory import probe
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
 from dit_prune_viz.masks.running import running_pruned
-from dit_prune_viz.masks.sparse_kernels import KERNELS, sparse_kernels, two_of_four_layers, why_not
+from dit_prune_viz.masks.sparse_kernels import KERNELS, masked, sparse_kernels, two_of_four_layers, why_not
 from dit_prune_viz.masks.two_of_four import (
     Choice,
     Clock,
@@ -28,7 +29,7 @@ from dit_prune_viz.masks.two_of_four import (
 from dit_prune_viz.pipelines.model import Model
 
 _SECONDS = 0.1
-_LEAST_CALLS = 3
+_LEAST_CALLS, _MOST_CALLS = 3, 200
 
 
 @dataclass(frozen=True)
@@ -94,34 +95,62 @@ def time_kernels(
     clock: Clock | None = None,
 ) -> StepTime:
     """`step_time` on any device, with whatever kernels and clock."""
-    clock = clock or milliseconds
     names = two_of_four_layers(layers)
     with model.lock.hold(progress), torch.no_grad():
         call, tokens = _first_call(model, names)
-        shapes = {name: Shape(*model.layer(name).shape, tokens[name]) for name in names if name in tokens}
-        first = {shape: name for name, shape in reversed(shapes.items())}
-        weights = {shape: _maker(model, layers, name) for shape, name in first.items()}
-        trials = run_trials(weights, kernels, clock, compile=compile, progress=progress)
-        picked, by_name = choose_shapes(trials), {kernel.name: kernel for kernel in kernels}
-        chosen = {
-            name: Choice(by_name[picked[shape]], shape.tokens) for name, shape in shapes.items() if shape in picked
-        }
-        run = _Call(model.transformer, call)
-        with _compiled(model.transformer) if compile else nullcontext():
-            dense_ms = clock(run, None)
-        sparse_ms = error = None
-        used: frozenset[str] = frozenset()
-        if chosen:
-            with running_pruned(model, layers):
-                reference = run(None)
-            with sparse_kernels(model, layers, chosen, materialise=compile) as used:
-                error = relative_error(run(None), reference)
-                with _compiled(model.transformer) if compile else nullcontext():
-                    sparse_ms = clock(run, None)
+        return time_call(model.transformer, layers, call, tokens, kernels, compile, progress, clock or milliseconds)
+
+
+def time_call(
+    transformer: nn.Module,
+    layers: Mapping[str, PrunedLayer],
+    call: tuple[tuple, dict],
+    tokens: Mapping[str, int],
+    kernels: Sequence[Kernel],
+    compile: bool,
+    progress: Progress | None = None,
+    clock: Clock | None = None,
+) -> StepTime:
+    """`step_time` of a bare transformer on one call.
+
+    Args:
+        transformer: dense; it stays as it was.
+        layers: layer → pruned layer.
+        call: positional and keyword arguments.
+        tokens: layer → tokens that the call brings to it, for those layers that may run on a kernel.
+        kernels: to try.
+        compile: whether both sides go through `torch.compile`.
+        progress: may raise `Cancelled`.
+        clock: measures a layer or the transformer.
+    """
+    clock = clock or milliseconds
+    linears = {name: transformer.get_submodule(name) for name in layers}
+    shapes = {name: Shape(*linears[name].weight.shape, tokens[name]) for name in layers if name in tokens}
+    first = {shape: name for name, shape in reversed(shapes.items())}
+    weights = {shape: partial(masked, linears[name], layers[name]) for shape, name in first.items()}
+    trials = run_trials(weights, kernels, clock, compile=compile, progress=progress)
+    picked, by_name = choose_shapes(trials), {kernel.name: kernel for kernel in kernels}
+    chosen = {name: Choice(by_name[picked[shape]], shape.tokens) for name, shape in shapes.items() if shape in picked}
+    run = _Call(transformer, call)
+    with _compiled(transformer) if compile else nullcontext():
+        dense_ms = clock(run, None)
+    sparse_ms = error = None
+    used: frozenset[str] = frozenset()
+    if chosen:
+        with running_pruned(transformer, layers):
+            reference = run(None)
+        with sparse_kernels(transformer, layers, chosen, materialise=compile) as used:
+            error = relative_error(run(None), reference)
+            with _compiled(transformer) if compile else nullcontext():
+                sparse_ms = clock(run, None)
     faster = {name: chosen[name].kernel.name for name in layers if name in used}
-    card = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else model.device.type
     dense = tuple(name for name in layers if name not in used)
-    return StepTime(card, trials, faster, dense, dense_ms, sparse_ms, error, compile)
+    return StepTime(_card(transformer), trials, faster, dense, dense_ms, sparse_ms, error, compile)
+
+
+def _card(transformer: nn.Module) -> str:
+    device = next(transformer.parameters()).device
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def milliseconds(layer: nn.Module, tokens: Tensor | None) -> float:
@@ -130,7 +159,7 @@ def milliseconds(layer: nn.Module, tokens: Tensor | None) -> float:
     taken: list[float] = []
     layer(tokens)
     layer(tokens)
-    while len(taken) < _LEAST_CALLS or sum(taken) < _SECONDS:
+    while len(taken) < _LEAST_CALLS or (sum(taken) < _SECONDS and len(taken) < _MOST_CALLS):
         _wait(device)
         start = time.perf_counter()
         layer(tokens)
@@ -178,14 +207,6 @@ def _first_call(model: Model, names: Sequence[str]) -> tuple[tuple[tuple, dict],
         for handle in handles:
             handle.remove()
     return calls[0], tokens
-
-
-def _maker(model: Model, layers: Mapping[str, PrunedLayer], name: str):
-    def make() -> tuple[Tensor, Tensor | None]:
-        linear = model.transformer.get_submodule(name)
-        return layers[name].dense(model.weight(name)), None if linear.bias is None else linear.bias.detach()
-
-    return make
 
 
 @contextmanager

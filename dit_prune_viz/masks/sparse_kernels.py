@@ -184,7 +184,7 @@ def sparse_kernels(
                 if made is not None:
                     used.add(name)
                 elif plain and materialise:
-                    made = PlainLinear(*_masked(linear, layer))
+                    made = PlainLinear(*masked(linear, layer))
                 if made is not None:
                     places.append((parent, last, linear))
                     parent._modules[last] = made
@@ -197,7 +197,7 @@ def sparse_kernels(
 @torch.no_grad()
 def _on_kernel(linear: nn.Linear, layer: PrunedLayer, choice: Choice) -> nn.Module | None:
     """The layer on a kernel, None where that fails or computes something else."""
-    weight, bias = _masked(linear, layer)
+    weight, bias = masked(linear, layer)
     random = torch.Generator().manual_seed(0)
     rows = torch.randn(_CHECK_ROWS, weight.shape[1], generator=random).to(weight.device, weight.dtype)
     try:
@@ -208,8 +208,8 @@ def _on_kernel(linear: nn.Linear, layer: PrunedLayer, choice: Choice) -> nn.Modu
     return made if close else None
 
 
-def _masked(linear: nn.Linear, layer: PrunedLayer) -> tuple[Tensor, Tensor | None]:
-    """The weight the pruned layer runs with, and its bias."""
+def masked(linear: nn.Linear, layer: PrunedLayer) -> tuple[Tensor, Tensor | None]:
+    """The weight (d_out, d_in) that a pruned layer runs with, and its bias."""
     weight = layer.dense(linear.weight.detach())
     bias = linear.bias if layer.bias is None else layer.bias.to(weight.device, weight.dtype)
     return weight, None if bias is None else bias.detach()

@@ -4,7 +4,9 @@
 
 prints a table, and writes {NAME: {"value": x, "unit": "…", "goal": "…", "held": true|false, "detail": …}}. Without
 `--only` it runs all that fit this machine. Every other file of this folder holds `BENCHMARKS`, names with functions
-that return such a dictionary, or a sentence that says what the machine lacks.
+that return such a dictionary, or a sentence that says what the machine lacks: then the exit status is 2 if nothing else
+was asked for. A dictionary may have a table as Markdown under "markdown", which goes into a file beside the results;
+without `--json` both are named after the benchmark.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ def find_benchmarks() -> dict[str, Callable[[], dict | str]]:
             continue
         spec = importlib.util.spec_from_file_location(f"benchmark_{path.stem}", path)
         module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # dataclasses look their module up there
         spec.loader.exec_module(module)
         found |= getattr(module, "BENCHMARKS", {})
     return found
@@ -43,7 +46,8 @@ def measure(name: str, benchmark: Callable[[], dict | str], asked: bool) -> dict
         result = {"value": None, "unit": "", "goal": "", "held": False, "detail": f"{type(error).__name__}: {error}"}
     if isinstance(result, str):
         print(f"{name}: {result}", file=sys.stderr)
-        return {"value": None, "unit": "", "goal": "", "held": False, "detail": result} if asked else None
+        lacking = {"value": None, "unit": "", "goal": "", "held": False, "detail": result, "lacking": True}
+        return lacking if asked else None
     return result
 
 
@@ -74,13 +78,23 @@ def main(arguments: Iterable[str] | None = None) -> int:
         start = time.perf_counter()
         result = measure(name, benchmarks[name], asked=bool(options.only))
         print(f"{name}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
+        text = (result or {}).pop("markdown", None)
         if result is not None:
             results[name] = result
-        if options.json:  # after every one, so that nothing is lost
-            options.json.parent.mkdir(parents=True, exist_ok=True)
-            options.json.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+        file = options.json or (Path(f"{name}.json") if text else None)
+        if text:
+            write(file.with_suffix(".md"), text)
+            print(text)
+        if file:  # after every one, so that nothing is lost
+            write(file, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
     print(table(results))
-    return 0
+    return 2 if results and all(result.get("lacking") for result in results.values()) else 0
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file, in a folder that is made where there is none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
