@@ -58,7 +58,8 @@ class OpeningModel(Model):
     def weight(self, name: str) -> torch.Tensor:
         """As in `Model`, from the file until the pipeline is open."""
         weights = self._opener.weights
-        return super().weight(name) if weights is None else weights[f"{self.layer(name).name}.weight"]
+        layer = self.layer(name)
+        return super().weight(name) if weights is None else weights[f"{layer.name}.weight"].view(layer.shape)
 
 
 class _Opener:
