@@ -109,7 +109,9 @@ def _find_module(transformer: nn.Module, name: str, mask: PackedMask) -> nn.Modu
     check_layer(module, "this model")
     shape = matrix_shape(module)
     if shape is None or "forward" in vars(module):
-        raise UserError(f"Layer {name} is not a plain Linear or pointwise convolution (offloaded?), so no mask fits it.")
+        raise UserError(
+            f"Layer {name} is not a plain Linear or pointwise convolution (offloaded?), so no mask fits it."
+        )
     if shape != tuple(mask.shape):
         raise UserError(
             f"The mask of layer {name} has shape {tuple(mask.shape)}, its weight {shape}; "

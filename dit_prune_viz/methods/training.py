@@ -41,13 +41,14 @@ class Learner(ABC):
         if mean is not None and self.bias is not None:
             usual = mean(name).to(weight.device)
             self.bias = (self.bias.float() + weight.float() @ usual).to(weight.dtype)
-            self.mean = spread(self.module, usual.to(weight.dtype))
+            self.mean = usual.to(weight.dtype)
         self.gradient = torch.zeros_like(weight, dtype=torch.float32)
         self.square = torch.zeros_like(self.gradient)
 
     def __call__(self, input: Tensor) -> Tensor:
         # With the bias making up for the mean, the weights have a say in what is left of the inputs alone.
-        return run_with(self.module, input if self.mean is None else input - self.mean, self.leaf, self.bias)
+        left = input if self.mean is None else input - spread(self.module, self.mean)
+        return run_with(self.module, left, self.leaf, self.bias)
 
     @abstractmethod
     def present(self) -> Tensor:

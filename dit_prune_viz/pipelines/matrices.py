@@ -70,7 +70,11 @@ def run_with(module: nn.Module, inputs: Tensor, weight: Tensor, bias: Tensor | N
     kind = _kind(module)
     if kind is nn.Linear:
         return F.linear(inputs, weight, bias)
-    return CONVOLUTIONS[kind](inputs, weight.view(module.weight.shape), bias, module.stride)
+    own = module.weight
+    if weight.stride() == own.stride()[:2]:
+        # Strides of dimensions of size 1 mean nothing, but kernels, and with them rounding, are chosen by them.
+        weight = weight.as_strided(own.shape, own.stride())
+    return CONVOLUTIONS[kind](inputs, weight.view(own.shape), bias, module.stride)
 
 
 def _kind(module: nn.Module) -> type | None:
