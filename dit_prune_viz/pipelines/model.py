@@ -18,6 +18,7 @@ from dit_prune_viz.caching import Cache
 from dit_prune_viz.checks import brief, first_sentence
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.defaults import Defaults, defaults_for
+from dit_prune_viz.pipelines.dense_parts import DensePart, dense_parts
 from dit_prune_viz.pipelines.device import choose_device, choose_dtype, out_of_memory
 from dit_prune_viz.pipelines.families import family_of
 from dit_prune_viz.pipelines.layers import Layer, list_layers
@@ -103,6 +104,14 @@ class Model:
     def prunable_parameters(self) -> int:
         """Weights of all prunable layers together."""
         return sum(layer.weights for layer in self.layers)
+
+    @cached_property
+    def dense_parts(self) -> tuple[DensePart, ...]:
+        """The parameters that stay dense, by reason."""
+        return dense_parts(self._shapes(), self._by_name, {layer.stack for layer in self.layers})
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(parameter.shape) for name, parameter in self.transformer.named_parameters()}
 
     @property
     def large(self) -> bool:

@@ -61,6 +61,10 @@ class OpeningModel(Model):
         layer = self.layer(name)
         return super().weight(name) if weights is None else weights[f"{layer.name}.weight"].view(layer.shape)
 
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        weights = self._opener.weights
+        return super()._shapes() if weights is None else {name: tuple(one.shape) for name, one in weights.items()}
+
 
 class _Opener:
     """Opens a pipeline once. `weights` are the transformer's tensors by name, None once the pipeline holds them."""
