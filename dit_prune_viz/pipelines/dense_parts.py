@@ -9,6 +9,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 _EXAMPLES = 2
+_PLAIN = ("embedders", "final layers", "norms", "biases")
+"""Reasons that need no example to be understood."""
+
 _NORM = re.compile(r"norm|(^|_)ln(_|\d|$)")
 _MODULATION = re.compile(
     r"(^|[._])(scale_shift\w*|modulations?(_\w+)?)(\.\w+)*$|(adaln\w*|mod)\.(linear|\d+)$|time_embed\w*\.linear$"
@@ -67,7 +70,8 @@ def dense_sentence(parts: Collection[DensePart], parameters: int) -> str:
     """How much is prunable, and what is not, for people: "97.1 % of the parameters are prunable. Dense: …"."""
     share = 1 - sum(part.parameters for part in parts) / parameters if parameters else 0.0
     told = [
-        f"{part.reason} {_percent(part.parameters / parameters)} ({', '.join(part.examples)})"
+        f"{part.reason} {_percent(part.parameters / parameters)}"
+        + ("" if part.reason in _PLAIN else f" ({', '.join(part.examples)})")
         for part in parts
         if part.parameters
     ]

@@ -120,9 +120,8 @@ def test_the_bundled_model_knows_its_dense_parts_before_and_after_it_is_open():
 
 
 def test_the_sentence_adds_up_and_names_examples():
-    shapes = {"blocks.0.to_q.weight": (9, 100), "blocks.0.to_q.bias": (90,), "x_embedder.weight": (1, 10)}
+    shapes = {"blocks.0.to_q.weight": (9, 100), "blocks.0.to_q.bias": (90,), "t_block.1.weight": (1, 10)}
     parts = dense_parts(shapes, ["blocks.0.to_q"], {"blocks"})
     assert dense_sentence(parts, 1000) == (
-        "90.0 % of the transformer's parameters are prunable. "
-        "Dense: biases 9.0 % (blocks.*.to_q); embedders 1.0 % (x_embedder)."
+        "90.0 % of the transformer's parameters are prunable. Dense: biases 9.0 %; modulation 1.0 % (t_block.1)."
     )
