@@ -11,6 +11,7 @@ from torch import nn
 
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.layers import Layer
+from dit_prune_viz.pipelines.matrices import channels_last, layout
 
 
 class Sums:
@@ -120,14 +121,14 @@ def watch_inputs(
     """
     rows: Sequence[int] = ()
     batch = bin_index = 0
-    last: tuple[weakref.ref, int | None, bool] = (lambda: None, None, False)
+    last: tuple = (lambda: None,)  # input, its version, how it was read
     moments: tuple[torch.Tensor, torch.Tensor, int]
 
     def before(module, args, kwargs):
         nonlocal rows, batch, bin_index, last
         batch = batch_size(args, kwargs)
         rows, bin_index = choose(batch)
-        last = (lambda: None, None, False)
+        last = (lambda: None,)
 
     def watch(name, routed):
         def hook(module, args):
@@ -137,9 +138,11 @@ def watch_inputs(
             inputs = args[0]
             version = None if inputs.is_inference() else inputs._version
             # q, k and v follow each other on one tensor, which is summed once.
-            if last[0]() is not inputs or version is None or last[1:] != (version, routed):
-                moments = sums.moments(select_rows(inputs, rows, batch, routed=routed))
-                last = (weakref.ref(inputs), version, routed)
+            now = version, routed, layout(module)
+            if last[0]() is not inputs or version is None or last[1:] != now:
+                tokens = channels_last(module, inputs)
+                moments = sums.moments(select_rows(tokens, rows, batch, routed=routed))
+                last = (weakref.ref(inputs), *now)
             sums.add_moments(name, *moments, bin_index)
 
         return hook

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from dit_prune_viz.calibration.result import Calibration
 from dit_prune_viz.calibration.timestep_weights import timestep_weights
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.pipelines.device import out_of_memory
+from dit_prune_viz.pipelines.matrices import channels_last, layout
 from dit_prune_viz.pipelines.model import Model
 
 
@@ -182,7 +183,7 @@ class _Run:
     def __init__(self, model: Model, names: Sequence[str], add: Callable[[str, torch.Tensor], None]):
         self.owners: dict[str, str] = {}
         self._model, self._names, self._add = model, names, add
-        self._seen: list[tuple[weakref.ref, str]] = []
+        self._seen: list[tuple[weakref.ref, Hashable, str]] = []
         self._fired: list[str] = []
         self._stops = False
         self._call: Call | None = None
@@ -196,13 +197,15 @@ class _Run:
 
     def hook(self, name: str):
         def watch(module, args):
+            read = layout(module)
             if name not in self.owners:
-                same = (owner for kept, owner in self._seen if kept() is args[0])
+                same = (owner for kept, how, owner in self._seen if kept() is args[0] and how == read)
                 self.owners[name] = next(same, name)
             if self.owners[name] == name:
-                self._seen.append((weakref.ref(args[0]), name))
+                self._seen.append((weakref.ref(args[0]), read, name))
                 routed = self._model.layer(name).routed
-                self._add(name, select_rows(args[0], self._call.rows, self._call.batch, routed=routed))
+                tokens = channels_last(module, args[0])
+                self._add(name, select_rows(tokens, self._call.rows, self._call.batch, routed=routed))
             self._fired.append(name)
             if self._stops and len(self._fired) == len(self._names):
                 raise _Seen

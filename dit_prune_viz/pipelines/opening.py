@@ -58,7 +58,12 @@ class OpeningModel(Model):
     def weight(self, name: str) -> torch.Tensor:
         """As in `Model`, from the file until the pipeline is open."""
         weights = self._opener.weights
-        return super().weight(name) if weights is None else weights[f"{self.layer(name).name}.weight"]
+        layer = self.layer(name)
+        return super().weight(name) if weights is None else weights[f"{layer.name}.weight"].view(layer.shape)
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        weights = self._opener.weights
+        return super()._shapes() if weights is None else {name: tuple(one.shape) for name, one in weights.items()}
 
 
 class _Opener:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.pipelines.matrices import CONVOLUTIONS
 from dit_prune_viz.pipelines.weight_files import Part, adapter_refusal
 
 _PLAIN = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -87,7 +88,7 @@ def check_layer(module: nn.Module, name: str) -> None:
         raise UserError(_quantised(name, f"weights of {maker}"))
     if hasattr(weight, "quant_state") or hasattr(weight, "quant_type"):
         raise UserError(_quantised(name, f"weights of type {type(weight).__name__}"))
-    if isinstance(module, nn.Linear) and weight.dtype not in _PLAIN:
+    if isinstance(module, (nn.Linear, *CONVOLUTIONS)) and weight.dtype not in _PLAIN:
         raise UserError(_quantised(name, f"weights of type {str(weight.dtype).removeprefix('torch.')}"))
 
 
