@@ -14,7 +14,7 @@ PIECE = 1 << 20
 """About how many values a piece has."""
 
 
-def row_pieces(*tables: Tensor, values: int = PIECE) -> Iterator[tuple[Tensor, ...]]:
+def row_pieces(*tables: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """The same rows of several tables, some at a time.
 
     What is computed value by value comes out bit for bit as from the whole tables.
@@ -22,13 +22,12 @@ def row_pieces(*tables: Tensor, values: int = PIECE) -> Iterator[tuple[Tensor, .
     Args:
         tables: of as many rows each; the first one's shape (r, c) and device decide. Tables of few values, those on a
             GPU, and those that do not part evenly come whole.
-        values: of the first table in one piece, about.
 
     Yields:
         A view of each table, the same rows of all.
     """
     first = tables[0]
-    height = _height(first, values)
+    height = _height(first)
     if height >= len(first):
         yield tables
         return
@@ -36,12 +35,12 @@ def row_pieces(*tables: Tensor, values: int = PIECE) -> Iterator[tuple[Tensor, .
         yield tuple(table[start : start + height] for table in tables)
 
 
-def _height(table: Tensor, values: int) -> int:
+def _height(table: Tensor) -> int:
     """Rows of a piece."""
-    if table.ndim != 2 or table.device.type != "cpu" or table.numel() % _ALIGNED or table.numel() <= values:
+    if table.ndim != 2 or table.device.type != "cpu" or table.numel() % _ALIGNED or table.numel() <= PIECE:
         return max(1, len(table))
     step = _ALIGNED // math.gcd(_ALIGNED, table.shape[1])
-    height = max(step, values // table.shape[1] // step * step)
+    height = max(step, PIECE // table.shape[1] // step * step)
     while len(table) % height == 1:  # torch adds up a lone row in another order
         height += step
     return height
