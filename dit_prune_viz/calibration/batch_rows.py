@@ -141,6 +141,32 @@ def select_rows(inputs: torch.Tensor, rows: Sequence[int], batch: int, *, routed
     return runs[list(rows)]
 
 
+def watched_tokens(
+    inputs: torch.Tensor, rows: Sequence[int], batch: int, *, routed: bool = False, unread: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """What `select_rows` returns, with unread tokens as zeros, and which tokens are read.
+
+    Args:
+        inputs: as there.
+        rows: as there.
+        batch: as there.
+        routed: as there.
+        unread: (rows of the call, tokens) or (tokens,) bool, True is unread; None where all are read. One that does not
+            fit, as where an altered model routes tokens otherwise, is left aside.
+
+    Returns:
+        The tokens, and (watched rows, tokens) or (tokens,) bool on the CPU, True is read; None where all are.
+    """
+    values = select_rows(inputs, rows, batch, routed=routed)
+    if unread is None:
+        return values, None
+    gone = unread[list(rows)] if unread.ndim == 2 else unread
+    if gone.shape != values.shape[:-1] or not bool(gone.any()):
+        return values, None
+    # Zeros instead of the read tokens alone: rows stay rows, and what is no number counts for nothing.
+    return values.masked_fill(gone.to(values.device)[..., None], 0), ~gone
+
+
 def _map(value: object, change: Callable[[Path, object], object], path: Path = ()) -> object:
     """The same structure of dicts and tuples with every leaf changed; a list is a leaf."""
     if isinstance(value, Mapping):

@@ -9,8 +9,8 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import nn
 
-from dit_prune_viz.calibration.batch_rows import batch_size
-from dit_prune_viz.calibration.unread_tokens import Unread, find_unread, mask_pattern, watched_tokens
+from dit_prune_viz.calibration.batch_rows import batch_size, watched_tokens
+from dit_prune_viz.calibration.unread_tokens import Unread, UnreadTokens
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.layers import Layer
 
@@ -74,36 +74,34 @@ def watch_inputs(
     layers: Sequence[Layer],
     sums: Sums,
     choose: Callable[[int], tuple[Sequence[int], int]],
+    unread: UnreadTokens | None = None,
 ) -> Iterator[None]:
     """While the block runs, add the inputs of all layers for the rows that `choose` names; hooks never outlive it.
 
-    Tokens that the transformer never reads, such as masked padding, do not count, see `find_unread`. A routed expert's
-    tokens all count as soon as any row of their call is watched, see `select_rows`.
+    Tokens that the transformer never reads, such as masked padding, do not count, see `unread_tokens`. A routed
+    expert's other tokens all count as soon as any row of their call is watched, see `select_rows`.
 
     Args:
         transformer: its forward calls are watched; dense.
         layers: prunable layers of it.
         sums: grows.
         choose: called before each forward with the batch size, answers (rows to watch, timestep bin).
+        unread: of this transformer and these layers, to share what earlier blocks have found; None begins anew.
     """
+    finder = UnreadTokens(transformer, layers) if unread is None else unread
     rows: Sequence[int] = ()
     batch = bin_index = 0
     last: tuple[weakref.ref, int | None, bool] = (lambda: None, None, False)
     moments: tuple[torch.Tensor, torch.Tensor, int]
-    unread: Unread | None = None
-    known: dict[tuple, Unread | None] = {}
+    skipped: Unread | None = None
     times: dict[str, int] = {}
 
     def before(module, args, kwargs):
-        nonlocal rows, batch, bin_index, last, unread
+        nonlocal rows, batch, bin_index, last, skipped
         batch = batch_size(args, kwargs)
         chosen, bin_index = choose(batch)
-        rows, unread = (), None  # what runs to find unread tokens is not watched
-        pattern = mask_pattern(transformer, args, kwargs) if chosen else None
-        if pattern is not None:
-            if pattern not in known:
-                known[pattern] = find_unread(transformer, layers, args, kwargs)
-            unread = known[pattern]
+        rows = ()  # what runs to find unread tokens is not watched
+        skipped = finder.of(args, kwargs) if chosen else None
         rows = chosen
         last = (lambda: None, None, False)
         times.clear()
@@ -118,7 +116,7 @@ def watch_inputs(
             version = None if inputs.is_inference() else inputs._version
             # q, k and v follow each other on one tensor, which is summed once.
             if last[0]() is not inputs or version is None or last[1:] != (version, routed):
-                gone = None if unread is None else unread.of(name, time)
+                gone = None if skipped is None else skipped.of(name, time)
                 moments = sums.moments(*watched_tokens(inputs, rows, batch, routed=routed, unread=gone))
                 last = (weakref.ref(inputs), version, routed)
             sums.add_moments(name, *moments, bin_index)

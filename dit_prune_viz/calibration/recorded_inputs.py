@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from dit_prune_viz.calibration import batch_rows
+from dit_prune_viz.calibration.call_masks import mask_pattern
 from dit_prune_viz.calibration.draw import Draw, draw_inputs
 from dit_prune_viz.calibration.result import Calibration
 from dit_prune_viz.calibration.trajectory import Batch, Place, probe, walk
-from dit_prune_viz.calibration.unread_tokens import Unread, find_unread, mask_pattern
+from dit_prune_viz.calibration.unread_tokens import Unread, UnreadTokens
 from dit_prune_viz.checks import whole
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.pipelines.model import Model
@@ -121,18 +122,15 @@ def with_unread(model: Model, inputs: RecordedInputs, *, progress: Progress | No
         inputs: of it.
         progress: called after every call with masks; may raise `Cancelled`.
     """
-    known: dict[tuple, Unread | None] = {}
+    finder = UnreadTokens(model.transformer, model.layers)
     calls = []
     with model.lock.hold(progress), torch.no_grad():
         for done, call in enumerate(inputs.calls):
-            pattern = mask_pattern(model.transformer, *batch_rows.split(call.arguments))
-            if pattern is None:
+            if mask_pattern(model.transformer, *batch_rows.split(call.arguments)) is None:
                 calls.append(call)
                 continue
-            if pattern not in known:
-                moved = batch_rows.split(batch_rows.move(call.arguments, model.device))
-                known[pattern] = find_unread(model.transformer, model.layers, *moved)
-            calls.append(replace(call, unread=known[pattern]))
+            moved = batch_rows.split(batch_rows.move(call.arguments, model.device))
+            calls.append(replace(call, unread=finder.of(*moved)))
             if progress is not None:
                 progress(done + 1, len(inputs.calls), "Finding masked tokens")
     return replace(inputs, calls=tuple(calls))

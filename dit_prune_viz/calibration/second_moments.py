@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import torch
 
+from dit_prune_viz.calibration.batch_rows import watched_tokens
 from dit_prune_viz.calibration.recorded_inputs import Call, RecordedInputs, record_inputs, run_call
 from dit_prune_viz.calibration.result import Calibration
 from dit_prune_viz.calibration.timestep_weights import timestep_weights
-from dit_prune_viz.calibration.unread_tokens import watched_tokens
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.pipelines.device import out_of_memory
 from dit_prune_viz.pipelines.model import Model

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
+from dit_prune_viz.calibration.call_masks import can_mask
 from dit_prune_viz.calibration.draw import Draw
 from dit_prune_viz.calibration.result import Calibration
-from dit_prune_viz.calibration.unread_tokens import has_masks
 from dit_prune_viz.disk_cache import DiskCache, Entry, content_key, read_entry, write_entry
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.model import Model
@@ -19,10 +19,15 @@ from dit_prune_viz.resources import BUNDLED_CALIBRATION
 VERSION = 1
 """Raised whenever the same settings would be calibrated differently."""
 
-_MASKED_VERSION = 2
-"""The same for models with masks, of which calibrations of version 1 counted the padding of prompts."""
+_MASKED_VERSION = 1
+"""The same for models with masks alone, of which the padding of prompts was counted before there was such a version."""
 
 _SUMS = ("sum_squares", "sums", "tokens")
+
+
+def counting_version(model: Model) -> int | list[int]:
+    """Version of how this model's inputs are counted, for the names of whatever follows from that."""
+    return [VERSION, _MASKED_VERSION] if can_mask(model.pipeline, model.transformer) else VERSION
 
 
 def calibration_key(
@@ -31,8 +36,8 @@ def calibration_key(
     """The name under which a calibration is kept: of everything that decides it, the model included."""
     drawing = {name: value for name, value in asdict(model.defaults).items() if name not in ("prompts", "steps")}
     texts = list(model.defaults.prompts if prompts is None else prompts)
-    version = max(VERSION, _MASKED_VERSION) if has_masks(model.transformer) else VERSION
-    return content_key("calibration", version, model.signature, drawing, [samples, seed, steps, bins], texts)
+    settings = [samples, seed, steps, bins]
+    return content_key("calibration", counting_version(model), model.signature, drawing, settings, texts)
 
 
 def shipped_calibration(model: Model, *, samples: int, seed: int) -> Calibration | None:
