@@ -5,14 +5,15 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from dit_prune_viz.calibration.batch_rows import watched_tokens
+from dit_prune_viz.calibration import batch_rows
 from dit_prune_viz.calibration.recorded_inputs import Call, RecordedInputs, record_inputs, run_call
 from dit_prune_viz.calibration.result import Calibration
 from dit_prune_viz.calibration.timestep_weights import timestep_weights
+from dit_prune_viz.calibration.unread_tokens import find_unread
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.pipelines.device import out_of_memory
 from dit_prune_viz.pipelines.model import Model
@@ -109,7 +110,7 @@ def collect_moments(
                     run(call)
                     store.keeps = False
                 with nullcontext() if altered is None else altered():
-                    run(call)
+                    run(call if altered is None else run.routed_anew(call))
                 if progress is not None:
                     progress(done + 1, len(inputs.calls), "Collecting Hessians")
             owners = run.owners
@@ -198,9 +199,20 @@ class _Run:
             run_call(self._model, call)
         # A layer that runs twice or, being a routed expert, not always: then the forward always runs to its end.
         self._stops = sorted(self._fired) == sorted(self._names)
+        self._call = None
+
+    def routed_anew(self, call: Call) -> Call:
+        """The call with the unread tokens of the model as it stands: altered, it sends experts other tokens."""
+        if call.unread is None or not any(self._model.layer(name).routed for name in self._names):
+            return call
+        args, kwargs = batch_rows.split(batch_rows.move(call.arguments, self._model.device))
+        self._call = None
+        return replace(call, unread=find_unread(self._model.transformer, self._model.layers, args, kwargs))
 
     def hook(self, name: str):
         def watch(module, args):
+            if self._call is None:
+                return
             if name not in self.owners:
                 same = (owner for kept, owner in self._seen if kept() is args[0])
                 self.owners[name] = next(same, name)
@@ -209,7 +221,7 @@ class _Run:
                 routed = self._model.layer(name).routed
                 call, time = self._call, self._fired.count(name)
                 gone = None if call.unread is None else call.unread.of(name, time)
-                self._add(name, *watched_tokens(args[0], call.rows, call.batch, routed=routed, unread=gone))
+                self._add(name, *batch_rows.watched_tokens(args[0], call.rows, call.batch, routed=routed, unread=gone))
             self._fired.append(name)
             if self._stops and len(self._fired) == len(self._names):
                 raise _Seen

@@ -8,34 +8,31 @@ holds, the model answers the same. That holds alike for cross-attention, joint a
 tells text from picture where there is as much of both.
 
 What seems to be padding is what the call's masks say (`call_masks`), of the text embeddings and of the inputs of blocks
-that have as many tokens as a mask; and whatever is all zeros where a block or a layer receives it, which is how
-families pad inside (Lumina 2, Z-Image) and what attention returns for masked queries (Mochi). Noise in a token that is
-read after all shows in the output; then less is tried, in the end nothing but the text embeddings. Where these change
-the output as well, all tokens of that row count: a learned embedding in place of padding is read, and so is padding
-under a mask that only weakens it (Chroma, CogView 4).
+that have as many tokens as a mask; and whatever is all zeros where a block receives it, which is how families pad
+inside (Lumina 2, Z-Image). Noise in a token that is read after all shows in the output; then less is tried, in the end
+nothing but the text embeddings. Where these change the output as well, all tokens of that row count: a learned
+embedding in place of padding is read (HunyuanDiT), and so is padding under a mask that only weakens it (Chroma).
 
-This costs two forwards, at most seven, for every combination of masks and shapes, and nothing for models without
-masks, such as FLUX. All tokens count, as ever, where padding cannot be told: constants other than zero that a family
-fills in and masks all on its own. Padding that nothing masks is read, and counts.
+What attention returns for padding may not depend on it at all, be it zero (Mochi) or a mean (Lumina 2). So where a
+layer's token is found unread, the same place in the block's other layers with as many tokens is tried as well.
+
+This costs two or three forwards for every combination of masks and shapes, some more where text and picture have as
+many tokens, and nothing for models without masks, such as FLUX. All tokens count, as ever, where padding cannot be
+told: constants other than zero that a family fills in and masks all on its own. Padding that nothing masks is read,
+and counts.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 
 import torch
 from torch import nn
 
-from dit_prune_viz.calibration.batch_rows import batch_size, select_rows
-from dit_prune_viz.calibration.call_masks import find_masks, mask_pattern, noisy, tensors, with_noise
+from dit_prune_viz.calibration.call_masks import mask_pattern, with_noise
+from dit_prune_viz.calibration.noise_runs import Extent, NoiseRun, Places, block_path
 from dit_prune_viz.pipelines.layers import Layer
-
-_PLAIN = (torch.Tensor, Mapping, list, tuple, str, int, float)
-_INTEGERS = {2: torch.int16, 4: torch.int32}
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,115 +82,32 @@ class UnreadTokens:
 
 def find_unread(transformer: nn.Module, layers: Sequence[Layer], args: tuple, kwargs: dict) -> Unread | None:
     """The unread tokens of a call that has masks, see `UnreadTokens`."""
-    base = _Run(transformer, layers, args, kwargs)
+    base = NoiseRun(transformer, layers, args, kwargs)
     unread = _Differences(base)
     tried = {}
-    for extent in sorted(_Extent, reverse=True):
+    for extent in sorted(Extent, reverse=True):
         for at_end in (False, True) if base.longer_masks else (False,):
             if extent >= tried.get(at_end, extent + 1):
                 continue  # a wider one reached no further
             noise = with_noise(transformer, args, kwargs, at_end)
-            run = _Run(transformer, layers, *(noise or (args, kwargs)), extent=extent)
+            run = NoiseRun(transformer, layers, *(noise or (args, kwargs)), extent=extent)
             tried[at_end] = run.reached
             unread.add(run)
             if not unread.left:
-                return unread.found()
+                break
+        if not unread.left:
+            break
+    for alike in (False, True):
+        places = unread.siblings(layers, alike=alike)
+        if places:
+            unread.add_places(NoiseRun(transformer, layers, args, kwargs, places=places), places)
     return unread.found()
-
-
-class _Extent(IntEnum):
-    """Where noise is put: in text embeddings, also in zeros, also where masks point in the inputs of blocks."""
-
-    TEXT = 0
-    ZEROS = 1
-    BLOCKS = 2
-
-
-class _Run:
-    """One forward: the output, and a fingerprint of every token of every layer's input."""
-
-    def __init__(
-        self, transformer: nn.Module, layers: Sequence[Layer], args: tuple, kwargs: dict, extent: _Extent | None = None
-    ) -> None:
-        self.batch, self.extent = batch_size(args, kwargs), extent
-        self.reached = _Extent.TEXT
-        self.prints: dict[str, list[torch.Tensor]] = {}
-        masks = find_masks(transformer, args, kwargs).values()
-        self.masked: dict[int, torch.Tensor] = {}
-        for mask in masks:
-            length = mask.shape[1]
-            self.masked[length] = ~mask if length not in self.masked else self.masked[length] & ~mask
-        texts = {tensor.shape[1] for tensor in tensors((args, kwargs)) if tensor.ndim > 2}
-        self.longer_masks = any(length > min(texts, default=length) for length in self.masked)
-        with ExitStack() as stack:
-            widths: dict[str, set[int]] = {}
-            for layer in layers if extent else ():
-                widths.setdefault(_block(layer), set()).add(layer.shape[1])
-            for path, found in widths.items():
-                hook = transformer.get_submodule(path).register_forward_pre_hook(self._enter(found), with_kwargs=True)
-                stack.callback(hook.remove)
-            for layer in layers:
-                hook = transformer.get_submodule(layer.name).register_forward_pre_hook(self._enter_layer(layer))
-                stack.callback(hook.remove)
-            call = transformer.forward(*map(_own, args), **{key: _own(value) for key, value in kwargs.items()})
-            self.outputs = list(_rows(call, self.batch))
-
-    def _enter(self, widths: set[int]):
-        def disturb(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-            changed = {key: self._disturb(value, widths) for key, value in kwargs.items()}
-            return tuple(self._disturb(value, widths) for value in args), changed
-
-        return disturb
-
-    def _disturb(self, value: object, widths: set[int]) -> object:
-        """A block's input (rows, tokens, width) with noise in zeros and, if the extent says so, in masked tokens."""
-        tokens = isinstance(value, torch.Tensor) and value.ndim == 3 and value.is_floating_point()
-        if not tokens or value.shape[2] not in widths or value.shape[0] % self.batch:
-            return value
-        masked = self.masked.get(value.shape[1]) if self.extent is _Extent.BLOCKS else None
-        if masked is not None and value.shape[0] == self.batch:
-            self.reached = _Extent.BLOCKS
-            return noisy(self._fill_zeros(value), masked.to(value.device))
-        return self._fill_zeros(value)
-
-    def _fill_zeros(self, inputs: torch.Tensor) -> torch.Tensor:
-        zero = (inputs == 0).all(-1)
-        if not bool(zero.any()):
-            return inputs
-        self.reached = max(self.reached, _Extent.ZEROS)
-        return noisy(inputs, zero)
-
-    def _enter_layer(self, layer: Layer):
-        def note(module: nn.Module, args: tuple) -> tuple | None:
-            inputs = args[0]
-            if self.extent and inputs.ndim == 3 and not layer.routed:
-                inputs = self._fill_zeros(inputs)
-            self.prints.setdefault(layer.name, []).append(self._fingerprint(inputs, layer.routed))
-            return None if inputs is args[0] else (inputs, *args[1:])
-
-        return note
-
-    def _fingerprint(self, inputs: torch.Tensor, routed: bool) -> torch.Tensor:
-        """One integer per token that changes with any bit of it, (rows, tokens) or (tokens,) on the CPU.
-
-        What is no number differs in every run: a token that holds such and leaves the output finite is not read.
-        """
-        values = select_rows(inputs, range(self.batch), self.batch, routed=routed)
-        return torch.stack([self._print_row(row) for row in values]) if values.ndim == 3 else self._print_row(values)
-
-    def _print_row(self, values: torch.Tensor) -> torch.Tensor:
-        values = values if values.element_size() in _INTEGERS else values.float()
-        bits = (values + 0.0).view(_INTEGERS[values.element_size()])  # adding 0 makes -0 and 0 the same
-        generator = torch.Generator().manual_seed(0)
-        factors = 2 * torch.randint(1 << 29, (bits.shape[-1],), generator=generator, dtype=torch.int32) + 1
-        prints = bits.to(torch.int32).mul_(factors.to(bits.device)).sum(-1, dtype=torch.int64)
-        return (prints + (self.extent is not None) * values.isnan().any(-1)).cpu()
 
 
 class _Differences:
     """What the runs with noise have shown; each row goes by the first of them that left its output alone."""
 
-    def __init__(self, base: _Run) -> None:
+    def __init__(self, base: NoiseRun) -> None:
         self._base = base
         self._left = torch.ones(base.batch, dtype=torch.bool)
         self._found: dict[str, list[torch.Tensor | None]] = {}
@@ -204,7 +118,7 @@ class _Differences:
         """Whether the output of some row has changed every time."""
         return bool(self._left.any())
 
-    def add(self, run: _Run) -> None:
+    def add(self, run: NoiseRun) -> None:
         """The next run, with less noise than those before."""
         same = self._same_rows(run) & self._left
         if not bool(same.any()):
@@ -222,6 +136,44 @@ class _Differences:
                 found[time] = differs if found[time] is None else found[time] | differs
         self._left &= ~same
 
+    def siblings(self, layers: Sequence[Layer], *, alike: bool) -> Places:
+        """What to try after all runs: places that are unread in other layers of the block with as many tokens.
+
+        With `alike` only where a row's tokens in all these places are the same, as text's padding may be and pictures
+        are not: for blocks with as many tokens of both.
+        """
+        tokens: dict[tuple, torch.Tensor] = {}
+        for layer in layers:
+            for found in self._found.get(layer.name, ()):
+                if found is not None and found.ndim == 2:
+                    key = block_path(layer), found.shape[1]
+                    tokens[key] = tokens.get(key, torch.zeros_like(found)) | found
+        wanted: dict[str, list[torch.Tensor | None]] = {}
+        for layer in (layer for layer in layers if layer.name in self._base.linear):
+            prints = self._base.prints.get(layer.name, ())
+            known = self._found.get(layer.name, [None] * len(prints))
+            missing: list[torch.Tensor | None] = []
+            for one, found in zip(prints, known, strict=True):
+                places = tokens.get((block_path(layer), one.shape[-1])) if one.ndim == 2 else None
+                if places is not None:
+                    places = places & ~(torch.zeros_like(places) if found is None else found)
+                    if alike:
+                        places = places & torch.stack([_one_value(*row) for row in zip(one, places, strict=True)])
+                missing.append(None if places is None or not bool(places.any()) else places)
+            if any(places is not None for places in missing):
+                wanted[layer.name] = missing
+        return wanted
+
+    def add_places(self, run: NoiseRun, places: Places) -> None:
+        """A run with noise in these places: in rows whose output it left alone, they are unread."""
+        same = self._same_rows(run)
+        for name, times in places.items():
+            found = self._found.setdefault(name, [None] * len(times))
+            for time, wanted in enumerate(times):
+                if wanted is not None:
+                    unread = wanted & same[:, None]
+                    found[time] = unread if found[time] is None else found[time] | unread
+
     def found(self) -> Unread | None:
         """The unread tokens; None if all are read."""
         tokens = {name: tuple(map(self._shared, found)) for name, found in self._found.items()}
@@ -238,7 +190,7 @@ class _Differences:
             return None
         return self._known.setdefault((tuple(found.shape), found.numpy().tobytes()), found)
 
-    def _same_rows(self, run: _Run) -> torch.Tensor:
+    def _same_rows(self, run: NoiseRun) -> torch.Tensor:
         """(rows,) bool: whose outputs are the same in every bit, and not zero whatever goes in.
 
         Where the output has as many tokens as a mask, those that it masks are nobody's.
@@ -260,25 +212,7 @@ class _Differences:
         return same & alive
 
 
-def _own(value: object) -> object:
-    """An argument that the forward may change, such as a cache of keys and values, copied."""
-    return value if value is None or isinstance(value, _PLAIN) else copy.deepcopy(value)
-
-
-def _block(layer: Layer) -> str:
-    """Path of the block that a layer stands in."""
-    return f"{layer.stack}.{layer.name.removeprefix(layer.stack + '.').split('.')[0]}"
-
-
-def _rows(value: object, batch: int) -> Iterator[tuple[int | None, torch.Tensor]]:
-    """(row, output) of all that a transformer answers, a batch or a list with one for each row; None is all rows."""
-    if isinstance(value, torch.Tensor):
-        if value.ndim and value.shape[0] == batch:
-            yield from enumerate(value)
-        else:
-            yield None, value
-    elif isinstance(value, list) and len(value) == batch:
-        yield from ((row, tensor) for row, item in enumerate(value) for tensor in tensors(item))
-    elif isinstance(value, Mapping | list | tuple):
-        for item in value.values() if isinstance(value, Mapping) else value:
-            yield from _rows(item, batch)
+def _one_value(prints: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """(1,) bool: whether a row's tokens (tokens,) in some places are all the same."""
+    chosen = prints[places]
+    return (chosen == chosen[:1]).all()[None]
