@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from enum import IntEnum
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from dit_prune_viz.calibration.batch_rows import batch_size, select_rows
@@ -70,8 +71,13 @@ class NoiseRun:
                 stack.callback(hook.remove)
             modules = {layer: transformer.get_submodule(layer.name) for layer in layers}
             self.linear = {layer.name for layer, module in modules.items() if isinstance(module, nn.Linear)}
+            # Experts get the same number of tokens in every run, the rest zeros: how many they are moves the last bits.
+            self._tokens: dict[nn.Module, int] = {}
+            self._most = _most_tokens(args, kwargs)
             for layer, module in modules.items():
                 stack.callback(module.register_forward_pre_hook(self._enter_layer(layer)).remove)
+                if layer.routed:
+                    stack.callback(module.register_forward_hook(self._leave_routed).remove)
             call = transformer.forward(*map(_own, args), **{key: _own(value) for key, value in kwargs.items()})
             self.outputs = list(_rows(call, self.batch))
 
@@ -106,12 +112,18 @@ class NoiseRun:
             places = self.places.get(layer.name, ())
             prints.append(self._fingerprint(args[0], layer.routed))
             where = places[len(prints) - 1] if len(prints) <= len(places) else None
+            if layer.routed and args[0].ndim == 2:
+                self._tokens[module] = len(args[0])
+                return F.pad(args[0], (0, 0, 0, max(0, self._most - len(args[0])))), *args[1:]
             if where is None:
                 return None
             runs = args[0].reshape(*where.shape, args[0].shape[-1])
             return noisy(runs, where.to(runs.device)).reshape(args[0].shape), *args[1:]
 
         return note
+
+    def _leave_routed(self, module: nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor:
+        return output[: self._tokens.pop(module)] if module in self._tokens else output
 
     def _fingerprint(self, inputs: torch.Tensor, routed: bool) -> torch.Tensor:
         """One integer per token that changes with any bit of it, (rows, tokens) or (tokens,) on the CPU.
@@ -138,6 +150,12 @@ def _own(value: object) -> object:
 def block_path(layer: Layer) -> str:
     """Path of the block that a layer stands in."""
     return f"{layer.stack}.{layer.name.removeprefix(layer.stack + '.').split('.')[0]}"
+
+
+def _most_tokens(args: tuple, kwargs: dict) -> int:
+    """As many tokens as all embeddings (rows, tokens, width) and latents (rows, channels, …) of a call can make."""
+    found = [tensor for tensor in tensors((args, kwargs)) if tensor.ndim > 2]
+    return sum(tensor.numel() // tensor.shape[-1 if tensor.ndim == 3 else 1] for tensor in found)
 
 
 def _rows(value: object, batch: int) -> Iterator[tuple[int | None, torch.Tensor]]:

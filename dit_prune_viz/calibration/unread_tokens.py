@@ -10,8 +10,9 @@ tells text from picture where there is as much of both.
 What seems to be padding is what the call's masks say (`call_masks`), of the text embeddings and of the inputs of blocks
 that have as many tokens as a mask; and whatever is all zeros where a block receives it, which is how families pad
 inside (Lumina 2, Z-Image). Noise in a token that is read after all shows in the output; then less is tried, in the end
-nothing but the text embeddings. Where these change the output as well, all tokens of that row count: a learned
-embedding in place of padding is read (HunyuanDiT), and so is padding under a mask that only weakens it (Chroma).
+nothing but the text embeddings. Where these change the output as well, all tokens of that row count: padding is read
+where a learned embedding replaces it, where something pools all tokens (HunyuanDiT does both), and under a mask that
+only weakens it (Chroma).
 
 What attention returns for padding may not depend on it at all, be it zero (Mochi) or a mean (Lumina 2). So where a
 layer's token is found unread, the same place in the block's other layers with as many tokens is tried as well.
@@ -55,7 +56,8 @@ class Unread:
 class UnreadTokens:
     """The unread tokens of a transformer's calls, each combination of masks and shapes tried once.
 
-    A router sends tokens to its experts anew in every call, so of a model with experts every call is tried.
+    A router sends tokens to its experts anew in every call, so of a model with experts every call is tried. Where
+    padding takes the place of other tokens at an expert, it is read, and all tokens count.
 
     Args:
         transformer: in eval mode. It should be dense: whatever pruning has cut off is read by nothing.
