@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from dit_prune_viz.calibration import batch_rows
+from dit_prune_viz.calibration.call_masks import mask_pattern
 from dit_prune_viz.calibration.draw import Draw, draw_inputs
-from dit_prune_viz.calibration.input_sums import batch_size
 from dit_prune_viz.calibration.result import Calibration
 from dit_prune_viz.calibration.trajectory import Batch, Place, probe, walk
+from dit_prune_viz.calibration.unread_tokens import Unread, UnreadTokens
 from dit_prune_viz.checks import whole
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.pipelines.model import Model
@@ -34,6 +35,8 @@ class Call:
         bins: timestep bin of each row that counts.
         places: run, step and half of each row that counts.
         output: what the transformer answered, (rows that count, …) on the CPU; None where that was not kept.
+        unread: tokens of the layers' inputs that the dense transformer never reads, such as masked padding; None where
+            there are none, or they were not looked for.
     """
 
     arguments: batch_rows.Arguments
@@ -42,6 +45,7 @@ class Call:
     bins: tuple[int, ...]
     places: tuple[Place, ...] = ()
     output: torch.Tensor | None = None
+    unread: Unread | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +82,8 @@ def record_inputs(model: Model, like: Calibration, *, progress: Progress | None 
     Raises:
         UserError: the calibration does not say what it watched, or belongs to another model.
     """
-    return record_draw(model, like.need_draw(), edges=like.edges, steps=like.steps, seed=like.seed, progress=progress)
+    inputs = record_draw(model, like.need_draw(), edges=like.edges, steps=like.steps, seed=like.seed, progress=progress)
+    return with_unread(model, inputs, progress=progress)
 
 
 def held_out_inputs(
@@ -105,6 +110,30 @@ def held_out_inputs(
         planned, halves = probe(model, texts[0], like.steps, seed)
         draw = draw_inputs(samples, prompts=texts, steps=planned, halves=halves, seed=seed)
     return record_draw(model, draw, edges=like.edges, steps=like.steps, seed=seed, progress=progress)
+
+
+def with_unread(model: Model, inputs: RecordedInputs, *, progress: Progress | None = None) -> RecordedInputs:
+    """The same inputs, each call with the tokens that the transformer never reads.
+
+    Statistics of replayed calls need them. They are looked for once, as a pruned model would answer otherwise.
+
+    Args:
+        model: dense; its lock is held meanwhile.
+        inputs: of it.
+        progress: called after every call with masks; may raise `Cancelled`.
+    """
+    finder = UnreadTokens(model.transformer, model.layers)
+    calls = []
+    with model.lock.hold(progress), torch.no_grad():
+        for done, call in enumerate(inputs.calls):
+            if mask_pattern(model.transformer, *batch_rows.split(call.arguments)) is None:
+                calls.append(call)
+                continue
+            moved = batch_rows.split(batch_rows.move(call.arguments, model.device))
+            calls.append(replace(call, unread=finder.of(*moved)))
+            if progress is not None:
+                progress(done + 1, len(inputs.calls), "Finding masked tokens")
+    return replace(inputs, calls=tuple(calls))
 
 
 def run_call(model: Model, call: Call) -> list[torch.Tensor]:
@@ -163,14 +192,14 @@ class _Record:
         self._waiting: list[tuple[Call, tuple[int, ...]]] = []  # for the call's output, rows of each piece in the call
 
     def see(self, args: tuple, kwargs: dict) -> None:
-        self._small = batch_size(args, kwargs), batch_rows.lengths(batch_rows.arguments(args, kwargs))
+        self._small = batch_rows.batch_size(args, kwargs), batch_rows.lengths(batch_rows.arguments(args, kwargs))
 
     @contextmanager
     def watch(self, model: Model, batch: Batch, outputs: bool) -> Iterator[None]:
         """Inside, the rows that `batch` chooses are noted, with the transformer's `outputs` if asked for."""
 
         def before(module: nn.Module, args: tuple, kwargs: dict) -> None:
-            watched, bin_index = batch.choose(batch_size(args, kwargs))
+            watched, bin_index = batch.choose(batch_rows.batch_size(args, kwargs))
             if watched:
                 self._waiting = self._taken(args, kwargs, watched, bin_index, batch.places)
 
@@ -186,7 +215,7 @@ class _Record:
             yield
 
     def _taken(self, args, kwargs, watched, bin_index, places) -> list[tuple[Call, tuple[int, ...]]]:
-        call, batch = batch_rows.arguments(args, kwargs), batch_size(args, kwargs)
+        call, batch = batch_rows.arguments(args, kwargs), batch_rows.batch_size(args, kwargs)
         small_batch, small = self._small
         if batch == small_batch:
             whole = Call(batch_rows.store(call), batch, tuple(watched), (bin_index,) * len(watched), places)

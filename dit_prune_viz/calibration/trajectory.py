@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager, suppress
 
 import torch
 
+from dit_prune_viz.calibration.batch_rows import batch_size
 from dit_prune_viz.calibration.draw import Draw
-from dit_prune_viz.calibration.input_sums import batch_size
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.pipelines.families import call_arguments, refusals
 from dit_prune_viz.pipelines.model import Model
