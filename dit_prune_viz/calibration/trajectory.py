@@ -10,6 +10,7 @@ import torch
 from dit_prune_viz.calibration.batch_rows import batch_size
 from dit_prune_viz.calibration.draw import Draw
 from dit_prune_viz.errors import Progress
+from dit_prune_viz.pipelines.calling import calling
 from dit_prune_viz.pipelines.families import call_arguments, refusals
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pipelines.steps import Denoised, timestep_fraction, watch_steps
@@ -139,5 +140,5 @@ def _denoise(model: Model, prompts: Sequence[str], steps: int, seeds: Sequence[i
         max_sequence_length=defaults.max_sequence_length,
     )
     generators = [torch.Generator().manual_seed(seed % 2**32) for seed in seeds]
-    with suppress(_Enough), refusals():
+    with calling(model), suppress(_Enough), refusals():
         model.pipeline(**arguments, generator=generators, output_type="latent")

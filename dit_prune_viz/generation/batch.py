@@ -13,6 +13,7 @@ from dit_prune_viz.errors import UserError
 from dit_prune_viz.generation.request import Request
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
 from dit_prune_viz.masks.running import running_pruned
+from dit_prune_viz.pipelines.calling import calling
 from dit_prune_viz.pipelines.device import out_of_memory
 from dit_prune_viz.pipelines.families import call_arguments, refusals
 from dit_prune_viz.pipelines.model import Model
@@ -76,7 +77,7 @@ def draw_batch(
     try:
         # Grad mode belongs to the thread.
         watched = watch_steps(model.pipeline, step, generator=noises + spare)
-        with model.lock.hold(), torch.no_grad(), masked, watched, refusals():
+        with model.lock.hold(), torch.no_grad(), calling(model), masked, watched, refusals():
             output = model.pipeline(**arguments, generator=noises, output_type="pil")
     except (RuntimeError, MemoryError) as error:
         if out_of_memory(error):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from dit_prune_viz.masks.packed_mask import PackedMask
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
 from dit_prune_viz.pipelines.matrices import matrix, matrix_shape, run_with
 from dit_prune_viz.pipelines.plain_weights import check_adapters, check_layer
+from dit_prune_viz.pipelines.resting import inner_forwards, plain_forward, put_forward
 
 
 @contextmanager
@@ -39,13 +40,10 @@ def running_pruned(model: object, layers: Mapping[str, PrunedLayer], *, cache_by
     transformer = _find_transformer(model)
     modules = {name: _find_module(transformer, name, layer.mask) for name, layer in layers.items()}
     budget = _Budget(cache_bytes)
-    try:
+    with ExitStack() as undo:
         for name, module in modules.items():
-            module.forward = _PrunedForward(module, layers[name], budget)
+            undo.callback(put_forward(module, _PrunedForward(module, layers[name], budget)))
         yield
-    finally:
-        for module in modules.values():
-            vars(module).pop("forward", None)
 
 
 class _Budget:
@@ -93,7 +91,7 @@ def _find_transformer(model: object) -> nn.Module:
     transformer = model if isinstance(model, nn.Module) else getattr(model, "transformer", None)
     if not isinstance(transformer, nn.Module):
         raise UserError(f"{type(model).__name__} has no transformer to prune; load a pipeline with a transformer.")
-    if any(isinstance(vars(module).get("forward"), _PrunedForward) for module in transformer.modules()):
+    if any(isinstance(one, _PrunedForward) for module in transformer.modules() for one in inner_forwards(module)):
         raise UserError("The model is running pruned already; wait until that run has ended, then start the next.")
     check_adapters(transformer, "this model")
     return transformer
@@ -108,10 +106,8 @@ def _find_module(transformer: nn.Module, name: str, mask: PackedMask) -> nn.Modu
         raise UserError(f"The model has no layer called '{name}'; prune the model that is loaded.")
     check_layer(module, "this model")
     shape = matrix_shape(module)
-    if shape is None or "forward" in vars(module):
-        raise UserError(
-            f"Layer {name} is not a plain Linear or pointwise convolution (offloaded?), so no mask fits it."
-        )
+    if shape is None or not plain_forward(module):
+        raise UserError(f"Layer {name} is not a plain Linear or pointwise convolution (compiled?), so no mask fits it.")
     if shape != tuple(mask.shape):
         raise UserError(
             f"The mask of layer {name} has shape {tuple(mask.shape)}, its weight {shape}; "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +16,9 @@ from dit_prune_viz.calibration.recorded_inputs import Call, run_call
 from dit_prune_viz.calibration.timestep_weights import checked_weights
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.pipelines.device import out_of_memory
-from dit_prune_viz.pipelines.matrices import matrix, run_with, spread
+from dit_prune_viz.pipelines.matrices import run_with, spread
 from dit_prune_viz.pipelines.model import Model
+from dit_prune_viz.pipelines.resting import keep_while_learning, put_forward
 
 MOST_STEPS = 100_000
 
@@ -35,9 +36,9 @@ class Learner(ABC):
 
     def __init__(self, model: Model, name: str, mean: Callable[[str], Tensor] | None) -> None:
         self.module: nn.Module = model.transformer.get_submodule(name)
-        weight = self.weight = matrix(self.module).detach()
+        weight = self.weight = model.weight(name)
         self.leaf: Tensor | None = None
-        self.bias, self.mean = self.module.bias, None
+        self.bias, self.mean = model.bias(name), None
         if mean is not None and self.bias is not None:
             usual = mean(name).to(weight.device)
             self.bias = (self.bias.float() + weight.float() @ usual).to(weight.dtype)
@@ -167,7 +168,7 @@ def _study(model: Model, learners: Mapping[str, Learner], task: _Task) -> float:
     for learner in learners.values():
         learner.leaf = learner.present().requires_grad_()
     leaves = [learner.leaf for learner in learners.values()]
-    with _running(learners.values()), sdpa_kernel(_ATTENTION), torch.enable_grad():
+    with _running(learners.values()), sdpa_kernel(_ATTENTION), torch.enable_grad(), keep_while_learning():
         loss = task.error(_flat(run_call(model, task.call)), _flat(task.call.output.to(model.device)))
         if not bool(torch.isfinite(loss)):
             raise UserError("The outputs of the pruned model are not finite in this precision; load it in float32.")
@@ -197,13 +198,10 @@ def _order(count: int, steps: int, seed: int) -> Iterator[int]:
 @contextmanager
 def _running(learners) -> Iterator[None]:
     """The transformer with the learners in place of their layers, and itself again afterwards."""
-    try:
+    with ExitStack() as undo:
         for learner in learners:
-            learner.module.forward = learner
+            undo.callback(put_forward(learner.module, learner))
         yield
-    finally:
-        for learner in learners:
-            vars(learner.module).pop("forward", None)
 
 
 @contextmanager

@@ -44,14 +44,17 @@ def find_parts(folder: Path, name: str) -> tuple[Part, ...]:
     return tuple(parts)
 
 
-def load_pipeline(folder: Path, parts: Iterable[Part], name: str, dtype: torch.dtype) -> DiffusionPipeline:
-    """Load a pipeline on the CPU; its parts with weights are complete, parts that are null stay out.
+def load_pipeline(
+    folder: Path, parts: Iterable[Part], name: str, dtype: torch.dtype, device: torch.device | str = "cpu"
+) -> DiffusionPipeline:
+    """Load a pipeline; its parts with weights are complete, parts that are null stay out.
 
     Args:
         folder: of the pipeline.
         parts: as `find_parts` found them.
         name: of the model, for people.
         dtype: of the weights.
+        device: each part goes there as soon as it is loaded.
 
     Raises:
         UserError: a weight is missing, left over or of another shape.
@@ -60,7 +63,7 @@ def load_pipeline(folder: Path, parts: Iterable[Part], name: str, dtype: torch.d
     from diffusers import DiffusionPipeline  # takes seconds, in which the app serves its page already
 
     index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    loaded = {part.name: _load(part, name, dtype) for part in parts}
+    loaded = {part.name: _load(part, name, dtype).to(device) for part in parts}
     # diffusers wants to hear of parts that are left out, and takes no plain null for one.
     empty = {key: None for key in parts_taken(index) if key in index and index[key] in (None, [None, None])}
     reader = DiffusionPipeline

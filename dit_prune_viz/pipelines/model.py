@@ -24,8 +24,10 @@ from dit_prune_viz.pipelines.families import family_of
 from dit_prune_viz.pipelines.layers import Layer, list_layers
 from dit_prune_viz.pipelines.loading import check_finite, find_parts, load_pipeline
 from dit_prune_viz.pipelines.lock import ModelLock
-from dit_prune_viz.pipelines.matrices import matrix
+from dit_prune_viz.pipelines.placement import Placement, free_memory, plan_placement, stored_sizes
+from dit_prune_viz.pipelines.placing import place
 from dit_prune_viz.pipelines.plain_weights import check_adapters, check_files, check_layer, check_transformer
+from dit_prune_viz.pipelines.resting import Resting
 from dit_prune_viz.pipelines.source import LOAD_ERRORS, find_source, local_path
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ class Model:
         parameters: how many the transformer has, dense ones included.
         defaults: generation settings to start with.
         device: where it runs.
+        placement: where its parts lie meanwhile; None where all of them are on the device.
         dtype: precision of the weights.
         fingerprint: hex digest of the transformer's configuration, shapes and a sample of its weights.
         number: of its own for every loaded model, to tell apart what was computed with which.
@@ -66,6 +69,7 @@ class Model:
     device: torch.device
     dtype: torch.dtype
     fingerprint: str
+    placement: Placement | None = None
     number: int = field(default_factory=itertools.count().__next__)
     lock: ModelLock = field(default_factory=ModelLock, repr=False)
     cache: Cache = field(default_factory=lambda: Cache(_CACHE_BYTES), repr=False)
@@ -133,17 +137,27 @@ class Model:
         return self._by_name[name]
 
     def weight(self, name: str) -> torch.Tensor:
-        """The dense weight (d_out, d_in) of a prunable layer: the parameter's own storage, detached, not a copy.
+        """The dense weight (d_out, d_in) of a prunable layer on the device that computes, detached, only to be read.
 
-        That of a convolution is a view without the dimensions of its kernel.
+        It is the parameter's own storage where that lies there, and a copy where it rests elsewhere. That of a
+        convolution is a view without the dimensions of its kernel.
 
         Raises:
             UserError: there is no such layer, or the model was quantised or given a LoRA adapter since it was loaded.
         """
-        module = self.transformer.get_submodule(self.layer(name).name)
+        layer = self.layer(name)
         check_adapters(self.transformer, self.name)
-        check_layer(module, self.name)
-        return matrix(module).detach()
+        check_layer(self.transformer.get_submodule(name), self.name)
+        return self._tensor(f"{name}.weight").view(layer.shape)
+
+    def bias(self, name: str) -> torch.Tensor | None:
+        """The bias (d_out,) of a prunable layer as `weight` gives its weight; None where it has none."""
+        module = self.transformer.get_submodule(self.layer(name).name)
+        return None if module.bias is None else self._tensor(f"{name}.bias")
+
+    def _tensor(self, name: str) -> torch.Tensor:
+        # Layers that stand in pairs may share weights, and hooks may be hung in later: it is looked up every time.
+        return Resting(self.transformer)(name).to(self.device)
 
 
 def load_model(
@@ -151,6 +165,7 @@ def load_model(
     *,
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
+    placement: str = "auto",
     revision: str | None = None,
     token: str | None = None,
 ) -> Model:
@@ -160,6 +175,8 @@ def load_model(
         source: a folder in diffusers format, or a hub id.
         device: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:0", "mps".
         dtype: "auto" (bfloat16 on CUDA, else float32), "float32", "bfloat16", "float16".
+        placement: where the parts lie that do not run: "auto" (the fastest that fits), "device", "offload", "stream",
+            "balanced", "cpu"; see `Placement`. No number depends on it.
         revision: branch, tag or commit of a hub model; None is the newest.
         token: of the hub, for gated and private models; None takes the one that was logged in with.
 
@@ -168,10 +185,10 @@ def load_model(
             pickle-only weights, quantised layers, a LoRA adapter that is not fused, broken or incomplete files,
             weights that are not finite, too little memory.
     """
-    chosen_device = choose_device(device)
+    chosen_device = choose_device("cpu" if placement == "cpu" else device)
     chosen_dtype = choose_dtype(dtype, chosen_device)
     folder = find_source(source, revision=revision, token=token)
-    pipeline = _open(folder, str(source), chosen_device, chosen_dtype)
+    pipeline, placed = _open(folder, str(source), chosen_device, chosen_dtype, placement)
     if getattr(pipeline, "transformer_2", None) is not None:
         raise UserError(f"{source} has two transformers, and only one would be pruned; choose a pipeline with one.")
     check_transformer(pipeline.transformer, str(source))
@@ -190,6 +207,7 @@ def load_model(
         device=chosen_device,
         dtype=chosen_dtype,
         fingerprint=fingerprint(transformer),
+        placement=placed,
     )
 
 
@@ -213,9 +231,11 @@ def _settings(component: object) -> bytes:
 
 def _sample(digest: hashlib._Hash, module: nn.Module) -> None:
     """Let the digest see every parameter's name and shape, and up to 64 values of each."""
-    for name, parameter in sorted(module.named_parameters()):
+    resting = Resting(module)
+    for name in sorted(name for name, _ in module.named_parameters()):
+        parameter = resting(name)
         digest.update(f"{name}{tuple(parameter.shape)}".encode())
-        flat = parameter.detach().reshape(-1)
+        flat = parameter.reshape(-1)
         values = flat[:: max(1, flat.numel() // _FINGERPRINT_SAMPLES)][:_FINGERPRINT_SAMPLES]
         digest.update(values.float().cpu().numpy().tobytes())
 
@@ -225,21 +245,33 @@ def _short_name(source: str) -> str:
     return source if path is None else path.resolve().name
 
 
-def _open(folder: Path, name: str, device: torch.device, dtype: torch.dtype) -> DiffusionPipeline:
+def _open(
+    folder: Path, name: str, device: torch.device, dtype: torch.dtype, requested: str
+) -> tuple[DiffusionPipeline, Placement]:
+    placement = None
     try:
         parts = find_parts(folder, name)
         for part in parts:
             check_files(part, name)
-        pipeline = load_pipeline(folder, parts, name, dtype)
-        pipeline.to(device)
+        placement = plan_placement(stored_sizes(parts, dtype), free_memory(device), requested=requested)
+        # One part after the other, so that the machine's memory never holds all that goes to the device.
+        pipeline = load_pipeline(folder, parts, name, dtype, device if placement.kind == "device" else "cpu")
         check_finite(pipeline, parts, name)
+        place(pipeline, placement, device)
     except UserError:
         raise
     except LOAD_ERRORS as error:
         if out_of_memory(error):
-            raise UserError(f"{name} does not fit into the memory of {device}; choose a smaller model.") from error
+            raise UserError(_too_large(name, device, placement)) from error
         raise UserError(
             f"{name} could not be loaded ({first_sentence(error)}); save or download it again, or choose another model."
         ) from error
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    return pipeline, placement
+
+
+def _too_large(name: str, device: torch.device, placement: Placement | None) -> str:
+    start = f"{name} does not fit into the memory of {device}"
+    if placement is None or placement.kind in ("stream", "cpu"):
+        return f"{start}; choose a smaller model."
+    return f"{start}; load it with --placement stream, which needs the least."

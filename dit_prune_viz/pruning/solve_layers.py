@@ -133,7 +133,7 @@ def _compensate(statistics: Statistics, solved: Solved, timestep: str) -> None:
     model = statistics.model
     weights = statistics.weights(timestep) or (1.0,) * (len(statistics.calibration.edges) - 1)
     for name, layer in solved.layers.items():
-        weight, bias = model.weight(name), model.transformer.get_submodule(name).bias
+        weight, bias = model.weight(name), model.bias(name)
         mean = statistics.calibration.mean(name, weights).to(weight.device)
         if bias is not None and bool(mean.any()):
             lost = weight.float() * ~layer.mask.to(weight.device).unpack()
@@ -166,7 +166,7 @@ class _LayerTask:
 
     def _solve(self, searches: Sequence[Search], update: Update | None) -> tuple[PrunedLayer, float]:
         model, moments = self.statistics.model, self.moments
-        weight, bias = model.weight(self.name), model.transformer.get_submodule(self.name).bias
+        weight, bias = model.weight(self.name), model.bias(self.name)
         energy = float(moments.hessian.diagonal().sum())
         if energy == 0:
             return PrunedLayer(self.mask), 1.0
