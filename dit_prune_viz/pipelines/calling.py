@@ -1,17 +1,17 @@
-"""Around every call of a pipeline: prompts that were encoded before are not encoded again, and parts go back to rest."""
+"""Around every call of a pipeline: known prompts are not encoded again, and parts go back to where they rest."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from dit_prune_viz.pipelines.placing import resting_afterwards
+from dit_prune_viz.pipelines.placing import resting_around
 
 if TYPE_CHECKING:
     from dit_prune_viz.pipelines.model import Model
@@ -28,7 +28,7 @@ def calling(model: Model) -> Iterator[None]:
     """
     pipeline = model.pipeline
     encode = getattr(pipeline, "encode_prompt", None)
-    with resting_afterwards(pipeline):
+    with resting_around(pipeline):
         if encode is None or "encode_prompt" in vars(pipeline):
             yield
             return
@@ -64,10 +64,8 @@ def _remembering(encode, model: Model):
         if kept is not None:
             return _give(kept)
         result = encode(*args, **kwargs)
-        try:
+        with suppress(_Unknown):
             model.cache.put(key, _keep(result))
-        except _Unknown:
-            pass
         return result
 
     return remembering

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +45,7 @@ def find_parts(folder: Path, name: str) -> tuple[Part, ...]:
 
 
 def load_pipeline(
-    folder: Path, parts: Iterable[Part], name: str, dtype: torch.dtype, device: torch.device | str = "cpu"
+    folder: Path, parts: Iterable[Part], name: str, dtype: torch.dtype, settle: Callable[[Part, nn.Module], None]
 ) -> DiffusionPipeline:
     """Load a pipeline; its parts with weights are complete, parts that are null stay out.
 
@@ -54,7 +54,7 @@ def load_pipeline(
         parts: as `find_parts` found them.
         name: of the model, for people.
         dtype: of the weights.
-        device: each part goes there as soon as it is loaded.
+        settle: called with each part as soon as it is loaded, before the next one is, to check and to place it.
 
     Raises:
         UserError: a weight is missing, left over or of another shape.
@@ -63,7 +63,10 @@ def load_pipeline(
     from diffusers import DiffusionPipeline  # takes seconds, in which the app serves its page already
 
     index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    loaded = {part.name: _load(part, name, dtype).to(device) for part in parts}
+    loaded = {}
+    for part in parts:
+        loaded[part.name] = _load(part, name, dtype)
+        settle(part, loaded[part.name])
     # diffusers wants to hear of parts that are left out, and takes no plain null for one.
     empty = {key: None for key in parts_taken(index) if key in index and index[key] in (None, [None, None])}
     reader = DiffusionPipeline
@@ -74,17 +77,16 @@ def load_pipeline(
     return reader.from_pretrained(folder, dtype=dtype, use_safetensors=True, **empty, **loaded)
 
 
-def check_finite(pipeline: DiffusionPipeline, parts: Iterable[Part], name: str) -> None:
-    """Refuse weights that are NaN or infinite, in one pass over those in memory.
+def check_finite(part: Part, module: nn.Module, name: str) -> None:
+    """Refuse a part with weights that are NaN or infinite, in one pass over those in memory.
 
     Raises:
         UserError: that, naming the layer and the file.
     """
-    for part in parts:
-        for key, weight in getattr(pipeline, part.name).named_parameters():
-            # Neither a copy nor a mask of the weight's size: NaN shows in its least value as well as in its greatest.
-            if weight.numel() and not torch.stack(torch.aminmax(weight.detach())).isfinite().all():
-                raise UserError(_not_finite(part, key, weight.dtype, name))
+    for key, weight in module.named_parameters():
+        # Neither a copy nor a mask of the weight's size: NaN shows in its least value as well as in its greatest.
+        if weight.numel() and not torch.stack(torch.aminmax(weight.detach())).isfinite().all():
+            raise UserError(_not_finite(part, key, weight.dtype, name))
 
 
 def _not_finite(part: Part, key: str, dtype: torch.dtype, name: str) -> str:

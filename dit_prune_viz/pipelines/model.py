@@ -25,10 +25,11 @@ from dit_prune_viz.pipelines.layers import Layer, list_layers
 from dit_prune_viz.pipelines.loading import check_finite, find_parts, load_pipeline
 from dit_prune_viz.pipelines.lock import ModelLock
 from dit_prune_viz.pipelines.placement import Placement, free_memory, plan_placement, stored_sizes
-from dit_prune_viz.pipelines.placing import place
+from dit_prune_viz.pipelines.placing import Placing
 from dit_prune_viz.pipelines.plain_weights import check_adapters, check_files, check_layer, check_transformer
 from dit_prune_viz.pipelines.resting import Resting
 from dit_prune_viz.pipelines.source import LOAD_ERRORS, find_source, local_path
+from dit_prune_viz.pipelines.weight_files import Part
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -82,16 +83,7 @@ class Model:
     @cached_property
     def identity(self) -> str:
         """The fingerprint together with all else that a picture depends on: scheduler, autoencoder, text encoders."""
-        digest = hashlib.sha256(self.fingerprint.encode())
-        for name, component in sorted(self.pipeline.components.items()):
-            if component is self.transformer or not hasattr(component, "config"):
-                continue
-            digest.update(name.encode())
-            if isinstance(component, nn.Module):
-                _sample(digest, component)
-            else:
-                digest.update(_settings(component))
-        return digest.hexdigest()
+        return _identity(self.pipeline, self.fingerprint, {})
 
     @property
     def signature(self) -> tuple[str, str, str]:
@@ -188,7 +180,7 @@ def load_model(
     chosen_device = choose_device("cpu" if placement == "cpu" else device)
     chosen_dtype = choose_dtype(dtype, chosen_device)
     folder = find_source(source, revision=revision, token=token)
-    pipeline, placed = _open(folder, str(source), chosen_device, chosen_dtype, placement)
+    pipeline, placed, samples = _open(folder, str(source), chosen_device, chosen_dtype, placement)
     if getattr(pipeline, "transformer_2", None) is not None:
         raise UserError(f"{source} has two transformers, and only one would be pruned; choose a pipeline with one.")
     check_transformer(pipeline.transformer, str(source))
@@ -196,7 +188,8 @@ def load_model(
     layers = list_layers(transformer)
     if not layers:
         raise UserError(f"{source} has no transformer blocks with layers to prune; choose another pipeline.")
-    return Model(
+    digest = _digest(transformer, samples.get("transformer"))
+    model = Model(
         source=str(source),
         name=_short_name(str(source)),
         family=family_of(pipeline).name,
@@ -206,9 +199,12 @@ def load_model(
         defaults=defaults_for(pipeline, folder, str(source)),
         device=chosen_device,
         dtype=chosen_dtype,
-        fingerprint=fingerprint(transformer),
+        fingerprint=digest,
         placement=placed,
     )
+    if samples:
+        model.__dict__["identity"] = _identity(pipeline, digest, samples)
+    return model
 
 
 def fingerprint(transformer: nn.Module) -> str:
@@ -217,8 +213,24 @@ def fingerprint(transformer: nn.Module) -> str:
     Cheap for any size, and the same on every device; loading in another precision than the stored one changes it, as
     it changes the masks.
     """
-    digest = hashlib.sha256(_settings(transformer))
-    _sample(digest, transformer)
+    return _digest(transformer, None)
+
+
+def _digest(transformer: nn.Module, sample: bytes | None) -> str:
+    return hashlib.sha256(_settings(transformer) + (_sample(transformer) if sample is None else sample)).hexdigest()
+
+
+def _identity(pipeline: DiffusionPipeline, fingerprint: str, samples: Mapping[str, bytes]) -> str:
+    """See `Model.identity`; samples of parts that were taken before they went to where they rest."""
+    digest = hashlib.sha256(fingerprint.encode())
+    for name, component in sorted(pipeline.components.items()):
+        if component is pipeline.transformer or not hasattr(component, "config"):
+            continue
+        digest.update(name.encode())
+        if isinstance(component, nn.Module):
+            digest.update(samples[name] if name in samples else _sample(component))
+        else:
+            digest.update(_settings(component))
     return digest.hexdigest()
 
 
@@ -229,15 +241,16 @@ def _settings(component: object) -> bytes:
     return json.dumps(config, sort_keys=True, default=str).encode()
 
 
-def _sample(digest: hashlib._Hash, module: nn.Module) -> None:
-    """Let the digest see every parameter's name and shape, and up to 64 values of each."""
-    resting = Resting(module)
+def _sample(module: nn.Module) -> bytes:
+    """Every parameter's name and shape, and up to 64 values of each."""
+    sample, resting = bytearray(), Resting(module)
     for name in sorted(name for name, _ in module.named_parameters()):
         parameter = resting(name)
-        digest.update(f"{name}{tuple(parameter.shape)}".encode())
+        sample += f"{name}{tuple(parameter.shape)}".encode()
         flat = parameter.reshape(-1)
         values = flat[:: max(1, flat.numel() // _FINGERPRINT_SAMPLES)][:_FINGERPRINT_SAMPLES]
-        digest.update(values.float().cpu().numpy().tobytes())
+        sample += values.float().cpu().numpy().tobytes()
+    return bytes(sample)
 
 
 def _short_name(source: str) -> str:
@@ -247,17 +260,27 @@ def _short_name(source: str) -> str:
 
 def _open(
     folder: Path, name: str, device: torch.device, dtype: torch.dtype, requested: str
-) -> tuple[DiffusionPipeline, Placement]:
-    placement = None
+) -> tuple[DiffusionPipeline, Placement, dict[str, bytes]]:
+    """The pipeline in its place, and samples of parts whose weights were told by other names before they rested."""
+    placement, samples = None, {}
     try:
         parts = find_parts(folder, name)
         for part in parts:
             check_files(part, name)
         placement = plan_placement(stored_sizes(parts, dtype), free_memory(device), requested=requested)
-        # One part after the other, so that the machine's memory never holds all that goes to the device.
-        pipeline = load_pipeline(folder, parts, name, dtype, device if placement.kind == "device" else "cpu")
-        check_finite(pipeline, parts, name)
-        place(pipeline, placement, device)
+        placing = Placing(placement, device)
+
+        def settle(part: Part, module: nn.Module) -> None:
+            if placement.kind != "device":  # a GPU looks faster than the CPU
+                check_finite(part, module, name)
+            if placement.kind == "stream":  # a weight that two modules share has two names from then on
+                samples[part.name] = _sample(module)
+            placing.settle(part.name, module)
+            if placement.kind == "device":
+                check_finite(part, module, name)
+
+        pipeline = load_pipeline(folder, parts, name, dtype, settle)
+        placing.finish(pipeline)
     except UserError:
         raise
     except LOAD_ERRORS as error:
@@ -267,7 +290,7 @@ def _open(
             f"{name} could not be loaded ({first_sentence(error)}); save or download it again, or choose another model."
         ) from error
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline, placement
+    return pipeline, placement, samples
 
 
 def _too_large(name: str, device: torch.device, placement: Placement | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import weakref
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ import torch
 from torch import nn
 
 from dit_prune_viz.pipelines.layers import list_layers
-from dit_prune_viz.pipelines.placement import Placement, PartSize
+from dit_prune_viz.pipelines.placement import PartSize, Placement
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -22,55 +21,90 @@ if TYPE_CHECKING:
 _CPU = torch.device("cpu")
 
 
-def place(pipeline: DiffusionPipeline, placement: Placement, device: torch.device) -> None:
-    """Move the parts of a pipeline that was loaded on the CPU, or hang in the hooks that move them when they run.
+class Placing:
+    """Puts the parts of a pipeline in their places, or hangs in the hooks that move them when they run.
 
     Args:
-        pipeline: with all its parts.
         placement: where they are to lie.
         device: that computes.
     """
-    if placement.kind == "offload":
-        pipeline.enable_model_cpu_offload(device=device)
-    elif placement.kind == "stream":
-        _stream(pipeline, placement, device)
-    elif placement.kind == "balanced":
-        _balance(pipeline)
-    else:
-        pipeline.to(device)
+
+    def __init__(self, placement: Placement, device: torch.device) -> None:
+        self._placement, self._device = placement, device
+        self._folder = _temporary_folder() if placement.kind == "stream" and placement.disk else None
+        self._settled: set[nn.Module] = set()
+
+    def settle(self, name: str, module: nn.Module) -> None:
+        """Place a part on the CPU before the next one is loaded, so that memory never holds all that moves away."""
+        if self._placement.kind == "device":
+            module.to(self._device)
+        elif self._placement.kind == "stream":
+            self._stream(name, module)
+        self._settled.add(module)
+
+    def finish(self, pipeline: DiffusionPipeline) -> None:
+        """Place what is left, once the pipeline has all its parts."""
+        if self._folder is not None:
+            weakref.finalize(pipeline, self._folder.cleanup)
+        if self._placement.kind == "offload":
+            _offload_parts(pipeline, self._device)
+        elif self._placement.kind == "balanced":
+            _balance(pipeline)
+        elif self._placement.kind == "stream":
+            for name, module in _modules(pipeline):
+                if module not in self._settled:
+                    self._stream(name, module)
+        else:
+            pipeline.to(self._device)
+
+    def _stream(self, name: str, module: nn.Module) -> None:
+        size = PartSize(name, 0)
+        # Files are named by blocks, which have the same names in two transformers.
+        folder = None if self._folder is None else Path(self._folder.name) / name
+        if size.resident:
+            module.to(self._device)
+        elif size.transformer and _blocks_move(module, self._device, folder):
+            _offload_blocks(module, self._placement, self._device, folder)
+        else:
+            _offload_layers(module, self._device, folder)
 
 
 @contextmanager
-def resting_afterwards(pipeline: DiffusionPipeline) -> Iterator[None]:
-    """Around a call of a pipeline: parts that the call has left on the device go back, also where it ended early.
+def resting_around(pipeline: DiffusionPipeline) -> Iterator[None]:
+    """Around a call of a pipeline: parts that something has left on the device go back before it and after it.
 
-    A pipeline sends them back itself at the end of a call, but calls are left as soon as enough has been seen; the next
-    prompt would then be encoded beside a transformer that should have made room for it.
+    A pipeline sends them back itself at the end of a call, but calls are left as soon as enough has been seen, and the
+    transformer also runs alone; the next prompt would then be encoded beside it.
     """
+    offloaded = bool(getattr(pipeline, "_all_hooks", None))
+    if offloaded:
+        pipeline.maybe_free_model_hooks()
     try:
         yield
     finally:
-        if getattr(pipeline, "_all_hooks", None):
+        if offloaded:
             pipeline.maybe_free_model_hooks()
 
 
-def _stream(pipeline: DiffusionPipeline, placement: Placement, device: torch.device) -> None:
-    folder = _temporary_folder(pipeline) if placement.disk else None
-    for name, module in pipeline.components.items():
-        if not isinstance(module, nn.Module):
-            continue
-        size = PartSize(name, 0)
-        own = folder and folder / name  # files are named by blocks, which have the same names in two transformers
-        if size.resident:
-            module.to(device)
-        elif size.transformer and _blocks_move(module, own):
-            _offload_blocks(module, placement, device, own)
-        else:
-            _offload_layers(module, device, own)
+def _modules(pipeline: DiffusionPipeline) -> Iterator[tuple[str, nn.Module]]:
+    return ((name, one) for name, one in pipeline.components.items() if isinstance(one, nn.Module))
 
 
-def _blocks_move(transformer: nn.Module, folder: Path | None) -> bool:
+def _offload_parts(pipeline: DiffusionPipeline, device: torch.device) -> None:
+    """Each part comes when it runs, but what `PartSize.resident` says stays: for a preview after every few steps the
+    transformer would have to leave otherwise."""
+    resident = [name for name, _ in _modules(pipeline) if PartSize(name, 0).resident]
+    order = pipeline.model_cpu_offload_seq or "->".join(name for name, _ in _modules(pipeline))
+    pipeline.model_cpu_offload_seq = "->".join(name for name in order.split("->") if name not in resident)
+    pipeline._exclude_from_cpu_offload = [*pipeline._exclude_from_cpu_offload, *resident]
+    pipeline.enable_model_cpu_offload(device=device)
+
+
+def _blocks_move(transformer: nn.Module, device: torch.device, folder: Path | None) -> bool:
     """Whether diffusers can move the transformer's blocks one by one."""
+    if folder is not None and device.type == "cpu":
+        # diffusers would map its files into memory at odd addresses, where the CPU adds up in another order.
+        return False
     if not getattr(transformer, "_supports_group_offloading", True):  # DiT reaches into its blocks from outside
         return False
     names = [name for name, _ in transformer.named_parameters(remove_duplicate=False)]
@@ -112,9 +146,7 @@ def _balance(pipeline: DiffusionPipeline) -> None:
     from accelerate.utils import get_balanced_memory
 
     last = torch.cuda.device_count() - 1
-    for name, module in pipeline.components.items():
-        if not isinstance(module, nn.Module):
-            continue
+    for name, module in _modules(pipeline):
         where = {"": last}  # accelerate fills the first GPUs first
         if PartSize(name, 0).transformer:
             whole = list(getattr(module, "_no_split_modules", None) or ())
@@ -123,8 +155,6 @@ def _balance(pipeline: DiffusionPipeline) -> None:
         dispatch_model(module, device_map=where, force_hooks=True)
 
 
-def _temporary_folder(pipeline: DiffusionPipeline) -> Path:
-    """A new folder that goes with the pipeline: diffusers takes any file of the right name for its own."""
-    folder = tempfile.mkdtemp(prefix="dit-prune-viz-")
-    weakref.finalize(pipeline, shutil.rmtree, folder, ignore_errors=True)
-    return Path(folder)
+def _temporary_folder() -> tempfile.TemporaryDirectory:
+    """A new folder, as diffusers takes any file of the right name for its own."""
+    return tempfile.TemporaryDirectory(prefix="dit-prune-viz-", ignore_cleanup_errors=True)
