@@ -21,7 +21,7 @@ from dit_prune_viz.experiments.levels import parse_level, parse_levels
 from dit_prune_viz.experiments.models_command import add_models
 from dit_prune_viz.experiments.presets import PRESETS, Preset, find_preset
 from dit_prune_viz.experiments.processes import processes
-from dit_prune_viz.experiments.progress import TerminalProgress
+from dit_prune_viz.experiments.progress import TerminalProgress, say
 from dit_prune_viz.experiments.prompts import held_out, read_prompts, split
 from dit_prune_viz.experiments.prune_command import add_prune
 from dit_prune_viz.experiments.results import Results, Row
@@ -29,6 +29,7 @@ from dit_prune_viz.experiments.run import RESULTS, run
 from dit_prune_viz.experiments.table import COLUMNS, markdown, tabulate
 from dit_prune_viz.metrics.clip import load_clip
 from dit_prune_viz.pipelines.model import Model, load_model
+from dit_prune_viz.pipelines.placement import add_placement_option
 from dit_prune_viz.pipelines.source import local_path
 from dit_prune_viz.plugins import add_plugin_option, load_plugins
 from dit_prune_viz.pruning.named_recipes import NAMED_RECIPES, SWEEPS, find_recipes, parse_named_recipe
@@ -96,6 +97,7 @@ def _add_sweep(commands) -> list[argparse.ArgumentParser]:
     add("--clip", help="folder or hub id of the CLIP that scores; none for no CLIP score")
     add("--device", help="cpu, cuda, … (the fastest there is)")
     add("--dtype", default="auto")
+    add_placement_option(sweeps)
     add("--batch", type=int, help="pictures drawn at a time")
     add("--pictures", type=Path, help="folder of the dense pictures (OUT/dense)")
     add_cache_option(sweeps)
@@ -124,6 +126,7 @@ def _add_converge(commands) -> list[argparse.ArgumentParser]:
     add("--calibration-seed", type=int, default=0)
     add("--device", default="auto", help="cpu, cuda, … (the fastest there is)")
     add("--dtype", default="auto")
+    add_placement_option(converges)
     add_cache_option(converges)
     return [converges]
 
@@ -151,7 +154,10 @@ def _sweep(options: argparse.Namespace) -> None:
     recipes = find_recipes(options.methods) + tuple(parse_named_recipe(text) for text in options.recipe)
     levels = parse_levels(options.sparsities)
     source = options.model or str(BUNDLED_MODEL)
-    model = load_model(source, device=options.device or crew.device, dtype=options.dtype)
+    device = options.device or crew.device
+    model = load_model(
+        source, device=device, dtype=options.dtype, placement=options.placement, tell=say if crew.main else None
+    )
     prompts, calibration_prompts = _prompts(model, options, preset)
     experiment = Experiment(
         recipes=recipes,
@@ -246,7 +252,8 @@ def _converge(options: argparse.Namespace) -> None:
     recipes = find_recipes(options.methods) + tuple(parse_named_recipe(text) for text in options.recipe)
     level, sizes = parse_level(options.sparsity), _sizes(options.sizes)
     disk = open_cache(options.cache)
-    model = load_model(options.model or str(BUNDLED_MODEL), device=options.device, dtype=options.dtype)
+    source = options.model or str(BUNDLED_MODEL)
+    model = load_model(source, device=options.device, dtype=options.dtype, placement=options.placement, tell=say)
     for named in recipes:
         talk = TerminalProgress(silent=False, unit="steps")
         recipe, seed = level.of(named.recipe), options.calibration_seed

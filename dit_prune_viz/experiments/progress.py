@@ -10,6 +10,11 @@ from dit_prune_viz.experiments.results import Row
 _PERIOD = 5.0
 
 
+def say(sentence: str) -> None:
+    """Tell a person something on the terminal at once, apart from what a command answers."""
+    print(sentence, file=sys.stderr, flush=True)
+
+
 class TerminalProgress:
     """Progress and finished cells, a line each, on the terminal."""
 

@@ -11,9 +11,10 @@ from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.disk_cache import add_cache_option, open_cache
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.experiments.levels import parse_level
-from dit_prune_viz.experiments.progress import TerminalProgress
+from dit_prune_viz.experiments.progress import TerminalProgress, say
 from dit_prune_viz.pipelines.dense_parts import dense_sentence
 from dit_prune_viz.pipelines.model import load_model
+from dit_prune_viz.pipelines.placement import add_placement_option
 from dit_prune_viz.pruning.named_recipes import NAMED_RECIPES, find_recipe
 from dit_prune_viz.pruning.prune import calibrate_for, prune
 from dit_prune_viz.pruning.pruned_model import PrunedModel
@@ -35,6 +36,7 @@ def add_prune(commands) -> list[argparse.ArgumentParser]:
     add("--calibration-seed", type=int, help="(the recipe's own)")
     add("--device", default="auto", help="cpu, cuda, … (the fastest there is)")
     add("--dtype", default="auto")
+    add_placement_option(parser)
     add_cache_option(parser)
     add("--report", type=Path, metavar="FILE.json", help="write recipe and report there")
     return [parser]
@@ -47,7 +49,8 @@ def _prune(options: argparse.Namespace) -> None:
     asked = {"samples": options.samples, "seed": options.calibration_seed}
     settings = replace(recipe.calibration, **{name: value for name, value in asked.items() if value is not None})
     recipe = replace(recipe, calibration=settings)
-    model = load_model(options.model or str(BUNDLED_MODEL), device=options.device, dtype=options.dtype)
+    source = options.model or str(BUNDLED_MODEL)
+    model = load_model(source, device=options.device, dtype=options.dtype, placement=options.placement, tell=say)
     progress = TerminalProgress(silent=False, unit="steps")
     disk = open_cache(options.cache)
     statistics = Statistics(model, calibrate_for(model, recipe, progress, disk), disk=disk)

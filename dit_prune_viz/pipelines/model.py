@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -160,6 +160,7 @@ def load_model(
     placement: str = "auto",
     revision: str | None = None,
     token: str | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Model:
     """Open a pipeline from a folder or the hub; only safetensors are read and no code of the model's own is run.
 
@@ -171,6 +172,7 @@ def load_model(
             "balanced", "cpu"; see `Placement`. No number depends on it.
         revision: branch, tag or commit of a hub model; None is the newest.
         token: of the hub, for gated and private models; None takes the one that was logged in with.
+        tell: called before anything is loaded with a sentence about where a large model goes.
 
     Raises:
         UserError: unknown source, device or precision, a pipeline without a transformer or without prunable layers,
@@ -180,7 +182,7 @@ def load_model(
     chosen_device = choose_device("cpu" if placement == "cpu" else device)
     chosen_dtype = choose_dtype(dtype, chosen_device)
     folder = find_source(source, revision=revision, token=token)
-    pipeline, placed, samples = _open(folder, str(source), chosen_device, chosen_dtype, placement)
+    pipeline, placed, samples = _open(folder, str(source), chosen_device, chosen_dtype, placement, tell)
     if getattr(pipeline, "transformer_2", None) is not None:
         raise UserError(f"{source} has two transformers, and only one would be pruned; choose a pipeline with one.")
     check_transformer(pipeline.transformer, str(source))
@@ -259,7 +261,12 @@ def _short_name(source: str) -> str:
 
 
 def _open(
-    folder: Path, name: str, device: torch.device, dtype: torch.dtype, requested: str
+    folder: Path,
+    name: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    requested: str,
+    tell: Callable[[str], None] | None,
 ) -> tuple[DiffusionPipeline, Placement, dict[str, bytes]]:
     """The pipeline in its place, and samples of parts whose weights were told by other names before they rested."""
     placement, samples = None, {}
@@ -268,6 +275,8 @@ def _open(
         for part in parts:
             check_files(part, name)
         placement = plan_placement(stored_sizes(parts, dtype), free_memory(device), requested=requested)
+        if tell is not None and placement.notable:
+            tell(placement.sentence)
         placing = Placing(placement, device)
 
         def settle(part: Part, module: nn.Module) -> None:

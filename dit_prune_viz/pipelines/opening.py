@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,20 +27,27 @@ from dit_prune_viz.resources import BUNDLED_FACTS, BUNDLED_MODEL
 _WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 
 
-def open_model(source: str, *, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto") -> Model:
+def open_model(
+    source: str,
+    *,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    placement: str = "auto",
+    tell: Callable[[str], None] | None = None,
+) -> Model:
     """As `load_model`, but the bundled model in float32 on the CPU opens its pipeline when that is first used.
 
     Raises:
         UserError: as in `load_model`.
     """
     path = local_path(source)
-    if path is not None and path.resolve() == BUNDLED_MODEL.resolve():
-        chosen = choose_device(device)
+    if path is not None and path.resolve() == BUNDLED_MODEL.resolve() and placement in ("auto", "device", "cpu"):
+        chosen = choose_device("cpu" if placement == "cpu" else device)
         if chosen.type == "cpu" and choose_dtype(dtype, chosen) == torch.float32:
             found = _from_facts(str(source), path)
             if found is not None:
                 return found
-    return load_model(source, device=device, dtype=dtype)
+    return load_model(source, device=device, dtype=dtype, placement=placement, tell=tell)
 
 
 class OpeningModel(Model):

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import psutil
-import torch
-from torch import nn
 
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.pipelines.weight_files import Part
+
+if TYPE_CHECKING:  # torch takes seconds, and a command line that offers a placement does not need it
+    import torch
+    from torch import nn
+
+    from dit_prune_viz.pipelines.weight_files import Part
 
 CHOICES = ("auto", "device", "offload", "stream", "cpu", "balanced")
 """What a person may ask for."""
@@ -21,7 +26,8 @@ PCIE = 25e9
 
 _BLOCK = re.compile(r"((?:[^.]+\.)*?\d+)\.")
 _STORED = re.compile(r"\D*(\d+)")
-_WORK, _SMALL_WORK, _SMALL = 3e9, 1e9, 1e9
+_WORK, _SMALL_WORK, _SMALL = 3e9, 1e9, 1e9  # bytes that a run needs beside the weights, of a large model and a small
+_NOTABLE = 4e9
 _AHEAD = 2  # blocks on the device at a time: one computes while the next one arrives
 
 
@@ -97,6 +103,27 @@ class Placement:
     pinned: bool = False
     seconds: float | None = None
 
+    @property
+    def moves(self) -> bool:
+        """Whether weights come to the device only when they are needed."""
+        return self.kind in ("offload", "stream")
+
+    @property
+    def notable(self) -> bool:
+        """Whether people should hear of it: a large model, or one that does not simply lie where it runs."""
+        return self.moves or self.kind == "balanced" or sum(self.parts.values()) > _NOTABLE
+
+
+def add_placement_option(parser: argparse.ArgumentParser) -> None:
+    """Let a command take --placement."""
+    parser.add_argument(
+        "--placement",
+        default="auto",
+        choices=CHOICES,
+        help="where the parts of a model rest: all on the device, each there only while it runs (offload), block by "
+        "block (stream), on several GPUs (balanced), or on the CPU; auto takes the fastest that fits",
+    )
+
 
 def plan_placement(sizes: Sequence[PartSize], memory: Memory, *, requested: str = "auto") -> Placement:
     """Choose the fastest placement that fits, or describe the one that is asked for.
@@ -123,7 +150,8 @@ def plan_placement(sizes: Sequence[PartSize], memory: Memory, *, requested: str 
                 return placement
     if requested == "auto":
         raise UserError(plan.refusal())
-    return plan.of(requested)[0]
+    asked = plan.of(requested)[0]
+    return replace(asked, sentence=f"{asked.sentence} That may not fit; placement auto would choose what does.")
 
 
 _ORDER = {"cuda": ("device", "balanced", "offload", "stream"), "mps": ("device", "stream"), "cpu": ("cpu", "stream")}
@@ -135,6 +163,10 @@ class _Plan:
     memory: Memory
     total: int
     work: int
+
+    @property
+    def _resident(self) -> int:
+        return sum(size.nbytes for size in self.sizes if size.resident)
 
     def of(self, kind: str) -> list[Placement]:
         """The ways to do one kind, the faster one first."""
@@ -154,13 +186,13 @@ class _Plan:
         resting = (
             self.total if placement.kind == "offload" or (placement.kind == "stream" and not placement.disk) else 0
         )
-        room = ram if placement.kind == "cpu" or not free else max(free)
+        room = ram if placement.kind == "cpu" or not free else free[0]
         return placement.peak <= room and resting <= ram
 
     def refusal(self) -> str:
         """Why nothing fits, and what would."""
-        least = min(placement.peak for placement in (self._stream(disk=True),))
-        room = max(self.memory.free) if self.memory.free else self.memory.ram
+        least = self._stream(disk=True).peak
+        room = self.memory.free[0] if self.memory.free else self.memory.ram
         place = f"this {_NAMES.get(self.memory.device, 'machine')} has {_gb(room)} free"
         start = f"The model needs {_gb(least)} even when its blocks stream from the disk, and {place}"
         if self.memory.free and self._cpu().peak <= self.memory.ram:
@@ -179,7 +211,7 @@ class _Plan:
             return f"{ram} and no GPU" if not free else ram
         if len(free) > 1 and kind == "balanced":
             return f"{len(free)} GPUs have {_gb(sum(free))} free"
-        return f"this GPU has {_gb(max(free))} free"
+        return f"this GPU has {_gb(free[0])} free"
 
     def _device(self) -> Placement:
         where = "everything stays in memory" if not self.memory.free else "everything stays on it"
@@ -193,8 +225,8 @@ class _Plan:
         return self._made("balanced", "the blocks of the transformer are spread over them", spread)
 
     def _offload(self) -> Placement:
-        largest = max((size.nbytes for size in self.sizes), default=0)
-        peak = largest + self.work
+        largest = max((size.nbytes for size in self.sizes if not size.resident), default=0)
+        peak = largest + self._resident + self.work
         how = f"each part is on it only while it runs, the text encoders while encoding, {_gb(peak)} at most at a time"
         return self._made("offload", how, peak)
 
@@ -202,8 +234,7 @@ class _Plan:
         moving = [size for size in self.sizes if size.transformer]
         encoders = max((size.streaming for size in self.sizes if not size.transformer and not size.resident), default=0)
         running = sum(size.streaming for size in moving)
-        resident = sum(size.nbytes for size in self.sizes if size.resident)
-        peak = resident + max(running, encoders) + self.work
+        peak = self._resident + max(running, encoders) + self.work
         blocks, moved = sum(len(size.blocks) for size in moving), sum(sum(size.blocks) for size in moving)
         pinned = not disk and self.memory.device == "cuda" and 1.25 * self.total <= self.memory.ram
         how = f"the text encoders leave after encoding, the transformer's {blocks} blocks stream in one by one"
@@ -252,6 +283,8 @@ def module_size(name: str, module: nn.Module, dtype: torch.dtype) -> PartSize:
 
 def free_memory(device: torch.device) -> Memory:
     """What this machine has free at this moment."""
+    import torch
+
     ram = psutil.virtual_memory().available
     if device.type != "cuda":
         return Memory(device.type, (ram,) if device.type == "mps" else (), ram)

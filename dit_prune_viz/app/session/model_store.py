@@ -26,6 +26,7 @@ class ModelStore:
         clip_name: under which scores are shown; None takes the folder's or hub model's.
         device: as in `load_model`.
         dtype: as in `load_model`.
+        placement: as in `load_model`.
         disk: where calibrations are looked up and kept; None keeps none.
     """
 
@@ -36,12 +37,13 @@ class ModelStore:
         clip_name: str | None = None,
         device: str = "auto",
         dtype: str = "auto",
+        placement: str = "auto",
         disk: DiskCache | None = None,
     ) -> None:
         self.disk = disk
         self.when_loaded: Callable[[Model], None] | None = None
         self._clip_source, self._clip_name = clip, clip_name
-        self._device, self._dtype = device, dtype
+        self._device, self._dtype, self._placement = device, dtype, placement
         self._clip: ClipScorer | None = None
         self._clip_lock = threading.Lock()
         self._models: WeakValueDictionary[Hashable, Model] = WeakValueDictionary()
@@ -59,7 +61,13 @@ class ModelStore:
             key = _identity(source)
             model = self._models.get(key)
             if model is None:
-                model = open_model(source, device=self._device, dtype=self._dtype)
+                model = open_model(
+                    source,
+                    device=self._device,
+                    dtype=self._dtype,
+                    placement=self._placement,
+                    tell=None if progress is None else lambda said: progress(0, 1, f"Loading {source}. {said}"),
+                )
                 self._models[key] = model
                 if self.when_loaded:
                     self.when_loaded(model)

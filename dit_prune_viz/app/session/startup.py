@@ -26,12 +26,13 @@ _VISIT_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class AppSettings:
-    """model, clip: hub ids or folders; device, dtype: as in `load_model`; cache: None keeps nothing on disk."""
+    """model, clip: hub ids or folders; device, dtype, placement: as in `load_model`; cache: None keeps none on disk."""
 
     model: str
     clip: str
     device: str = "auto"
     dtype: str = "auto"
+    placement: str = "auto"
     cache: DiskCache | None = None
 
 
@@ -52,6 +53,7 @@ def start(settings: AppSettings, when_ready: Callable[[], None] | None = None) -
         clip_name=BUNDLED_CLIP_NAME if bundled else None,
         device=settings.device,
         dtype=settings.dtype,
+        placement=settings.placement,
         disk=settings.cache,
     )
     startup = Startup(Session(store), settings.model, Jobs(), when_ready)
