@@ -62,7 +62,7 @@ class Placing:
         # Files are named by blocks, which have the same names in two transformers.
         folder = None if self._folder is None else Path(self._folder.name) / name
         if size.resident:
-            module.to(self._device)
+            _keep(module, self._device)
         elif size.transformer and _blocks_move(module, self._device, folder):
             _offload_blocks(module, self._placement, self._device, folder)
         else:
@@ -84,6 +84,14 @@ def resting_around(pipeline: DiffusionPipeline) -> Iterator[None]:
     finally:
         if offloaded:
             pipeline.maybe_free_model_hooks()
+
+
+def _keep(module: nn.Module, device: torch.device) -> None:
+    """Leave a part on the device, and let it say so: a pipeline asks its first part where it runs."""
+    from accelerate.hooks import AlignDevicesHook, add_hook_to_module
+
+    module.to(device)
+    add_hook_to_module(module, AlignDevicesHook(execution_device=device))
 
 
 def _modules(pipeline: DiffusionPipeline) -> Iterator[tuple[str, nn.Module]]:
