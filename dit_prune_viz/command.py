@@ -22,6 +22,7 @@ COMMANDS = MappingProxyType(
         "export": "write a sweep's files",
         "list": "name methods and presets",
         "models": "name public models: size, settings, licence",
+        "placement": "say where a model's parts would lie on given GPUs",
     }
 )
 """The commands beside the app, each with a few words of help."""

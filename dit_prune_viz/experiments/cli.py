@@ -19,6 +19,7 @@ from dit_prune_viz.experiments.experiment import Experiment, read_description, w
 from dit_prune_viz.experiments.export import export
 from dit_prune_viz.experiments.levels import parse_level, parse_levels
 from dit_prune_viz.experiments.models_command import add_models
+from dit_prune_viz.experiments.placement_command import add_placement
 from dit_prune_viz.experiments.presets import PRESETS, Preset, find_preset
 from dit_prune_viz.experiments.processes import processes
 from dit_prune_viz.experiments.progress import TerminalProgress, say
@@ -67,7 +68,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m dit_p
 def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=program, description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add_command in (add_prune, _add_sweep, _add_table_and_export, _add_converge, _add_list, add_models):
+    added = (add_prune, _add_sweep, _add_table_and_export, _add_converge, _add_list, add_models, add_placement)
+    for add_command in added:
         for command in add_command(commands):
             add_plugin_option(command)
     return parser

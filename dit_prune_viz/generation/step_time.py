@@ -77,8 +77,10 @@ def step_time(
         progress: may raise `Cancelled`.
 
     Raises:
-        UserError: no GPU with 2:4 kernels, a precision that has none, or no layer that is 2:4.
+        UserError: no GPU with 2:4 kernels, a precision that has none, no layer that is 2:4, or weights that move.
     """
+    if model.placement is not None and model.placement.kind not in ("device", "cpu"):
+        raise UserError("2:4 kernels are timed with the whole transformer on the GPU; load it with --placement device.")
     problem = why_not(model.device, model.dtype)
     if problem:
         raise UserError(problem)

@@ -26,7 +26,7 @@ PCIE = 25e9
 
 _BLOCK = re.compile(r"((?:[^.]+\.)*?\d+)\.")
 _STORED = re.compile(r"\D*(\d+)")
-_WORK, _SMALL_WORK, _SMALL = 3e9, 1e9, 1e9  # bytes that a run needs beside the weights, of a large model and a small
+_LEAST_WORK, _MOST_WORK = 10**8, 3 * 10**9  # bytes that a run needs beside the weights; between them as many as those
 _NOTABLE = 4e9
 _AHEAD = 2  # blocks on the device at a time: one computes while the next one arrives
 
@@ -141,7 +141,7 @@ def plan_placement(sizes: Sequence[PartSize], memory: Memory, *, requested: str 
     if requested == "balanced" and len(memory.free) < 2:
         raise UserError("Placement balanced needs at least two GPUs; use auto, device, offload, stream or cpu.")
     total = sum(size.nbytes for size in sizes)
-    work = int(_WORK if total > _SMALL else _SMALL_WORK)
+    work = min(_MOST_WORK, max(_LEAST_WORK, total))
     plan = _Plan(tuple(sizes), memory, total, work)
     kinds = _ORDER[memory.device if memory.device in _ORDER else "cuda"] if requested == "auto" else (requested,)
     for kind in kinds:
@@ -193,25 +193,23 @@ class _Plan:
         """Why nothing fits, and what would."""
         least = self._stream(disk=True).peak
         room = self.memory.free[0] if self.memory.free else self.memory.ram
-        place = f"this {_NAMES.get(self.memory.device, 'machine')} has {_gb(room)} free"
-        start = f"The model needs {_gb(least)} even when its blocks stream from the disk, and {place}"
+        place = f"this {_NAMES.get(self.memory.device, 'machine')} has {gigabytes(room)} free"
+        start = f"The model needs {gigabytes(least)} even when its blocks stream from the disk, and {place}"
         if self.memory.free and self._cpu().peak <= self.memory.ram:
-            return (
-                f"{start}; load it with --placement cpu, which needs {_gb(self._cpu().peak)} of the machine's memory."
-            )
+            return f"{start}; load it with --placement cpu, which needs {gigabytes(self._cpu().peak)} of the machine's memory."
         return f"{start}; free some memory, load it with --dtype bfloat16, or choose a smaller model."
 
     def _made(self, kind: str, how: str, peak: int, **more) -> Placement:
         parts = {size.name: size.nbytes for size in self.sizes}
-        return Placement(kind, f"Needs {_gb(self.total)}; {self._room(kind)}: {how}.", parts, int(peak), **more)
+        return Placement(kind, f"Needs {gigabytes(self.total)}; {self._room(kind)}: {how}.", parts, int(peak), **more)
 
     def _room(self, kind: str) -> str:
-        free, ram = self.memory.free, f"this machine has {_gb(self.memory.ram)} of memory free"
+        free, ram = self.memory.free, f"this machine has {gigabytes(self.memory.ram)} of memory free"
         if not free or kind == "cpu":
             return f"{ram} and no GPU" if not free else ram
         if len(free) > 1 and kind == "balanced":
-            return f"{len(free)} GPUs have {_gb(sum(free))} free"
-        return f"this GPU has {_gb(free[0])} free"
+            return f"{len(free)} GPUs have {gigabytes(sum(free))} free"
+        return f"this GPU has {gigabytes(free[0])} free"
 
     def _device(self) -> Placement:
         where = "everything stays in memory" if not self.memory.free else "everything stays on it"
@@ -227,7 +225,7 @@ class _Plan:
     def _offload(self) -> Placement:
         largest = max((size.nbytes for size in self.sizes if not size.resident), default=0)
         peak = largest + self._resident + self.work
-        how = f"each part is on it only while it runs, the text encoders while encoding, {_gb(peak)} at most at a time"
+        how = f"each part is on it only while it runs, the text encoders while encoding, {gigabytes(peak)} at most at a time"
         return self._made("offload", how, peak)
 
     def _stream(self, *, disk: bool) -> Placement:
@@ -239,11 +237,11 @@ class _Plan:
         pinned = not disk and self.memory.device == "cuda" and 1.25 * self.total <= self.memory.ram
         how = f"the text encoders leave after encoding, the transformer's {blocks} blocks stream in one by one"
         if disk:
-            return self._made("stream", f"{how} from the disk, {_gb(peak)} at most at a time", peak, disk=True)
+            return self._made("stream", f"{how} from the disk, {gigabytes(peak)} at most at a time", peak, disk=True)
         if not pinned:
-            return self._made("stream", f"{how}, {_gb(peak)} at most at a time", peak)
+            return self._made("stream", f"{how}, {gigabytes(peak)} at most at a time", peak)
         seconds = moved / self.memory.rate
-        time = f"moving {_gb(moved)} takes at least {seconds:.1f} s a pass at {self.memory.rate / 1e9:.0f} GB/s"
+        time = f"moving {gigabytes(moved)} takes at least {seconds:.1f} s a pass at {self.memory.rate / 1e9:.0f} GB/s"
         return self._made("stream", f"{how}; {time}", peak, pinned=True, seconds=seconds)
 
 
@@ -300,7 +298,7 @@ def _bytes_each(stored: str, dtype: torch.dtype) -> int:
     return max(1, int(bits[1]) // 8) if bits else 1
 
 
-def _gb(nbytes: float) -> str:
-    """Gigabytes of 10⁹ bytes; whole ones from ten on."""
+def gigabytes(nbytes: float) -> str:
+    """A number of bytes for people, in GB of 10⁹ bytes, with a decimal below ten."""
     amount = nbytes / 1e9
     return f"{amount:.0f} GB" if amount >= 10 else f"{amount:.1f} GB"

@@ -1,0 +1,197 @@
+"""Models whose parts rest elsewhere give the same bits as models that lie where they run; all of it on the CPU."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import cpu_offload, disk_offload
+from diffusers.hooks import apply_group_offloading
+from torch import nn
+
+from dit_prune_viz.calibration.calibrate import calibrate
+from dit_prune_viz.calibration.statistics import Statistics
+from dit_prune_viz.errors import UserError
+from dit_prune_viz.generation.request import Request
+from dit_prune_viz.generation.step_time import step_time
+from dit_prune_viz.generation.stream import generate
+from dit_prune_viz.masks.running import running_pruned
+from dit_prune_viz.pipelines.model import Model, load_model
+from dit_prune_viz.pruning.prune import prune
+from dit_prune_viz.pruning.recipe import Recipe
+
+CPU = torch.device("cpu")
+UPDATED = Recipe("wanda", search=("swap",), update="obs")
+TUNED = Recipe(search=("distil:2",), update="tuned")
+RECIPES = {"flux": (UPDATED, TUNED), "sana": (replace(UPDATED, update="mean"),)}
+FAMILIES = ("flux", "sd3", "pixart", "dit", "sana")
+
+
+def modules(model: Model) -> Iterator[nn.Module]:
+    return (part for part in model.pipeline.components.values() if isinstance(part, nn.Module))
+
+
+def loaded(folder: Path, placement: str) -> Model:
+    """A model whose weights have memory of their own: the CPU adds up in another order at other addresses."""
+    model = load_model(folder, device="cpu", placement=placement)
+    if placement == "cpu":
+        for part in modules(model):
+            for parameter in part.parameters():
+                parameter.data = parameter.data.clone()
+    return model
+
+
+def everything(model: Model, recipes: tuple[Recipe, ...]) -> list:
+    """All that a person gets of a model: identities, weights, calibration, masks, moved weights, latents of pictures."""
+    request = Request(model.defaults.prompts[0], seed=1, steps=2)
+    found = [model.fingerprint, model.identity, *(model.weight(layer.name) for layer in model.layers)]
+    found += [model.bias(layer.name) for layer in model.layers]
+    statistics = Statistics(model, calibrate(model, samples=4, steps=2, prompts=model.defaults.prompts[:1]))
+    found += [statistics.mean_square(layer.name) for layer in model.layers]
+    found.append(generate(model, request)[1])
+    for recipe in recipes:
+        pruned = prune(model, recipe, statistics=statistics)
+        found += [part for one in pruned.layers.values() for part in (one.mask.bits, one.values, one.bias)]
+        found.append(generate(model, request, pruned=pruned)[1])
+    found.append(generate(model, request)[1])
+    return found
+
+
+def assert_same(found: list, expected: list) -> None:
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        if isinstance(other, torch.Tensor):
+            assert torch.equal(one, other)
+        else:
+            assert one == other
+
+
+@pytest.fixture(scope="module")
+def plain(request) -> Callable[[str], list]:
+    """What each family gives where it lies plainly."""
+    known = {}
+
+    def get(family: str) -> list:
+        if family not in known:
+            model = loaded(request.getfixturevalue(f"tiny_{family}"), "cpu")
+            known[family] = everything(model, RECIPES.get(family, ()))
+        return known[family]
+
+    return get
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("placement", ["offload", "stream"])
+def test_placements_give_the_same_bits(request, plain, family, placement):
+    model = loaded(request.getfixturevalue(f"tiny_{family}"), placement)
+    assert model.placement.kind == placement
+    if placement == "stream":
+        assert model.placement.disk
+        assert all(parameter.is_meta for parameter in model.transformer.parameters())
+    assert_same(everything(model, RECIPES.get(family, ())), plain(family))
+
+
+def blocks(model: Model) -> None:
+    apply_group_offloading(model.transformer, CPU, offload_type="block_level", num_blocks_per_group=1)
+
+
+def leaves(model: Model) -> None:
+    apply_group_offloading(model.transformer, CPU, offload_type="leaf_level")
+
+
+def sequential(model: Model) -> None:
+    cpu_offload(model.transformer, execution_device=CPU)
+
+
+@pytest.mark.parametrize("hang_in", [blocks, leaves, sequential])
+def test_hooks_that_a_person_hangs_in_give_the_same_bits(tiny_flux, plain, hang_in):
+    model = loaded(tiny_flux, "cpu")
+    hang_in(model)
+    assert_same(everything(model, RECIPES["flux"]), plain("flux"))
+
+
+@pytest.mark.parametrize("level", ["block_level", "leaf_level"])
+def test_groups_on_disk_give_the_same_weights_and_masks(tiny_flux, flux, tmp_path, level):
+    model = load_model(tiny_flux, device="cpu")
+    apply_group_offloading(
+        model.transformer, CPU, offload_type=level, num_blocks_per_group=1, offload_to_disk_path=str(tmp_path)
+    )
+    request = Request("a cat", seed=1, steps=2)
+    for layer in flux.layers:
+        assert torch.equal(model.weight(layer.name), flux.weight(layer.name))
+    pruned, expected = (prune(one, Recipe("magnitude")) for one in (model, flux))
+    for name, layer in expected.layers.items():
+        assert torch.equal(pruned.layers[name].mask.bits, layer.mask.bits)
+    for one, other in ((None, None), (pruned, expected), (None, None)):
+        latents = generate(model, request, pruned=one)[1]
+        torch.testing.assert_close(latents, generate(flux, request, pruned=other)[1], rtol=1e-4, atol=1e-5)
+    assert not torch.equal(latents, generate(flux, request, pruned=expected)[1])
+
+
+def test_weights_on_disk_stay_as_they_are(tiny_flux, flux, tmp_path):
+    model = load_model(tiny_flux, device="cpu")
+    disk_offload(model.transformer, str(tmp_path), execution_device=CPU)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    pruned = prune(model, TUNED, sparsity=0.5)
+    generate(model, Request("a cat", seed=1, steps=2), pruned=pruned)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+    assert all(torch.equal(model.weight(layer.name), flux.weight(layer.name)) for layer in flux.layers)
+
+
+def test_a_cancelled_run_leaves_hooks_and_weights_as_they_were(tiny_flux, flux):
+    model = load_model(tiny_flux, device="cpu", placement="stream")
+    layers = prune(model, Recipe("magnitude")).layers
+    forwards = [(vars(one).get("forward"), vars(one).get("_old_forward")) for one in model.transformer.modules()]
+    with pytest.raises(KeyboardInterrupt), running_pruned(model, layers):
+        with pytest.raises(UserError, match="running pruned already"), running_pruned(model, layers):
+            pass
+        raise KeyboardInterrupt
+    after = [(vars(one).get("forward"), vars(one).get("_old_forward")) for one in model.transformer.modules()]
+    assert after == forwards
+    assert all(torch.equal(model.weight(layer.name), flux.weight(layer.name)) for layer in flux.layers)
+
+
+def test_prompts_are_encoded_once(tiny_flux):
+    model = load_model(tiny_flux, device="cpu")
+    calls = []
+    model.pipeline.text_encoder_2.register_forward_hook(lambda *_: calls.append(1))
+    pruned = prune(model, Recipe("magnitude"))
+    first, again = (generate(model, Request("a dog", seed=1, steps=2))[1] for _ in range(2))
+    once = len(calls)
+    generate(model, Request("a dog", seed=2, steps=2), pruned=pruned)
+    assert len(calls) == once
+    generate(model, Request("a red dog", seed=1, steps=2))
+    assert len(calls) == once + 1
+    assert torch.equal(first, again)
+    assert "encode_prompt" not in vars(model.pipeline)
+
+
+def test_the_folder_on_disk_goes_with_the_model(tiny_flux, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    model = load_model(tiny_flux, device="cpu", placement="stream")
+    assert len(list(tmp_path.iterdir())) == 1
+    pipeline = model.pipeline
+    del model
+    assert len(list(tmp_path.iterdir())) == 1
+    del pipeline
+    import gc
+
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_autoencoder_stays_where_previews_need_it(tiny_flux):
+    model = load_model(tiny_flux, device="cpu", placement="offload")
+    assert not hasattr(model.pipeline.vae, "_hf_hook")
+    assert hasattr(model.pipeline.text_encoder_2, "_hf_hook")
+    assert hasattr(model.transformer, "_hf_hook")
+
+
+def test_kernels_are_not_timed_where_weights_move(tiny_flux):
+    model = load_model(tiny_flux, device="cpu", placement="stream")
+    with pytest.raises(UserError, match="--placement device"):
+        step_time(model, {})
