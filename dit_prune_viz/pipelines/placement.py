@@ -196,7 +196,8 @@ class _Plan:
         place = f"this {_NAMES.get(self.memory.device, 'machine')} has {gigabytes(room)} free"
         start = f"The model needs {gigabytes(least)} even when its blocks stream from the disk, and {place}"
         if self.memory.free and self._cpu().peak <= self.memory.ram:
-            return f"{start}; load it with --placement cpu, which needs {gigabytes(self._cpu().peak)} of the machine's memory."
+            needed = gigabytes(self._cpu().peak)
+            return f"{start}; load it with --placement cpu, which needs {needed} of the machine's memory."
         return f"{start}; free some memory, load it with --dtype bfloat16, or choose a smaller model."
 
     def _made(self, kind: str, how: str, peak: int, **more) -> Placement:
@@ -225,8 +226,8 @@ class _Plan:
     def _offload(self) -> Placement:
         largest = max((size.nbytes for size in self.sizes if not size.resident), default=0)
         peak = largest + self._resident + self.work
-        how = f"each part is on it only while it runs, the text encoders while encoding, {gigabytes(peak)} at most at a time"
-        return self._made("offload", how, peak)
+        how = "each part is on it only while it runs, the text encoders while encoding"
+        return self._made("offload", f"{how}, {gigabytes(peak)} at most at a time", peak)
 
     def _stream(self, *, disk: bool) -> Placement:
         moving = [size for size in self.sizes if size.transformer]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,20 +16,21 @@ from torch import nn
 
 from dit_prune_viz.calibration.calibrate import calibrate
 from dit_prune_viz.calibration.statistics import Statistics
-from dit_prune_viz.errors import UserError
+from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.generation.request import Request
 from dit_prune_viz.generation.step_time import step_time
 from dit_prune_viz.generation.stream import generate
 from dit_prune_viz.masks.running import running_pruned
 from dit_prune_viz.pipelines.model import Model, load_model
 from dit_prune_viz.pruning.prune import prune
+from dit_prune_viz.pruning.pruned_model import PrunedModel
 from dit_prune_viz.pruning.recipe import Recipe
 
 CPU = torch.device("cpu")
 UPDATED = Recipe("wanda", search=("swap",), update="obs")
 TUNED = Recipe(search=("distil:2",), update="tuned")
-RECIPES = {"flux": (UPDATED, TUNED), "sana": (replace(UPDATED, update="mean"),)}
-FAMILIES = ("flux", "sd3", "pixart", "dit", "sana")
+RECIPES = {"flux": (UPDATED,), "sana": (replace(UPDATED, update="mean"),), "dit": (TUNED,)}
+QUICK = (Recipe("magnitude"),)
 
 
 def modules(model: Model) -> Iterator[nn.Module]:
@@ -45,12 +47,16 @@ def loaded(folder: Path, placement: str) -> Model:
     return model
 
 
+def quick_statistics(model: Model) -> Statistics:
+    return Statistics(model, calibrate(model, samples=4, steps=2, prompts=model.defaults.prompts[:1]))
+
+
 def everything(model: Model, recipes: tuple[Recipe, ...]) -> list:
-    """All that a person gets of a model: identities, weights, calibration, masks, moved weights, latents of pictures."""
+    """All that a person gets of a model: identities, weights, calibration, masks, moved weights, latents."""
     request = Request(model.defaults.prompts[0], seed=1, steps=2)
     found = [model.fingerprint, model.identity, *(model.weight(layer.name) for layer in model.layers)]
     found += [model.bias(layer.name) for layer in model.layers]
-    statistics = Statistics(model, calibrate(model, samples=4, steps=2, prompts=model.defaults.prompts[:1]))
+    statistics = quick_statistics(model)
     found += [statistics.mean_square(layer.name) for layer in model.layers]
     found.append(generate(model, request)[1])
     for recipe in recipes:
@@ -71,28 +77,31 @@ def assert_same(found: list, expected: list) -> None:
 
 
 @pytest.fixture(scope="module")
-def plain(request) -> Callable[[str], list]:
+def plain(request) -> Callable[[str, tuple[Recipe, ...]], list]:
     """What each family gives where it lies plainly."""
     known = {}
 
-    def get(family: str) -> list:
-        if family not in known:
-            model = loaded(request.getfixturevalue(f"tiny_{family}"), "cpu")
-            known[family] = everything(model, RECIPES.get(family, ()))
-        return known[family]
+    def get(family: str, recipes: tuple[Recipe, ...]) -> list:
+        key = family, recipes
+        if key not in known:
+            known[key] = everything(loaded(request.getfixturevalue(f"tiny_{family}"), "cpu"), recipes)
+        return known[key]
 
     return get
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("placement", ["offload", "stream"])
+@pytest.mark.parametrize(
+    ("family", "placement"),
+    [("flux", "offload"), ("pixart", "offload"), *((name, "stream") for name in ("flux", "sd3", "dit", "sana"))],
+)
 def test_placements_give_the_same_bits(request, plain, family, placement):
     model = loaded(request.getfixturevalue(f"tiny_{family}"), placement)
     assert model.placement.kind == placement
     if placement == "stream":
         assert model.placement.disk
         assert all(parameter.is_meta for parameter in model.transformer.parameters())
-    assert_same(everything(model, RECIPES.get(family, ())), plain(family))
+    recipes = RECIPES.get(family, QUICK)
+    assert_same(everything(model, recipes), plain(family, recipes))
 
 
 def blocks(model: Model) -> None:
@@ -108,61 +117,75 @@ def sequential(model: Model) -> None:
 
 
 @pytest.mark.parametrize("hang_in", [blocks, leaves, sequential])
-def test_hooks_that_a_person_hangs_in_give_the_same_bits(tiny_flux, plain, hang_in):
-    model = loaded(tiny_flux, "cpu")
+def test_hooks_that_a_person_hangs_in_give_the_same_bits(tiny_pixart, plain, hang_in):
+    model = loaded(tiny_pixart, "cpu")
     hang_in(model)
-    assert_same(everything(model, RECIPES["flux"]), plain("flux"))
+    assert_same(everything(model, QUICK), plain("pixart", QUICK))
+
+
+@pytest.fixture(scope="module")
+def magnitude(flux) -> PrunedModel:
+    return prune(flux, Recipe("magnitude"), statistics=quick_statistics(flux))
 
 
 @pytest.mark.parametrize("level", ["block_level", "leaf_level"])
-def test_groups_on_disk_give_the_same_weights_and_masks(tiny_flux, flux, tmp_path, level):
+def test_groups_on_disk_give_the_same_weights_and_masks(tiny_flux, flux, magnitude, tmp_path, level):
     model = load_model(tiny_flux, device="cpu")
     apply_group_offloading(
         model.transformer, CPU, offload_type=level, num_blocks_per_group=1, offload_to_disk_path=str(tmp_path)
     )
-    request = Request("a cat", seed=1, steps=2)
+    request = Request("a cat", seed=1, steps=1)
     for layer in flux.layers:
         assert torch.equal(model.weight(layer.name), flux.weight(layer.name))
-    pruned, expected = (prune(one, Recipe("magnitude")) for one in (model, flux))
-    for name, layer in expected.layers.items():
+    pruned = prune(model, Recipe("magnitude"), statistics=quick_statistics(model))
+    for name, layer in magnitude.layers.items():
         assert torch.equal(pruned.layers[name].mask.bits, layer.mask.bits)
-    for one, other in ((None, None), (pruned, expected), (None, None)):
+    for one, other in ((None, None), (pruned, magnitude), (None, None)):
         latents = generate(model, request, pruned=one)[1]
         torch.testing.assert_close(latents, generate(flux, request, pruned=other)[1], rtol=1e-4, atol=1e-5)
-    assert not torch.equal(latents, generate(flux, request, pruned=expected)[1])
+    assert not torch.equal(latents, generate(flux, request, pruned=magnitude)[1])
 
 
 def test_weights_on_disk_stay_as_they_are(tiny_flux, flux, tmp_path):
     model = load_model(tiny_flux, device="cpu")
     disk_offload(model.transformer, str(tmp_path), execution_device=CPU)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
-    pruned = prune(model, TUNED, sparsity=0.5)
+    pruned = prune(model, UPDATED, statistics=quick_statistics(model))
     generate(model, Request("a cat", seed=1, steps=2), pruned=pruned)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
     assert all(torch.equal(model.weight(layer.name), flux.weight(layer.name)) for layer in flux.layers)
 
 
-def test_a_cancelled_run_leaves_hooks_and_weights_as_they_were(tiny_flux, flux):
+def forwards(model: Model) -> list[tuple]:
+    return [(vars(one).get("forward"), vars(one).get("_old_forward")) for one in model.transformer.modules()]
+
+
+def test_a_cancelled_run_leaves_hooks_and_weights_as_they_were(tiny_flux, flux, magnitude):
     model = load_model(tiny_flux, device="cpu", placement="stream")
-    layers = prune(model, Recipe("magnitude")).layers
-    forwards = [(vars(one).get("forward"), vars(one).get("_old_forward")) for one in model.transformer.modules()]
-    with pytest.raises(KeyboardInterrupt), running_pruned(model, layers):
-        with pytest.raises(UserError, match="running pruned already"), running_pruned(model, layers):
-            pass
-        raise KeyboardInterrupt
-    after = [(vars(one).get("forward"), vars(one).get("_old_forward")) for one in model.transformer.modules()]
-    assert after == forwards
+    before = forwards(model)
+    with running_pruned(model, magnitude.layers):
+        assert forwards(model) != before
+        with pytest.raises(UserError, match="running pruned already"):
+            running_pruned(model, magnitude.layers).__enter__()
+
+    def stop(*_: object) -> None:
+        raise Cancelled("stopped")
+
+    handle = model.transformer.register_forward_hook(stop)
+    with pytest.raises(Cancelled):
+        generate(model, Request("a cat", seed=1, steps=2), pruned=magnitude)
+    handle.remove()
+    assert forwards(model) == before
     assert all(torch.equal(model.weight(layer.name), flux.weight(layer.name)) for layer in flux.layers)
 
 
-def test_prompts_are_encoded_once(tiny_flux):
+def test_prompts_are_encoded_once(tiny_flux, magnitude):
     model = load_model(tiny_flux, device="cpu")
     calls = []
     model.pipeline.text_encoder_2.register_forward_hook(lambda *_: calls.append(1))
-    pruned = prune(model, Recipe("magnitude"))
     first, again = (generate(model, Request("a dog", seed=1, steps=2))[1] for _ in range(2))
     once = len(calls)
-    generate(model, Request("a dog", seed=2, steps=2), pruned=pruned)
+    generate(model, Request("a dog", seed=2, steps=2), pruned=magnitude)
     assert len(calls) == once
     generate(model, Request("a red dog", seed=1, steps=2))
     assert len(calls) == once + 1
@@ -178,8 +201,6 @@ def test_the_folder_on_disk_goes_with_the_model(tiny_flux, monkeypatch, tmp_path
     del model
     assert len(list(tmp_path.iterdir())) == 1
     del pipeline
-    import gc
-
     gc.collect()
     assert list(tmp_path.iterdir()) == []
 
