@@ -56,9 +56,14 @@ class PackedMask:
 
     def unpack(self) -> Tensor:
         """The bool mask (d_out, d_in), True = kept, on the device of the bits."""
+        return self.unpack_flat(0, self.weights).view(self.shape)
+
+    def unpack_flat(self, start: int, stop: int) -> Tensor:
+        """The mask of some weights, row after row, as bool (stop − start,); `start` is a multiple of 8."""
         # Eight bools are eight bytes, so one int64 of the table holds what a byte of bits stands for.
-        eights = _table(self.bits.device).index_select(0, self.bits.to(torch.int32))
-        return eights.view(torch.bool)[: self.weights].view(self.shape)
+        bits = self.bits[start // 8 : -(-stop // 8)]
+        eights = _table(self.bits.device).index_select(0, bits.to(torch.int32))
+        return eights.view(torch.bool)[: stop - start]
 
 
 def pack(mask: Tensor) -> PackedMask:

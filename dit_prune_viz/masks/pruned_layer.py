@@ -10,6 +10,8 @@ from torch import Tensor
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.masks.packed_mask import PackedMask
 
+_PIECE = 1 << 22
+
 
 @dataclass(frozen=True, eq=False)
 class PrunedLayer:
@@ -53,7 +55,10 @@ class PrunedLayer:
         Returns:
             A new tensor of that shape, dtype and device, with zeros where the mask prunes.
         """
-        keep = self.mask.to(weight.device).unpack()
+        mask = self.mask.to(weight.device)
+        if self.values is None and weight.device.type == "cpu" and weight.is_contiguous() and weight.numel() > _PIECE:
+            return _masked(weight, mask)
+        keep = mask.unpack()
         if self.values is None:
             return weight * keep
         return torch.zeros_like(weight).masked_scatter_(keep, self.values.to(weight.device, weight.dtype))
@@ -65,6 +70,15 @@ class PrunedLayer:
             return self
         values, bias = (None if part is None else part.to(device) for part in (self.values, self.bias))
         return PrunedLayer(self.mask.to(device), values, bias)
+
+
+def _masked(weight: Tensor, mask: PackedMask) -> Tensor:
+    """Weight times mask piece by piece, so that no byte per weight is needed beside the product."""
+    product = torch.empty_like(weight)
+    for start in range(0, weight.numel(), _PIECE):
+        stop = min(start + _PIECE, weight.numel())
+        torch.mul(weight.view(-1)[start:stop], mask.unpack_flat(start, stop), out=product.view(-1)[start:stop])
+    return product
 
 
 def compact(weight: Tensor, mask: PackedMask, dtype: torch.dtype, bias: Tensor | None = None) -> PrunedLayer:

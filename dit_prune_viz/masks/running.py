@@ -21,8 +21,9 @@ def running_pruned(model: object, layers: Mapping[str, PrunedLayer], *, cache_by
     """Run the model with pruned layers in the place of its own; on leaving, it is the dense model again.
 
     The dense Parameters are only read: each named layer gets a forward of its own, and loses it on exit, whatever
-    happened inside. Weights are made anew in every forward, which costs no memory; up to `cache_bytes` of them are kept
-    while the block lasts, where no gradients are asked for, so that a small model runs as fast as the dense one.
+    happened inside. Weights are made anew in every forward, one layer at a time; where all of them fit into
+    `cache_bytes`, and no gradients are asked for, they are kept while the block lasts, so that a small model runs as
+    fast as the dense one.
 
     The layers act on the transformer, so every thread that runs it while the block is open sees the pruned model. Let
     one thread at a time use a transformer.
@@ -39,7 +40,9 @@ def running_pruned(model: object, layers: Mapping[str, PrunedLayer], *, cache_by
     """
     transformer = _find_transformer(model)
     modules = {name: _find_module(transformer, name, layer.mask) for name, layer in layers.items()}
-    budget = _Budget(cache_bytes)
+    # Of a large model little would be kept, which saves no time worth the memory.
+    fits = sum(module.weight.nbytes for module in modules.values()) <= cache_bytes
+    budget = _Budget(cache_bytes if fits else 0)
     with ExitStack() as undo:
         for name, module in modules.items():
             undo.callback(put_forward(module, _PrunedForward(module, layers[name], budget)))

@@ -225,12 +225,23 @@ def test_a_layer_with_a_forward_of_its_own_is_refused_and_keeps_it():
     model = small_dit()
     layers = half_pruned(model)
     linear = model.get_submodule(list(layers)[-1])
-    own = linear.forward
-    linear.forward = own  # as offloading hooks do
+    own = linear.forward = lambda inputs: 2 * type(linear).forward(linear, inputs)
     with pytest.raises(UserError, match="not a plain Linear"), running_pruned(model, layers):
         pass
     assert vars(linear)["forward"] == own
     assert sum("forward" in vars(module) for module in model.modules()) == 1
+
+
+def test_a_layer_that_hooks_have_left_is_a_plain_one():
+    model = small_dit()
+    layers = half_pruned(model)
+    with running_pruned(model, layers):
+        expected = run(model)
+    linear = model.get_submodule(list(layers)[-1])
+    own = linear.forward = linear.forward  # as accelerate leaves it when it takes its hooks away
+    with running_pruned(model, layers):
+        assert torch.equal(run(model), expected)
+    assert vars(linear)["forward"] == own
 
 
 def test_gradients_flow_through_the_kept_weights_only():
@@ -312,3 +323,11 @@ def test_values_for_another_mask_are_refused():
     with pytest.raises(UserError, match="no layer called"), running_pruned(model, stray):
         pytest.fail("the block must not be entered")
     state.check()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_large_layer_is_masked_piece_by_piece_with_the_same_bits(dtype):
+    weight = torch.randn(2051, 4099, generator=torch.Generator().manual_seed(0)).to(dtype)  # two pieces and a rest
+    keep = weight.abs() > 0.7
+    product = PrunedLayer(pack(keep)).dense(weight)
+    assert torch.equal(product.view(torch.uint8), (weight * keep).view(torch.uint8))
