@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dit_prune_viz.calibration.settings import steps_of_run
 from dit_prune_viz.checks import whole
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.experiments.levels import Level
@@ -98,6 +99,7 @@ def describe(experiment: Experiment, model: Model, clip: ClipScorer | None) -> d
             "samples": experiment.samples,
             "seed": experiment.calibration_seed,
             "prompts": list(experiment.calibration_prompts),
+            **({"steps": steps_of_run(model)} if model.large else {}),  # those of others are the model's own
         },
     }
 
