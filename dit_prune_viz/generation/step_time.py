@@ -124,8 +124,9 @@ def time_call(
         clock: measures a layer or the transformer.
     """
     clock = clock or milliseconds
-    linears = {name: transformer.get_submodule(name) for name in layers}
-    shapes = {name: Shape(*linears[name].weight.shape, tokens[name]) for name in layers if name in tokens}
+    modules = {name: transformer.get_submodule(name) for name in layers}
+    linears = {name: module for name, module in modules.items() if isinstance(module, nn.Linear)}  # no convolutions
+    shapes = {name: Shape(*linears[name].weight.shape, tokens[name]) for name in linears if name in tokens}
     first = {shape: name for name, shape in reversed(shapes.items())}
     weights = {shape: partial(masked, linears[name], layers[name]) for shape, name in first.items()}
     trials = run_trials(weights, kernels, clock, compile=compile, progress=progress)
