@@ -108,7 +108,11 @@ def noisy(tensor: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
     kept = tensor[~where].float()
     scale = kept.square().mean().sqrt() if kept.numel() and bool(kept.any()) else 1.0
     noise = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(0)).to(tensor.device) * scale
-    return torch.where(where.reshape(*where.shape, *[1] * (tensor.ndim - 2)), noise.to(tensor.dtype), tensor)
+    made = torch.where(where.reshape(*where.shape, *[1] * (tensor.ndim - 2)), noise.to(tensor.dtype), tensor)
+    if made.stride() == tensor.stride() or 0 in tensor.stride():
+        return made
+    # In another memory layout other kernels may run, and even the tokens that stay would end in other bits.
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device).copy_(made)
 
 
 def tensors(value: object) -> Iterator[torch.Tensor]:

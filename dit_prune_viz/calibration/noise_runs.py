@@ -118,8 +118,10 @@ class NoiseRun:
                 return F.pad(args[0], (0, 0, 0, max(0, self._most - len(args[0])))), *args[1:]
             if where is None:
                 return None
-            runs = args[0].reshape(*where.shape, args[0].shape[-1])
-            return noisy(runs, where.to(runs.device)).reshape(args[0].shape), *args[1:]
+            alike = args[0].shape[:-1] == where.shape
+            runs = args[0] if alike else args[0].reshape(*where.shape, args[0].shape[-1])
+            made = noisy(runs, where.to(runs.device))
+            return made if alike else made.reshape(args[0].shape), *args[1:]
 
         return note
 
