@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.pipelines.denoisers import before_calls
 from dit_prune_viz.pipelines.layers import Layer
 
 
@@ -123,7 +124,7 @@ def watch_inputs(
     last: tuple[weakref.ref, int | None, bool] = (lambda: None, None, False)
     moments: tuple[torch.Tensor, torch.Tensor, int]
 
-    def before(module, args, kwargs):
+    def before(_, args, kwargs):
         nonlocal rows, batch, bin_index, last
         batch = batch_size(args, kwargs)
         rows, bin_index = choose(batch)
@@ -145,7 +146,7 @@ def watch_inputs(
         return hook
 
     with ExitStack() as stack:
-        stack.callback(transformer.register_forward_pre_hook(before, with_kwargs=True).remove)
+        stack.enter_context(before_calls(transformer, before))
         for layer in layers:
             handle = transformer.get_submodule(layer.name).register_forward_pre_hook(watch(layer.name, layer.routed))
             stack.callback(handle.remove)

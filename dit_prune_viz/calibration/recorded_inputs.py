@@ -17,6 +17,7 @@ from dit_prune_viz.calibration.result import Calibration
 from dit_prune_viz.calibration.trajectory import Batch, Place, probe, walk
 from dit_prune_viz.checks import whole
 from dit_prune_viz.errors import Progress
+from dit_prune_viz.pipelines.denoisers import before_calls, named_denoisers
 from dit_prune_viz.pipelines.model import Model
 
 _JOINED = 16
@@ -34,6 +35,7 @@ class Call:
         bins: timestep bin of each row that counts.
         places: run, step and half of each row that counts.
         output: what the transformer answered, (rows that count, …) on the CPU; None where that was not kept.
+        denoiser: which transformer is called, where there are two.
     """
 
     arguments: batch_rows.Arguments
@@ -42,6 +44,7 @@ class Call:
     bins: tuple[int, ...]
     places: tuple[Place, ...] = ()
     output: torch.Tensor | None = None
+    denoiser: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +113,7 @@ def held_out_inputs(
 def run_call(model: Model, call: Call) -> list[torch.Tensor]:
     """The transformer's output (…) for each row of the call that counts. Lock and grad mode are the caller's."""
     args, kwargs = batch_rows.split(batch_rows.move(call.arguments, model.device))
-    output = model.transformer(*args, **kwargs)[0]
+    output = named_denoisers(model.transformer)[call.denoiser](*args, **kwargs)[0]
     return [output[row] for row in call.rows]
 
 
@@ -162,17 +165,18 @@ class _Record:
         self._small: tuple[int, dict] = 0, {}  # of a call with one prompt: rows, and lengths of its arguments
         self._waiting: list[tuple[Call, tuple[int, ...]]] = []  # for the call's output, rows of each piece in the call
 
-    def see(self, args: tuple, kwargs: dict) -> None:
+    def see(self, denoiser: str, args: tuple, kwargs: dict) -> None:
         self._small = batch_size(args, kwargs), batch_rows.lengths(batch_rows.arguments(args, kwargs))
 
     @contextmanager
     def watch(self, model: Model, batch: Batch, outputs: bool) -> Iterator[None]:
         """Inside, the rows that `batch` chooses are noted, with the transformer's `outputs` if asked for."""
 
-        def before(module: nn.Module, args: tuple, kwargs: dict) -> None:
+        def before(denoiser: str, args: tuple, kwargs: dict) -> None:
             watched, bin_index = batch.choose(batch_size(args, kwargs))
             if watched:
-                self._waiting = self._taken(args, kwargs, watched, bin_index, batch.places)
+                taken = self._taken(args, kwargs, watched, bin_index, batch.places)
+                self._waiting = [(replace(piece, denoiser=denoiser), rows) for piece, rows in taken]
 
         def after(module: nn.Module, args: tuple, output: tuple) -> None:
             for piece, rows in self._waiting:
@@ -181,8 +185,9 @@ class _Record:
             self._waiting = []
 
         with ExitStack() as hooks:
-            hooks.callback(model.transformer.register_forward_pre_hook(before, with_kwargs=True).remove)
-            hooks.callback(model.transformer.register_forward_hook(after).remove)
+            hooks.enter_context(before_calls(model.transformer, before))
+            for denoiser in named_denoisers(model.transformer).values():
+                hooks.callback(denoiser.register_forward_hook(after).remove)
             yield
 
     def _taken(self, args, kwargs, watched, bin_index, places) -> list[tuple[Call, tuple[int, ...]]]:
@@ -203,7 +208,8 @@ def _joined(pieces: list[Call], paths: set[batch_rows.Path], rows: int) -> Itera
     """Neighbouring calls put together as far as they fit and a number of rows allows."""
     group: list[Call] = []
     for piece in pieces:
-        fits = group and paths and sum(call.batch for call in group) + piece.batch <= rows
+        same = group and group[0].denoiser == piece.denoiser
+        fits = same and paths and sum(call.batch for call in group) + piece.batch <= rows
         if group and not (fits and batch_rows.joins(group[0].arguments, piece.arguments, paths)):
             yield _one(group, paths)
             group = []
@@ -225,4 +231,4 @@ def _one(group: list[Call], paths: set[batch_rows.Path]) -> Call:
         tuple(chain.from_iterable(parts)) for parts in zip(*((c.bins, c.places) for c in group), strict=True)
     )
     output = None if group[0].output is None else torch.cat([call.output for call in group])
-    return Call(merged, batch, tuple(rows), bins, places, output)
+    return Call(merged, batch, tuple(rows), bins, places, output, group[0].denoiser)

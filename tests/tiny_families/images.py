@@ -120,7 +120,7 @@ def sana_sprint():
 
 def lumina():
     return diffusers.LuminaPipeline(
-        tokenizer=parts.byte_tokenizer(),
+        tokenizer=parts.starting_tokenizer(),
         text_encoder=parts.language_model("GemmaModel"),
         vae=parts.autoencoder(),
         scheduler=parts.flow(),
@@ -400,7 +400,7 @@ def bria_fibo():
             **{**FLUX, "in_channels": 16, "pooled_projection_dim": None, "text_encoder_dim": 16}
         ),
         scheduler=parts.flow(),
-        vae=parts.video_autoencoder(channels=16, scale_factor_spatial=16),
+        vae=parts.video_autoencoder(in_channels=12, out_channels=12, patch_size=2, scale_factor_spatial=16),
         text_encoder=parts.language_model("SmolLM3ForCausalLM", vocab_size=128_001),
         tokenizer=parts.byte_tokenizer(),
     )
