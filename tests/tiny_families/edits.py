@@ -54,13 +54,13 @@ def wan():
         text_encoder=parts.t5(kind="UMT5"),
         vae=parts.video_autoencoder(),
         scheduler=parts.flow(),
-        transformer=_wan_transformer(),
-        transformer_2=_wan_transformer(),
+        transformer=wan_transformer(),
+        transformer_2=wan_transformer(),
         boundary_ratio=0.875,
     )
 
 
-def _wan_transformer():
+def wan_transformer():
     return diffusers.WanTransformer3DModel(
         num_attention_heads=2,
         attention_head_dim=12,

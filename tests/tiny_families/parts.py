@@ -61,10 +61,12 @@ def t5(width: int = 32, kind: str = "T5", vocabulary: int = 64):
     return getattr(transformers, f"{kind}EncoderModel")(config)
 
 
-def clip(**extra):
+def clip(positions: int = 16):
     from transformers import CLIPTextModel
 
-    return CLIPTextModel(clip_text_config(**extra))
+    config = clip_text_config()
+    config.max_position_embeddings = positions
+    return CLIPTextModel(config)
 
 
 def clip_projection(positions: int = 16):
