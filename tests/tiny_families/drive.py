@@ -28,7 +28,11 @@ from dit_prune_viz.pruning.pruned_model import PrunedModel
 
 SPARSITY = 0.37
 STEPS = 2
-_OTHER = {"hidream": {"height": 128, "width": 128}, "ideogram4": {"max_sequence_length": 64}}
+_OTHER = {
+    "hidream": {"height": 128, "width": 128},
+    "ideogram4": {"max_sequence_length": 64},
+    "flux2-klein": {"max_sequence_length": 64},
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +96,7 @@ def drive(name: str, build: Callable[[], object], folder: Path) -> Driven:
     """Save, load, calibrate, prune and draw dense and pruned."""
     model = load_model(save(name, build, folder), device="cpu", dtype="float32")
     before = digest(model.transformer)
-    calibration = calibrate(model, samples=10)
+    calibration = calibrate(model, samples=6)
     pruned = prune(model, "dit-pruning", sparsity=SPARSITY, statistics=Statistics(model, calibration))
     request = Request(model.defaults.prompts[0], 0, STEPS)
     dense_steps = list(stream(model, request, preview_every=1))

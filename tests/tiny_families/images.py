@@ -367,7 +367,7 @@ def hidream():
         text_encoder_4=parts.language_model("LlamaForCausalLM", hidden_size=32, num_hidden_layers=2),
         tokenizer_4=parts.byte_tokenizer(),
         transformer=diffusers.HiDreamImageTransformer2DModel(
-            patch_size=2,
+            patch_size=4,
             in_channels=16,
             num_layers=1,
             num_single_layers=1,
@@ -378,7 +378,7 @@ def hidream():
             num_routed_experts=2,
             num_activated_experts=1,
             axes_dims_rope=(8, 4, 4),
-            max_resolution=(16, 16),
+            max_resolution=(32, 32),
             llama_layers=[0, 1],
         ),
     )
