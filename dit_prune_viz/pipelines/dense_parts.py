@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from dit_prune_viz.pipelines.denoisers import is_denoiser
+
 _EXAMPLES = 2
 _PLAIN = ("embedders", "final layers", "norms", "biases")
 """Reasons that need no example to be understood."""
@@ -57,7 +59,8 @@ def dense_parts(
     held: dict[str, Counter[str]] = {}
     for name, shape in shapes.items():
         if name not in weights:
-            reason = _reason(name, len(shape), name.startswith(prefixes))
+            denoiser, _, rest = name.partition(".")
+            reason = _reason(rest if is_denoiser(denoiser) else name, len(shape), name.startswith(prefixes))
             held.setdefault(reason, Counter())[_example(name)] += math.prod(shape)
     parts = [
         DensePart(reason, sum(counts.values()), tuple(name for name, _ in counts.most_common(_EXAMPLES)))

@@ -18,6 +18,7 @@ from dit_prune_viz.caching import Cache
 from dit_prune_viz.checks import brief, first_sentence
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.defaults import Defaults, defaults_for
+from dit_prune_viz.pipelines.denoisers import denoiser_of, is_denoiser
 from dit_prune_viz.pipelines.dense_parts import DensePart, dense_parts
 from dit_prune_viz.pipelines.device import choose_device, choose_dtype, out_of_memory
 from dit_prune_viz.pipelines.families import family_of
@@ -72,15 +73,15 @@ class Model:
 
     @property
     def transformer(self) -> nn.Module:
-        """The denoiser, the only part that is pruned."""
-        return self.pipeline.transformer
+        """The denoiser, the only part that is pruned; two of them are one `Denoisers`."""
+        return denoiser_of(self.pipeline)
 
     @cached_property
     def identity(self) -> str:
         """The fingerprint together with all else that a picture depends on: scheduler, autoencoder, text encoders."""
         digest = hashlib.sha256(self.fingerprint.encode())
         for name, component in sorted(self.pipeline.components.items()):
-            if component is self.transformer or not hasattr(component, "config"):
+            if is_denoiser(name) or not hasattr(component, "config"):
                 continue
             digest.update(name.encode())
             if isinstance(component, nn.Module):
@@ -172,10 +173,8 @@ def load_model(
     chosen_dtype = choose_dtype(dtype, chosen_device)
     folder = find_source(source, revision=revision, token=token)
     pipeline = _open(folder, str(source), chosen_device, chosen_dtype)
-    if getattr(pipeline, "transformer_2", None) is not None:
-        raise UserError(f"{source} has two transformers, and only one would be pruned; choose a pipeline with one.")
-    check_transformer(pipeline.transformer, str(source))
-    transformer = pipeline.transformer.eval().requires_grad_(False)
+    transformer = denoiser_of(pipeline).eval().requires_grad_(False)
+    check_transformer(transformer, str(source))
     layers = list_layers(transformer)
     if not layers:
         raise UserError(f"{source} has no transformer blocks with layers to prune; choose another pipeline.")
