@@ -8,12 +8,10 @@ from pathlib import Path
 
 import torch
 
-from dit_prune_viz.calibration.call_masks import can_mask
 from dit_prune_viz.calibration.draw import Draw
 from dit_prune_viz.calibration.result import Calibration
 from dit_prune_viz.disk_cache import DiskCache, Entry, content_key, read_entry, write_entry
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.pipelines.denoisers import named_denoisers
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.resources import BUNDLED_CALIBRATION
 
@@ -28,8 +26,7 @@ _SUMS = ("sum_squares", "sums", "tokens")
 
 def counting_version(model: Model) -> int | list[int]:
     """Version of how this model's inputs are counted, for the names of whatever follows from that."""
-    masked = any(can_mask(model.pipeline, one) for one in named_denoisers(model.transformer).values())
-    return [VERSION, _MASKED_VERSION] if masked else VERSION
+    return [VERSION, _MASKED_VERSION] if model.can_mask else VERSION
 
 
 def calibration_key(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
@@ -9,6 +10,12 @@ from torch import nn
 
 _PARTS = ("transformer", "transformer_2", "unconditional_transformer")
 """Wan 2.2 has one for noisy steps and one for clean ones, Ideogram 4 one with the prompt and one without."""
+
+
+MASK, LENGTHS, SEGMENTS = "mask", "lens", "segment_ids"
+"""Parts of the names of arguments that say which tokens are read: masks, lengths of texts, numbers of sequences."""
+
+_DICTIONARY = "kwargs"
 
 
 class Denoisers(nn.ModuleDict):
@@ -49,3 +56,19 @@ def before_calls(transformer: nn.Module, see: Callable[[str, tuple, dict], None]
 
             hooks.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
         yield
+
+
+def can_mask(pipeline: object) -> bool:
+    """Whether calls of a pipeline's denoisers may have masks; of FLUX they have none.
+
+    Their forward names them, or takes a dictionary of attention arguments while the pipeline's call speaks of masks.
+    """
+    code = getattr(inspect.unwrap(type(pipeline).__call__), "__code__", None)
+    spoken = code is not None and any(MASK in name for name in code.co_varnames)
+    for module in named_denoisers(denoiser_of(pipeline)).values():
+        names = list(inspect.signature(type(module).forward).parameters)
+        if any(word in name for name in names for word in (MASK, LENGTHS, SEGMENTS)):
+            return True
+        if spoken and any(name.endswith(_DICTIONARY) for name in names):
+            return True
+    return False

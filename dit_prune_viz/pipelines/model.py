@@ -18,7 +18,7 @@ from dit_prune_viz.caching import Cache
 from dit_prune_viz.checks import brief, first_sentence
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.defaults import Defaults, defaults_for
-from dit_prune_viz.pipelines.denoisers import denoiser_of, is_denoiser
+from dit_prune_viz.pipelines.denoisers import can_mask, denoiser_of, is_denoiser
 from dit_prune_viz.pipelines.dense_parts import DensePart, dense_parts
 from dit_prune_viz.pipelines.device import choose_device, choose_dtype, out_of_memory
 from dit_prune_viz.pipelines.families import family_of
@@ -89,6 +89,11 @@ class Model:
             else:
                 digest.update(_settings(component))
         return digest.hexdigest()
+
+    @cached_property
+    def can_mask(self) -> bool:
+        """Whether the transformer is told which tokens of its prompts are padding."""
+        return can_mask(self.pipeline)
 
     @property
     def signature(self) -> tuple[str, str, str]:

@@ -92,6 +92,7 @@ def facts_of(model: Model, folder: Path) -> dict[str, object]:
         "files": _digest(folder),
         "fingerprint": model.fingerprint,
         "identity": model.identity,
+        "can_mask": model.can_mask,
         "family": model.family,
         "parameters": model.parameters,
         "layers": [asdict(layer) for layer in model.layers],
@@ -119,7 +120,7 @@ def _from_facts(source: str, path: Path) -> Model | None:
         dtype=torch.float32,
         fingerprint=facts["fingerprint"],
     )
-    model.__dict__["identity"] = facts["identity"]
+    model.__dict__.update(identity=facts["identity"], can_mask=facts["can_mask"])
     return model
 
 
