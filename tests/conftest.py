@@ -10,7 +10,16 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
-from tiny_models import TINY_PROMPTS, build_dit, build_flux, build_pixart, build_sd3, clip_text_config, clip_tokenizer
+from tiny_models import (
+    TINY_PROMPTS,
+    build_dit,
+    build_flux,
+    build_pixart,
+    build_sana,
+    build_sd3,
+    clip_text_config,
+    clip_tokenizer,
+)
 
 # A busy machine takes longer now and then, which says nothing about the code.
 hypothesis.settings.register_profile("any machine", deadline=None)
@@ -45,6 +54,13 @@ def tiny_sd3(tmp_path_factory) -> Path:
 def tiny_pixart(tmp_path_factory) -> Path:
     """Folder of a tiny PixArt-Σ pipeline."""
     return _save(tmp_path_factory, "tiny-pixart", build_pixart, {"steps": 3, "max_sequence_length": 16})
+
+
+@pytest.fixture(scope="session")
+def tiny_sana(tmp_path_factory) -> Path:
+    """Folder of a tiny Sana pipeline, 128×128 pixels."""
+    sizes = {"height": 128, "width": 128, "steps": 2, "guidance_scale": 3.0, "max_sequence_length": 16}
+    return _save(tmp_path_factory, "tiny-sana", build_sana, {**sizes, "prompts": list(TINY_PROMPTS)})
 
 
 @pytest.fixture(scope="session")
@@ -83,6 +99,14 @@ def flux(tiny_flux):
     from dit_prune_viz.pipelines.model import load_model
 
     return load_model(tiny_flux, device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def sana(tiny_sana):
+    """The tiny Sana pipeline, loaded on the CPU in float32; tests must leave it as it was."""
+    from dit_prune_viz.pipelines.model import load_model
+
+    return load_model(tiny_sana, device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="session")

@@ -170,3 +170,49 @@ def build_dit():
         vae=_autoencoder_kl(),
         scheduler=DDPMScheduler(),
     )
+
+
+def build_sana():
+    """SanaPipeline, whose feed-forward layers are convolutions, with a Gemma 2 of one layer."""
+    from diffusers import AutoencoderDC, DPMSolverMultistepScheduler, SanaPipeline, SanaTransformer2DModel
+    from transformers import Gemma2Config, Gemma2Model
+
+    torch.manual_seed(6)
+    sides = {
+        f"{side}_{what}": value
+        for side in ("encoder", "decoder")
+        for what, value in {
+            "block_out_channels": (8, 8, 8, 8, 8, 8),
+            "layers_per_block": (1,) * 6,
+            "qkv_multiscales": ((),) * 6,
+            "block_types": ("ResBlock",) * 6,
+        }.items()
+    }
+    return SanaPipeline(
+        scheduler=DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True),
+        vae=AutoencoderDC(latent_channels=4, **sides),
+        text_encoder=Gemma2Model(
+            Gemma2Config(
+                vocab_size=64,
+                hidden_size=16,
+                intermediate_size=32,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                num_key_value_heads=2,
+                head_dim=8,
+            )
+        ),
+        tokenizer=t5_tokenizer(),
+        transformer=SanaTransformer2DModel(
+            in_channels=4,
+            out_channels=4,
+            num_attention_heads=4,
+            attention_head_dim=8,
+            num_layers=2,
+            num_cross_attention_heads=2,
+            cross_attention_head_dim=16,
+            cross_attention_dim=32,
+            caption_channels=16,
+            sample_size=4,
+        ),
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import gradio as gr
 from PIL.Image import Image
@@ -120,6 +120,7 @@ def describe_model(session: Session) -> dict:
         "family": model.family,
         "parameters": model.parameters,
         "prunable_parameters": model.prunable_parameters,
+        "dense": [asdict(part) for part in model.dense_parts],
         "layers": [
             {"name": layer.name, "block": layer.block, "kind": layer.kind, "shape": list(layer.shape)}
             for layer in model.layers

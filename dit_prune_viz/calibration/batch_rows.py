@@ -1,4 +1,4 @@
-"""The arguments of a transformer call, taken apart into rows of its batch and put together again."""
+"""Rows of a transformer call's batch: its arguments taken apart and put together again, and rows of what layers see."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ def split(call: Arguments) -> tuple[tuple, dict]:
     return tuple(call[index] for index in range(positions)), {
         key: value for key, value in call.items() if isinstance(key, str)
     }
+
+
+def batch_size(args: tuple, kwargs: dict) -> int:
+    """Rows of a transformer call: length of its `hidden_states`, or of its first argument (some take lists)."""
+    hidden = args[0] if args else kwargs.get("hidden_states", next(iter(kwargs.values()), None))
+    return len(hidden)
 
 
 def lengths(call: Arguments) -> dict[Path, int]:
@@ -101,6 +107,64 @@ def nbytes(call: Arguments) -> int:
 
     _map(call, lambda path, leaf: _each(leaf, count))
     return total
+
+
+def select_rows(inputs: torch.Tensor, rows: Sequence[int], batch: int, *, routed: bool = False) -> torch.Tensor:
+    """The watched rows of a layer's input of any rank; dimension 0 is the batch.
+
+    Where a family folds more into dimension 0 (tokens, frames), each row owns an equal run of it. An input shared by
+    the whole batch (dimension 0 is 1, or no batch at all) counts once per watched row.
+
+    Of a routed expert's tokens it is not known which rows of the batch they come from: all tokens of the call are
+    taken, also those of rows that are not watched. Only an expert that is given the whole batch, with its dimension,
+    is like any other layer.
+
+    Args:
+        inputs: (batch, …, d_in), or of a routed expert (tokens, d_in).
+        rows: the watched ones.
+        batch: rows of the transformer call.
+        routed: whether the layer belongs to an expert, see `Layer`.
+
+    Returns:
+        (watched rows, tokens, d_in), or (tokens, d_in) where the rows are unknown.
+    """
+    if routed and (inputs.ndim < 3 or inputs.shape[0] != batch):
+        return inputs.reshape(-1, inputs.shape[-1])
+    if inputs.ndim == 1 or (inputs.shape[0] == 1 and batch > 1):
+        return inputs.reshape(1, -1, inputs.shape[-1]).expand(len(rows), -1, -1)
+    if inputs.shape[0] % batch:
+        return inputs.reshape(-1, inputs.shape[-1])
+    runs = inputs.reshape(batch, -1, inputs.shape[-1])
+    step = max(1, rows[1] - rows[0]) if len(rows) > 1 else 1
+    if list(rows) == list(range(rows[0], rows[-1] + 1, step)):
+        return runs[rows[0] : rows[-1] + 1 : step]  # a view, no copy
+    return runs[list(rows)]
+
+
+def watched_tokens(
+    inputs: torch.Tensor, rows: Sequence[int], batch: int, *, routed: bool = False, unread: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """What `select_rows` returns, with unread tokens as zeros, and which tokens are read.
+
+    Args:
+        inputs: as there.
+        rows: as there.
+        batch: as there.
+        routed: as there.
+        unread: (rows of the call, tokens) or (tokens,) bool, True is unread; None where all are read. One that does not
+            fit, as where an altered model routes tokens otherwise, is left aside.
+
+    Returns:
+        The tokens, and (watched rows, tokens) or (tokens,) bool on the CPU, True is read; None where all are.
+    """
+    values = select_rows(inputs, rows, batch, routed=routed)
+    if unread is None:
+        return values, None
+    gone = unread[list(rows)] if unread.ndim == 2 else unread
+    if gone.shape != values.shape[:-1] or not bool(gone.any()):
+        return values, None
+    # Zeros instead of the read tokens alone: rows stay rows, and what is no number counts for nothing.
+    return values.masked_fill(gone.to(values.device)[..., None], 0), ~gone
 
 
 def _map(value: object, change: Callable[[Path, object], object], path: Path = ()) -> object:

@@ -13,6 +13,7 @@ from dit_prune_viz.calibration.result import Calibration
 from dit_prune_viz.calibration.settings import steps_of_run
 from dit_prune_viz.calibration.stored import calibration_key, find_calibration, keep_calibration
 from dit_prune_viz.calibration.trajectory import probe, walk
+from dit_prune_viz.calibration.unread_tokens import UnreadTokens
 from dit_prune_viz.checks import check_text, whole
 from dit_prune_viz.disk_cache import DiskCache
 from dit_prune_viz.errors import Progress, UserError
@@ -37,7 +38,7 @@ def calibrate(
 
     As in arXiv 2607.00927 (128 inputs at timesteps drawn at random over the whole range, Table 10 and Fig. 6): about
     one prompt per 8 inputs is denoised from its own noise, and of all (prompt, step, guidance half) inputs `samples`
-    are drawn without replacement. Only those rows count.
+    are drawn without replacement. Only those rows count, and of them only tokens that the model reads, no padding.
 
     Args:
         model: stays as it was; its lock is held meanwhile.
@@ -82,10 +83,11 @@ def _watch(
         with model.lock.hold(progress), torch.no_grad():
             planned, halves = probe(model, texts[0], steps, seed)
             draw = draw_inputs(samples, prompts=texts, steps=planned, halves=halves, seed=seed)
+            unread = UnreadTokens(model.transformer, model.layers)
             timesteps = walk(
                 model,
                 draw,
-                lambda batch: watch_inputs(model.transformer, model.layers, sums, batch.choose),
+                lambda batch: watch_inputs(model.transformer, model.layers, sums, batch.choose, unread),
                 steps=steps,
                 bins=bins,
                 seed=seed,

@@ -9,7 +9,6 @@ import torch
 
 from dit_prune_viz.calibration import batch_rows
 from dit_prune_viz.calibration.draw import Draw, draw_inputs
-from dit_prune_viz.calibration.input_sums import batch_size
 from dit_prune_viz.calibration.recorded_inputs import Call, record_draw
 from dit_prune_viz.calibration.result import Calibration
 from dit_prune_viz.calibration.trajectory import Place, probe
@@ -84,8 +83,8 @@ def record_distillation_set(
     seed = (like.seed + 0x7F4A7C15) % 2**32
     sizes: list[float] = []
 
-    def weigh(args: tuple, kwargs: dict) -> None:
-        sizes.append(batch_rows.nbytes(batch_rows.arguments(args, kwargs)) / batch_size(args, kwargs))
+    def weigh(_: str, args: tuple, kwargs: dict) -> None:
+        sizes.append(batch_rows.nbytes(batch_rows.arguments(args, kwargs)) / batch_rows.batch_size(args, kwargs))
 
     with model.lock.hold(progress), torch.no_grad():
         planned, halves = probe(model, texts[0], like.steps, seed, weigh)

@@ -9,8 +9,12 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import nn
 
+from dit_prune_viz.calibration.batch_rows import batch_size, watched_tokens
+from dit_prune_viz.calibration.unread_tokens import Unread, UnreadTokens
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.pipelines.denoisers import before_calls
 from dit_prune_viz.pipelines.layers import Layer
+from dit_prune_viz.pipelines.matrices import channels_last, layout
 
 
 class Sums:
@@ -31,8 +35,11 @@ class Sums:
         be bfloat16."""
         self.add_moments(layer, *self.moments(inputs), bin_index)
 
-    def moments(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int]:
-        """(Σ x_j², Σ x_j, both (d_in,) float64, number of tokens) of tokens (…, d_in)."""
+    def moments(self, inputs: torch.Tensor, read: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor, int]:
+        """(Σ x_j², Σ x_j, both (d_in,) float64, number of tokens) of tokens (…, d_in).
+
+        Where `read` (…) is given, only tokens with True count; the others must be zeros.
+        """
         with torch.autocast(inputs.device.type, enabled=False):
             where = next(iter(self.squares.values())).device
             inputs = torch.atleast_2d(inputs.float().to(where))
@@ -40,7 +47,7 @@ class Sums:
             squares, totals = (
                 values.sum(-2).double().reshape(-1, inputs.shape[-1]).sum(0) for values in (inputs.square(), inputs)
             )
-            return squares, totals, inputs.numel() // inputs.shape[-1]
+            return squares, totals, inputs.numel() // inputs.shape[-1] if read is None else int(read.sum())
 
     def add_moments(self, layer: str, squares: torch.Tensor, totals: torch.Tensor, tokens: int, bin_index: int) -> None:
         """Add what `moments` returned."""
@@ -63,71 +70,43 @@ class Sums:
                 )
 
 
-def select_rows(inputs: torch.Tensor, rows: Sequence[int], batch: int, *, routed: bool = False) -> torch.Tensor:
-    """The watched rows of a layer's input of any rank; dimension 0 is the batch.
-
-    Where a family folds more into dimension 0 (tokens, frames), each row owns an equal run of it. An input shared by
-    the whole batch (dimension 0 is 1, or no batch at all) counts once per watched row.
-
-    Of a routed expert's tokens it is not known which rows of the batch they come from: all tokens of the call are
-    taken, also those of rows that are not watched. Only an expert that is given the whole batch, with its dimension,
-    is like any other layer.
-
-    Args:
-        inputs: (batch, …, d_in), or of a routed expert (tokens, d_in).
-        rows: the watched ones.
-        batch: rows of the transformer call.
-        routed: whether the layer belongs to an expert, see `Layer`.
-
-    Returns:
-        (watched rows, tokens, d_in), or (tokens, d_in) where the rows are unknown.
-    """
-    if routed and (inputs.ndim < 3 or inputs.shape[0] != batch):
-        return inputs.reshape(-1, inputs.shape[-1])
-    if inputs.ndim == 1 or (inputs.shape[0] == 1 and batch > 1):
-        return inputs.reshape(1, -1, inputs.shape[-1]).expand(len(rows), -1, -1)
-    if inputs.shape[0] % batch:
-        return inputs.reshape(-1, inputs.shape[-1])
-    runs = inputs.reshape(batch, -1, inputs.shape[-1])
-    step = max(1, rows[1] - rows[0]) if len(rows) > 1 else 1
-    if list(rows) == list(range(rows[0], rows[-1] + 1, step)):
-        return runs[rows[0] : rows[-1] + 1 : step]  # a view, no copy
-    return runs[list(rows)]
-
-
-def batch_size(args: tuple, kwargs: dict) -> int:
-    """Rows of a transformer call: length of its `hidden_states`, or of its first argument (some take lists)."""
-    hidden = args[0] if args else kwargs.get("hidden_states", next(iter(kwargs.values()), None))
-    return len(hidden)
-
-
 @contextmanager
 def watch_inputs(
     transformer: nn.Module,
     layers: Sequence[Layer],
     sums: Sums,
     choose: Callable[[int], tuple[Sequence[int], int]],
+    unread: UnreadTokens | None = None,
 ) -> Iterator[None]:
     """While the block runs, add the inputs of all layers for the rows that `choose` names; hooks never outlive it.
 
-    A routed expert's tokens all count as soon as any row of their call is watched, see `select_rows`.
+    Tokens that the transformer never reads, such as masked padding, do not count, see `unread_tokens`. A routed
+    expert's other tokens all count as soon as any row of their call is watched, see `select_rows`.
 
     Args:
-        transformer: its forward calls are watched.
+        transformer: its forward calls are watched; dense.
         layers: prunable layers of it.
         sums: grows.
         choose: called before each forward with the batch size, answers (rows to watch, timestep bin).
+        unread: of this transformer and these layers, to share what earlier blocks have found; None begins anew.
     """
+    finder = UnreadTokens(transformer, layers) if unread is None else unread
     rows: Sequence[int] = ()
     batch = bin_index = 0
-    last: tuple[weakref.ref, int | None, bool] = (lambda: None, None, False)
+    last: tuple = (lambda: None,)  # input, its version, how it was read
     moments: tuple[torch.Tensor, torch.Tensor, int]
+    skipped: Unread | None = None
+    times: dict[str, int] = {}
 
-    def before(module, args, kwargs):
-        nonlocal rows, batch, bin_index, last
+    def before(denoiser, args, kwargs):
+        nonlocal rows, batch, bin_index, last, skipped
         batch = batch_size(args, kwargs)
-        rows, bin_index = choose(batch)
-        last = (lambda: None, None, False)
+        chosen, bin_index = choose(batch)
+        rows = ()  # what runs to find unread tokens is not watched
+        skipped = finder.of(args, kwargs, denoiser) if chosen else None
+        rows = chosen
+        last = (lambda: None,)
+        times.clear()
 
     def watch(name, routed):
         def hook(module, args):
@@ -135,17 +114,21 @@ def watch_inputs(
             if not rows:
                 return
             inputs = args[0]
+            time = times[name] = times.get(name, -1) + 1
             version = None if inputs.is_inference() else inputs._version
             # q, k and v follow each other on one tensor, which is summed once.
-            if last[0]() is not inputs or version is None or last[1:] != (version, routed):
-                moments = sums.moments(select_rows(inputs, rows, batch, routed=routed))
-                last = (weakref.ref(inputs), version, routed)
+            now = version, routed, layout(module)
+            if last[0]() is not inputs or version is None or last[1:] != now:
+                gone = None if skipped is None else skipped.of(name, time)
+                tokens = channels_last(module, inputs)
+                moments = sums.moments(*watched_tokens(tokens, rows, batch, routed=routed, unread=gone))
+                last = (weakref.ref(inputs), *now)
             sums.add_moments(name, *moments, bin_index)
 
         return hook
 
     with ExitStack() as stack:
-        stack.callback(transformer.register_forward_pre_hook(before, with_kwargs=True).remove)
+        stack.enter_context(before_calls(transformer, before))
         for layer in layers:
             handle = transformer.get_submodule(layer.name).register_forward_pre_hook(watch(layer.name, layer.routed))
             stack.callback(handle.remove)

@@ -11,12 +11,14 @@ import torch
 from torch import nn
 
 from dit_prune_viz.calibration import batch_rows
+from dit_prune_viz.calibration.call_masks import mask_pattern
 from dit_prune_viz.calibration.draw import Draw, draw_inputs
-from dit_prune_viz.calibration.input_sums import batch_size
 from dit_prune_viz.calibration.result import Calibration
 from dit_prune_viz.calibration.trajectory import Batch, Place, probe, walk
+from dit_prune_viz.calibration.unread_tokens import Unread, UnreadTokens
 from dit_prune_viz.checks import whole
 from dit_prune_viz.errors import Progress
+from dit_prune_viz.pipelines.denoisers import before_calls, named_denoisers
 from dit_prune_viz.pipelines.model import Model
 
 _JOINED = 16
@@ -34,6 +36,9 @@ class Call:
         bins: timestep bin of each row that counts.
         places: run, step and half of each row that counts.
         output: what the transformer answered, (rows that count, …) on the CPU; None where that was not kept.
+        unread: tokens of the layers' inputs that the dense transformer never reads, such as masked padding; None where
+            there are none, or they were not looked for.
+        denoiser: which transformer is called, where there are two.
     """
 
     arguments: batch_rows.Arguments
@@ -42,6 +47,8 @@ class Call:
     bins: tuple[int, ...]
     places: tuple[Place, ...] = ()
     output: torch.Tensor | None = None
+    unread: Unread | None = None
+    denoiser: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +85,8 @@ def record_inputs(model: Model, like: Calibration, *, progress: Progress | None 
     Raises:
         UserError: the calibration does not say what it watched, or belongs to another model.
     """
-    return record_draw(model, like.need_draw(), edges=like.edges, steps=like.steps, seed=like.seed, progress=progress)
+    inputs = record_draw(model, like.need_draw(), edges=like.edges, steps=like.steps, seed=like.seed, progress=progress)
+    return with_unread(model, inputs, progress=progress)
 
 
 def held_out_inputs(
@@ -107,10 +115,35 @@ def held_out_inputs(
     return record_draw(model, draw, edges=like.edges, steps=like.steps, seed=seed, progress=progress)
 
 
+def with_unread(model: Model, inputs: RecordedInputs, *, progress: Progress | None = None) -> RecordedInputs:
+    """The same inputs, each call with the tokens that the transformer never reads.
+
+    Statistics of replayed calls need them. They are looked for once, as a pruned model would answer otherwise.
+
+    Args:
+        model: dense; its lock is held meanwhile.
+        inputs: of it.
+        progress: called after every call with masks; may raise `Cancelled`.
+    """
+    finder = UnreadTokens(model.transformer, model.layers)
+    calls = []
+    with model.lock.hold(progress), torch.no_grad():
+        for done, call in enumerate(inputs.calls):
+            called = named_denoisers(model.transformer)[call.denoiser]
+            if mask_pattern(called, *batch_rows.split(call.arguments)) is None:
+                calls.append(call)
+                continue
+            moved = batch_rows.split(batch_rows.move(call.arguments, model.device))
+            calls.append(replace(call, unread=finder.of(*moved, call.denoiser)))
+            if progress is not None:
+                progress(done + 1, len(inputs.calls), "Finding masked tokens")
+    return replace(inputs, calls=tuple(calls))
+
+
 def run_call(model: Model, call: Call) -> list[torch.Tensor]:
     """The transformer's output (…) for each row of the call that counts. Lock and grad mode are the caller's."""
     args, kwargs = batch_rows.split(batch_rows.move(call.arguments, model.device))
-    output = model.transformer(*args, **kwargs)[0]
+    output = named_denoisers(model.transformer)[call.denoiser](*args, **kwargs)[0]
     return [output[row] for row in call.rows]
 
 
@@ -162,17 +195,18 @@ class _Record:
         self._small: tuple[int, dict] = 0, {}  # of a call with one prompt: rows, and lengths of its arguments
         self._waiting: list[tuple[Call, tuple[int, ...]]] = []  # for the call's output, rows of each piece in the call
 
-    def see(self, args: tuple, kwargs: dict) -> None:
-        self._small = batch_size(args, kwargs), batch_rows.lengths(batch_rows.arguments(args, kwargs))
+    def see(self, denoiser: str, args: tuple, kwargs: dict) -> None:
+        self._small = batch_rows.batch_size(args, kwargs), batch_rows.lengths(batch_rows.arguments(args, kwargs))
 
     @contextmanager
     def watch(self, model: Model, batch: Batch, outputs: bool) -> Iterator[None]:
         """Inside, the rows that `batch` chooses are noted, with the transformer's `outputs` if asked for."""
 
-        def before(module: nn.Module, args: tuple, kwargs: dict) -> None:
-            watched, bin_index = batch.choose(batch_size(args, kwargs))
+        def before(denoiser: str, args: tuple, kwargs: dict) -> None:
+            watched, bin_index = batch.choose(batch_rows.batch_size(args, kwargs))
             if watched:
-                self._waiting = self._taken(args, kwargs, watched, bin_index, batch.places)
+                taken = self._taken(args, kwargs, watched, bin_index, batch.places)
+                self._waiting = [(replace(piece, denoiser=denoiser), rows) for piece, rows in taken]
 
         def after(module: nn.Module, args: tuple, output: tuple) -> None:
             for piece, rows in self._waiting:
@@ -181,12 +215,13 @@ class _Record:
             self._waiting = []
 
         with ExitStack() as hooks:
-            hooks.callback(model.transformer.register_forward_pre_hook(before, with_kwargs=True).remove)
-            hooks.callback(model.transformer.register_forward_hook(after).remove)
+            hooks.enter_context(before_calls(model.transformer, before))
+            for denoiser in named_denoisers(model.transformer).values():
+                hooks.callback(denoiser.register_forward_hook(after).remove)
             yield
 
     def _taken(self, args, kwargs, watched, bin_index, places) -> list[tuple[Call, tuple[int, ...]]]:
-        call, batch = batch_rows.arguments(args, kwargs), batch_size(args, kwargs)
+        call, batch = batch_rows.arguments(args, kwargs), batch_rows.batch_size(args, kwargs)
         small_batch, small = self._small
         if batch == small_batch:
             whole = Call(batch_rows.store(call), batch, tuple(watched), (bin_index,) * len(watched), places)
@@ -203,7 +238,8 @@ def _joined(pieces: list[Call], paths: set[batch_rows.Path], rows: int) -> Itera
     """Neighbouring calls put together as far as they fit and a number of rows allows."""
     group: list[Call] = []
     for piece in pieces:
-        fits = group and paths and sum(call.batch for call in group) + piece.batch <= rows
+        same = group and group[0].denoiser == piece.denoiser
+        fits = same and paths and sum(call.batch for call in group) + piece.batch <= rows
         if group and not (fits and batch_rows.joins(group[0].arguments, piece.arguments, paths)):
             yield _one(group, paths)
             group = []
@@ -225,4 +261,4 @@ def _one(group: list[Call], paths: set[batch_rows.Path]) -> Call:
         tuple(chain.from_iterable(parts)) for parts in zip(*((c.bins, c.places) for c in group), strict=True)
     )
     output = None if group[0].output is None else torch.cat([call.output for call in group])
-    return Call(merged, batch, tuple(rows), bins, places, output)
+    return Call(merged, batch, tuple(rows), bins, places, output, denoiser=group[0].denoiser)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from dit_prune_viz.calibration.input_sums import select_rows
+from dit_prune_viz.calibration import batch_rows
 from dit_prune_viz.calibration.recorded_inputs import Call, RecordedInputs, record_inputs, run_call
 from dit_prune_viz.calibration.result import Calibration
 from dit_prune_viz.calibration.timestep_weights import timestep_weights
+from dit_prune_viz.calibration.unread_tokens import find_unread
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.pipelines.device import out_of_memory
+from dit_prune_viz.pipelines.matrices import channels_last, layout
 from dit_prune_viz.pipelines.model import Model
+
+Add = Callable[[str, torch.Tensor, torch.Tensor | None], None]
+"""Takes a layer's name, its inputs, and which of their tokens are read."""
 
 
 class _Seen(Exception):
@@ -29,7 +34,7 @@ class SecondMoments:
     Attributes:
         hessian: Σ_t α_t·X_tᵀX_t (d_in, d_in) float32, on the model's device.
         total: Σ_t α_t·Σ x (d_in,) float32.
-        tokens: Σ_t α_t·(number of tokens).
+        tokens: Σ_t α_t·(number of tokens); those that the model never reads count nowhere.
         cross: Σ_t α_t·Z_tᵀX_t (d_in, d_in), where Z are the inputs of the unaltered model; None where nothing was
             altered, so that Z = X, and for routed experts, which see other tokens then: for them the altered model's
             own inputs have to do.
@@ -106,7 +111,7 @@ def collect_moments(
                     run(call)
                     store.keeps = False
                 with nullcontext() if altered is None else altered():
-                    run(call)
+                    run(call if altered is None else run.routed_anew(call))
                 if progress is not None:
                     progress(done + 1, len(inputs.calls), "Collecting Hessians")
             owners = run.owners
@@ -137,9 +142,9 @@ class _Store:
         self.alpha = alpha
         self._kept.clear()
 
-    def take(self, name: str, values: torch.Tensor) -> None:
+    def take(self, name: str, values: torch.Tensor, read: torch.Tensor | None) -> None:
         """A layer's inputs (rows, tokens, d_in), one weight per row, or (tokens, d_in) of unknown rows, which weigh the
-        mean of these."""
+        mean of these. Where `read` (rows, tokens) or (tokens,) is given, other tokens are zeros and weigh nothing."""
         if self.keeps and name in self.routed:
             return
         with torch.autocast(values.device.type, enabled=False):
@@ -150,6 +155,8 @@ class _Store:
             alpha = self.alpha.mean().to(tokens).expand(len(tokens), 1)
             if values.ndim == 3 and len(values) == len(self.alpha):
                 alpha = self.alpha.to(tokens.device).repeat_interleave(values.shape[1])[:, None]
+            if read is not None:
+                alpha = alpha * read.to(tokens.device).reshape(-1, 1)
             weighted = tokens * alpha
             sums = [tokens.T @ weighted, weighted.sum(0), float(alpha.sum())]
             reference = self._kept.pop(name, None)
@@ -179,10 +186,10 @@ class _Store:
 class _Run:
     """Replays calls, and knows which layers share an input."""
 
-    def __init__(self, model: Model, names: Sequence[str], add: Callable[[str, torch.Tensor], None]):
+    def __init__(self, model: Model, names: Sequence[str], add: Add):
         self.owners: dict[str, str] = {}
         self._model, self._names, self._add = model, names, add
-        self._seen: list[tuple[weakref.ref, str]] = []
+        self._seen: list[tuple[weakref.ref, Hashable, str]] = []
         self._fired: list[str] = []
         self._stops = False
         self._call: Call | None = None
@@ -193,16 +200,31 @@ class _Run:
             run_call(self._model, call)
         # A layer that runs twice or, being a routed expert, not always: then the forward always runs to its end.
         self._stops = sorted(self._fired) == sorted(self._names)
+        self._call = None
+
+    def routed_anew(self, call: Call) -> Call:
+        """The call with the unread tokens of the model as it stands: altered, it sends experts other tokens."""
+        if call.unread is None or not any(self._model.layer(name).routed for name in self._names):
+            return call
+        args, kwargs = batch_rows.split(batch_rows.move(call.arguments, self._model.device))
+        self._call = None
+        return replace(call, unread=find_unread(self._model.transformer, self._model.layers, args, kwargs))
 
     def hook(self, name: str):
         def watch(module, args):
+            if self._call is None:
+                return
+            read = layout(module)
             if name not in self.owners:
-                same = (owner for kept, owner in self._seen if kept() is args[0])
+                same = (owner for kept, how, owner in self._seen if kept() is args[0] and how == read)
                 self.owners[name] = next(same, name)
             if self.owners[name] == name:
-                self._seen.append((weakref.ref(args[0]), name))
+                self._seen.append((weakref.ref(args[0]), read, name))
                 routed = self._model.layer(name).routed
-                self._add(name, select_rows(args[0], self._call.rows, self._call.batch, routed=routed))
+                call, time = self._call, self._fired.count(name)
+                gone = None if call.unread is None else call.unread.of(name, time)
+                tokens = channels_last(module, args[0])
+                self._add(name, *batch_rows.watched_tokens(tokens, call.rows, call.batch, routed=routed, unread=gone))
             self._fired.append(name)
             if self._stops and len(self._fired) == len(self._names):
                 raise _Seen
@@ -211,9 +233,9 @@ class _Run:
 
 
 @contextmanager
-def watch_package(model: Model, names: Sequence[str], add: Callable[[str, torch.Tensor], None]) -> Iterator[_Run]:
-    """Inside the block, `run(call)` replays a call and gives `add` each distinct input of the named layers, as
-    `select_rows` returns it.
+def watch_package(model: Model, names: Sequence[str], add: Add) -> Iterator[_Run]:
+    """Inside the block, `run(call)` replays a call and gives `add` each distinct input of the named layers, and which
+    of its tokens are read, as `watched_tokens` returns them.
 
     The first call runs to its end and shows how often the layers run and which share an input; later ones stop after
     the last of them.

@@ -18,7 +18,15 @@ from dit_prune_viz.resources import BUNDLED_CALIBRATION
 VERSION = 1
 """Raised whenever the same settings would be calibrated differently."""
 
+_MASKED_VERSION = 1
+"""The same for models with masks alone, of which the padding of prompts was counted before there was such a version."""
+
 _SUMS = ("sum_squares", "sums", "tokens")
+
+
+def counting_version(model: Model) -> int | list[int]:
+    """Version of how this model's inputs are counted, for the names of whatever follows from that."""
+    return [VERSION, _MASKED_VERSION] if model.can_mask else VERSION
 
 
 def calibration_key(
@@ -27,7 +35,8 @@ def calibration_key(
     """The name under which a calibration is kept: of everything that decides it, the model included."""
     drawing = {name: value for name, value in asdict(model.defaults).items() if name not in ("prompts", "steps")}
     texts = list(model.defaults.prompts if prompts is None else prompts)
-    return content_key("calibration", VERSION, model.signature, drawing, [samples, seed, steps, bins], texts)
+    settings = [samples, seed, steps, bins]
+    return content_key("calibration", counting_version(model), model.signature, drawing, settings, texts)
 
 
 def shipped_calibration(model: Model, *, samples: int, seed: int) -> Calibration | None:

@@ -7,9 +7,10 @@ from contextlib import AbstractContextManager, suppress
 
 import torch
 
+from dit_prune_viz.calibration.batch_rows import batch_size
 from dit_prune_viz.calibration.draw import Draw
-from dit_prune_viz.calibration.input_sums import batch_size
 from dit_prune_viz.errors import Progress
+from dit_prune_viz.pipelines.denoisers import before_calls
 from dit_prune_viz.pipelines.families import call_arguments, refusals
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pipelines.steps import Denoised, timestep_fraction, watch_steps
@@ -59,31 +60,27 @@ class Batch:
 
 
 def probe(
-    model: Model, prompt: str, steps: int, seed: int, see: Callable[[tuple, dict], None] | None = None
+    model: Model, prompt: str, steps: int, seed: int, see: Callable[[str, tuple, dict], None] | None = None
 ) -> tuple[int, int]:
     """(steps the scheduler plans, transformer inputs per prompt and step), seen in the first step of a run.
 
-    `see(args, kwargs)`, if given, is shown the transformer's calls of that step.
+    `see(denoiser, args, kwargs)`, if given, is shown the transformer's calls of that step.
     """
     rows = planned = 0
 
-    def count(module, args, kwargs):
+    def count(name, args, kwargs):
         nonlocal rows
         rows += batch_size(args, kwargs)
         if see is not None:
-            see(args, kwargs)
+            see(name, args, kwargs)
 
     def stop(done: Denoised):
         nonlocal planned
         planned = done.steps
         raise _Enough
 
-    handle = model.transformer.register_forward_pre_hook(count, with_kwargs=True)
-    try:
-        with watch_steps(model.pipeline, stop):
-            _denoise(model, (prompt,), steps, [seed])
-    finally:
-        handle.remove()
+    with before_calls(model.transformer, count), watch_steps(model.pipeline, stop):
+        _denoise(model, (prompt,), steps, [seed])
     return planned, rows
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 
 from dit_prune_viz.calibration.draw import draw_inputs
-from dit_prune_viz.calibration.recorded_inputs import RecordedInputs, record_draw
+from dit_prune_viz.calibration.recorded_inputs import RecordedInputs, record_draw, with_unread
 from dit_prune_viz.calibration.result import Calibration
 from dit_prune_viz.calibration.second_moments import watch_package
 from dit_prune_viz.calibration.settings import steps_of_run
@@ -76,6 +76,7 @@ def measure_convergence(
         planned, halves = probe(model, texts[0], steps, seed)
         draw = draw_inputs(sizes[-1], prompts=texts, steps=planned, halves=halves, seed=seed)
     inputs = record_draw(model, draw, edges=edges, steps=steps, seed=seed, progress=progress)
+    inputs = with_unread(model, inputs, progress=progress)
     calibrations = _nested(model, inputs, sizes, seed, progress)
     masks = [build(calibration) for calibration in calibrations]
     return Convergence(
@@ -101,13 +102,14 @@ def _nested(
     tokens = {layer.name: torch.zeros(groups * bins, dtype=torch.int64) for layer in model.layers}
     slots = torch.zeros(0, dtype=torch.int64)
 
-    def add(name: str, values: torch.Tensor) -> None:
+    def add(name: str, values: torch.Tensor, read: torch.Tensor | None) -> None:
         # Tokens of unknown rows count as one row; calls that a router mixes have one row wherever the family allows it.
         rows = values if values.ndim == 3 else values[None]
         places = slots if len(rows) == len(slots) else slots[:1].expand(len(rows))
         squares[name].index_add_(0, places.to(where), rows.float().square().to(where).sum(1, dtype=torch.float64))
         totals[name].index_add_(0, places.to(where), rows.to(where).sum(1, dtype=torch.float64))
-        tokens[name].index_add_(0, places, torch.full_like(places, rows.shape[1]))
+        counts = torch.full_like(places, rows.shape[1]) if read is None else read.reshape(len(rows), -1).sum(1)
+        tokens[name].index_add_(0, places, counts)
 
     start = 0
     names = [layer.name for layer in model.layers]

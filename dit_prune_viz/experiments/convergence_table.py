@@ -9,6 +9,7 @@ import torch
 
 from dit_prune_viz.calibration.result import Calibration
 from dit_prune_viz.calibration.statistics import Statistics
+from dit_prune_viz.calibration.stored import counting_version
 from dit_prune_viz.disk_cache import DiskCache, content_key, kept
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.experiments.convergence import SIZES, Convergence, measure_convergence
@@ -65,7 +66,8 @@ def find_convergence(
         return {name: torch.tensor(values, dtype=torch.float64) for name, values in figures.items()}
 
     parts = [recipe.to_json(), recipe.versions, weights, list(sizes), seed]
-    key = content_key("convergence", VERSION, model.signature, asdict(model.defaults), *parts)
+    counting = [] if counting_version(model) == 1 else [counting_version(model)]  # the first had no part in the name
+    key = content_key("convergence", VERSION, model.signature, asdict(model.defaults), *parts, *counting)
     found = kept(disk if all(method.built_in for method in recipe.methods) else None, key, measure)
     sizes_found, changed, to_largest = (found[name].tolist() for name in ("sizes", "changed", "to_largest"))
     return Convergence(tuple(map(int, sizes_found)), tuple(changed), tuple(to_largest))

@@ -12,6 +12,7 @@ from dit_prune_viz.disk_cache import add_cache_option, open_cache
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.experiments.levels import parse_level
 from dit_prune_viz.experiments.progress import TerminalProgress
+from dit_prune_viz.pipelines.dense_parts import dense_sentence
 from dit_prune_viz.pipelines.model import load_model
 from dit_prune_viz.pruning.named_recipes import NAMED_RECIPES, find_recipe
 from dit_prune_viz.pruning.prune import calibrate_for, prune
@@ -59,6 +60,7 @@ def _prune(options: argparse.Namespace) -> None:
 def _summary(pruned: PrunedModel) -> str:
     report = pruned.report
     lines = [
+        dense_sentence(pruned.model.dense_parts, pruned.model.parameters),
         f"{report.removed:,} of {report.weights:,} prunable weights removed ({100 * report.achieved:.4f} %), "
         f"{report.remaining:,} of {report.parameters:,} parameters left.",
         f"Predicted damage {100 * report.damage:.3f} %, in {pruned.seconds:.1f} s.",

@@ -60,6 +60,8 @@ def draw_batch(
         height=first.height,
         width=first.width,
         max_sequence_length=model.defaults.max_sequence_length,
+        frames=first.frames,
+        picture=first.picture,
     )
     noises = [torch.Generator().manual_seed(request.seed) for request in requests]
     # Pipelines that double their latents under guidance use the first half; the second half needs noise all the same.
@@ -82,9 +84,19 @@ def draw_batch(
         if out_of_memory(error):
             raise UserError(_too_large(len(requests), model)) from error
         raise
-    images = output.images if "images" in output else [frames[0] for frames in output.frames]
+    images = output.images if "images" in output else [strip(frames) for frames in output.frames]
     latents = last.latents[: len(requests)].detach().float().cpu()
     return [Picture(image, latents[place].clone()) for place, image in enumerate(images)]
+
+
+def strip(frames: Sequence[Image.Image]) -> Image.Image:
+    """One picture of a clip's frames side by side."""
+    if len(frames) == 1:
+        return frames[0]
+    whole = Image.new("RGB", (sum(frame.width for frame in frames), frames[0].height))
+    for place, frame in enumerate(frames):
+        whole.paste(frame, (place * frame.width, 0))
+    return whole
 
 
 def _too_large(count: int, model: Model) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dit_prune_viz.clustering.units import count_units, sum_units
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.masks.row_pieces import row_pieces
 from dit_prune_viz.pipelines.float64 import float64_capable
 
 
@@ -140,5 +141,9 @@ def cluster_damage(weight: Tensor, mean_square: Tensor, mask: Tensor, clusters: 
 
 def _energy(weight: Tensor, mean_square: Tensor) -> Tensor:
     """W_ij²·E[x_j²], float64 (d_out, d_in)."""
-    square = float64_capable(weight).to(torch.float64).square()
-    return square * mean_square.detach().to(square)
+    weight = float64_capable(weight)
+    energy = torch.empty(weight.shape, dtype=torch.float64, device=weight.device)
+    square = mean_square.detach().to(energy)
+    for part, of in row_pieces(energy, weight):
+        part.copy_(of).square_().mul_(square)
+    return energy

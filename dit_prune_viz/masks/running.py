@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.masks.packed_mask import PackedMask
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
+from dit_prune_viz.pipelines.denoisers import denoiser_of
+from dit_prune_viz.pipelines.matrices import matrix, matrix_shape, run_with
 from dit_prune_viz.pipelines.plain_weights import check_adapters, check_layer
 
 
@@ -32,20 +33,20 @@ def running_pruned(model: object, layers: Mapping[str, PrunedLayer], *, cache_by
         cache_bytes: see above.
 
     Raises:
-        UserError: before anything has changed, for an unknown layer, a layer that is no plain Linear, a mask of another
+        UserError: before anything has changed, for an unknown layer, a layer that is no plain matrix, a mask of another
             shape, a model without a transformer, quantised layers, LoRA adapters, and a transformer that runs pruned
             already.
     """
     transformer = _find_transformer(model)
-    linears = {name: _find_linear(transformer, name, layer.mask) for name, layer in layers.items()}
+    modules = {name: _find_module(transformer, name, layer.mask) for name, layer in layers.items()}
     budget = _Budget(cache_bytes)
     try:
-        for name, linear in linears.items():
-            linear.forward = _PrunedForward(linear, layers[name], budget)
+        for name, module in modules.items():
+            module.forward = _PrunedForward(module, layers[name], budget)
         yield
     finally:
-        for linear in linears.values():
-            vars(linear).pop("forward", None)
+        for module in modules.values():
+            vars(module).pop("forward", None)
 
 
 class _Budget:
@@ -62,20 +63,20 @@ class _Budget:
 
 
 class _PrunedForward:
-    """The forward of one Linear with a pruned layer's weights, which are made when needed or kept."""
+    """The forward of one layer with a pruned layer's weights, which are made when needed or kept."""
 
-    def __init__(self, linear: nn.Linear, layer: PrunedLayer, budget: _Budget) -> None:
-        self._linear, self._layer, self._budget = linear, layer, budget
+    def __init__(self, module: nn.Module, layer: PrunedLayer, budget: _Budget) -> None:
+        self._module, self._layer, self._budget = module, layer, budget
         self._kept: Tensor | None = None
         self._kept_state: tuple | None = None
 
     def __call__(self, input: Tensor) -> Tensor:
-        weight, bias = self._linear.weight, self._layer.bias
-        own = self._linear.bias if bias is None else bias.to(weight.device, weight.dtype)
-        return F.linear(input, self._weight(), own)
+        weight, bias = self._module.weight, self._layer.bias
+        own = self._module.bias if bias is None else bias.to(weight.device, weight.dtype)
+        return run_with(self._module, input, self._weight(), own)
 
     def _weight(self) -> Tensor:
-        weight = self._linear.weight
+        weight = matrix(self._module)
         keep = not torch.is_grad_enabled()
         # Offloading may move or replace the weight between two calls, and a person may train it.
         version = None if weight.is_inference() else weight._version
@@ -90,7 +91,7 @@ class _PrunedForward:
 
 
 def _find_transformer(model: object) -> nn.Module:
-    transformer = model if isinstance(model, nn.Module) else getattr(model, "transformer", None)
+    transformer = model if isinstance(model, nn.Module) else denoiser_of(model)
     if not isinstance(transformer, nn.Module):
         raise UserError(f"{type(model).__name__} has no transformer to prune; load a pipeline with a transformer.")
     if any(isinstance(vars(module).get("forward"), _PrunedForward) for module in transformer.modules()):
@@ -99,19 +100,22 @@ def _find_transformer(model: object) -> nn.Module:
     return transformer
 
 
-def _find_linear(transformer: nn.Module, name: str, mask: PackedMask) -> nn.Linear:
+def _find_module(transformer: nn.Module, name: str, mask: PackedMask) -> nn.Module:
     try:
-        linear = transformer.get_submodule(name) if name else None
+        module = transformer.get_submodule(name) if name else None
     except AttributeError:
-        linear = None
-    if linear is None:
+        module = None
+    if module is None:
         raise UserError(f"The model has no layer called '{name}'; prune the model that is loaded.")
-    check_layer(linear, "this model")
-    if not isinstance(linear, nn.Linear) or "forward" in vars(linear):
-        raise UserError(f"Layer {name} is not a plain Linear layer (offloaded?), so no mask fits it.")
-    if tuple(linear.weight.shape) != tuple(mask.shape):
+    check_layer(module, "this model")
+    shape = matrix_shape(module)
+    if shape is None or "forward" in vars(module):
         raise UserError(
-            f"The mask of layer {name} has shape {tuple(mask.shape)}, its weight {tuple(linear.weight.shape)}; "
+            f"Layer {name} is not a plain Linear or pointwise convolution (offloaded?), so no mask fits it."
+        )
+    if shape != tuple(mask.shape):
+        raise UserError(
+            f"The mask of layer {name} has shape {tuple(mask.shape)}, its weight {shape}; "
             "prune the model that is loaded."
         )
-    return linear
+    return module

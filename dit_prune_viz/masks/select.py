@@ -16,6 +16,7 @@ from dit_prune_viz.clustering.units import UNITS, count_units
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.masks.counts import check_sparsity, removed
 from dit_prune_viz.masks.groups import check_granularity, n_of_m
+from dit_prune_viz.masks.row_pieces import row_pieces
 from dit_prune_viz.masks.smallest import smallest
 from dit_prune_viz.masks.smallest_gpu import keep_greatest
 
@@ -201,7 +202,7 @@ def _prune_shares(table: Tensor, sizes: Tensor, sparsity: float) -> Tensor:
     """Bool (r, c), True = pruned: floor(N·s) of a cluster whose share of row i are the first sizes[i] of table[i]."""
     counts = torch.tensor([removed(size, sparsity) for size in sizes.tolist()], device=table.device)
     pruned = smallest(table, counts)
-    return _fill_up(table, pruned, torch.minimum(counts + 1, sizes), removed(int(sizes.sum()), sparsity))
+    return _fill_up(table, pruned, removed(int(sizes.sum()), sparsity))
 
 
 def _prune_count(scores: Tensor, count: int, granularity: str) -> Tensor:
@@ -213,17 +214,26 @@ def _prune_count(scores: Tensor, count: int, granularity: str) -> Tensor:
     pattern = n_of_m(granularity)
     if pattern:
         return ~n_m_mask(scores, *pattern)
-    each = count // scores.shape[0]
-    return _fill_up(scores, smallest(scores, each), min(each + 1, scores.shape[1]), count)
+    return _fill_up(scores, smallest(scores, count // scores.shape[0]), count)
 
 
-def _fill_up(table: Tensor, pruned: Tensor, following: int | Tensor, count: int) -> Tensor:
-    """`pruned` up to `count` in all: the smallest of those that the `following` smallest of each row have more."""
-    missing = count - int(pruned.sum())
-    if missing:
-        next_ones = smallest(table, following) & ~pruned
-        candidates = table.masked_fill(~next_ones, torch.inf).amin(1, keepdim=True)
-        pruned |= next_ones & smallest(candidates.T, missing).T
+def _fill_up(table: Tensor, pruned: Tensor, count: int) -> Tensor:
+    """`pruned` (r, c) up to `count` in all, by fewer than r: each row gives its next weight, the smallest of these go.
+
+    The rows of `table` hold +inf where they have no weights.
+    """
+    missing = count - int(torch.count_nonzero(pruned))
+    if not missing:
+        return pruned
+    edges, places = [], []
+    for part, gone in row_pieces(table, pruned):
+        left = part.masked_fill(gone, torch.inf)
+        edge = left.amin(1)
+        edges.append(edge)
+        places.append((left == edge[:, None]).to(torch.uint8).argmax(1))  # the first, as torch promises
+    edge, place = torch.cat(edges), torch.cat(places)
+    rows = torch.nonzero(smallest(edge[None], missing)[0] & edge.isfinite()).flatten()
+    pruned[rows, place[rows]] = True
     return pruned
 
 

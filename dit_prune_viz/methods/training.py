@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -16,7 +15,9 @@ from dit_prune_viz.calibration.distillation_set import DistillationSet, guided
 from dit_prune_viz.calibration.recorded_inputs import Call, run_call
 from dit_prune_viz.calibration.timestep_weights import checked_weights
 from dit_prune_viz.errors import Progress, UserError
+from dit_prune_viz.pipelines.denoisers import named_denoisers
 from dit_prune_viz.pipelines.device import out_of_memory
+from dit_prune_viz.pipelines.matrices import matrix, run_with, spread
 from dit_prune_viz.pipelines.model import Model
 
 MOST_STEPS = 100_000
@@ -34,10 +35,10 @@ class Learner(ABC):
     """
 
     def __init__(self, model: Model, name: str, mean: Callable[[str], Tensor] | None) -> None:
-        self.linear: nn.Linear = model.transformer.get_submodule(name)
-        weight = self.weight = self.linear.weight.detach()
+        self.module: nn.Module = model.transformer.get_submodule(name)
+        weight = self.weight = matrix(self.module).detach()
         self.leaf: Tensor | None = None
-        self.bias, self.mean = self.linear.bias, None
+        self.bias, self.mean = self.module.bias, None
         if mean is not None and self.bias is not None:
             usual = mean(name).to(weight.device)
             self.bias = (self.bias.float() + weight.float() @ usual).to(weight.dtype)
@@ -47,7 +48,8 @@ class Learner(ABC):
 
     def __call__(self, input: Tensor) -> Tensor:
         # With the bias making up for the mean, the weights have a say in what is left of the inputs alone.
-        return F.linear(input if self.mean is None else input - self.mean, self.leaf, self.bias)
+        left = input if self.mean is None else input - spread(self.module, self.mean)
+        return run_with(self.module, left, self.leaf, self.bias)
 
     @abstractmethod
     def present(self) -> Tensor:
@@ -198,23 +200,25 @@ def _running(learners) -> Iterator[None]:
     """The transformer with the learners in place of their layers, and itself again afterwards."""
     try:
         for learner in learners:
-            learner.linear.forward = learner
+            learner.module.forward = learner
         yield
     finally:
         for learner in learners:
-            vars(learner.linear).pop("forward", None)
+            vars(learner.module).pop("forward", None)
 
 
 @contextmanager
 def _checkpointed(model: Model) -> Iterator[None]:
     """A large transformer keeps no activations for the backward pass, where its family can do without."""
-    transformer = model.transformer
-    able = getattr(transformer, "_supports_gradient_checkpointing", False)
-    if not model.large or not able or transformer.is_gradient_checkpointing:
-        yield
-        return
-    transformer.enable_gradient_checkpointing()
+    able = [
+        one
+        for one in named_denoisers(model.transformer).values()
+        if model.large and getattr(one, "_supports_gradient_checkpointing", False) and not one.is_gradient_checkpointing
+    ]
+    for one in able:
+        one.enable_gradient_checkpointing()
     try:
         yield
     finally:
-        transformer.disable_gradient_checkpointing()
+        for one in able:
+            one.disable_gradient_checkpointing()

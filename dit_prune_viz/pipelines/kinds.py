@@ -1,4 +1,4 @@
-"""What a Linear does inside its block, read from its name: the one vocabulary of layer kinds for every family."""
+"""What a layer does inside its block, read from its name: the one vocabulary of layer kinds for every family."""
 
 from __future__ import annotations
 
@@ -46,17 +46,21 @@ _ROLES = (
     ("out", re.compile(r"out(_t|_layer|_proj)?(\.\d+)?$|o_proj$|attn_proj$")),
 )
 _MLP = re.compile(r"(^|[._])(ff|ffn|mlp|feed_forward)(_|\.|$)|experts?\.")
-_MLP_OUT = re.compile(r"(down(_proj)?|net\.2|out(_proj|_layer|_projection)?|fc2|linear_out|ff_out)$")
-_MLP_IN = re.compile(r"((gate|up)(_proj|_layer)?|net\.0(\.proj)?|fc1|linear_in|in_layer|proj|ff_in)$")
+_MLP_OUT = re.compile(
+    r"(down(_proj)?|net\.2|out(_proj|_layer|_projection)?|fc2|linear_out|ff_out|conv_point|point_conv(\.conv)?)$"
+)
+_MLP_IN = re.compile(
+    r"((gate|up)(_proj|_layer)?|net\.0(\.proj)?|fc1|linear_in|in_layer|proj|ff_in|conv_inverted|inverted_conv(\.conv)?)$"
+)
 
 
 def classify(name: str, shape: tuple[int, int], siblings: Collection[str] = ()) -> str:
-    """The kind of one Linear of a block.
+    """The kind of one layer of a block.
 
     Args:
         name: its module path inside the block, e.g. "attn.to_q".
-        shape: (d_out, d_in); decides "mlp in" against "mlp out" where a family only numbers its Linears.
-        siblings: the paths of all Linears of the same block; tells cross-attention from a second self-attention
+        shape: (d_out, d_in); decides "mlp in" against "mlp out" where a family only numbers its layers.
+        siblings: the paths of all layers of the same block; tells cross-attention from a second self-attention
             (Stable Diffusion 3.5 calls the latter "attn2" too) and finds fused single-stream blocks.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The prunable Linear layers of a diffusion transformer, found by structure so that every family works."""
+"""The prunable layers of a diffusion transformer, found by structure so that every family works."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import torch
 from torch import nn
 
 from dit_prune_viz.pipelines.kinds import classify
+from dit_prune_viz.pipelines.matrices import matrix_shape
 
-_MIN_LINEARS_PER_BLOCK = 2
+_MIN_LAYERS_PER_BLOCK = 2
 """Lists of single projections (captions, output heads) are no stacks; FLUX.2's single-stream blocks have just two."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One prunable `nn.Linear` inside the transformer's blocks.
+    """One prunable matrix inside the transformer's blocks: an `nn.Linear`, or a pointwise convolution (kernel 1).
 
     Attributes:
         name: module path inside the transformer, e.g. "transformer_blocks.0.attn.to_q".
@@ -24,8 +25,9 @@ class Layer:
         block: index over all blocks of the model, stacks concatenated in order of definition, which is the order of
             execution in diffusers.
         kind: what it does, one of `kinds.KINDS`.
-        shape: (d_out, d_in) of its weight.
+        shape: (d_out, d_in) of its weight; the parameter of a convolution has further dimensions of size 1.
         routed: whether it belongs to one of several experts, so that a router decides which tokens it sees.
+        convolution: whether it is a pointwise convolution, such as those of Sana's feed-forward.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Layer:
     kind: str
     shape: tuple[int, int]
     routed: bool = False
+    convolution: bool = False
 
     @property
     def weights(self) -> int:
@@ -42,12 +45,14 @@ class Layer:
 
 
 def list_layers(transformer: nn.Module) -> tuple[Layer, ...]:
-    """Every Linear that may be pruned, block by block (arXiv 2607.00927, section 4: the blocks' Linear weights).
+    """Every matrix that may be pruned, block by block (arXiv 2607.00927, section 4: the blocks' Linear weights).
+
+    Pointwise convolutions are Linear layers by another name and belong in; other convolutions stay dense.
 
     A stack is a `ModuleList` of blocks that the transformer holds directly (or inside a `ModuleDict`); if there is
     none, the outermost such lists anywhere below. Embedders stay dense, also those a family repeats in each block
     (DiT-XL/2 keeps a timestep and a label embedder in every `norm1.emb`); so do final layers, norms and biases, which
-    stand outside the blocks or are no Linear weights.
+    stand outside the blocks or are no matrices.
 
     Args:
         transformer: the denoiser; parameters may be on the meta device, only names and shapes are read.
@@ -60,7 +65,7 @@ def list_layers(transformer: nn.Module) -> tuple[Layer, ...]:
     block = 0
     for stack, blocks in stacks:
         for index, module in enumerate(blocks):
-            shapes, experts = _linear_shapes(module), tuple(_experts(module))
+            shapes, experts = _matrix_shapes(module), tuple(_experts(module))
             layers += [
                 Layer(
                     name=f"{stack}.{index}.{name}",
@@ -69,6 +74,7 @@ def list_layers(transformer: nn.Module) -> tuple[Layer, ...]:
                     kind=classify(name, shape, shapes),
                     shape=shape,
                     routed=name.startswith(experts),
+                    convolution=not isinstance(module.get_submodule(name), nn.Linear),
                 )
                 for name, shape in shapes.items()
             ]
@@ -81,19 +87,16 @@ def _stacks(module: nn.Module, *, descend: bool, prefix: str = "") -> Iterator[t
     for name, child in module.named_children():
         path = f"{prefix}{name}"
         if isinstance(child, nn.ModuleList):
-            if any(len(_linear_shapes(block)) >= _MIN_LINEARS_PER_BLOCK for block in child):
+            if any(len(_matrix_shapes(block)) >= _MIN_LAYERS_PER_BLOCK for block in child):
                 yield path, child
         elif (descend or isinstance(child, nn.ModuleDict)) and "emb" not in name:
             yield from _stacks(child, descend=descend, prefix=f"{path}.")
 
 
-def _linear_shapes(block: nn.Module) -> dict[str, tuple[int, int]]:
-    """Path inside the block -> (d_out, d_in) of its prunable Linears."""
-    return {
-        name: (module.weight.shape[0], module.weight.shape[1])
-        for name, module in block.named_modules()
-        if name and isinstance(module, nn.Linear) and module.weight.ndim == 2 and "emb" not in name
-    }
+def _matrix_shapes(block: nn.Module) -> dict[str, tuple[int, int]]:
+    """Path inside the block -> (d_out, d_in) of its prunable matrices."""
+    shapes = {name: matrix_shape(module) for name, module in block.named_modules() if name and "emb" not in name}
+    return {name: shape for name, shape in shapes.items() if shape is not None}
 
 
 def _experts(block: nn.Module) -> Iterator[str]:

@@ -17,6 +17,7 @@ from safetensors import safe_open
 from torch import nn
 
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.pipelines.denoisers import is_denoiser
 from dit_prune_viz.pipelines.source import INDEX, component, parts_taken
 from dit_prune_viz.pipelines.weight_files import AGAIN, Part, find_part
 
@@ -163,7 +164,7 @@ def _harmless(part: Part, model: nn.Module, key: str) -> bool:
     end = key.rpartition(".")[2]
     if any(buffer.rpartition(".")[2] == end for buffer, _ in model.named_buffers()):
         return True
-    return part.name != "transformer" and _LARGER_MODEL.match(key) is not None
+    return not is_denoiser(part.name) and _LARGER_MODEL.match(key) is not None
 
 
 def _others(keys: list) -> str:

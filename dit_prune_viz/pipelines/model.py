@@ -18,11 +18,14 @@ from dit_prune_viz.caching import Cache
 from dit_prune_viz.checks import brief, first_sentence
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.defaults import Defaults, defaults_for
+from dit_prune_viz.pipelines.denoisers import can_mask, denoiser_of, is_denoiser
+from dit_prune_viz.pipelines.dense_parts import DensePart, dense_parts
 from dit_prune_viz.pipelines.device import choose_device, choose_dtype, out_of_memory
 from dit_prune_viz.pipelines.families import family_of
 from dit_prune_viz.pipelines.layers import Layer, list_layers
 from dit_prune_viz.pipelines.loading import check_finite, find_parts, load_pipeline
 from dit_prune_viz.pipelines.lock import ModelLock
+from dit_prune_viz.pipelines.matrices import matrix
 from dit_prune_viz.pipelines.plain_weights import check_adapters, check_files, check_layer, check_transformer
 from dit_prune_viz.pipelines.source import LOAD_ERRORS, find_source, local_path
 
@@ -70,15 +73,15 @@ class Model:
 
     @property
     def transformer(self) -> nn.Module:
-        """The denoiser, the only part that is pruned."""
-        return self.pipeline.transformer
+        """The denoiser, the only part that is pruned; two of them are one `Denoisers`."""
+        return denoiser_of(self.pipeline)
 
     @cached_property
     def identity(self) -> str:
         """The fingerprint together with all else that a picture depends on: scheduler, autoencoder, text encoders."""
         digest = hashlib.sha256(self.fingerprint.encode())
         for name, component in sorted(self.pipeline.components.items()):
-            if component is self.transformer or not hasattr(component, "config"):
+            if is_denoiser(name) or not hasattr(component, "config"):
                 continue
             digest.update(name.encode())
             if isinstance(component, nn.Module):
@@ -87,15 +90,34 @@ class Model:
                 digest.update(_settings(component))
         return digest.hexdigest()
 
+    @cached_property
+    def can_mask(self) -> bool:
+        """Whether the transformer is told which tokens of its prompts are padding."""
+        return can_mask(self.pipeline)
+
     @property
     def signature(self) -> tuple[str, str, str]:
-        """Everything about the model that a measurement depends on: its identity, precision and kind of device."""
-        return self.identity, str(self.dtype), self.device.type
+        """Everything about the model that a measurement depends on: its identity, precision and kind of device.
+
+        Where more is prunable than the Linear layers of the blocks, the identity says so: what was measured of fewer
+        layers belongs to another model.
+        """
+        more = [layer.name for layer in self.layers if layer.convolution]
+        identity = hashlib.sha256(f"{self.identity}{more}".encode()).hexdigest() if more else self.identity
+        return identity, str(self.dtype), self.device.type
 
     @property
     def prunable_parameters(self) -> int:
         """Weights of all prunable layers together."""
         return sum(layer.weights for layer in self.layers)
+
+    @cached_property
+    def dense_parts(self) -> tuple[DensePart, ...]:
+        """The parameters that stay dense, by reason."""
+        return dense_parts(self._shapes(), self._by_name, {layer.stack for layer in self.layers})
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(parameter.shape) for name, parameter in self.transformer.named_parameters()}
 
     @property
     def large(self) -> bool:
@@ -119,13 +141,15 @@ class Model:
     def weight(self, name: str) -> torch.Tensor:
         """The dense weight (d_out, d_in) of a prunable layer: the parameter's own storage, detached, not a copy.
 
+        That of a convolution is a view without the dimensions of its kernel.
+
         Raises:
             UserError: there is no such layer, or the model was quantised or given a LoRA adapter since it was loaded.
         """
         module = self.transformer.get_submodule(self.layer(name).name)
         check_adapters(self.transformer, self.name)
         check_layer(module, self.name)
-        return module.weight.detach()
+        return matrix(module).detach()
 
 
 def load_model(
@@ -154,13 +178,11 @@ def load_model(
     chosen_dtype = choose_dtype(dtype, chosen_device)
     folder = find_source(source, revision=revision, token=token)
     pipeline = _open(folder, str(source), chosen_device, chosen_dtype)
-    if getattr(pipeline, "transformer_2", None) is not None:
-        raise UserError(f"{source} has two transformers, and only one would be pruned; choose a pipeline with one.")
-    check_transformer(pipeline.transformer, str(source))
-    transformer = pipeline.transformer.eval().requires_grad_(False)
+    transformer = denoiser_of(pipeline).eval().requires_grad_(False)
+    check_transformer(transformer, str(source))
     layers = list_layers(transformer)
     if not layers:
-        raise UserError(f"{source} has no transformer blocks with Linear layers to prune; choose another pipeline.")
+        raise UserError(f"{source} has no transformer blocks with layers to prune; choose another pipeline.")
     return Model(
         source=str(source),
         name=_short_name(str(source)),

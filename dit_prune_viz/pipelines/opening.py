@@ -58,7 +58,12 @@ class OpeningModel(Model):
     def weight(self, name: str) -> torch.Tensor:
         """As in `Model`, from the file until the pipeline is open."""
         weights = self._opener.weights
-        return super().weight(name) if weights is None else weights[f"{self.layer(name).name}.weight"]
+        layer = self.layer(name)
+        return super().weight(name) if weights is None else weights[f"{layer.name}.weight"].view(layer.shape)
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        weights = self._opener.weights
+        return super()._shapes() if weights is None else {name: tuple(one.shape) for name, one in weights.items()}
 
 
 class _Opener:
@@ -87,6 +92,7 @@ def facts_of(model: Model, folder: Path) -> dict[str, object]:
         "files": _digest(folder),
         "fingerprint": model.fingerprint,
         "identity": model.identity,
+        "can_mask": model.can_mask,
         "family": model.family,
         "parameters": model.parameters,
         "layers": [asdict(layer) for layer in model.layers],
@@ -114,7 +120,7 @@ def _from_facts(source: str, path: Path) -> Model | None:
         dtype=torch.float32,
         fingerprint=facts["fingerprint"],
     )
-    model.__dict__["identity"] = facts["identity"]
+    model.__dict__.update(identity=facts["identity"], can_mask=facts["can_mask"])
     return model
 
 

@@ -14,6 +14,8 @@ import torch
 from torch import nn
 
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.pipelines.denoisers import is_denoiser, named_denoisers
+from dit_prune_viz.pipelines.matrices import CONVOLUTIONS
 from dit_prune_viz.pipelines.weight_files import Part, adapter_refusal
 
 _PLAIN = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -40,7 +42,7 @@ def check_files(part: Part, name: str) -> None:
     """
     if any(_ADAPTER.search(key) for key in part.tensors):
         raise UserError(adapter_refusal(name, part.name))
-    if part.name != "transformer":
+    if not is_denoiser(part.name):
         return
     try:
         config = json.loads((part.folder / "config.json").read_text(encoding="utf-8"))
@@ -58,9 +60,10 @@ def check_transformer(transformer: nn.Module, name: str) -> None:
     Raises:
         UserError: that.
     """
-    _check_config(getattr(transformer, "config", None), name)
-    if getattr(transformer, "hf_quantizer", None) is not None or getattr(transformer, "is_quantized", False) is True:
-        raise UserError(_quantised(name, "by its loader"))
+    for one in named_denoisers(transformer).values():
+        _check_config(getattr(one, "config", None), name)
+        if getattr(one, "hf_quantizer", None) is not None or getattr(one, "is_quantized", False) is True:
+            raise UserError(_quantised(name, "by its loader"))
     for module in transformer.modules():
         check_layer(module, name)
     check_adapters(transformer, name)
@@ -68,7 +71,7 @@ def check_transformer(transformer: nn.Module, name: str) -> None:
 
 def check_adapters(transformer: nn.Module, name: str) -> None:
     """UserError if an adapter has been loaded into the transformer, wherever it stands."""
-    if getattr(transformer, "peft_config", None):
+    if any(getattr(one, "peft_config", None) for one in named_denoisers(transformer).values()):
         raise UserError(adapter_refusal(name))
 
 
@@ -87,7 +90,7 @@ def check_layer(module: nn.Module, name: str) -> None:
         raise UserError(_quantised(name, f"weights of {maker}"))
     if hasattr(weight, "quant_state") or hasattr(weight, "quant_type"):
         raise UserError(_quantised(name, f"weights of type {type(weight).__name__}"))
-    if isinstance(module, nn.Linear) and weight.dtype not in _PLAIN:
+    if isinstance(module, (nn.Linear, *CONVOLUTIONS)) and weight.dtype not in _PLAIN:
         raise UserError(_quantised(name, f"weights of type {str(weight.dtype).removeprefix('torch.')}"))
 
 

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from safetensors import SafetensorError
 
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.pipelines.families import check_draws
 from dit_prune_viz.pipelines.hub import Checkout, cached_folder, download, hub_files, index_file, is_hub_id
 from dit_prune_viz.pipelines.weight_files import variant_to_download
 
@@ -127,6 +128,7 @@ def check_index(index: dict, files: Iterable[str], *, name: str) -> None:
                 f"{name} needs code of its own or a newer diffusers ({key} {known!r}); remote code is never run, "
                 f"choose a pipeline that diffusers {diffusers.__version__} knows."
             )
+    check_draws(getattr(diffusers, index["_class_name"]), name)
     pickled = sorted(_pickled_only(files) & {key for key in index if component(index, key)})
     if pickled:
         raise UserError(

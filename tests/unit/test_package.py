@@ -96,7 +96,12 @@ def test_the_wheel_holds_code_scripts_styles_and_the_bundled_model(wheel):
         assert {name for name in files if not name.endswith(".png")} == {
             x for x in assets if x.startswith(f"{folder}/")
         }
-    assert {name for name in assets if "/" not in name} == {"damage.json", "calibration.safetensors", "emoji-flux.json"}
+    assert {name for name in assets if "/" not in name} == {
+        "damage.json",
+        "calibration.safetensors",
+        "emoji-flux.json",
+        "input-picture.png",
+    }
     assert not [name for name in inside if name.startswith(("assets/", "tests/"))]
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.masks.row_pieces import row_pieces
 from dit_prune_viz.methods.base import Method
 from dit_prune_viz.pipelines.float64 import float64_capable
 
@@ -67,10 +68,15 @@ def power_product(weight: Tensor, norm: Tensor | None, m: float, n: float) -> Te
     Raises:
         UserError: shapes that do not fit.
     """
-    scores = float64_capable(weight).to(torch.float32).abs().pow_(m)
+    weight = float64_capable(weight)
+    scores = torch.empty(weight.shape, dtype=torch.float32, device=weight.device)
     if n:
         check_fit(weight, norm)
-        scores.mul_(norm.detach().to(scores).pow(n))
+        factor = norm.detach().to(scores).pow(n)
+    for part, of in row_pieces(scores, weight):
+        part.copy_(of).abs_().pow_(m)
+        if n:
+            part.mul_(factor)
     return scores
 
 
@@ -97,7 +103,7 @@ def layer_scores(saliency: Saliency, layer: str, weight: Tensor, statistics: Map
             f"shape, {tuple(weight.shape)}."
         )
     scores = scores.detach().to(torch.float32).contiguous()
-    if torch.isfinite(scores.sum(dtype=torch.float64) if scores.device.type != "mps" else scores.sum()):
+    if not scores.numel() or torch.isfinite(torch.stack(scores.aminmax())).all():
         return scores
     if not torch.isfinite(weight.detach()).all():
         raise UserError(f"Layer {layer} has NaN or infinite weights; load an intact model, or another dtype of it.")

@@ -58,7 +58,9 @@ def test_a_fresh_client_works_at_once_with_the_default_model(fresh):
 
 def test_load_model(fresh, tiny_flux):
     model = fresh.predict(str(tiny_flux), api_name="/load_model")
-    assert set(model) == {"model", "family", "parameters", "prunable_parameters", "layers"}
+    assert set(model) == {"model", "family", "parameters", "prunable_parameters", "dense", "layers"}
+    dense = sum(part["parameters"] for part in model["dense"])
+    assert dense == model["parameters"] - model["prunable_parameters"]
     assert (model["model"], model["family"]) == ("tiny-flux", "flux")
     assert set(model["layers"][0]) == {"name", "block", "kind", "shape"}
     assert sum(math.prod(item["shape"]) for item in model["layers"]) == model["prunable_parameters"]

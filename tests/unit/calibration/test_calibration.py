@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from dit_prune_viz.calibration.batch_rows import select_rows
 from dit_prune_viz.calibration.calibrate import calibrate
 from dit_prune_viz.calibration.draw import draw_inputs
-from dit_prune_viz.calibration.input_sums import Sums, select_rows, watch_inputs
+from dit_prune_viz.calibration.input_sums import Sums, watch_inputs
 from dit_prune_viz.calibration.result import Calibration
 from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.pipelines.layers import Layer

@@ -12,8 +12,9 @@ import torch
 from diffusers.models.transformers.transformer_hidream_image import MOEFeedForwardSwiGLU
 from torch import nn
 
+from dit_prune_viz.calibration.batch_rows import select_rows
 from dit_prune_viz.calibration.calibrate import calibrate
-from dit_prune_viz.calibration.input_sums import Sums, select_rows, watch_inputs
+from dit_prune_viz.calibration.input_sums import Sums, watch_inputs
 from dit_prune_viz.calibration.recorded_inputs import Call, RecordedInputs, record_draw, record_inputs, run_call
 from dit_prune_viz.calibration.second_moments import collect_moments
 from dit_prune_viz.calibration.statistics import Statistics

@@ -105,7 +105,9 @@ def test_other_families_by_structure(name):
     blocks = {(layer.stack, layer.block) for layer in layers}
     assert len(blocks) >= 2
     for layer in layers:
-        assert tuple(transformer.get_submodule(layer.name).weight.shape) == layer.shape
+        shape = tuple(transformer.get_submodule(layer.name).weight.shape)
+        assert shape == layer.shape + (1,) * (len(shape) - 2)
+        assert layer.convolution == (len(shape) > 2)
         assert layer.kind in KINDS
     assert [layer.block for layer in layers] == sorted(layer.block for layer in layers)
     routed = {layer.name for layer in layers if layer.routed}

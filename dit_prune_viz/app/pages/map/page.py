@@ -12,7 +12,7 @@ import gradio as gr
 from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.app.pages.events import value_of
 from dit_prune_viz.app.pages.map import plan_pair
-from dit_prune_viz.app.pages.map.view import ACTIVATIONS, EMPTY, STATISTICS, dots_figure, heat_figure
+from dit_prune_viz.app.pages.map.view import ACTIVATIONS, EMPTY, STATISTICS, dense_words, dots_figure, heat_figure
 from dit_prune_viz.app.session import measuring
 from dit_prune_viz.app.session.recipe_form import BINS
 from dit_prune_viz.app.session.session import Session
@@ -47,12 +47,13 @@ class Controls:
 
 @dataclass(frozen=True)
 class Views:
-    """The heat map, the list of layers, CAG's line and the dots that it lies on."""
+    """The heat map, the list of layers, CAG's line and the dots that it lies on, and what stays dense."""
 
     heat: gr.HTML
     layers: gr.HTML
     line: gr.HTML
     dots: gr.HTML
+    dense: gr.Markdown
 
 
 def build(frame: Frame, actions: Actions) -> MapTab:
@@ -69,7 +70,7 @@ def build(frame: Frame, actions: Actions) -> MapTab:
     # One listener, so that an answer to what was asked before never comes after the one to what is asked last.
     asked = [frame.session.change, controls.timestep.change, controls.statistic.input, controls.y.input]
     shown = [frame.session, controls.statistic, controls.y, controls.timestep]
-    outputs = [views.heat, views.layers, line, views.dots]
+    outputs = [views.heat, views.layers, line, views.dots, views.dense]
     gr.on(asked, draw, shown, outputs, trigger_mode="always_last", **INTERNAL)
     axes = [controls.statistic, controls.y]
     gr.on([control.input for control in axes], _timestep, axes, controls.timestep, **INTERNAL)
@@ -93,13 +94,14 @@ def _lay_out() -> tuple[Controls, Views, gr.Button]:
             heat = plot.plot(message(EMPTY), height=400, elem_id="layer-map")
         with gr.Column(scale=4, min_width=340):
             layers = layer_list.layers(EMPTY)
+    dense = gr.Markdown("", elem_classes="note", elem_id="dense-share")
     with gr.Column(elem_classes="card layer-dots-card"):
         line = threshold_line.line("layer-dots")
         dots = plot.plot(message(EMPTY), height=400, elem_id="layer-dots")
     with gr.Row(elem_classes="tab-controls"):
         sense = gr.Button("Measure sensitivity", size="sm", scale=0, min_width=180, elem_id="sense")
         gr.Markdown(SENSE, elem_classes="note grow")
-    return controls, Views(heat, layers, line, dots), sense
+    return controls, Views(heat, layers, line, dots, dense), sense
 
 
 class MapListeners:
@@ -127,11 +129,11 @@ def _show_sensitivity(session: Session | None) -> tuple[str, str, str]:
     return "sensitivity", _help("sensitivity"), plot.show(heat_figure(session, "sensitivity"))
 
 
-def draw(session: Session | None, statistic: str, y: str, timestep: int) -> tuple[str, str, str, str]:
-    """The heat map, the list, the line and the dots."""
+def draw(session: Session | None, statistic: str, y: str, timestep: int) -> tuple[str, str, str, str, str]:
+    """The heat map, the list, the line, the dots, and what stays dense."""
     heat, dots = heat_figure(session, statistic, timestep), dots_figure(session, y, timestep)
     line = threshold_line.show(session, drawn=y == "g_out")
-    return plot.show(heat), layer_list.show(session), line, plot.show(dots)
+    return plot.show(heat), layer_list.show(session), line, plot.show(dots), dense_words(session)
 
 
 def _timestep(statistic: str, y: str) -> gr.Slider:

@@ -10,6 +10,7 @@ from dit_prune_viz.figures import Figure
 from dit_prune_viz.figures.layer_map import layer_map
 from dit_prune_viz.figures.layer_scatter import layer_scatter
 from dit_prune_viz.figures.style import message
+from dit_prune_viz.pipelines.dense_parts import dense_sentence
 
 UNMEASURED = "Press “Measure sensitivity” below: it prunes one layer at a time, ranked as in the present plan."
 EMPTY = "Layers appear here once the model is calibrated."
@@ -74,6 +75,13 @@ def heat_figure(
         log=statistic.log,
         limits=limits or _limits(session, key, timestep),
     )
+
+
+def dense_words(session: Session | None) -> str:
+    """What of the model is prunable, and why the rest is not, in a sentence."""
+    if session is None or session.model is None:
+        return ""
+    return dense_sentence(session.model.dense_parts, session.model.parameters).replace("*", "\\*").replace("_", "\\_")
 
 
 def dots_figure(session: Session | None, y: str, timestep: int = 0) -> Figure:

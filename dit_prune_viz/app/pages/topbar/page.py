@@ -43,7 +43,7 @@ def _facts(session: Session | None) -> list[tuple[str, str, str, str]]:
             "Parameters",
             formatting.count(model.parameters),
             f"{formatting.count(model.prunable_parameters)} prunable",
-            "parameters of the transformer; the Linear weights inside its blocks can be pruned",
+            "parameters of the transformer; Linear layers and pointwise convolutions inside its blocks can be pruned",
         ),
     ]
     if session.report is None:

@@ -1,0 +1,68 @@
+"""Pipelines that start from a picture: which they are, and what they are given."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import re
+from typing import TYPE_CHECKING
+
+from PIL import Image, ImageOps
+
+from dit_prune_viz.errors import UserError
+from dit_prune_viz.resources import BUNDLED_PICTURE
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+_CHANGES_A_PICTURE = re.compile(
+    r"Edit|Img2Img|Inpaint|Fill|Control|Kontext|Refiner|Layered|Image2?(To)?Video|I2V|I2I|ChronoEdit|JoyImage"
+)
+_PICTURES = ("image", "control_image")
+_MOST_PIXELS = 64_000_000
+
+
+def wants_picture(pipeline: DiffusionPipeline) -> bool:
+    """Whether the pipeline starts from a picture. By its class's name: of many, the arguments say it is optional, and
+    they fail without it."""
+    kind = type(pipeline)
+    parameters = inspect.signature(kind.__call__).parameters
+    found = [parameters[name] for name in _PICTURES if name in parameters]
+    return bool(found) and (bool(_CHANGES_A_PICTURE.search(kind.__name__)) or found[0].default is found[0].empty)
+
+
+def open_picture(data: bytes | None) -> Image.Image:
+    """An RGB picture from an image file's bytes; None gives the bundled one.
+
+    Raises:
+        UserError: no picture, or one that is too large.
+    """
+    try:
+        with Image.open(BUNDLED_PICTURE if data is None else io.BytesIO(data)) as image:
+            if image.width * image.height > _MOST_PIXELS:
+                raise UserError(f"The picture has {image.width} × {image.height} pixels; give a smaller one.")
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except UserError:
+        raise
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError("The input picture cannot be read; give a PNG, JPEG or WebP file.") from error
+
+
+def picture_arguments(pipeline: DiffusionPipeline, data: bytes | None, height: int, width: int) -> dict[str, object]:
+    """Arguments that hand over a picture, cut to the size of the one that is drawn; none where none is wanted.
+
+    Where a part of it is painted over, that is all of it. Kontext would choose a size of its own near a megapixel.
+
+    Raises:
+        UserError: as in `open_picture`.
+    """
+    if not wants_picture(pipeline):
+        return {}
+    picture = ImageOps.fit(open_picture(data), (width, height), Image.Resampling.LANCZOS)
+    mask = Image.new("L", picture.size, 255)
+    return {
+        **dict.fromkeys(_PICTURES, picture),
+        "mask_image": mask,
+        "max_area": height * width,
+        "_auto_resize": False,
+    }
