@@ -28,6 +28,7 @@ from dit_prune_viz.experiments.results import Results, Row
 from dit_prune_viz.experiments.run import RESULTS, run
 from dit_prune_viz.experiments.table import COLUMNS, markdown, tabulate
 from dit_prune_viz.metrics.clip import load_clip
+from dit_prune_viz.pipelines.also_prune import add_also_prune_option
 from dit_prune_viz.pipelines.model import Model, load_model
 from dit_prune_viz.pipelines.source import local_path
 from dit_prune_viz.plugins import add_plugin_option, load_plugins
@@ -81,6 +82,7 @@ def _add_sweep(commands) -> list[argparse.ArgumentParser]:
     add("--out", type=Path, required=True, help="folder of the results")
     add("--preset", help=f"settings of a table of the paper, other options go first: {', '.join(PRESETS)}")
     add("--model", help="folder or hub id (the bundled model)")
+    add_also_prune_option(sweeps)
     add("--methods", help=f"of {', '.join([*NAMED_RECIPES, *SWEEPS])} (magnitude,wanda,dit-pruning)")
     add("--recipe", action="append", default=[], help="one of your own: 'NAME: saliency=wanda granularity=row'")
     add("--sparsities", help="in percent, and patterns (30,50,70,2:4)")
@@ -117,6 +119,7 @@ def _add_converge(commands) -> list[argparse.ArgumentParser]:
     converges.set_defaults(do=_converge)
     add = converges.add_argument
     add("--model", help="folder or hub id (the bundled model)")
+    add_also_prune_option(converges)
     add("--methods", default="dit-pruning", help=f"of {', '.join([*NAMED_RECIPES, *SWEEPS])} (dit-pruning)")
     add("--recipe", action="append", default=[], help="one of your own: 'NAME: saliency=wanda granularity=row'")
     add("--sparsity", default="50", help="in percent, or a pattern such as 2:4 (50)")
@@ -151,7 +154,8 @@ def _sweep(options: argparse.Namespace) -> None:
     recipes = find_recipes(options.methods) + tuple(parse_named_recipe(text) for text in options.recipe)
     levels = parse_levels(options.sparsities)
     source = options.model or str(BUNDLED_MODEL)
-    model = load_model(source, device=options.device or crew.device, dtype=options.dtype)
+    device = options.device or crew.device
+    model = load_model(source, device=device, dtype=options.dtype, also_prune=options.also_prune)
     prompts, calibration_prompts = _prompts(model, options, preset)
     experiment = Experiment(
         recipes=recipes,
@@ -246,7 +250,8 @@ def _converge(options: argparse.Namespace) -> None:
     recipes = find_recipes(options.methods) + tuple(parse_named_recipe(text) for text in options.recipe)
     level, sizes = parse_level(options.sparsity), _sizes(options.sizes)
     disk = open_cache(options.cache)
-    model = load_model(options.model or str(BUNDLED_MODEL), device=options.device, dtype=options.dtype)
+    source = options.model or str(BUNDLED_MODEL)
+    model = load_model(source, device=options.device, dtype=options.dtype, also_prune=options.also_prune)
     for named in recipes:
         talk = TerminalProgress(silent=False, unit="steps")
         recipe, seed = level.of(named.recipe), options.calibration_seed

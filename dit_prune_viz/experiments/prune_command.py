@@ -12,6 +12,7 @@ from dit_prune_viz.disk_cache import add_cache_option, open_cache
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.experiments.levels import parse_level
 from dit_prune_viz.experiments.progress import TerminalProgress
+from dit_prune_viz.pipelines.also_prune import add_also_prune_option
 from dit_prune_viz.pipelines.dense_parts import dense_sentence
 from dit_prune_viz.pipelines.model import load_model
 from dit_prune_viz.pruning.named_recipes import NAMED_RECIPES, find_recipe
@@ -31,6 +32,7 @@ def add_prune(commands) -> list[argparse.ArgumentParser]:
     add("recipe", nargs="?", default="dit-pruning", help=f"{', '.join(NAMED_RECIPES)}, a saliency, or a .json file")
     add("--sparsity", help="in percent, or a pattern such as 2:4 (the recipe's own)")
     add("--model", help="folder or hub id (the bundled model)")
+    add_also_prune_option(parser)
     add("--samples", type=int, help="calibration inputs (the recipe's own)")
     add("--calibration-seed", type=int, help="(the recipe's own)")
     add("--device", default="auto", help="cpu, cuda, … (the fastest there is)")
@@ -47,7 +49,8 @@ def _prune(options: argparse.Namespace) -> None:
     asked = {"samples": options.samples, "seed": options.calibration_seed}
     settings = replace(recipe.calibration, **{name: value for name, value in asked.items() if value is not None})
     recipe = replace(recipe, calibration=settings)
-    model = load_model(options.model or str(BUNDLED_MODEL), device=options.device, dtype=options.dtype)
+    source = options.model or str(BUNDLED_MODEL)
+    model = load_model(source, device=options.device, dtype=options.dtype, also_prune=options.also_prune)
     progress = TerminalProgress(silent=False, unit="steps")
     disk = open_cache(options.cache)
     statistics = Statistics(model, calibrate_for(model, recipe, progress, disk), disk=disk)
@@ -80,6 +83,7 @@ def _write(path: Path, pruned: PrunedModel) -> None:
         "recipe": json.loads(pruned.recipe.to_json()),
         "model": pruned.model.name,
         "fingerprint": pruned.model.fingerprint,
+        "also_prune": list(pruned.model.also_prune),
         "achieved": report.achieved,
         "remaining_parameters": report.remaining,
         "damage": report.damage,

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from dit_prune_viz.pipelines.denoisers import is_denoiser
+from dit_prune_viz.pipelines.denoisers import path_inside
 
 _EXAMPLES = 2
 _PLAIN = ("embedders", "final layers", "norms", "biases")
@@ -59,8 +59,7 @@ def dense_parts(
     held: dict[str, Counter[str]] = {}
     for name, shape in shapes.items():
         if name not in weights:
-            denoiser, _, rest = name.partition(".")
-            reason = _reason(rest if is_denoiser(denoiser) else name, len(shape), name.startswith(prefixes))
+            reason = reason_of(name, len(shape), name.startswith(prefixes))
             held.setdefault(reason, Counter())[_example(name)] += math.prod(shape)
     parts = [
         DensePart(reason, sum(counts.values()), tuple(name for name, _ in counts.most_common(_EXAMPLES)))
@@ -82,8 +81,9 @@ def dense_sentence(parts: Collection[DensePart], parameters: int) -> str:
     return f"{100 * share:.1f} % of the transformer's parameters are prunable.{dense}"
 
 
-def _reason(name: str, dimensions: int, inside: bool) -> str:
-    name = name.lower()
+def reason_of(name: str, dimensions: int, inside: bool) -> str:
+    """Why a parameter is dense, see `DensePart`; `inside` is whether it stands in a block."""
+    name = path_inside(name).lower()
     module, _, parameter = name.rpartition(".")
     whole = module if parameter in ("weight", "bias") else name
     if dimensions <= 1 and _NORM.search(module.rpartition(".")[2]):

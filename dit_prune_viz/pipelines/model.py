@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,12 +17,13 @@ from torch import nn
 from dit_prune_viz.caching import Cache
 from dit_prune_viz.checks import brief, first_sentence
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.pipelines.also_prune import Offer, offers, read_patterns
 from dit_prune_viz.pipelines.defaults import Defaults, defaults_for
 from dit_prune_viz.pipelines.denoisers import can_mask, denoiser_of, is_denoiser
 from dit_prune_viz.pipelines.dense_parts import DensePart, dense_parts
 from dit_prune_viz.pipelines.device import choose_device, choose_dtype, out_of_memory
 from dit_prune_viz.pipelines.families import family_of
-from dit_prune_viz.pipelines.layers import Layer, list_layers
+from dit_prune_viz.pipelines.layers import OUTSIDE, Layer, dense_matrices, list_layers
 from dit_prune_viz.pipelines.loading import check_finite, find_parts, load_pipeline
 from dit_prune_viz.pipelines.lock import ModelLock
 from dit_prune_viz.pipelines.matrices import matrix
@@ -52,6 +53,7 @@ class Model:
         device: where it runs.
         dtype: precision of the weights.
         fingerprint: hex digest of the transformer's configuration, shapes and a sample of its weights.
+        also_prune: patterns of the layers that are prunable by request, see `list_layers`.
         number: of its own for every loaded model, to tell apart what was computed with which.
         lock: held by whatever runs the pipeline: one run at a time, or schedulers and masks of two would mix.
         cache: whatever follows from the model and takes long to make; it is freed with the model.
@@ -67,6 +69,7 @@ class Model:
     device: torch.device
     dtype: torch.dtype
     fingerprint: str
+    also_prune: tuple[str, ...] = ()
     number: int = field(default_factory=itertools.count().__next__)
     lock: ModelLock = field(default_factory=ModelLock, repr=False)
     cache: Cache = field(default_factory=lambda: Cache(_CACHE_BYTES), repr=False)
@@ -102,7 +105,7 @@ class Model:
         Where more is prunable than the Linear layers of the blocks, the identity says so: what was measured of fewer
         layers belongs to another model.
         """
-        more = [layer.name for layer in self.layers if layer.convolution]
+        more = [layer.name for layer in self.layers if layer.convolution or layer.by_request]
         identity = hashlib.sha256(f"{self.identity}{more}".encode()).hexdigest() if more else self.identity
         return identity, str(self.dtype), self.device.type
 
@@ -115,6 +118,27 @@ class Model:
     def dense_parts(self) -> tuple[DensePart, ...]:
         """The parameters that stay dense, by reason."""
         return dense_parts(self._shapes(), self._by_name, {layer.stack for layer in self.layers})
+
+    @cached_property
+    def offers(self) -> tuple[Offer, ...]:
+        """What could be pruned by request, whether it is or not."""
+        return offers(self._dense_matrices(), {layer.stack for layer in self.layers} - {OUTSIDE})
+
+    def also_pruning(self, patterns: str | Iterable[str]) -> Model:
+        """The same pipeline, under the same lock, with other layers that are prunable by request; () is none.
+
+        Args:
+            patterns: of module paths, see `also_prune.matching`.
+
+        Raises:
+            UserError: a pattern matches no dense layer; says which there are.
+        """
+        patterns = read_patterns(patterns)
+        own = {one.name: getattr(self, one.name) for one in fields(Model) if one.name not in ("number", "cache")}
+        return Model(**own | {"also_prune": patterns, "layers": list_layers(self.transformer, patterns)})
+
+    def _dense_matrices(self) -> dict[str, tuple[int, int]]:
+        return dense_matrices(self.transformer, {layer.name for layer in self.layers if not layer.by_request})
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         return {name: tuple(parameter.shape) for name, parameter in self.transformer.named_parameters()}
@@ -159,6 +183,7 @@ def load_model(
     dtype: str | torch.dtype = "auto",
     revision: str | None = None,
     token: str | None = None,
+    also_prune: str | Iterable[str] = (),
 ) -> Model:
     """Open a pipeline from a folder or the hub; only safetensors are read and no code of the model's own is run.
 
@@ -168,19 +193,21 @@ def load_model(
         dtype: "auto" (bfloat16 on CUDA, else float32), "float32", "bfloat16", "float16".
         revision: branch, tag or commit of a hub model; None is the newest.
         token: of the hub, for gated and private models; None takes the one that was logged in with.
+        also_prune: patterns of layers that are dense by the paper's rule and shall be prunable, see `list_layers`.
 
     Raises:
         UserError: unknown source, device or precision, a pipeline without a transformer or without prunable layers,
             pickle-only weights, quantised layers, a LoRA adapter that is not fused, broken or incomplete files,
-            weights that are not finite, too little memory.
+            weights that are not finite, too little memory, a pattern that matches no dense layer.
     """
+    patterns = read_patterns(also_prune)
     chosen_device = choose_device(device)
     chosen_dtype = choose_dtype(dtype, chosen_device)
     folder = find_source(source, revision=revision, token=token)
     pipeline = _open(folder, str(source), chosen_device, chosen_dtype)
     transformer = denoiser_of(pipeline).eval().requires_grad_(False)
     check_transformer(transformer, str(source))
-    layers = list_layers(transformer)
+    layers = list_layers(transformer, patterns)
     if not layers:
         raise UserError(f"{source} has no transformer blocks with layers to prune; choose another pipeline.")
     return Model(
@@ -194,6 +221,7 @@ def load_model(
         device=chosen_device,
         dtype=chosen_dtype,
         fingerprint=fingerprint(transformer),
+        also_prune=patterns,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,20 +27,28 @@ from dit_prune_viz.resources import BUNDLED_FACTS, BUNDLED_MODEL
 _WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 
 
-def open_model(source: str, *, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto") -> Model:
+def open_model(
+    source: str,
+    *,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    also_prune: Sequence[str] = (),
+) -> Model:
     """As `load_model`, but the bundled model in float32 on the CPU opens its pipeline when that is first used.
+
+    What is known beforehand is its usual layers; with `also_prune` it is loaded as any other.
 
     Raises:
         UserError: as in `load_model`.
     """
     path = local_path(source)
-    if path is not None and path.resolve() == BUNDLED_MODEL.resolve():
+    if path is not None and path.resolve() == BUNDLED_MODEL.resolve() and not also_prune:
         chosen = choose_device(device)
         if chosen.type == "cpu" and choose_dtype(dtype, chosen) == torch.float32:
             found = _from_facts(str(source), path)
             if found is not None:
                 return found
-    return load_model(source, device=device, dtype=dtype)
+    return load_model(source, device=device, dtype=dtype, also_prune=also_prune)
 
 
 class OpeningModel(Model):
@@ -60,6 +68,13 @@ class OpeningModel(Model):
         weights = self._opener.weights
         layer = self.layer(name)
         return super().weight(name) if weights is None else weights[f"{layer.name}.weight"].view(layer.shape)
+
+    def _dense_matrices(self) -> dict[str, tuple[int, int]]:
+        if self._opener.weights is None:
+            return super()._dense_matrices()
+        # The bundled model has no embedding tables: whatever has two dimensions is a matrix.
+        matrices = {name.removesuffix(".weight"): shape for name, shape in self._shapes().items() if len(shape) == 2}
+        return {name: shape for name, shape in matrices.items() if name not in self._by_name}
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         weights = self._opener.weights

@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 from dit_prune_viz.disk_cache import DiskCache
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.metrics.clip import ClipScorer, load_clip
+from dit_prune_viz.pipelines.also_prune import read_patterns
 from dit_prune_viz.pipelines.lock import ModelLock
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pipelines.opening import open_model
@@ -47,20 +48,25 @@ class ModelStore:
         self._models: WeakValueDictionary[Hashable, Model] = WeakValueDictionary()
         self._loading = ModelLock()
 
-    def model(self, source: str, progress: Progress | None = None) -> Model:
-        """The model from a folder or hub id, in memory once for all its users.
+    def model(self, source: str, progress: Progress | None = None, *, also_prune: tuple[str, ...] = ()) -> Model:
+        """The model from a folder or hub id, its pipeline in memory once for all its users.
 
         Raises:
             UserError: as in `load_model`.
         """
+        patterns = read_patterns(also_prune)
         with self._loading.hold(progress):
             if progress:
                 progress(0, 1, f"Loading {source}")
-            key = _identity(source)
-            model = self._models.get(key)
+            identity = _identity(source)
+            model = self._models.get((identity, patterns))
             if model is None:
-                model = open_model(source, device=self._device, dtype=self._dtype)
-                self._models[key] = model
+                loaded = next((one for (known, _), one in self._models.items() if known == identity), None)
+                if loaded is not None:
+                    model = loaded.also_pruning(patterns)
+                else:
+                    model = open_model(source, device=self._device, dtype=self._dtype, also_prune=patterns)
+                self._models[identity, patterns] = model
                 if self.when_loaded:
                     self.when_loaded(model)
             return model

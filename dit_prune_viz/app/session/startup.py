@@ -26,13 +26,15 @@ _VISIT_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class AppSettings:
-    """model, clip: hub ids or folders; device, dtype: as in `load_model`; cache: None keeps nothing on disk."""
+    """model, clip: hub ids or folders; device, dtype, also_prune: as in `load_model`; cache: None keeps nothing on
+    disk."""
 
     model: str
     clip: str
     device: str = "auto"
     dtype: str = "auto"
     cache: DiskCache | None = None
+    also_prune: tuple[str, ...] = ()
 
 
 def start(settings: AppSettings, when_ready: Callable[[], None] | None = None) -> Startup:
@@ -54,7 +56,7 @@ def start(settings: AppSettings, when_ready: Callable[[], None] | None = None) -
         dtype=settings.dtype,
         disk=settings.cache,
     )
-    startup = Startup(Session(store), settings.model, Jobs(), when_ready)
+    startup = Startup(Session(store), settings.model, Jobs(), when_ready, also_prune=settings.also_prune)
     startup.start()
     return startup
 
@@ -62,8 +64,17 @@ def start(settings: AppSettings, when_ready: Callable[[], None] | None = None) -
 class Startup:
     """Prepares one session that every new user begins with; they are immutable, so it is shared."""
 
-    def __init__(self, empty: Session, source: str, jobs: Jobs, when_ready: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        empty: Session,
+        source: str,
+        jobs: Jobs,
+        when_ready: Callable[[], None] | None = None,
+        *,
+        also_prune: tuple[str, ...] = (),
+    ) -> None:
         self.source, self.jobs = source, jobs
+        self._also_prune = also_prune
         self._empty = empty
         self._session = empty
         self._released: weakref.ref[Session] | None = None
@@ -122,7 +133,7 @@ class Startup:
 
     def _prepare(self) -> None:
         try:
-            self._follow(lambda report: self._session.load_model(self.source, report))
+            self._follow(lambda report: self._session.load_model(self.source, report, also_prune=self._also_prune))
             self._follow(lambda report: self._session.calibrate(progress=report))
             if not self._bundled_clip:
                 self._follow(self._open_clip)

@@ -103,7 +103,7 @@ function place(host, name) {
     if (!customdata) continue;
     if (type === "heatmap") {
       for (let row = 0; row < customdata.length; row++) {
-        const column = customdata[row].findIndex((data) => idOf(data) === name);
+        const column = customdata[row].findIndex((data) => holds(data, name));
         if (column >= 0) return box(axesOf(host), x[column], row, 0.5, 0);
       }
     } else {
@@ -112,6 +112,11 @@ function place(host, name) {
     }
   }
   return null;
+}
+
+// Layers of one block and kind share a cell of the map.
+function holds(data, name) {
+  return idOf(data) === name || Boolean(data?.[3]?.split("\n").includes(name));
 }
 
 // Around a point, `half` a unit of the axes to each side and `margin` pixels more; null where it is out of sight.
