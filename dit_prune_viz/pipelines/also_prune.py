@@ -45,7 +45,7 @@ def read_patterns(patterns: str | Iterable[str]) -> tuple[str, ...]:
         words = [word.removesuffix(".weight") for text in texts for word in re.split(r"[,;\s]+", text) if word]
     except TypeError:
         raise UserError(
-            f"Layers to prune as well are named by their paths, such as 'adaln_single.linear', not by {brief(patterns)}."
+            f"Layers to prune as well are named by paths such as 'adaln_single.linear', not by {brief(patterns)}."
         ) from None
     return tuple(sorted(set(words)))
 
@@ -114,7 +114,7 @@ def offers(dense: Mapping[str, tuple[int, int]], stacks: Collection[str]) -> tup
         found[shortest] = Offer(
             shortest, reasons[name], weights + (known.weights if known else 0), 1 + (known.layers if known else 0)
         )
-    return tuple(sorted(found.values(), key=lambda offer: -offer.weights))
+    return tuple(sorted(found.values(), key=lambda offer: (-offer.weights, offer.pattern)))
 
 
 def _parents(path: str) -> list[str]:

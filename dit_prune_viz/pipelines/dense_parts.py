@@ -72,7 +72,7 @@ def dense_sentence(parts: Collection[DensePart], parameters: int) -> str:
     """How much is prunable, and what is not, for people: "97.1 % of the parameters are prunable. Dense: …"."""
     share = 1 - sum(part.parameters for part in parts) / parameters if parameters else 0.0
     told = [
-        f"{part.reason} {_percent(part.parameters / parameters)}"
+        f"{part.reason} {percent(part.parameters / parameters)}"
         + ("" if part.reason in _PLAIN else f" ({', '.join(part.examples)})")
         for part in parts
         if part.parameters
@@ -107,5 +107,6 @@ def _example(name: str) -> str:
     return re.sub(r"\.\d+(?=\.)", ".*", module if parameter in ("weight", "bias") and module else name)
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """A share of all parameters for people; what is there is never 0 %."""
     return "under 0.01 %" if share < 1e-4 else f"{100 * share:.{1 if share >= 0.01 else 2}f} %"

@@ -55,6 +55,11 @@ class Layer:
         return self.shape[0] * self.shape[1]
 
     @property
+    def place(self) -> str:
+        """Where it stands, for people: "block 3", or outside the blocks."""
+        return OUTSIDE if self.stack == OUTSIDE else f"block {self.block}"
+
+    @property
     def by_request(self) -> bool:
         """Whether it is prunable by request alone: it stands outside the blocks, or is an embedder inside one."""
         return self.stack == OUTSIDE or _EMB in self.name.removeprefix(f"{self.stack}.")

@@ -29,7 +29,7 @@ function build(layer, most) {
   open.type = "button";
   open.title = layer.name;
   const kind = document.createElement("strong");
-  kind.textContent = `${layer.kind} · block ${layer.block}`;
+  kind.textContent = `${layer.kind} · ${layer.place}`;
   const name = document.createElement("span");
   name.innerHTML = "<bdi></bdi>"; // a long name loses its beginning, not its end
   name.firstChild.textContent = layer.name;
@@ -46,7 +46,7 @@ function build(layer, most) {
 function fill() {
   const words = search.value.trim().toLowerCase().split(/\s+/);
   const found = rows.filter((row) => {
-    const text = `${row.name} ${row.kind} block ${row.block}`.toLowerCase();
+    const text = `${row.name} ${row.kind} ${row.place}`.toLowerCase();
     return words.every((word) => text.includes(word));
   });
   const most = Math.max(0, ...rows.map((row) => row.damage));
