@@ -44,4 +44,4 @@ def show(session: Session | None, shown: int | None) -> tuple:
         (f"{offer.pattern} ({offer.reason}, {percent(offer.weights / model.parameters)})", offer.pattern)
         for offer in model.offers
     ]
-    return gr.Dropdown(choices, value=list(model.also_prune)), model.number
+    return gr.Dropdown(choices, value=list(model.also_prune), multiselect=True, allow_custom_value=True), model.number
