@@ -54,12 +54,13 @@ def dense_parts(
     Returns:
         The parts, the largest first; their parameters and the prunable weights are all parameters together.
     """
-    weights = {f"{name}.weight" for name in prunable}
+    weights, own_biases = ({f"{name}.{parameter}" for name in prunable} for parameter in ("weight", "bias"))
     prefixes = tuple(f"{stack}." for stack in stacks)
     held: dict[str, Counter[str]] = {}
     for name, shape in shapes.items():
         if name not in weights:
-            reason = reason_of(name, len(shape), name.startswith(prefixes))
+            inside = name.startswith(prefixes)
+            reason = "biases" if name in own_biases else reason_of(name, len(shape), inside)
             held.setdefault(reason, Counter())[_example(name)] += math.prod(shape)
     parts = [
         DensePart(reason, sum(counts.values()), tuple(name for name, _ in counts.most_common(_EXAMPLES)))

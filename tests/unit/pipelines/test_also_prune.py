@@ -121,6 +121,8 @@ def test_a_model_takes_layers_by_request_without_another_copy(tiny_pixart):
     module = model.transformer.adaln_single.linear
     assert model.weight("adaln_single.linear").data_ptr() == module.weight.data_ptr()
     assert sum(part.parameters for part in model.dense_parts) == model.parameters - model.prunable_parameters
+    modulation = next(part for part in model.dense_parts if part.reason == "modulation")
+    assert modulation.parameters == (2 * 6 + 2) * 32  # tables alone: the projection's bias counts as a bias now
     assert "modulation" in {offer.reason for offer in model.offers}
     assert model.offers == usual.offers
     again = load_model(tiny_pixart, device="cpu", dtype="float32", also_prune=["adaln_single.linear.weight"])
