@@ -21,7 +21,7 @@ def build(frame: Frame, actions: Actions) -> None:
     shown = gr.State(None)  # number of the model
     with gr.Accordion("Prune dense layers as well", open=False, elem_id="also-prune-box"):
         gr.Markdown(NOTE, elem_classes="note")
-        with gr.Group(), gr.Row(elem_classes="beside"):
+        with gr.Row(elem_classes="beside"):
             chosen = gr.Dropdown(
                 [], value=[], multiselect=True, allow_custom_value=True, label="Layers", min_width=200,
                 elem_id="also-prune",
