@@ -89,6 +89,8 @@ def matching(
 def offers(dense: Mapping[str, tuple[int, int]], stacks: Collection[str]) -> tuple[Offer, ...]:
     """Patterns for all of these matrices, as short as they can be while all that one matches is dense for one reason.
 
+    Those of two denoisers with the same path are one offer.
+
     Args:
         dense: name of each matrix that is dense by the paper's rule → (d_out, d_in).
         stacks: paths of the lists of blocks.
@@ -98,17 +100,17 @@ def offers(dense: Mapping[str, tuple[int, int]], stacks: Collection[str]) -> tup
     """
     prefixes = tuple(f"{stack}." for stack in stacks)
     reasons = {name: reason_of(f"{name}.weight", 2, name.startswith(prefixes)) for name in dense}
-    paths = {name: re.sub(r"\.\d+(?=\.)", ".*", name) for name in dense}
+    paths = {name: re.sub(r"\.\d+(?=\.)", ".*", path_inside(name)) for name in dense}
     below: dict[str, set[str]] = {}  # path → reasons of all under it
     for name, path in paths.items():
         for parent in _parents(path):
             below.setdefault(parent, set()).add(reasons[name])
     found: dict[str, Offer] = {}
     for name, path in paths.items():
-        inside = next((prefix.count(".") + 1 for prefix in prefixes if name.startswith(prefix)), 0)
-        first = inside or int(path_inside(path) != path)  # not all of one of two denoisers
+        stack = next((prefix for prefix in prefixes if name.startswith(prefix)), "")
+        inside = path_inside(stack).count(".") + 1 if stack else 0
         # In a block only what embeds, by its name: all else there is prunable as it is.
-        found_at = (one for one in _parents(path)[first:] if len(below[one]) == 1 and (not inside or "emb" in one))
+        found_at = (one for one in _parents(path)[inside:] if len(below[one]) == 1 and (not inside or "emb" in one))
         shortest = next(found_at)
         weights, known = dense[name][0] * dense[name][1], found.get(shortest)
         found[shortest] = Offer(

@@ -14,7 +14,7 @@ from dit_prune_viz.pipelines.also_prune import matching
 from dit_prune_viz.pipelines.denoisers import path_inside
 from dit_prune_viz.pipelines.dense_parts import reason_of
 from dit_prune_viz.pipelines.kinds import classify
-from dit_prune_viz.pipelines.matrices import matrix_shape
+from dit_prune_viz.pipelines.matrices import matrix_shape, takes_weights
 
 _MIN_LAYERS_PER_BLOCK = 2
 """Lists of single projections (captions, output heads) are no stacks; FLUX.2's single-stream blocks have just two."""
@@ -99,7 +99,14 @@ def list_layers(transformer: nn.Module, also_prune: Iterable[str] = ()) -> tuple
 
 def dense_matrices(transformer: nn.Module, prunable: Collection[str]) -> dict[str, tuple[int, int]]:
     """Path → (d_out, d_in) of every matrix of a transformer but the prunable ones, in order of definition."""
-    shapes = {name: matrix_shape(module) for name, module in transformer.named_modules() if name not in prunable}
+    never_called = {
+        f"{path}.{name}".lstrip(".")
+        for path, module in transformer.named_modules()
+        if takes_weights(module)
+        for name, _ in module.named_children()
+    }
+    modules = {name: module for name, module in transformer.named_modules() if name not in never_called}
+    shapes = {name: matrix_shape(module) for name, module in modules.items() if name not in prunable}
     return {name: shape for name, shape in shapes.items() if name and shape is not None}
 
 

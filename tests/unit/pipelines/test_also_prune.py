@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.pipelines.also_prune import read_patterns
-from dit_prune_viz.pipelines.layers import OUTSIDE, list_layers
+from dit_prune_viz.pipelines.also_prune import offers, read_patterns
+from dit_prune_viz.pipelines.layers import OUTSIDE, dense_matrices, list_layers
 from dit_prune_viz.pipelines.model import load_model
 from dit_prune_viz.pipelines.opening import OpeningModel, open_model
 from dit_prune_viz.resources import BUNDLED_MODEL
@@ -71,15 +71,41 @@ def test_layers_stand_before_and_after_the_blocks_and_embedders_of_a_block_in_it
     assert {(layer.stack, layer.block) for layer in inside} == {("transformer_blocks", 0), ("transformer_blocks", 1)}
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+MORE = {
+    "FluxTransformer2DModel": {"num_layers": 1, "num_single_layers": 1},
+    "SanaTransformer2DModel": {"num_layers": 1},
+    "HunyuanVideoTransformer3DModel": {"num_layers": 1, "num_single_layers": 1},
+    "LTXVideoTransformer3DModel": {"num_layers": 1},
+}
+
+
+@pytest.mark.parametrize("name", [*PUBLISHED, *MORE])
 def test_everything_can_be_asked_for_and_each_offer_adds_what_it_says(name):
-    transformer = on_meta(name, **PUBLISHED[name][0])
+    transformer = on_meta(name, **(MORE.get(name) or PUBLISHED[name][0]))
     matrices = {
         path: module.weight.shape.numel()
         for path, module in transformer.named_modules()
         if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1))
     }
     assert {layer.name: layer.weights for layer in list_layers(transformer, ["*"])} == matrices
+    usual = list_layers(transformer)
+    dense, stacks = dense_matrices(transformer, [layer.name for layer in usual]), {layer.stack for layer in usual}
+    found = offers(dense, stacks)
+    for offer in found:
+        added = [layer for layer in list_layers(transformer, [offer.pattern]) if layer.by_request]
+        assert (sum(layer.weights for layer in added), len(added)) == (offer.weights, offer.layers)
+    assert sum(offer.layers for offer in found) == len(dense)
+
+
+def test_matrices_that_are_never_called_cannot_be_asked_for():
+    """The pooling of HunyuanDiT's text hands its projections' weights to a function, so that no mask reaches them."""
+    transformer = on_meta("HunyuanDiT2DModel", num_layers=2, in_channels=4, patch_size=2)
+    named = [layer.name for layer in list_layers(transformer, ["*"])]
+    linears = [name for name, module in transformer.named_modules() if isinstance(module, nn.Linear)]
+    pool = [f"time_extra_emb.pooler.{part}_proj" for part in "kqvc"]
+    assert set(linears) - set(named) == set(pool)
+    with pytest.raises(UserError, match="is no layer's name"):
+        list_layers(transformer, ["*.pooler"])
 
 
 def test_a_pattern_that_matches_nothing_says_what_there_is():
