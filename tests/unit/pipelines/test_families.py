@@ -156,6 +156,6 @@ def test_whatever_can_be_asked_for_is_called_and_takes_masks(name, tmp_path):
     request = Request(model.defaults.prompts[0], 0, 2)
     found = generate(model, request, pruned=pruned)[1]
     for layer, mask in pruned.masks.items():  # this model is thrown away
-        weight = model.transformer.get_submodule(layer).weight.data
-        weight.mul_(mask.reshape(weight.shape))
+        module = model.transformer.get_submodule(layer)
+        module.weight.data = module.weight.data * mask.reshape(module.weight.shape)
     assert torch.equal(found, generate(model, request)[1])
