@@ -196,15 +196,8 @@ def _plan(recipe: Recipe, statistics: Statistics, weights: Mapping[str, float] |
     model, scores = statistics.model, Scores(recipe, statistics)
 
     def plan(chosen: Recipe, weights: Mapping[str, float] | None) -> PruningPlan:
-        made = make_plan(
-            chosen,
-            model.layers,
-            model.weight,
-            scores,
-            lambda layer: statistics.mean_square(layer, recipe.timestep, centred=recipe.centred),
-            sensitivity=weights,
-            progress=statistics.progress,
-        )
+        measures = scores.measures()
+        made = make_plan(chosen, model.layers, measures, sensitivity=weights, progress=statistics.progress)
         return replace(made, recipe=recipe)
 
     if recipe.allocation == "uniform":
