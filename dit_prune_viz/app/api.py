@@ -152,6 +152,7 @@ def describe_plan(session: Session) -> dict:
                 "g_out": layer.g_out,
                 "sparsity": layer.sparsity,
                 "damage": layer.damage,
+                "estimated": layer.estimated,
             }
             for layer in report.layers
         ],

@@ -6,6 +6,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 from dit_prune_viz.caching import Cache
 from dit_prune_viz.disk_cache import DiskCache, content_key, kept
 from dit_prune_viz.errors import Progress
+from dit_prune_viz.masks.damage_curve import DamageCurve, damage_curve
 from dit_prune_viz.methods.allocation.cost import LayerCost, weighing
 from dit_prune_viz.methods.granularity.heterogeneity import heterogeneity
 
@@ -69,36 +71,49 @@ class Measures:
         return self._known("heterogeneity", dict.fromkeys(layers, ()), make, lambda _, found: float(found))
 
     def costs(
-        self,
-        granularity: Mapping[str, str],
-        *,
-        outlier_level: float = 5.0,
-        sample: int | None = None,
-        progress: Progress | None = None,
+        self, granularity: Mapping[str, str], *, outlier_level: float = 5.0, progress: Progress | None = None
     ) -> dict[str, LayerCost]:
         """Layer → what removing weights costs it, with a weight of 1.
 
         Args:
             granularity: layer → the groups it is ranked in.
             outlier_level: see `LayerCost`.
-            sample: how many weights describe a larger layer; None leaves it to `layer_cost`.
             progress: as in `g_out`.
 
         Raises:
             UserError: whatever `scores` refuses.
         """
-        settings = {"outlier_level": outlier_level, "sample": sample}
 
-        def read(name: str) -> Callable[[], LayerCost]:
+        def read(name: str) -> Callable[[], Tensor]:
             tables = self._scores(name), self._weight(name), self._mean_square(name)
-            return weighing(name, *tables, granularity[name], **settings)
+            step = weighing(name, *tables, granularity[name], outlier_level=outlier_level)
+            return lambda: _flat(step())
 
         def make(missing: Sequence[str]) -> dict[str, Tensor]:
-            made = _in_turns(map(read, _told("Weighing", missing, progress)))
-            return {cost.name: _flat(cost) for cost in made}
+            return _in_turns(read, _told("Weighing", missing, progress))
 
-        wanted = {name: (groups, outlier_level, sample) for name, groups in granularity.items()}
+        wanted = {name: (groups, outlier_level) for name, groups in granularity.items()}
         return self._known("costs", wanted, make, _cost)
+
+    def curves(self, granularity: Mapping[str, str], progress: Progress | None = None) -> dict[str, DamageCurve]:
+        """Layer → its predicted damage over the number of weights that go.
+
+        Args:
+            granularity: layer → the groups it is ranked in.
+            progress: as in `g_out`.
+
+        Raises:
+            UserError: whatever `scores` refuses.
+        """
+
+        def read(name: str) -> Callable[[], Tensor]:
+            return partial(_curve, self._scores(name), self._weight(name), self._mean_square(name), granularity[name])
+
+        def make(missing: Sequence[str]) -> dict[str, Tensor]:
+            return _in_turns(read, _told("Predicting the damage of", missing, progress))
+
+        wanted = {name: (groups,) for name, groups in granularity.items()}
+        return self._known("curves", wanted, make, lambda _, flat: DamageCurve(flat[0].long().numpy(), flat[1].numpy()))
 
     def _known(
         self,
@@ -127,15 +142,25 @@ def _told(what: str, layers: Sequence[str], progress: Progress | None) -> Iterat
         yield name
 
 
-def _in_turns(steps: Iterable[Callable[[], LayerCost]]) -> list[LayerCost]:
-    """What the steps give. They are called in other threads while the next layer is read; few wait at a time."""
-    threads, waiting, made = torch.get_num_threads(), deque[Future[LayerCost]](), []
+def _in_turns(read: Callable[[str], Callable[[], Tensor]], layers: Iterable[str]) -> dict[str, Tensor]:
+    """Layer → what comes of the step that `read` returns for it.
+
+    Steps are done in other threads while the next layer is read; few wait at a time, because each holds its tables.
+    """
+    threads, waiting, made = torch.get_num_threads(), deque[tuple[str, Future[Tensor]]](), {}
     with ThreadPoolExecutor(threads) as pool:
-        for step in steps:
-            waiting.append(pool.submit(step))
-            if len(waiting) > threads:
-                made.append(waiting.popleft().result())
-        return made + [one.result() for one in waiting]
+        for name in layers:
+            waiting.append((name, pool.submit(read(name))))
+            if len(waiting) >= threads:
+                done, step = waiting.popleft()
+                made[done] = step.result()
+        return made | {name: step.result() for name, step in waiting}
+
+
+def _curve(scores: Tensor, weight: Tensor, mean_square: Tensor, granularity: str) -> Tensor:
+    """float64 (2, p): the counts and damages of a `DamageCurve`."""
+    found = damage_curve(scores, weight, mean_square, granularity)
+    return torch.from_numpy(np.stack([found.removed.astype(np.float64), found.lost]))
 
 
 def _flat(cost: LayerCost) -> Tensor:

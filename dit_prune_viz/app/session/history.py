@@ -122,4 +122,5 @@ def bring_back(then: Session, now: Session) -> Session:
 
 
 def _masks(sessions: Iterable[Session]) -> dict[int, int]:
-    return {id(mask): mask.bits.numel() for session in sessions for mask in session.masks.values()}
+    made = [session.pruned.layers.made for session in sessions if session.pruned]
+    return {id(layer.mask): layer.mask.bits.numel() for layers in made for layer in layers.values()}

@@ -75,12 +75,12 @@ class Session:
 
     @property
     def report(self) -> PlanReport | None:
-        """Counts and predicted damage of the ranked masks."""
+        """Counts and predicted damage of the ranked masks, estimated where they are not made yet."""
         return self.pruned.report if self.pruned else None
 
     @property
     def masks(self) -> Mapping[str, PackedMask]:
-        """Layer → ranked mask; empty before pruning."""
+        """Layer → ranked mask, which a large model makes when it is asked for; empty before pruning."""
         return self.pruned.packed_masks if self.pruned else {}
 
     def load_model(
@@ -151,7 +151,7 @@ class Session:
         cag = recipe.resolved_granularity == "cag"
         if cag and recipe.threshold is None and recipe.scoring == before.scoring:
             recipe = replace(recipe, threshold=before.threshold)
-        pruned = rank(recipe, session.statistics.reporting(progress))
+        pruned = rank(recipe, session.statistics.reporting(progress), later=True)
         same = recipe.ranking == before.ranking
         return replace(session, recipe=recipe, pruned=pruned, sensitivity=session.sensitivity if same else {})
 

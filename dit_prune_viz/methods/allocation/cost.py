@@ -21,9 +21,6 @@ KNOTS = 2048
 _SAMPLE = 1 << 22
 """Layers of more weights are described by about so many of them, spread evenly."""
 
-ROUGH = 1 << 20
-"""The same where the curve only says what a count costs, and shares nothing out."""
-
 
 @dataclass(frozen=True, eq=False)
 class LayerCost:
@@ -96,13 +93,12 @@ def weighing(
     floor: int = 0,
     ceiling: int | None = None,
     outlier_level: float = 5.0,
-    sample: int | None = None,
 ) -> Callable[[], LayerCost]:
     """`layer_cost` in two steps: the layer is read now, the sample of it is sorted when the result is called.
 
-    That may be done in another thread. `sample` is how many weights describe a larger layer; None is four million.
+    That may be done in another thread.
     """
-    step = _step(scores.shape, granularity, sample or _SAMPLE)
+    step = _step(scores.shape, granularity)
     table, energy = _sampled(scores, weight, mean_square, granularity, step)
     mean = _mean(scores)
     return partial(
@@ -149,9 +145,9 @@ def _mean(scores: Tensor) -> float:
     return math.fsum(float(room[: len(part)].copy_(part).sum()) for part in parts) / scores.numel()
 
 
-def _step(shape: tuple[int, ...], granularity: str, sample: int) -> int:
+def _step(shape: tuple[int, ...], granularity: str) -> int:
     """Every how many-th group is looked at, or every how many-th weight where the layer is one group."""
-    step = math.ceil(shape[0] * shape[1] / sample)
+    step = math.ceil(shape[0] * shape[1] / _SAMPLE)
     if granularity == "layer" and step > 1:
         while math.gcd(step, shape[1]) > 1:  # else the same input channels would be seen in every row
             step += 1

@@ -16,7 +16,7 @@ from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.disk_cache import DiskCache
 from dit_prune_viz.errors import Cancelled
 from dit_prune_viz.methods import registry
-from dit_prune_viz.methods.allocation.cost import LayerCost, layer_cost
+from dit_prune_viz.methods.allocation.cost import layer_cost
 from dit_prune_viz.methods.granularity.heterogeneity import heterogeneity
 from dit_prune_viz.methods.registry import register
 from dit_prune_viz.methods.saliency.magnitude import Magnitude
@@ -40,10 +40,8 @@ def of_small_layers(asked: list | None = None, **options) -> Measures:
     return Measures(WEIGHTS.__getitem__, told, mean_square, **options)
 
 
-def same(a: LayerCost, b: LayerCost) -> bool:
-    return all(
-        np.array_equal(getattr(a, field.name), getattr(b, field.name)) for field in dataclasses.fields(LayerCost)
-    )
+def same(a: object, b: object) -> bool:
+    return all(np.array_equal(getattr(a, field.name), getattr(b, field.name)) for field in dataclasses.fields(b))
 
 
 def test_layers_are_measured_as_one_by_one():
@@ -71,7 +69,8 @@ def test_only_what_is_new_is_measured():
     assert "q" in asked
     asked.clear()
     measures.costs(row, outlier_level=2.0)
-    measures.costs(row, sample=1000)
+    measures.curves(row)
+    measures.curves(row)
     assert asked == 2 * list(SHAPES)
 
 
@@ -91,13 +90,14 @@ def test_what_took_long_comes_back_from_disk(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())  # it took no time
     monkeypatch.setattr(disk_cache, "LONG_SECONDS", 0.0)
     made = of_small_layers(disk=disk, content=("model",))
-    expected = made.g_out(list(SHAPES)), made.costs(GROUPS)
+    expected = made.g_out(list(SHAPES)), made.costs(GROUPS), made.curves(GROUPS)
     asked: list[str] = []
     again = of_small_layers(asked, disk=disk, content=("model",))
     assert again.g_out(list(SHAPES)) == expected[0]
-    found = again.costs(GROUPS)
+    costs, curves = again.costs(GROUPS), again.curves(GROUPS)
     assert asked == []
-    assert all(same(found[name], expected[1][name]) for name in GROUPS)
+    assert all(same(costs[name], expected[1][name]) for name in GROUPS)
+    assert all(same(curves[name], expected[2][name]) for name in GROUPS)
     of_small_layers(asked, disk=disk, content=("another model",)).g_out(["q"])
     of_small_layers(asked, disk=disk, content=None).g_out(["q"])
     assert asked == ["q", "q"]
