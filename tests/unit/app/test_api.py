@@ -87,7 +87,7 @@ def test_calibrate(fresh):
 def test_prune(fresh, method, granularity):
     plan = fresh.predict(method, granularity, 0.25, api_name="/prune")
     assert set(plan) == {"target", "achieved", "remaining_parameters", "layers"}
-    assert set(plan["layers"][0]) == {"name", "granularity", "g_out", "sparsity", "damage"}
+    assert set(plan["layers"][0]) == {"name", "granularity", "g_out", "sparsity", "damage", "estimated"}
     assert plan["achieved"] == pytest.approx(0.25, abs=0.01)
     chosen = {item["granularity"] for item in plan["layers"]}
     expected = {("magnitude", "auto"): {"layer"}, ("wanda", "auto"): {"row"}}.get((method, granularity))
