@@ -20,6 +20,9 @@ from dit_prune_viz.masks.damage_curve import DamageCurve, damage_curve
 from dit_prune_viz.methods.allocation.cost import LayerCost, weighing
 from dit_prune_viz.methods.granularity.heterogeneity import heterogeneity
 
+_WORKERS = 4
+"""Layers that are measured at once, at most: each holds its scores."""
+
 VERSION = 1
 """Raised whenever the same scores would be measured differently."""
 
@@ -147,7 +150,8 @@ def _in_turns(read: Callable[[str], Callable[[], Tensor]], layers: Iterable[str]
 
     Steps are done in other threads while the next layer is read; few wait at a time, because each holds its tables.
     """
-    threads, waiting, made = torch.get_num_threads(), deque[tuple[str, Future[Tensor]]](), {}
+    threads = min(torch.get_num_threads(), _WORKERS)
+    waiting, made = deque[tuple[str, Future[Tensor]]](), {}
     with ThreadPoolExecutor(threads) as pool:
         for name in layers:
             waiting.append((name, pool.submit(read(name))))

@@ -135,14 +135,14 @@ def _ranked(
     """Some layers by the plan's scores, or what makes them, in the order of the names; and what they cost."""
     scores, model = Scores(plan.recipe, statistics), statistics.model
     # How many weights clusters lose is known from their masks alone.
-    waiting = [name for name in names if later and not scores.all_kept and plan.layer(name).clusters is None]
-    now = [name for name in names if name not in set(waiting)]
+    may_wait = later and not scores.all_kept
+    now = [name for name in names if not may_wait or plan.layer(name).clusters is not None]
     masks = build_masks(plan, scores, layers=now, progress=statistics.progress) if now else {}
     layers: dict[str, PrunedLayer | Callable[[], PrunedLayer]] = {name: PrunedLayer(masks[name]) for name in now}
     lost = lambda layer: statistics.mean_square(layer, centred=plan.recipe.centred)  # noqa: E731
     reports = {name: report_layer(plan.layer(name), masks[name], model.weight(name), lost(name)) for name in now}
     quiet = Scores(plan.recipe, statistics.reporting(None))  # whoever asks for a mask has a progress of his own
-    groups = {name: plan.layer(name).granularity for name in waiting}
+    groups = {name: plan.layer(name).granularity for name in names if name not in layers}
     for name, curve in scores.measures("uniform").curves(groups, statistics.progress).items():
         reports[name] = estimate_layer(plan.layer(name), model.layer(name).shape, curve)
         layers[name] = partial(_layer, plan, quiet, name)
