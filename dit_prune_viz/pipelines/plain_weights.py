@@ -48,7 +48,8 @@ def check_files(part: Part, name: str) -> None:
         config = json.loads((part.folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         config = None
-    _check_config(config, name)
+    if part.config is None:  # that beside a single file is of another model
+        _check_config(config, name)
     for key, stored in part.tensors.items():
         if key.endswith("weight") and len(stored.shape) > 1 and stored.dtype not in _PLAIN_STORED:
             raise UserError(_quantised(name, f"weights stored as {stored.dtype}"))

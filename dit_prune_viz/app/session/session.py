@@ -25,6 +25,7 @@ from dit_prune_viz.clustering.plane import plane
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.masks.damage import ClusterDamage, cluster_damage
 from dit_prune_viz.masks.packed_mask import PackedMask
+from dit_prune_viz.pipelines.load_settings import LoadSettings
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pruning.plan import PruningPlan
 from dit_prune_viz.pruning.prune import calibrate_for, rank
@@ -82,14 +83,15 @@ class Session:
         """Layer → ranked mask; empty before pruning."""
         return self.pruned.packed_masks if self.pruned else {}
 
-    def load_model(self, source: str, progress: Progress | None = None) -> Session:
-        """Load a diffusers folder or hub id. The new session starts without calibration, plan and clusters.
+    def load_model(self, source: str | LoadSettings, progress: Progress | None = None) -> Session:
+        """Load a folder, file or hub id. The new session starts without calibration, plan and clusters.
 
         Raises:
             UserError: as in `pipelines.model.load_model`.
         """
-        source = source.strip() if isinstance(source, str) else ""
-        if not source:
+        if isinstance(source, str):
+            source = source.strip()
+        if not isinstance(source, str | LoadSettings) or not source:
             raise UserError("Give a model: a Hugging Face id such as black-forest-labs/FLUX.1-dev, or a folder.")
         model = self.store.model(source, progress)
         return Session(self.store, model=model, recipe=fitting(self.recipe, model.layers))
