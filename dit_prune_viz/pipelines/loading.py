@@ -33,6 +33,9 @@ _LARGER_MODEL = re.compile(
 )
 """What is left over where a text encoder was cut out of a model with a head or a second tower."""
 
+_VOCABULARIES = {"tokenizer.json", "tokenizer.model", "spiece.model", "tekken.json", "vocab.json", "vocab.txt"}
+"""Files in which tokenizers keep their words."""
+
 
 def find_parts(source: Source) -> tuple[Part, ...]:
     """The parts of a pipeline that have weights, looked up but not loaded.
@@ -42,8 +45,11 @@ def find_parts(source: Source) -> tuple[Part, ...]:
     """
     parts = []
     for part in parts_taken(source.index):
-        found = _model_class(*source.index[part]) if component(source.index, part) else None
+        if not component(source.index, part):
+            continue
+        found = _model_class(*source.index[part])
         if found is None:
+            _check_vocabulary(source, part)
             continue
         place = source.places[part]
         if source.config is not None and place.is_file():
@@ -132,6 +138,20 @@ def _model_class(library: object, name: object) -> tuple[type, str] | None:
     if issubclass(kind, diffusers.ModelMixin):
         return kind, "diffusers"
     return (kind, "transformers") if issubclass(kind, transformers.PreTrainedModel) else None
+
+
+def _check_vocabulary(source: Source, part: str) -> None:
+    """Refuse a tokenizer without its vocabulary, of which transformers makes one that knows no word."""
+    import transformers
+
+    library, name = source.index[part]
+    kind = getattr(transformers, name, None) if library == "transformers" and isinstance(name, str) else None
+    if not isinstance(kind, type) or not issubclass(kind, transformers.PreTrainedTokenizerBase):
+        return
+    own = set(kind.vocab_files_names.values())
+    if own and not any((source.places[part] / file).is_file() for file in own | _VOCABULARIES):
+        file = "tokenizer.json" if "tokenizer.json" in own else sorted(own)[0]
+        raise UserError(f"{source.name} could not be loaded: {part}/{file} is missing; {AGAIN}")
 
 
 def _load(part: Part, name: str, dtype: torch.dtype) -> nn.Module:

@@ -57,9 +57,9 @@ class Source:
 
     @property
     def gathered(self) -> bool:
-        """Whether its parts lie elsewhere than in subfolders of one folder."""
-        parts = (key for key in self.places if component(self.index, key))
-        return any(self.places[key] != self.folder / key for key in parts)
+        """Whether its parts lie elsewhere than in the subfolders of a plain pipeline's folder."""
+        elsewhere = (place != self.folder / key for key, place in self.places.items())
+        return any(elsewhere) or not (self.folder / INDEX).is_file()
 
 
 def find_source(settings: LoadSettings, progress: Progress | None = None) -> Source:
@@ -88,6 +88,12 @@ def find_source(settings: LoadSettings, progress: Progress | None = None) -> Sou
     if base is not None:
         source = _with_lent_parts(source, base)
     check_complete(source.index, name=name)
+    absent = next((key for key, place in source.places.items() if not place.exists()), None)
+    if absent is not None:  # transformers would make a tokenizer without words
+        raise UserError(
+            f"{name} could not be loaded: it has no folder {absent}; download or save the model again, or name a "
+            "pipeline that lends this part as base (--base)."
+        )
     return source
 
 

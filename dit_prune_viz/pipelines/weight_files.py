@@ -89,11 +89,6 @@ def find_part(part: str, folder: Path, kind: type, library: str, name: str) -> P
     # Beside an adapter's settings there are only its own weights, or transformers would load another model for it.
     if (folder / "adapter_config.json").is_file() and (not found or library == "transformers"):
         raise UserError(adapter_refusal(name, part))
-    if not folder.is_dir():
-        raise UserError(
-            f"{name} could not be loaded: it has no folder {folder.name}; download or save the model again, or name a "
-            "pipeline that lends this part as base (--base)."
-        )
     if not found:
         raise UserError(f"{name} could not be loaded: {folder.name}/{stem}.safetensors is missing; {AGAIN}")
     # Where both lie there, diffusers follows the list of shards and transformers takes the whole file.

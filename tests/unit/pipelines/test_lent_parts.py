@@ -79,15 +79,8 @@ def test_a_base_of_another_family(finetune, tiny_sd3, tiny_flux):
     message = refusal(finetune[0], base=tiny_sd3)
     assert "is a FluxTransformer2DModel and the transformer of the base" in message
     assert "a SD3Transformer2DModel" in message
-    assert "The base nowhere/at-all" in refusal(finetune[0], base="nowhere/at-all ") or True
     assert "is no pipeline" in refusal(finetune[0], base=finetune[0])
-    assert "has no model_index.json" in refusal(finetune[0].parent / "empty") if mkdir(finetune[0]) else True
     assert "is a AutoencoderTiny" in refusal(tiny_flux / "vae", base=tiny_flux)
-
-
-def mkdir(folder: Path) -> bool:
-    (folder.parent / "empty").mkdir()
-    return True
 
 
 def test_what_a_transformers_folder_lacks(finetune, tiny_flux):
@@ -226,8 +219,7 @@ def test_a_pipeline_without_a_part_gets_it_from_the_base(copy, tiny_flux, flux, 
     shutil.rmtree(copy / part)
     message = refusal(copy)
     assert part in message
-    if part != "tokenizer" or how != "no folder":
-        assert "(--base)" in message
+    assert "(--base)" in message
     model = opened(copy, base=tiny_flux)
     assert model.identity == flux.identity
     assert drawn(model) == drawn(flux)
