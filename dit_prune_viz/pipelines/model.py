@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ from dit_prune_viz.pipelines.layers import Layer, list_layers
 from dit_prune_viz.pipelines.load_settings import LoadSettings, Lora, split_hub_path
 from dit_prune_viz.pipelines.loading import check_finite, find_parts, load_pipeline
 from dit_prune_viz.pipelines.lock import ModelLock
+from dit_prune_viz.pipelines.lora import FoundLora, find_loras, fuse_loras
 from dit_prune_viz.pipelines.matrices import matrix
 from dit_prune_viz.pipelines.plain_weights import check_adapters, check_files, check_layer, check_transformer
 from dit_prune_viz.pipelines.source import LOAD_ERRORS, Source, find_source, local_path
@@ -211,8 +212,9 @@ def load(settings: LoadSettings, progress: Progress | None = None) -> Model:
     chosen_device = choose_device(settings.device)
     chosen_dtype = choose_dtype(settings.dtype, chosen_device)
     source = find_source(settings, progress)
+    loras = find_loras(settings, progress)
     name = source.name
-    pipeline = _open(source, chosen_device, chosen_dtype)
+    pipeline = _open(source, loras, chosen_device, chosen_dtype)
     transformer = denoiser_of(pipeline).eval().requires_grad_(False)
     check_transformer(transformer, name)
     layers = list_layers(transformer)
@@ -265,13 +267,14 @@ def _short_name(source: str) -> str:
     return source if path is None else path.resolve().name
 
 
-def _open(source: Source, device: torch.device, dtype: torch.dtype) -> DiffusionPipeline:
+def _open(source: Source, loras: Sequence[FoundLora], device: torch.device, dtype: torch.dtype) -> DiffusionPipeline:
     name = source.name
     try:
         parts = find_parts(source)
         for part in parts:
             check_files(part, name)
         pipeline = load_pipeline(source, parts, dtype)
+        fuse_loras(pipeline, loras, name)
         pipeline.to(device)
         check_finite(pipeline, parts, name)
     except UserError:

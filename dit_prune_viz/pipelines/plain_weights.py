@@ -40,7 +40,10 @@ def check_files(part: Part, name: str) -> None:
     Raises:
         UserError: quantised weights, an adapter that was not fused.
     """
-    if any(_ADAPTER.search(key) for key in part.tensors):
+    adapted = [_ADAPTER.search(key) is not None for key in part.tensors]
+    if part.config is not None and all(adapted):
+        raise UserError(f"{name} is a LoRA and no model; load the model that it was trained for with --lora {name}.")
+    if any(adapted):
         raise UserError(adapter_refusal(name, part.name))
     if not is_denoiser(part.name):
         return
