@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.families import check_draws
+from dit_prune_viz.pipelines.packages import check_packages
 
 INDEX = "model_index.json"
 MODULAR_INDEX = "modular_model_index.json"
@@ -33,7 +34,7 @@ def check_index(index: Mapping, files: Iterable[str], *, name: str) -> None:
     """Refuse a pipeline by its index and the relative paths of its files.
 
     Raises:
-        UserError: no transformer, code of its own, or pickled weights.
+        UserError: no transformer, code of its own, pickled weights, or a package is not installed.
     """
     import diffusers
 
@@ -54,6 +55,7 @@ def check_index(index: Mapping, files: Iterable[str], *, name: str) -> None:
             f"{name} has pickle weights only ({', '.join(pickled)}), which can run code when opened; convert them "
             "where you trust them: load with diffusers, then save_pretrained(folder, safe_serialization=True)."
         )
+    check_packages(index, name)
 
 
 def check_complete(index: Mapping, *, name: str) -> None:
