@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from dit_prune_viz.checks import first_sentence
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.pipelines.dequantizing import gguf_header, read_tensors
 from dit_prune_viz.pipelines.weight_files import AGAIN, Part, read_header
 
 _PREFIXES = ("model.diffusion_model.", "diffusion_model.", "transformer.", "net.", "module.", "model.")
@@ -18,7 +18,7 @@ _PREFIXES = ("model.diffusion_model.", "diffusion_model.", "transformer.", "net.
 _CONVERSION_ERRORS = (KeyError, IndexError, ValueError, RuntimeError, AttributeError, TypeError)
 
 
-def find_checkpoint(part: str, file: Path, kind: type, config: Path, name: str) -> Part:
+def find_checkpoint(part: str, file: Path, kind: type, config: Path, name: str, *, dequantize: bool = False) -> Part:
     """Look up what would be loaded of a single file.
 
     Args:
@@ -27,11 +27,13 @@ def find_checkpoint(part: str, file: Path, kind: type, config: Path, name: str) 
         kind: class of the model.
         config: folder with the model's config.json.
         name: of the model, for people.
+        dequantize: quantised weights may be made plain.
 
     Raises:
-        UserError: the file is damaged or holds nothing.
+        UserError: the file is damaged or holds nothing, or it is a quantised GGUF file.
     """
-    tensors = read_header(file, name)
+    gguf = file.suffix == ".gguf"
+    tensors = gguf_header(file, name, dequantize=dequantize) if gguf else read_header(file, name)
     if not tensors:
         raise UserError(f"{name} could not be loaded: there are no weights in it; {AGAIN}")
     prefix = _prefix(tensors)
@@ -57,7 +59,7 @@ def load_checkpoint(part: Part, name: str, dtype: torch.dtype) -> nn.Module:
     with init_empty_weights():
         model = part.kind.from_config(config)
     prefix = _prefix(part.tensors)
-    stored = load_file(part.folder / part.files[0])
+    stored = read_tensors(part, dtype)
     tensors = {key.removeprefix(prefix): stored.pop(key) for key in list(part.tensors)}
     wanted = model.state_dict()
     if 2 * len(wanted.keys() & tensors.keys()) < len(wanted):  # else they are diffusers' own, if not all of them

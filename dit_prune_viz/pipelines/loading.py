@@ -21,6 +21,7 @@ from torch import nn
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.checkpoints import find_checkpoint, load_checkpoint
 from dit_prune_viz.pipelines.denoisers import is_denoiser
+from dit_prune_viz.pipelines.dequantizing import as_plain, is_fp8
 from dit_prune_viz.pipelines.pipeline_index import component, parts_taken
 from dit_prune_viz.pipelines.source import Source
 from dit_prune_viz.pipelines.weight_files import AGAIN, Part, find_part
@@ -37,8 +38,12 @@ _VOCABULARIES = {"tokenizer.json", "tokenizer.model", "spiece.model", "tekken.js
 """Files in which tokenizers keep their words."""
 
 
-def find_parts(source: Source) -> tuple[Part, ...]:
+def find_parts(source: Source, *, dequantize: bool = False) -> tuple[Part, ...]:
     """The parts of a pipeline that have weights, looked up but not loaded.
+
+    Args:
+        source: of the pipeline.
+        dequantize: a transformer's quantised weights will be made plain where that is possible.
 
     Raises:
         UserError: files are missing or damaged.
@@ -53,9 +58,11 @@ def find_parts(source: Source) -> tuple[Part, ...]:
             continue
         place = source.places[part]
         if source.config is not None and place.is_file():
-            parts.append(find_checkpoint(part, place, found[0], source.config, source.name))
+            one = find_checkpoint(part, place, found[0], source.config, source.name, dequantize=dequantize)
         else:
-            parts.append(find_part(part, place, *found, source.name))
+            one = find_part(part, place, *found, source.name)
+        fp8 = dequantize and is_denoiser(part) and is_fp8(one)
+        parts.append(as_plain(one) if fp8 else one)
     return tuple(parts)
 
 

@@ -214,7 +214,7 @@ def load(settings: LoadSettings, progress: Progress | None = None) -> Model:
     source = find_source(settings, progress)
     loras = find_loras(settings, progress)
     name = source.name
-    pipeline = _open(source, loras, chosen_device, chosen_dtype)
+    pipeline = _open(source, loras, chosen_device, chosen_dtype, dequantize=settings.dequantize)
     transformer = denoiser_of(pipeline).eval().requires_grad_(False)
     check_transformer(transformer, name)
     layers = list_layers(transformer)
@@ -267,10 +267,12 @@ def _short_name(source: str) -> str:
     return source if path is None else path.resolve().name
 
 
-def _open(source: Source, loras: Sequence[FoundLora], device: torch.device, dtype: torch.dtype) -> DiffusionPipeline:
+def _open(
+    source: Source, loras: Sequence[FoundLora], device: torch.device, dtype: torch.dtype, *, dequantize: bool
+) -> DiffusionPipeline:
     name = source.name
     try:
-        parts = find_parts(source)
+        parts = find_parts(source, dequantize=dequantize)
         for part in parts:
             check_files(part, name)
         pipeline = load_pipeline(source, parts, dtype)
