@@ -152,7 +152,7 @@ def _sweep(options: argparse.Namespace) -> None:
     settings = read_load_settings(options)
     if options.device is None:
         settings = replace(settings, device=crew.device)
-    model = load(settings, TerminalProgress(silent=not crew.main, unit="MB"))
+    model = load(settings)
     prompts, calibration_prompts = _prompts(model, options, preset)
     experiment = Experiment(
         recipes=recipes,
@@ -247,7 +247,7 @@ def _converge(options: argparse.Namespace) -> None:
     recipes = find_recipes(options.methods) + tuple(parse_named_recipe(text) for text in options.recipe)
     level, sizes = parse_level(options.sparsity), _sizes(options.sizes)
     disk = open_cache(options.cache)
-    model = load(read_load_settings(options), TerminalProgress(silent=False, unit="MB"))
+    model = load(read_load_settings(options))
     for named in recipes:
         talk = TerminalProgress(silent=False, unit="steps")
         recipe, seed = level.of(named.recipe), options.calibration_seed

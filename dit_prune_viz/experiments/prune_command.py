@@ -45,7 +45,7 @@ def _prune(options: argparse.Namespace) -> None:
     asked = {"samples": options.samples, "seed": options.calibration_seed}
     settings = replace(recipe.calibration, **{name: value for name, value in asked.items() if value is not None})
     recipe = replace(recipe, calibration=settings)
-    model = load(read_load_settings(options), TerminalProgress(silent=False, unit="MB"))
+    model = load(read_load_settings(options))
     progress = TerminalProgress(silent=False, unit="steps")
     disk = open_cache(options.cache)
     statistics = Statistics(model, calibrate_for(model, recipe, progress, disk), disk=disk)

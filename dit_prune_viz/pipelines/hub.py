@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import shutil
+import sys
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ from dit_prune_viz.errors import Cancelled, Progress, UserError
 
 _TIMEOUT = 10.0
 _MB = 1_000_000
+_NEVER = 1e9
+"""Seconds."""
 _UNAUTHORISED = 401
 
 
@@ -157,9 +160,9 @@ def _check_space(model: Checkout, wanted: int) -> None:
 
 
 class _Bar(tqdm):
-    """huggingface_hub's progress bar, drawn by a `Progress` instead of on the terminal."""
+    """huggingface_hub's progress bar, which tells a `Progress` too, and that alone where there is no terminal."""
 
-    what, wanted, progress, lock = "", 0, None, threading.Lock()
+    what, wanted, progress, guard = "", 0, None, threading.Lock()
 
     @classmethod
     def told(cls, what: str, wanted: int, progress: Progress | None) -> type[_Bar]:
@@ -167,15 +170,16 @@ class _Bar(tqdm):
         return type("_Bar", (cls,), {"what": what, "wanted": wanted, "progress": tell, "most": [0.0]})
 
     def __init__(self, *args, **options) -> None:
-        options.pop("name", None)
-        super().__init__(*args, **{**options, "disable": False, "delay": 1e9})
+        self.shown = sys.stderr.isatty()
+        super().__init__(*args, **{**options, "disable": False, "delay": 0 if self.shown else _NEVER})
 
-    def display(self, *_, **__) -> None:
-        """Nothing on the terminal."""
+    def display(self, *arguments, **options) -> None:
+        if self.shown:
+            super().display(*arguments, **options)
 
     def update(self, n: float | None = 1) -> bool | None:
-        with self.lock:  # files come in several threads
-            self.n += n or 0
+        with self.guard:  # files come in several threads
+            drawn = super().update(n or 0)
             # One bar counts what is received, another one what is written.
             news = self.unit == "B" and self.wanted > 0 and self.n > self.most[0]
             if news:
@@ -184,7 +188,7 @@ class _Bar(tqdm):
             done = min(self.n, self.wanted)
             words = f"{self.what}, {_gb(done)} of {_gb(self.wanted)}"
             self.progress(int(done / _MB), max(1, int(self.wanted / _MB)), words)
-        return None
+        return drawn
 
 
 def _silent(done: int, total: int, what: str) -> None:

@@ -6,6 +6,7 @@ import argparse
 import math
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -133,6 +134,27 @@ def read_load_settings(options: argparse.Namespace) -> LoadSettings:
         loras=tuple(Lora.parse(text) for text in options.lora),
         dequantize=options.dequantize,
     )
+
+
+def changed(settings: LoadSettings, options: Mapping[str, object]) -> LoadSettings:
+    """The settings with some options as JSON has them: revision, subfolder, base, lora (a list), dequantize.
+
+    Raises:
+        UserError: an unknown option, or a value of the wrong kind.
+    """
+    texts = ("revision", "subfolder", "base")
+    kinds = {**dict.fromkeys(texts, str | None), "lora": list, "dequantize": bool}
+    if not isinstance(options, Mapping):
+        raise UserError(f"The options of loading are a JSON object with any of {', '.join(kinds)}.")
+    for name, value in options.items():
+        if name not in kinds:
+            raise UserError(f"There is no option {name!r} of loading; use any of {', '.join(kinds)}.")
+        if not isinstance(value, kinds[name]) or (name == "lora" and not all(isinstance(one, str) for one in value)):
+            raise UserError(f"The option {name} of loading cannot be {value!r}; correct it.")
+    values = {name: value for name, value in options.items() if name != "lora"}
+    if "lora" in options:
+        values["loras"] = tuple(Lora.parse(text) for text in options["lora"])
+    return replace(settings, **values)
 
 
 def read_token(path: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 from dit_prune_viz.disk_cache import DiskCache
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.metrics.clip import ClipScorer, load_clip
-from dit_prune_viz.pipelines.load_settings import LoadSettings
+from dit_prune_viz.pipelines.load_settings import LoadSettings, changed
 from dit_prune_viz.pipelines.lock import ModelLock
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pipelines.opening import open_model
@@ -61,7 +61,7 @@ class ModelStore:
         Raises:
             UserError: as in `load_model`.
         """
-        settings = self._load.for_model(asked) if isinstance(asked, str) else asked
+        settings = self.settings(asked) if isinstance(asked, str) else asked
         with self._loading.hold(progress):
             if progress:
                 progress(0, 1, f"Loading {settings.model}")
@@ -73,6 +73,14 @@ class ModelStore:
                 if self.when_loaded:
                     self.when_loaded(model)
             return model
+
+    def settings(self, model: str, options: Mapping[str, object] | None = None) -> LoadSettings:
+        """How a model is loaded by its name, with some options changed.
+
+        Raises:
+            UserError: an unknown option, or a value of the wrong kind.
+        """
+        return changed(self._load.for_model(model), options or {})
 
     @property
     def clip_name(self) -> str:

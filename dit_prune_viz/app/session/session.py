@@ -83,8 +83,15 @@ class Session:
         """Layer → ranked mask; empty before pruning."""
         return self.pruned.packed_masks if self.pruned else {}
 
-    def load_model(self, source: str | LoadSettings, progress: Progress | None = None) -> Session:
-        """Load a folder, file or hub id. The new session starts without calibration, plan and clusters.
+    def load_model(
+        self,
+        source: str | LoadSettings,
+        progress: Progress | None = None,
+        options: Mapping[str, object] | None = None,
+    ) -> Session:
+        """Load a folder, file or hub id, with the options of `load_settings.changed`.
+
+        The new session starts without calibration, plan and clusters.
 
         Raises:
             UserError: as in `pipelines.model.load_model`.
@@ -93,7 +100,7 @@ class Session:
             source = source.strip()
         if not isinstance(source, str | LoadSettings) or not source:
             raise UserError("Give a model: a Hugging Face id such as black-forest-labs/FLUX.1-dev, or a folder.")
-        model = self.store.model(source, progress)
+        model = self.store.model(self.store.settings(source, options) if options else source, progress)
         return Session(self.store, model=model, recipe=fitting(self.recipe, model.layers))
 
     def calibrate(self, samples: int = 128, seed: int = 0, progress: Progress | None = None) -> Session:

@@ -13,6 +13,7 @@ from dit_prune_viz.pipelines.load_settings import (
     LoadSettings,
     Lora,
     add_load_options,
+    changed,
     read_load_settings,
     split_hub_path,
 )
@@ -54,6 +55,25 @@ def test_every_option(tmp_path):
     assert (other.model, other.revision, other.subfolder, other.loras) == ("org/other", None, None, ())
     assert (other.base, other.token, other.device) == ("org/base", "hf_secret", "cpu")
     assert settings.for_model("org/name ") is settings
+
+
+def test_options_of_the_api():
+    settings = LoadSettings("org/name", base="org/base", token="hf_secret")
+    options = {"revision": "v2", "lora": ["a.safetensors:0.5"], "dequantize": True, "base": None}
+    loras = (Lora("a.safetensors", 0.5),)
+    assert changed(settings, options) == LoadSettings(
+        "org/name", revision="v2", loras=loras, dequantize=True, token="hf_secret"
+    )
+    assert changed(settings, {}) == settings
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"token": "x"}, {"model": "x"}, {"lora": "a:1"}, {"lora": [1]}, {"dequantize": 1}, {"base": 2}, [1]],
+)
+def test_options_of_the_api_that_are_refused(options):
+    with pytest.raises(UserError, match=r"option.+\.$"):
+        changed(LoadSettings("org/name"), options)
 
 
 @pytest.mark.parametrize("content", ["", "  \n", "two words", None])
