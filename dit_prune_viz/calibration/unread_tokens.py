@@ -32,7 +32,7 @@ import torch
 from torch import nn
 
 from dit_prune_viz.calibration.call_masks import mask_pattern, with_noise
-from dit_prune_viz.calibration.noise_runs import Extent, NoiseRun, Places, block_path
+from dit_prune_viz.calibration.noise_runs import Extent, NoiseRun, Places, block_path, in_blocks
 from dit_prune_viz.pipelines.denoisers import named_denoisers
 from dit_prune_viz.pipelines.layers import Layer
 
@@ -164,6 +164,7 @@ class _Differences:
         are not: for blocks with as many tokens of both.
         """
         tokens: dict[tuple, torch.Tensor] = {}
+        layers = in_blocks(layers)
         for layer in layers:
             for found in self._found.get(layer.name, ()):
                 if found is not None and found.ndim == 2:

@@ -90,7 +90,7 @@ def describe(experiment: Experiment, model: Model, clip: ClipScorer | None) -> d
         "format": _FORMAT,
         "model": model.name,
         "fingerprint": model.fingerprint,
-        "identity": model.identity,
+        "identity": model.signature[0],  # of the prunable layers as well
         "dtype": str(model.dtype),
         "clip": clip.name if clip else None,
         "drawing": drawing,

@@ -78,6 +78,7 @@ def _write(path: Path, pruned: PrunedModel) -> None:
         "recipe": json.loads(pruned.recipe.to_json()),
         "model": pruned.model.name,
         "fingerprint": pruned.model.fingerprint,
+        "also_prune": list(pruned.model.also_prune),
         "achieved": report.achieved,
         "remaining_parameters": report.remaining,
         "damage": report.damage,

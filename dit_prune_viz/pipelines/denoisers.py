@@ -40,6 +40,12 @@ def is_denoiser(part: str) -> bool:
     return part in _PARTS
 
 
+def path_inside(path: str) -> str:
+    """A module's path as seen from inside its denoiser: without the name that `Denoisers` puts before it."""
+    first, _, rest = path.partition(".")
+    return rest if rest and is_denoiser(first) else path
+
+
 def named_denoisers(transformer: nn.Module) -> Mapping[str, nn.Module]:
     """Name → each module that is called on its own; "" for a transformer that is the only one."""
     return dict(transformer.items()) if isinstance(transformer, Denoisers) else {"": transformer}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.pipelines.also_prune import add_also_prune_option, read_patterns
 from dit_prune_viz.resources import BUNDLED_MODEL
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class LoadSettings:
         base: folder or hub id of the pipeline that lends every part that the model does not have.
         loras: fused one after another.
         dequantize: turn quantised weights into plain ones where that is possible, instead of refusing them.
+        also_prune: patterns of layers outside the blocks that shall be prunable, as `read_patterns` returns them.
     """
 
     model: str
@@ -77,18 +79,19 @@ class LoadSettings:
     base: str | None = None
     loras: tuple[Lora, ...] = ()
     dequantize: bool = False
+    also_prune: tuple[str, ...] = ()
 
     @property
     def plain(self) -> bool:
         """Whether the model is loaded as it is: nothing is added to it or taken from elsewhere."""
-        return not (self.revision or self.subfolder or self.base or self.loras or self.dequantize)
+        return not (self.revision or self.subfolder or self.base or self.loras or self.dequantize or self.also_prune)
 
     def for_model(self, model: str) -> LoadSettings:
         """The settings for another model: what names a place in this one, or changes it, does not go along."""
         model = model.strip()
         if model == self.model:
             return self
-        return replace(self, model=model, revision=None, subfolder=None, loras=())
+        return replace(self, model=model, revision=None, subfolder=None, loras=(), also_prune=())
 
 
 def split_hub_path(text: str) -> tuple[str, str | None, str | None]:
@@ -110,6 +113,7 @@ def add_load_options(parser: argparse.ArgumentParser, *, model: str | None = Non
     add("--revision", help="branch, tag or commit of a hub model")
     add("--subfolder", help="of the folder or hub model, where the pipeline lies")
     add("--base", metavar="MODEL", help="pipeline that lends the parts that the model does not have")
+    add_also_prune_option(parser)
     add("--lora", action="append", default=[], metavar="FILE[:SCALE]", help="LoRA to fuse; may be given several times")
     add("--dequantize", action="store_true", help="turn quantised weights into plain ones")
     add("--token-file", type=Path, metavar="FILE", help="holds a token of the hub (or set HF_TOKEN)")
@@ -133,6 +137,7 @@ def read_load_settings(options: argparse.Namespace) -> LoadSettings:
         base=options.base,
         loras=tuple(Lora.parse(text) for text in options.lora),
         dequantize=options.dequantize,
+        also_prune=read_patterns(options.also_prune),
     )
 
 

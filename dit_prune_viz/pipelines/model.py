@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,12 +17,13 @@ from torch import nn
 from dit_prune_viz.caching import Cache
 from dit_prune_viz.checks import brief, first_sentence
 from dit_prune_viz.errors import Progress, UserError
+from dit_prune_viz.pipelines.also_prune import Offer, offers, read_patterns
 from dit_prune_viz.pipelines.defaults import Defaults, defaults_for
 from dit_prune_viz.pipelines.denoisers import can_mask, denoiser_of, is_denoiser
 from dit_prune_viz.pipelines.dense_parts import DensePart, dense_parts
 from dit_prune_viz.pipelines.device import choose_device, choose_dtype, out_of_memory
 from dit_prune_viz.pipelines.families import family_of
-from dit_prune_viz.pipelines.layers import Layer, list_layers
+from dit_prune_viz.pipelines.layers import OUTSIDE, Layer, dense_matrices, list_layers
 from dit_prune_viz.pipelines.load_settings import LoadSettings, Lora, split_hub_path
 from dit_prune_viz.pipelines.loading import check_finite, find_parts, load_pipeline
 from dit_prune_viz.pipelines.lock import ModelLock
@@ -54,6 +55,7 @@ class Model:
         device: where it runs.
         dtype: precision of the weights.
         fingerprint: hex digest of the transformer's configuration, shapes and a sample of its weights.
+        also_prune: patterns of the layers that are prunable by request, see `list_layers`.
         settings: what it was loaded with; None where it was made in another way.
         number: of its own for every loaded model, to tell apart what was computed with which.
         lock: held by whatever runs the pipeline: one run at a time, or schedulers and masks of two would mix.
@@ -70,6 +72,7 @@ class Model:
     device: torch.device
     dtype: torch.dtype
     fingerprint: str
+    also_prune: tuple[str, ...] = ()
     settings: LoadSettings | None = field(default=None, repr=False)
     number: int = field(default_factory=itertools.count().__next__)
     lock: ModelLock = field(default_factory=ModelLock, repr=False)
@@ -106,7 +109,7 @@ class Model:
         Where more is prunable than the Linear layers of the blocks, the identity says so: what was measured of fewer
         layers belongs to another model.
         """
-        more = [layer.name for layer in self.layers if layer.convolution]
+        more = [layer.name for layer in self.layers if layer.convolution or layer.by_request]
         identity = hashlib.sha256(f"{self.identity}{more}".encode()).hexdigest() if more else self.identity
         return identity, str(self.dtype), self.device.type
 
@@ -119,6 +122,27 @@ class Model:
     def dense_parts(self) -> tuple[DensePart, ...]:
         """The parameters that stay dense, by reason."""
         return dense_parts(self._shapes(), self._by_name, {layer.stack for layer in self.layers})
+
+    @cached_property
+    def offers(self) -> tuple[Offer, ...]:
+        """What could be pruned by request, whether it is or not."""
+        return offers(self._dense_matrices(), {layer.stack for layer in self.layers} - {OUTSIDE})
+
+    def also_pruning(self, patterns: str | Iterable[str]) -> Model:
+        """The same pipeline, under the same lock, with other layers that are prunable by request; () is none.
+
+        Args:
+            patterns: of module paths, see `also_prune.matching`.
+
+        Raises:
+            UserError: a pattern matches no dense layer; says which there are.
+        """
+        patterns = read_patterns(patterns)
+        own = {one.name: getattr(self, one.name) for one in fields(Model) if one.name not in ("number", "cache")}
+        return Model(**own | {"also_prune": patterns, "layers": list_layers(self.transformer, patterns)})
+
+    def _dense_matrices(self) -> dict[str, tuple[int, int]]:
+        return dense_matrices(self.transformer, {layer.name for layer in self.layers if not layer.by_request})
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         return {name: tuple(parameter.shape) for name, parameter in self.transformer.named_parameters()}
@@ -168,6 +192,7 @@ def load_model(
     loras: Iterable[str | Lora] = (),
     dequantize: bool = False,
     progress: Progress | None = None,
+    also_prune: str | Iterable[str] = (),
 ) -> Model:
     """Open a pipeline from a folder or the hub; only safetensors are read and no code of the model's own is run.
 
@@ -183,11 +208,12 @@ def load_model(
         loras: to be fused, "FILE" or "FILE:SCALE" each.
         dequantize: turn quantised weights into plain ones where that is possible, instead of refusing them.
         progress: told of downloads; may raise `Cancelled`.
+        also_prune: patterns of layers that are dense by the paper's rule and shall be prunable, see `list_layers`.
 
     Raises:
         UserError: unknown source, device or precision, a pipeline without a transformer or without prunable layers,
             pickle-only weights, quantised layers, a LoRA adapter that is not fused, broken or incomplete files,
-            weights that are not finite, too little memory.
+            weights that are not finite, too little memory, a pattern that matches no dense layer.
     """
     settings = LoadSettings(
         model=str(source),
@@ -199,6 +225,7 @@ def load_model(
         base=None if base is None else str(base),
         loras=tuple(Lora.parse(lora) if isinstance(lora, str) else lora for lora in loras),
         dequantize=dequantize,
+        also_prune=read_patterns(also_prune),
     )
     return load(settings, progress)
 
@@ -217,7 +244,7 @@ def load(settings: LoadSettings, progress: Progress | None = None) -> Model:
     pipeline = _open(source, loras, chosen_device, chosen_dtype, dequantize=settings.dequantize)
     transformer = denoiser_of(pipeline).eval().requires_grad_(False)
     check_transformer(transformer, name)
-    layers = list_layers(transformer)
+    layers = list_layers(transformer, settings.also_prune)
     if not layers:
         raise UserError(f"{name} has no transformer blocks with layers to prune; choose another pipeline.")
     return Model(
@@ -232,6 +259,7 @@ def load(settings: LoadSettings, progress: Progress | None = None) -> Model:
         dtype=chosen_dtype,
         fingerprint=fingerprint(transformer),
         settings=settings,
+        also_prune=settings.also_prune,
     )
 
 

@@ -31,6 +31,8 @@ _WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 def open_model(settings: LoadSettings, progress: Progress | None = None) -> Model:
     """As `load`, but the bundled model in float32 on the CPU opens its pipeline when that is first used.
 
+    What is known beforehand is its usual layers; with `also_prune` it is loaded as any other.
+
     Raises:
         UserError: as in `load_model`.
     """
@@ -61,6 +63,13 @@ class OpeningModel(Model):
         weights = self._opener.weights
         layer = self.layer(name)
         return super().weight(name) if weights is None else weights[f"{layer.name}.weight"].view(layer.shape)
+
+    def _dense_matrices(self) -> dict[str, tuple[int, int]]:
+        if self._opener.weights is None:
+            return super()._dense_matrices()
+        # The bundled model has no embedding tables: whatever has two dimensions is a matrix.
+        matrices = {name.removesuffix(".weight"): shape for name, shape in self._shapes().items() if len(shape) == 2}
+        return {name: shape for name, shape in matrices.items() if name not in self._by_name}
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         weights = self._opener.weights

@@ -26,15 +26,18 @@ class FormerModel:
 
     source: str | LoadSettings
     recipe: Recipe | None
+    also_prune: tuple[str, ...] = ()
 
     @staticmethod
     def of(session: Session) -> FormerModel:
         """The model of a session; the recipe is None where it was not pruned yet."""
-        return FormerModel(session.model.settings or session.model.source, session.recipe if session.pruned else None)
+        model = session.model
+        source = model.source if model.settings is None else replace(model.settings, also_prune=model.also_prune)
+        return FormerModel(source, session.recipe if session.pruned else None, model.also_prune)
 
     def load(self, present: Session, progress: Progress | None) -> Session:
         """A session with the model, pruned as before. UserError as in `Session.load_model`."""
-        session = present.load_model(self.source, progress)
+        session = present.load_model(self.source, progress, also_prune=self.also_prune)
         if self.recipe is None:
             return session
         return session.calibrate_as(self.recipe.calibration, progress).prune(self.recipe, progress)

@@ -52,7 +52,7 @@ class ModelStore:
         self._loading = ModelLock()
 
     def model(self, asked: str | LoadSettings, progress: Progress | None = None) -> Model:
-        """A model, in memory once for all its users.
+        """A model, its pipeline in memory once for all its users.
 
         Args:
             asked: a folder, file or hub id, to be loaded as the app was told to at its start, or all settings.
@@ -65,11 +65,15 @@ class ModelStore:
         with self._loading.hold(progress):
             if progress:
                 progress(0, 1, f"Loading {settings.model}")
-            key = _identity(settings.model), replace(settings, model="")
-            model = self._models.get(key)
+            identity = _identity(settings.model), replace(settings, model="", also_prune=())
+            model = self._models.get((identity, settings.also_prune))
             if model is None:
-                model = open_model(settings, progress)
-                self._models[key] = model
+                loaded = next((one for (known, _), one in self._models.items() if known == identity), None)
+                if loaded is not None:
+                    model = loaded.also_pruning(settings.also_prune)
+                else:
+                    model = open_model(settings, progress)
+                self._models[identity, settings.also_prune] = model
                 if self.when_loaded:
                     self.when_loaded(model)
             return model

@@ -6,7 +6,7 @@ still whole and still in use. Nothing here knows about gradio.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
@@ -25,6 +25,7 @@ from dit_prune_viz.clustering.plane import plane
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.masks.damage import ClusterDamage, cluster_damage
 from dit_prune_viz.masks.packed_mask import PackedMask
+from dit_prune_viz.pipelines.also_prune import read_patterns
 from dit_prune_viz.pipelines.load_settings import LoadSettings
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pruning.plan import PruningPlan
@@ -87,11 +88,17 @@ class Session:
         self,
         source: str | LoadSettings,
         progress: Progress | None = None,
+        *,
+        also_prune: str | Iterable[str] = (),
         options: Mapping[str, object] | None = None,
     ) -> Session:
-        """Load a folder, file or hub id, with the options of `load_settings.changed`.
+        """Load a folder, file or hub id. The new session starts without calibration, plan and clusters.
 
-        The new session starts without calibration, plan and clusters.
+        Args:
+            source: folder, file or hub id, or all settings of loading, which say what follows themselves.
+            progress: called meanwhile; may raise `Cancelled`.
+            also_prune: as in `pipelines.model.load_model`.
+            options: of loading, see `load_settings.changed`.
 
         Raises:
             UserError: as in `pipelines.model.load_model`.
@@ -100,8 +107,25 @@ class Session:
             source = source.strip()
         if not isinstance(source, str | LoadSettings) or not source:
             raise UserError("Give a model: a Hugging Face id such as black-forest-labs/FLUX.1-dev, or a folder.")
-        model = self.store.model(self.store.settings(source, options) if options else source, progress)
+        if isinstance(source, str):
+            source = replace(self.store.settings(source, options), also_prune=read_patterns(also_prune))
+        model = self.store.model(source, progress)
         return Session(self.store, model=model, recipe=fitting(self.recipe, model.layers))
+
+    def also_prune(self, patterns: str | Iterable[str], progress: Progress | None = None) -> Session:
+        """The same model with other layers that are prunable by request, calibrated and pruned as before.
+
+        Raises:
+            UserError: no model, or a pattern that matches no dense layer.
+        """
+        model, patterns = self.need_model(), read_patterns(patterns)
+        if patterns == model.also_prune:
+            return self
+        source = model.source if model.settings is None else replace(model.settings, also_prune=patterns)
+        session = self.load_model(source, progress, also_prune=patterns)
+        if self.pruned is None:
+            return session
+        return session.calibrate_as(session.recipe.calibration, progress).prune(session.recipe, progress)
 
     def calibrate(self, samples: int = 128, seed: int = 0, progress: Progress | None = None) -> Session:
         """Watch `samples` transformer inputs, then prune again with the present recipe.

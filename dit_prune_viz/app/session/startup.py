@@ -52,7 +52,7 @@ def start(settings: AppSettings, when_ready: Callable[[], None] | None = None) -
         load=settings.load,
         disk=settings.cache,
     )
-    startup = Startup(Session(store), settings.load.model, Jobs(), when_ready)
+    startup = Startup(Session(store), settings.load.model, Jobs(), when_ready, also_prune=settings.load.also_prune)
     startup.start()
     return startup
 
@@ -60,8 +60,17 @@ def start(settings: AppSettings, when_ready: Callable[[], None] | None = None) -
 class Startup:
     """Prepares one session that every new user begins with; they are immutable, so it is shared."""
 
-    def __init__(self, empty: Session, source: str, jobs: Jobs, when_ready: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        empty: Session,
+        source: str,
+        jobs: Jobs,
+        when_ready: Callable[[], None] | None = None,
+        *,
+        also_prune: tuple[str, ...] = (),
+    ) -> None:
         self.source, self.jobs = source, jobs
+        self._also_prune = also_prune
         self._empty = empty
         self._session = empty
         self._released: weakref.ref[Session] | None = None
@@ -120,7 +129,7 @@ class Startup:
 
     def _prepare(self) -> None:
         try:
-            self._follow(lambda report: self._session.load_model(self.source, report))
+            self._follow(lambda report: self._session.load_model(self.source, report, also_prune=self._also_prune))
             self._follow(lambda report: self._session.calibrate(progress=report))
             if not self._bundled_clip:
                 self._follow(self._open_clip)

@@ -59,12 +59,21 @@ def test_a_fresh_client_works_at_once_with_the_default_model(fresh):
 
 def test_load_model(fresh, tiny_flux):
     model = fresh.predict(str(tiny_flux), api_name="/load_model")
-    assert set(model) == {"model", "family", "parameters", "prunable_parameters", "dense", "layers"}
+    facts = {"model", "family", "parameters", "prunable_parameters", "dense", "also_prune", "offers", "layers"}
+    assert set(model) == facts
     dense = sum(part["parameters"] for part in model["dense"])
     assert dense == model["parameters"] - model["prunable_parameters"]
     assert (model["model"], model["family"]) == ("tiny-flux", "flux")
     assert set(model["layers"][0]) == {"name", "block", "kind", "shape"}
     assert sum(math.prod(item["shape"]) for item in model["layers"]) == model["prunable_parameters"]
+    offers = {offer["pattern"]: offer["weights"] for offer in model["offers"]}
+    assert (offers["norm_out"], model["also_prune"]) == (2 * 64 * 64, [])
+    more = fresh.predict(str(tiny_flux), "norm_out, x_embedder", api_name="/load_model")
+    assert more["also_prune"] == ["norm_out", "x_embedder"]
+    assert more["prunable_parameters"] == model["prunable_parameters"] + 2 * 64 * 64 + 64 * 64
+    with pytest.raises(AppError, match="choose from"):
+        fresh.predict(str(tiny_flux), "nothing", api_name="/load_model")
+    fresh.predict(str(tiny_flux), api_name="/load_model")
 
 
 def test_calibrate(fresh):

@@ -33,8 +33,25 @@ def test_map_has_one_cell_per_layer_and_leaves_the_others_empty():
     assert heat.z[0].tolist() == [0.1, 0.3]
     assert heat.z[1][0] == 0.2
     assert math.isnan(heat.z[1][1])
-    assert heat.customdata[1, 0].tolist() == ["blocks.0.ff", "20 %"]
+    assert heat.customdata[1, 0].tolist() == ["blocks.0.ff", "20 %", "mlp in, block 0", ""]
     assert heat.customdata[1, 1][0] == ""
+
+
+def test_layers_that_share_a_cell_are_all_in_it_and_the_greatest_is_shown():
+    names, values = [f"blocks.0.experts.{i}.w1" for i in range(4)], [0.2, math.nan, 0.7, 0.1]
+    layers = {"names": names, "blocks": [0] * 4, "kinds": ["mlp in"] * 4, "stacks": ["blocks"] * 4}
+    for log in (False, True):
+        heat = layer_map(**layers, values=values, title="Damage", log=log).data[0]
+        assert heat.z.tolist() == [[math.log10(0.7) if log else 0.7]]
+        assert heat.customdata[0, 0].tolist() == [names[2], "0.7", "mlp in, block 0, greatest of 4", "\n".join(names)]
+
+
+def test_layers_outside_the_blocks_are_marked_on_both_sides():
+    blocks, stacks = [-1, 0, 1, 2], ["outside the blocks", "blocks", "blocks", "outside the blocks"]
+    figure = layer_map(list("abcd"), blocks, ["q"] * 4, stacks, [1, 2, 3, 4], title="x")
+    marks = [(note.text, note.x) for note in figure.layout.annotations]
+    assert marks == [("outside the blocks", -1.5), ("blocks", -0.5), ("outside the blocks", 1.5)]
+    assert [line.x0 for line in figure.layout.shapes] == [-0.5, 1.5]
 
 
 def test_map_on_a_log_scale_leaves_zeros_empty_and_says_the_value_itself():

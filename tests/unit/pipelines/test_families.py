@@ -14,11 +14,15 @@ from tiny_families.videos import VIDEOS
 
 from dit_prune_viz.calibration.calibrate import calibrate
 from dit_prune_viz.calibration.second_moments import collect_hessians
+from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.generation.request import Request, check_request
 from dit_prune_viz.generation.stream import generate
 from dit_prune_viz.pipelines.model import load_model
 from dit_prune_viz.pipelines.source import check_index
+from dit_prune_viz.pruning.named_recipes import find_recipe
+from dit_prune_viz.pruning.prune import prune
+from dit_prune_viz.pruning.recipe import Recipe
 
 FAMILIES = {**IMAGES, **EDITS, **VIDEOS}
 NO_PREVIEW = {"ideogram4", "ltx", "latte"}
@@ -116,3 +120,42 @@ def test_sound_is_refused_in_a_sentence(kind):
     index = {"_class_name": kind, "transformer": ["diffusers", "StableAudioDiTModel"]}
     with pytest.raises(UserError, match=f"sounds is a {kind}, which makes no pictures"):
         check_index(index, [], name="sounds")
+
+
+def test_layers_by_request_of_two_transformers(tmp_path):
+    usual = load_model(save("wan2.2", EDITS["wan2.2"], tmp_path), device="cpu", dtype="float32")
+    model = usual.also_pruning("condition_embedder.time_proj")
+    added = [layer for layer in model.layers if layer.by_request]
+    both = [f"{part}.condition_embedder.time_proj" for part in ("transformer", "transformer_2")]
+    assert [(layer.name, layer.block, layer.kind) for layer in added] == [
+        (both[0], -2, "adaLN"),
+        (both[1], -1, "adaLN"),
+    ]
+    assert {layer.name for layer in usual.also_pruning(both[1]).layers} - {layer.name for layer in usual.layers} == {
+        both[1]
+    }
+    offers = {offer.pattern: offer for offer in usual.offers}
+    assert offers["condition_embedder.time_proj"].weights == 2 * 6 * 24 * 24
+    calibration = calibrate(model, samples=6)
+    pruned = prune(model, find_recipe("dit-pruning"), sparsity=0.5, statistics=Statistics(model, calibration))
+    assert [int((~pruned.masks[name]).sum()) for name in both] == [6 * 24 * 24 // 2] * 2
+    assert all(int(calibration.tokens[name].sum()) > 0 for name in both)
+
+
+@pytest.mark.parametrize("name", ["chroma", "hidream", "hunyuan-dit", "krea2", "sana-sprint"])
+def test_whatever_can_be_asked_for_is_called_and_takes_masks(name, tmp_path):
+    usual = load_model(save(name, FAMILIES[name], tmp_path), device="cpu", dtype="float32")
+    model, steps = usual.also_pruning("*"), usual.defaults.steps
+    calibration, known = calibrate(model, samples=4, steps=steps), calibrate(usual, samples=4, steps=steps)
+    assert len(model.layers) > len(usual.layers)
+    assert all(int(calibration.tokens[layer.name].sum()) > 0 for layer in model.layers)
+    assert all(torch.equal(calibration.sum_squares[one.name], known.sum_squares[one.name]) for one in usual.layers)
+    statistics = Statistics(model, calibration)
+    pruned = prune(model, Recipe(granularity="layer", sparsity=0.5), statistics=statistics)
+    assert pruned.report.removed == sum(layer.weights // 2 for layer in model.layers)
+    request = Request(model.defaults.prompts[0], 0, 2)
+    found = generate(model, request, pruned=pruned)[1]
+    for layer, mask in pruned.masks.items():  # this model is thrown away
+        module = model.transformer.get_submodule(layer)
+        module.weight.data = module.weight.data * mask.reshape(module.weight.shape)
+    assert torch.equal(found, generate(model, request)[1])
