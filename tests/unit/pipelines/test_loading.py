@@ -90,7 +90,7 @@ def test_unknown_places(tmp_path):
     assert "no folder" in refusal("org/two--dashes")
     file = tmp_path / "model.safetensors"
     file.write_bytes(b"")
-    assert "single file" in refusal(file)
+    assert "is a transformer alone" in refusal(file)
 
 
 def test_unknown_hub_id_without_a_connection(monkeypatch):
