@@ -25,8 +25,8 @@ from dit_prune_viz.pruning.recipe import AUTO, Recipe
 def build(state: gr.State, actions: Actions) -> None:
     """Add the endpoints to the page, sharing `state` with nobody but their own client."""
 
-    def load_model(session: Session | None, model: str, also_prune: str) -> tuple[Session, dict]:
-        session = actions.call(session, lambda s: s.load_model(model, also_prune=also_prune))
+    def load_model(session: Session | None, model: str, also_prune: str, options: dict | None) -> tuple[Session, dict]:
+        session = actions.call(session, lambda s: s.load_model(model, also_prune=also_prune, options=options))
         return session, describe_model(session)
 
     def calibrate(session: Session | None, samples: float, seed: float) -> tuple[Session, dict]:
@@ -60,7 +60,7 @@ def build(state: gr.State, actions: Actions) -> None:
 
     with gr.Row(visible=False):
         text, number = gr.Textbox, gr.Number
-        _endpoint(load_model, state, [text(label="model"), text("", label="also_prune")])
+        _endpoint(load_model, state, [text(label="model"), text("", label="also_prune"), gr.JSON({}, label="options")])
         _endpoint(calibrate, state, [number(128, label="samples"), number(0, label="seed")])
         _endpoint(
             prune,

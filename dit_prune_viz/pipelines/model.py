@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch import nn
 
 from dit_prune_viz.caching import Cache
 from dit_prune_viz.checks import brief, first_sentence
-from dit_prune_viz.errors import UserError
+from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.pipelines.also_prune import Offer, offers, read_patterns
 from dit_prune_viz.pipelines.defaults import Defaults, defaults_for
 from dit_prune_viz.pipelines.denoisers import can_mask, denoiser_of, is_denoiser
@@ -24,11 +24,13 @@ from dit_prune_viz.pipelines.dense_parts import DensePart, dense_parts
 from dit_prune_viz.pipelines.device import choose_device, choose_dtype, out_of_memory
 from dit_prune_viz.pipelines.families import family_of
 from dit_prune_viz.pipelines.layers import OUTSIDE, Layer, dense_matrices, list_layers
+from dit_prune_viz.pipelines.load_settings import LoadSettings, Lora, split_hub_path
 from dit_prune_viz.pipelines.loading import check_finite, find_parts, load_pipeline
 from dit_prune_viz.pipelines.lock import ModelLock
+from dit_prune_viz.pipelines.lora import FoundLora, find_loras, fuse_loras
 from dit_prune_viz.pipelines.matrices import matrix
 from dit_prune_viz.pipelines.plain_weights import check_adapters, check_files, check_layer, check_transformer
-from dit_prune_viz.pipelines.source import LOAD_ERRORS, find_source, local_path
+from dit_prune_viz.pipelines.source import LOAD_ERRORS, Source, find_source, local_path
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -54,6 +56,7 @@ class Model:
         dtype: precision of the weights.
         fingerprint: hex digest of the transformer's configuration, shapes and a sample of its weights.
         also_prune: patterns of the layers that are prunable by request, see `list_layers`.
+        settings: what it was loaded with; None where it was made in another way.
         number: of its own for every loaded model, to tell apart what was computed with which.
         lock: held by whatever runs the pipeline: one run at a time, or schedulers and masks of two would mix.
         cache: whatever follows from the model and takes long to make; it is freed with the model.
@@ -70,6 +73,7 @@ class Model:
     dtype: torch.dtype
     fingerprint: str
     also_prune: tuple[str, ...] = ()
+    settings: LoadSettings | None = field(default=None, repr=False)
     number: int = field(default_factory=itertools.count().__next__)
     lock: ModelLock = field(default_factory=ModelLock, repr=False)
     cache: Cache = field(default_factory=lambda: Cache(_CACHE_BYTES), repr=False)
@@ -182,17 +186,28 @@ def load_model(
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
     revision: str | None = None,
+    subfolder: str | None = None,
     token: str | None = None,
+    base: str | Path | None = None,
+    loras: Iterable[str | Lora] = (),
+    dequantize: bool = False,
+    progress: Progress | None = None,
     also_prune: str | Iterable[str] = (),
 ) -> Model:
     """Open a pipeline from a folder or the hub; only safetensors are read and no code of the model's own is run.
 
     Args:
-        source: a folder in diffusers format, or a hub id.
+        source: a folder in diffusers format, a hub id ("org/name", "org/name@revision/subfolder"), or a transformer
+            alone: its folder or a .safetensors file.
         device: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:0", "mps".
         dtype: "auto" (bfloat16 on CUDA, else float32), "float32", "bfloat16", "float16".
         revision: branch, tag or commit of a hub model; None is the newest.
-        token: of the hub, for gated and private models; None takes the one that was logged in with.
+        subfolder: of the folder or hub model, where the pipeline lies.
+        token: of the hub, for gated and private models; None takes HF_TOKEN or the one that was logged in with.
+        base: folder or hub id of the pipeline that lends the parts that the model does not have.
+        loras: to be fused, "FILE" or "FILE:SCALE" each.
+        dequantize: turn quantised weights into plain ones where that is possible, instead of refusing them.
+        progress: told of downloads; may raise `Cancelled`.
         also_prune: patterns of layers that are dense by the paper's rule and shall be prunable, see `list_layers`.
 
     Raises:
@@ -200,28 +215,51 @@ def load_model(
             pickle-only weights, quantised layers, a LoRA adapter that is not fused, broken or incomplete files,
             weights that are not finite, too little memory, a pattern that matches no dense layer.
     """
-    patterns = read_patterns(also_prune)
-    chosen_device = choose_device(device)
-    chosen_dtype = choose_dtype(dtype, chosen_device)
-    folder = find_source(source, revision=revision, token=token)
-    pipeline = _open(folder, str(source), chosen_device, chosen_dtype)
+    settings = LoadSettings(
+        model=str(source),
+        device=device,
+        dtype=dtype,
+        revision=revision,
+        subfolder=subfolder,
+        token=token,
+        base=None if base is None else str(base),
+        loras=tuple(Lora.parse(lora) if isinstance(lora, str) else lora for lora in loras),
+        dequantize=dequantize,
+        also_prune=read_patterns(also_prune),
+    )
+    return load(settings, progress)
+
+
+def load(settings: LoadSettings, progress: Progress | None = None) -> Model:
+    """Open a pipeline as `load_model` does, by its settings.
+
+    Raises:
+        UserError: as in `load_model`.
+    """
+    chosen_device = choose_device(settings.device)
+    chosen_dtype = choose_dtype(settings.dtype, chosen_device)
+    source = find_source(settings, progress)
+    loras = find_loras(settings, progress)
+    name = source.name
+    pipeline = _open(source, loras, chosen_device, chosen_dtype, dequantize=settings.dequantize)
     transformer = denoiser_of(pipeline).eval().requires_grad_(False)
-    check_transformer(transformer, str(source))
-    layers = list_layers(transformer, patterns)
+    check_transformer(transformer, name)
+    layers = list_layers(transformer, settings.also_prune)
     if not layers:
-        raise UserError(f"{source} has no transformer blocks with layers to prune; choose another pipeline.")
+        raise UserError(f"{name} has no transformer blocks with layers to prune; choose another pipeline.")
     return Model(
-        source=str(source),
-        name=_short_name(str(source)),
+        source=settings.model,
+        name=_short_name(settings.model),
         family=family_of(pipeline).name,
         pipeline=pipeline,
         layers=layers,
         parameters=sum(parameter.numel() for parameter in transformer.parameters()),
-        defaults=defaults_for(pipeline, folder, str(source)),
+        defaults=defaults_for(pipeline, source.folder, split_hub_path(settings.base or settings.model)[0]),
         device=chosen_device,
         dtype=chosen_dtype,
         fingerprint=fingerprint(transformer),
-        also_prune=patterns,
+        settings=settings,
+        also_prune=settings.also_prune,
     )
 
 
@@ -257,12 +295,16 @@ def _short_name(source: str) -> str:
     return source if path is None else path.resolve().name
 
 
-def _open(folder: Path, name: str, device: torch.device, dtype: torch.dtype) -> DiffusionPipeline:
+def _open(
+    source: Source, loras: Sequence[FoundLora], device: torch.device, dtype: torch.dtype, *, dequantize: bool
+) -> DiffusionPipeline:
+    name = source.name
     try:
-        parts = find_parts(folder, name)
+        parts = find_parts(source, dequantize=dequantize)
         for part in parts:
             check_files(part, name)
-        pipeline = load_pipeline(folder, parts, name, dtype)
+        pipeline = load_pipeline(source, parts, dtype)
+        fuse_loras(pipeline, loras, name)
         pipeline.to(device)
         check_finite(pipeline, parts, name)
     except UserError:

@@ -9,46 +9,41 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 
-from dit_prune_viz.errors import UserError
+from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.pipelines.defaults import DEFAULTS_FILE, Defaults
 from dit_prune_viz.pipelines.device import choose_device, choose_dtype
 from dit_prune_viz.pipelines.layers import Layer
-from dit_prune_viz.pipelines.model import Model, load_model
+from dit_prune_viz.pipelines.load_settings import LoadSettings
+from dit_prune_viz.pipelines.model import Model, load, load_model
 from dit_prune_viz.pipelines.source import local_path
 from dit_prune_viz.resources import BUNDLED_FACTS, BUNDLED_MODEL
 
 _WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 
 
-def open_model(
-    source: str,
-    *,
-    device: str | torch.device = "auto",
-    dtype: str | torch.dtype = "auto",
-    also_prune: Sequence[str] = (),
-) -> Model:
-    """As `load_model`, but the bundled model in float32 on the CPU opens its pipeline when that is first used.
+def open_model(settings: LoadSettings, progress: Progress | None = None) -> Model:
+    """As `load`, but the bundled model in float32 on the CPU opens its pipeline when that is first used.
 
     What is known beforehand is its usual layers; with `also_prune` it is loaded as any other.
 
     Raises:
         UserError: as in `load_model`.
     """
-    path = local_path(source)
-    if path is not None and path.resolve() == BUNDLED_MODEL.resolve() and not also_prune:
-        chosen = choose_device(device)
-        if chosen.type == "cpu" and choose_dtype(dtype, chosen) == torch.float32:
-            found = _from_facts(str(source), path)
+    path = local_path(settings.model) if settings.plain else None
+    if path is not None and path.resolve() == BUNDLED_MODEL.resolve():
+        chosen = choose_device(settings.device)
+        if chosen.type == "cpu" and choose_dtype(settings.dtype, chosen) == torch.float32:
+            found = _from_facts(settings, path)
             if found is not None:
                 return found
-    return load_model(source, device=device, dtype=dtype, also_prune=also_prune)
+    return load(settings, progress)
 
 
 class OpeningModel(Model):
@@ -114,7 +109,7 @@ def facts_of(model: Model, folder: Path) -> dict[str, object]:
     }
 
 
-def _from_facts(source: str, path: Path) -> Model | None:
+def _from_facts(settings: LoadSettings, path: Path) -> Model | None:
     """None if the folder is not the one that the facts were written about."""
     try:
         facts = json.loads(BUNDLED_FACTS.read_text(encoding="utf-8"))
@@ -124,7 +119,7 @@ def _from_facts(source: str, path: Path) -> Model | None:
     except (OSError, ValueError, KeyError):
         return None
     model = OpeningModel(
-        source=source,
+        source=settings.model,
         name=path.resolve().name,
         family=facts["family"],
         pipeline=_Opener(path, facts["fingerprint"]),
@@ -134,6 +129,7 @@ def _from_facts(source: str, path: Path) -> Model | None:
         device=torch.device("cpu"),
         dtype=torch.float32,
         fingerprint=facts["fingerprint"],
+        settings=settings,
     )
     model.__dict__.update(identity=facts["identity"], can_mask=facts["can_mask"])
     return model

@@ -19,8 +19,8 @@ import dit_prune_viz
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "dit_prune_viz"
-NOT_IMPORTED = {"sentencepiece", "protobuf"}
-"""What transformers imports to read the tokenizers of T5."""
+NOT_IMPORTED = {"sentencepiece", "protobuf", "ftfy", "torchvision"}
+"""What transformers and diffusers import for the tokenizers and prompts of some families."""
 
 
 @pytest.fixture(scope="module")

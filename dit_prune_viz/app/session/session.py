@@ -26,6 +26,7 @@ from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.masks.damage import ClusterDamage, cluster_damage
 from dit_prune_viz.masks.packed_mask import PackedMask
 from dit_prune_viz.pipelines.also_prune import read_patterns
+from dit_prune_viz.pipelines.load_settings import LoadSettings
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pruning.plan import PruningPlan
 from dit_prune_viz.pruning.prune import calibrate_for, rank
@@ -84,22 +85,31 @@ class Session:
         return self.pruned.packed_masks if self.pruned else {}
 
     def load_model(
-        self, source: str, progress: Progress | None = None, *, also_prune: str | Iterable[str] = ()
+        self,
+        source: str | LoadSettings,
+        progress: Progress | None = None,
+        *,
+        also_prune: str | Iterable[str] = (),
+        options: Mapping[str, object] | None = None,
     ) -> Session:
-        """Load a diffusers folder or hub id. The new session starts without calibration, plan and clusters.
+        """Load a folder, file or hub id. The new session starts without calibration, plan and clusters.
 
         Args:
-            source: folder or hub id.
+            source: folder, file or hub id, or all settings of loading, which say what follows themselves.
             progress: called meanwhile; may raise `Cancelled`.
             also_prune: as in `pipelines.model.load_model`.
+            options: of loading, see `load_settings.changed`.
 
         Raises:
             UserError: as in `pipelines.model.load_model`.
         """
-        source = source.strip() if isinstance(source, str) else ""
-        if not source:
+        if isinstance(source, str):
+            source = source.strip()
+        if not isinstance(source, str | LoadSettings) or not source:
             raise UserError("Give a model: a Hugging Face id such as black-forest-labs/FLUX.1-dev, or a folder.")
-        model = self.store.model(source, progress, also_prune=read_patterns(also_prune))
+        if isinstance(source, str):
+            source = replace(self.store.settings(source, options), also_prune=read_patterns(also_prune))
+        model = self.store.model(source, progress)
         return Session(self.store, model=model, recipe=fitting(self.recipe, model.layers))
 
     def also_prune(self, patterns: str | Iterable[str], progress: Progress | None = None) -> Session:
@@ -111,7 +121,8 @@ class Session:
         model, patterns = self.need_model(), read_patterns(patterns)
         if patterns == model.also_prune:
             return self
-        session = self.load_model(model.source, progress, also_prune=patterns)
+        source = model.source if model.settings is None else replace(model.settings, also_prune=patterns)
+        session = self.load_model(source, progress, also_prune=patterns)
         if self.pruned is None:
             return session
         return session.calibrate_as(session.recipe.calibration, progress).prune(session.recipe, progress)

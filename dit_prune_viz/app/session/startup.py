@@ -13,6 +13,7 @@ from dit_prune_viz.app.session.model_store import ModelStore
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.disk_cache import DiskCache
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.pipelines.load_settings import LoadSettings
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pipelines.source import local_path
 from dit_prune_viz.resources import BUNDLED_CLIP, BUNDLED_CLIP_NAME
@@ -26,15 +27,11 @@ _VISIT_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class AppSettings:
-    """model, clip: hub ids or folders; device, dtype, also_prune: as in `load_model`; cache: None keeps nothing on
-    disk."""
+    """load: the model to begin with; clip: hub id or folder; cache: None keeps nothing on disk."""
 
-    model: str
+    load: LoadSettings
     clip: str
-    device: str = "auto"
-    dtype: str = "auto"
     cache: DiskCache | None = None
-    also_prune: tuple[str, ...] = ()
 
 
 def start(settings: AppSettings, when_ready: Callable[[], None] | None = None) -> Startup:
@@ -52,11 +49,10 @@ def start(settings: AppSettings, when_ready: Callable[[], None] | None = None) -
     store = ModelStore(
         clip=settings.clip,
         clip_name=BUNDLED_CLIP_NAME if bundled else None,
-        device=settings.device,
-        dtype=settings.dtype,
+        load=settings.load,
         disk=settings.cache,
     )
-    startup = Startup(Session(store), settings.model, Jobs(), when_ready, also_prune=settings.also_prune)
+    startup = Startup(Session(store), settings.load.model, Jobs(), when_ready, also_prune=settings.load.also_prune)
     startup.start()
     return startup
 

@@ -14,6 +14,7 @@ from PIL import Image
 from dit_prune_viz.app.server import build_app
 from dit_prune_viz.app.session.startup import AppSettings, start
 from dit_prune_viz.app.theme import launch_options
+from dit_prune_viz.pipelines.load_settings import LoadSettings
 from dit_prune_viz.pruning.named_recipes import find_recipe
 from dit_prune_viz.pruning.recipe import Recipe
 
@@ -22,7 +23,7 @@ ENDPOINTS = {"/load_model", "/calibrate", "/prune", "/prune_with", "/cluster", "
 
 @pytest.fixture(scope="module")
 def url(tiny_flux, tiny_clip):
-    app = build_app(start(AppSettings(str(tiny_flux), str(tiny_clip), "cpu", "float32")))
+    app = build_app(start(AppSettings(LoadSettings(str(tiny_flux), "cpu", "float32"), str(tiny_clip))))
     _, address, _ = app.launch(server_name="127.0.0.1", prevent_thread_lock=True, **launch_options())
     yield address
     app.close()

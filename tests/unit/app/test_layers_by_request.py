@@ -14,6 +14,7 @@ from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.startup import AppSettings, start
 from dit_prune_viz.app.widgets import layer_list
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.pipelines.load_settings import LoadSettings
 
 ADALN = "adaln_single.linear"
 
@@ -55,7 +56,9 @@ def test_undo_and_redo_bring_the_layers_back(usual):
 
 
 def test_the_app_starts_with_them(tiny_pixart, tiny_clip):
-    settings = AppSettings(str(tiny_pixart), str(tiny_clip), "cpu", "float32", also_prune=("adaln_single",))
+    settings = AppSettings(
+        LoadSettings(str(tiny_pixart), "cpu", "float32", also_prune=("adaln_single",)), str(tiny_clip)
+    )
     session = start(settings).wait()
     assert {layer.name for layer in session.model.layers if layer.by_request} == {
         ADALN,

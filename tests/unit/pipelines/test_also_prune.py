@@ -10,6 +10,7 @@ from torch import nn
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.also_prune import offers, read_patterns
 from dit_prune_viz.pipelines.layers import OUTSIDE, dense_matrices, list_layers
+from dit_prune_viz.pipelines.load_settings import LoadSettings
 from dit_prune_viz.pipelines.model import load_model
 from dit_prune_viz.pipelines.opening import OpeningModel, open_model
 from dit_prune_viz.resources import BUNDLED_MODEL
@@ -160,10 +161,10 @@ def test_a_model_takes_layers_by_request_without_another_copy(tiny_pixart):
 
 
 def test_the_bundled_model_knows_its_offers_before_it_is_open():
-    model = open_model(str(BUNDLED_MODEL), device="cpu", dtype="float32")
+    model = open_model(LoadSettings(str(BUNDLED_MODEL), "cpu", "float32"))
     before = model.offers
     assert model._opener.weights is not None  # nothing was opened for it
-    more = open_model(str(BUNDLED_MODEL), device="cpu", dtype="float32", also_prune=("norm_out", "x_embedder"))
+    more = open_model(LoadSettings(str(BUNDLED_MODEL), "cpu", "float32", also_prune=("norm_out", "x_embedder")))
     assert not isinstance(more, OpeningModel)
     assert more.offers == before
     assert {layer.name for layer in more.layers if layer.by_request} == {"norm_out.linear", "x_embedder"}
