@@ -73,9 +73,12 @@ def check_complete(index: Mapping, *, name: str) -> None:
 
 
 def component(index: Mapping[str, object], key: str) -> bool:
-    """Whether the index names a component: [library, class], with null for one that is left out."""
+    """Whether the index names a component: [library, class], with null for one that is left out.
+
+    Other lists of two are settings, such as the layers of a text encoder that a pipeline reads.
+    """
     entry = index.get(key)
-    return isinstance(entry, list) and len(entry) == 2 and all(entry)
+    return isinstance(entry, list) and len(entry) == 2 and all(one and isinstance(one, str) for one in entry)
 
 
 def parts_taken(index: Mapping[str, object]) -> Mapping[str, inspect.Parameter]:
