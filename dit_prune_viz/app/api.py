@@ -53,9 +53,11 @@ def build(state: gr.State, actions: Actions) -> None:
         session = actions.call(session, lambda s: set_sparsity(s, layer, cluster, sparsity))
         return session, describe_clusters(session, layer)
 
-    def generate(session: Session | None, prompt: str, seed: float, steps: float) -> tuple[Session, Image, Image, dict]:
+    def generate(
+        session: Session | None, prompt: str, seed: float, steps: float, frames: float = 1, picture: bytes | None = None
+    ) -> tuple[Session, Image, Image, dict]:
         session = actions.session(session)
-        result = actions.call(session, lambda s: compare(s, prompt, seed, steps))
+        result = actions.call(session, lambda s: compare(s, prompt, seed, steps, frames=frames, picture=picture))
         return session, result.left.images[0], result.right.images[0], describe_scores(result)
 
     with gr.Row(visible=False):
@@ -79,7 +81,8 @@ def build(state: gr.State, actions: Actions) -> None:
             [text(label="layer"), number(0, label="cluster"), number(0.5, label="sparsity")],
         )
         pictures = [gr.Image(label=side, format="png") for side in ("dense", "pruned")]
-        _endpoint(generate, state, [text(label="prompt"), number(0, label="seed"), number(20, label="steps")], pictures)
+        drawing = [text(label="prompt"), number(0, label="seed"), number(20, label="steps"), number(1, label="frames")]
+        _endpoint(generate, state, [*drawing, gr.File(label="picture", type="binary")], pictures)
 
 
 def _endpoint(fn, state: gr.State, inputs: list, extra: list | None = None) -> None:

@@ -29,6 +29,7 @@ from dit_prune_viz.experiments.results import Results, Row
 from dit_prune_viz.experiments.run import RESULTS, run
 from dit_prune_viz.experiments.table import COLUMNS, markdown, tabulate
 from dit_prune_viz.metrics.clip import load_clip
+from dit_prune_viz.pipelines.input_picture import read_picture
 from dit_prune_viz.pipelines.load_settings import add_load_options, read_load_settings
 from dit_prune_viz.pipelines.model import Model, load
 from dit_prune_viz.pipelines.source import local_path
@@ -93,6 +94,8 @@ def _add_sweep(commands) -> list[argparse.ArgumentParser]:
     add("--first-seed", type=int, help="(0)")
     for name, kind in (("steps", int), ("guidance", float), ("height", int), ("width", int)):
         add(f"--{name}", type=kind, help="the model's default unless given")
+    add("--frames", type=int, default=1, help="of a clip, for models that draw clips (1)")
+    add("--picture", type=Path, help="what a model that changes a picture starts from (the bundled one)")
     add("--samples", type=int, default=128, help="calibration inputs")
     add("--calibration-seed", type=int, default=0)
     add("--clip", help="folder or hub id of the CLIP that scores; none for no CLIP score")
@@ -163,6 +166,8 @@ def _sweep(options: argparse.Namespace) -> None:
         guidance_scale=options.guidance,
         height=options.height,
         width=options.width,
+        frames=options.frames,
+        picture=read_picture(options.picture) if options.picture else None,
         samples=options.samples,
         calibration_seed=options.calibration_seed,
     )

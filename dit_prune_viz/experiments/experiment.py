@@ -27,8 +27,8 @@ class Experiment:
     """What to measure.
 
     recipes × levels × seeds are the cells; each draws every one of `prompts`, from a noise of its own per prompt and
-    seed. steps, guidance_scale, height, width: None takes the model's default. calibration_prompts must have no prompt
-    in common with `prompts`; samples and calibration_seed as in `calibrate`.
+    seed. steps, guidance_scale, height, width: None takes the model's default. frames and picture as in `Request`.
+    calibration_prompts must have no prompt in common with `prompts`; samples and calibration_seed as in `calibrate`.
     """
 
     recipes: tuple[NamedRecipe, ...]
@@ -40,13 +40,15 @@ class Experiment:
     guidance_scale: float | None = None
     height: int | None = None
     width: int | None = None
+    frames: int = 1
+    picture: bytes | None = None
     samples: int = 128
     calibration_seed: int = 0
 
     def drawing(self, model: Model) -> Request:
         """The settings of every picture, as a request without prompt and seed."""
         steps = model.defaults.steps if self.steps is None else self.steps
-        return Request("", 0, steps, self.guidance_scale, self.height, self.width)
+        return Request("", 0, steps, self.guidance_scale, self.height, self.width, self.frames, self.picture)
 
     def cells(self) -> list[tuple[NamedRecipe, Level]]:
         """What is pruned: every recipe at every level, level by level; patterns only where they mean something."""
@@ -84,8 +86,8 @@ def with_seeds(experiment: Experiment, count: int, first: int = 0) -> Experiment
 def describe(experiment: Experiment, model: Model, clip: ClipScorer | None) -> dict:
     """Everything but recipes, levels and seeds that decides the numbers, as JSON."""
     # A request needs some prompt to be checked, and one for a class-conditional model has to be a class.
-    request = vars(requests_for(model, experiment.prompts[:1], 0, experiment.drawing(model))[0])
-    drawing = {name: value for name, value in request.items() if name not in ("prompt", "seed")}
+    request = requests_for(model, experiment.prompts[:1], 0, experiment.drawing(model))[0]
+    drawing = {name: value for name, value in request.settings.items() if name not in ("prompt", "seed")}
     return {
         "format": _FORMAT,
         "model": model.name,

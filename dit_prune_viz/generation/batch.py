@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.generation.frames import strip
 from dit_prune_viz.generation.request import Request
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
 from dit_prune_viz.masks.running import running_pruned
@@ -87,16 +88,6 @@ def draw_batch(
     images = output.images if "images" in output else [strip(frames) for frames in output.frames]
     latents = last.latents[: len(requests)].detach().float().cpu()
     return [Picture(image, latents[place].clone()) for place, image in enumerate(images)]
-
-
-def strip(frames: Sequence[Image.Image]) -> Image.Image:
-    """One picture of a clip's frames side by side."""
-    if len(frames) == 1:
-        return frames[0]
-    whole = Image.new("RGB", (sum(frame.width for frame in frames), frames[0].height))
-    for place, frame in enumerate(frames):
-        whole.paste(frame, (place * frame.width, 0))
-    return whole
 
 
 def _too_large(count: int, model: Model) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image, ImageOps
@@ -20,6 +21,7 @@ _CHANGES_A_PICTURE = re.compile(
 )
 _PICTURES = ("image", "control_image")
 _MOST_PIXELS = 64_000_000
+_MOST_BYTES = 64 << 20
 
 
 def wants_picture(pipeline: DiffusionPipeline) -> bool:
@@ -46,6 +48,25 @@ def open_picture(data: bytes | None) -> Image.Image:
         raise
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError("The input picture cannot be read; give a PNG, JPEG or WebP file.") from error
+
+
+def read_picture(path: str | Path) -> bytes:
+    """The bytes of an image file that was looked at.
+
+    Raises:
+        UserError: no such file, no picture, or one that is too large.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        if size > _MOST_BYTES:
+            raise UserError(f"{path.name} has {size >> 20} MB; give a picture of at most {_MOST_BYTES >> 20} MB.")
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "no such file"
+        raise UserError(f"{path} cannot be read ({reason}); give a PNG, JPEG or WebP file.") from error
+    open_picture(data)
+    return data
 
 
 def picture_arguments(pipeline: DiffusionPipeline, data: bytes | None, height: int, width: int) -> dict[str, object]:
