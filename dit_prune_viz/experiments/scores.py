@@ -18,8 +18,8 @@ Scores = dict[str, list[float | None]]
 def score(
     dense: Sequence[Picture], drawn: Sequence[Picture], requests: Sequence[Request], clip: ClipScorer | None
 ) -> Scores:
-    """Name of the score → a value per picture (see `SCORES`); no CLIP scores without a CLIP. Of a clip, the CLIP score is
-    the mean over its frames, the other scores are of all its frames together."""
+    """Name of the score → a value per picture (see `SCORES`); no CLIP scores without a CLIP. Of a clip, the CLIP score
+    is the mean over its frames, the other scores are of all its frames together."""
     pairs = [(a, b) for a, b in zip(dense, drawn, strict=True)]
     similar = [math.nan] * len(pairs)
     if clip:
