@@ -12,6 +12,7 @@ from dit_prune_viz.calibration.draw import Draw
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.pipelines.denoisers import before_calls
 from dit_prune_viz.pipelines.families import call_arguments, refusals
+from dit_prune_viz.pipelines.input_picture import draws_one
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pipelines.steps import Denoised, timestep_fraction, watch_steps
 
@@ -100,7 +101,7 @@ def walk(
 
     `check` is called after every step with watched rows. The model's lock and `no_grad` are the caller's.
     """
-    size = 1 if model.large else _BATCH
+    size = 1 if model.large or draws_one(model.pipeline) else _BATCH
     runs = sorted(draw.watched)
     batches = [Batch(model, draw, runs[start : start + size], bins) for start in range(0, len(runs), size)]
     total = sum(batch.length for batch in batches)

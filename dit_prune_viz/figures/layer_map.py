@@ -112,7 +112,7 @@ def _mark_stacks(figure: go.Figure, blocks: Sequence[int], stacks: Sequence[str]
             xanchor="left",
             yanchor="bottom",
             yshift=13 * (index % 2),  # neighbours at two heights, so that they do not cover each other
-            text=stack.replace("_", " "),
+            text=stack if "." in stack else stack.replace("_", " "),  # a dotted name is a path: kept as it is
             showarrow=False,
             font={"size": 11},
         )

@@ -13,7 +13,7 @@ from dit_prune_viz.pipelines.defaults import vae_factor
 from dit_prune_viz.pipelines.families import class_label, frames_argument, parameters_of
 from dit_prune_viz.pipelines.input_picture import open_picture, wants_picture
 from dit_prune_viz.pipelines.model import Model
-from dit_prune_viz.pipelines.positions import most_pixels, only_area
+from dit_prune_viz.pipelines.positions import most_pixels, only_area, only_sizes
 
 MAX_PROMPT = 2000
 MAX_STEPS = 200
@@ -75,6 +75,10 @@ def check_request(model: Model, request: Request) -> Request:
     area = only_area(model.pipeline)
     if area and height * width != area:
         raise UserError(f"This model draws {area:,} pixels only (such as {_square(area)}), not {width} × {height}.")
+    sizes = only_sizes(model.pipeline)
+    if sizes and (width, height) not in sizes:
+        known = ", ".join(f"{across} × {down}" for across, down in sizes)
+        raise UserError(f"This model draws {known} only, not {width} × {height}.")
     _check_picture(model, request.picture)
     return replace(
         request,

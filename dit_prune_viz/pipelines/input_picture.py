@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _CHANGES_A_PICTURE = re.compile(
     r"Edit|Img2Img|Inpaint|Fill|Control|Kontext|Refiner|Layered|Image2?(To)?Video|I2V|I2I|ChronoEdit|JoyImage"
 )
+_DRAWS_ONE = re.compile(r"Qwen\w*(Edit|Layered)|JoyImageEdit")
+"""Their processors want as many pictures as prompts, or refuse more than one prompt."""
 _PICTURES = ("image", "control_image")
 _MOST_PIXELS = 64_000_000
 _MOST_BYTES = 64 << 20
@@ -31,6 +33,11 @@ def wants_picture(pipeline: DiffusionPipeline) -> bool:
     parameters = inspect.signature(kind.__call__).parameters
     found = [parameters[name] for name in _PICTURES if name in parameters]
     return bool(found) and (bool(_CHANGES_A_PICTURE.search(kind.__name__)) or found[0].default is found[0].empty)
+
+
+def draws_one(pipeline: DiffusionPipeline) -> bool:
+    """Whether the pipeline takes a single prompt at a time; by its class's name, for its arguments do not say so."""
+    return bool(_DRAWS_ONE.search(type(pipeline).__name__))
 
 
 def open_picture(data: bytes | None) -> Image.Image:
@@ -80,6 +87,8 @@ def picture_arguments(pipeline: DiffusionPipeline, data: bytes | None, height: i
     if not wants_picture(pipeline):
         return {}
     picture = ImageOps.fit(open_picture(data), (width, height), Image.Resampling.LANCZOS)
+    if getattr(getattr(pipeline, "vae", None), "config", {}).get("input_channels") == 4:  # pictures in layers
+        picture = picture.convert("RGBA")
     mask = Image.new("L", picture.size, 255)
     return {
         **dict.fromkeys(_PICTURES, picture),

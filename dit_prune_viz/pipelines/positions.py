@@ -36,3 +36,8 @@ def only_area(pipeline: DiffusionPipeline) -> int | None:
     if not type(pipeline).__name__.startswith("HiDream"):
         return None
     return (pipeline.default_sample_size * vae_factor(pipeline)) ** 2
+
+
+def only_sizes(pipeline: DiffusionPipeline) -> tuple[tuple[int, int], ...]:
+    """(width, height) of all pictures of a pipeline that draws the nearest of them (Kandinsky 5); empty elsewhere."""
+    return tuple(map(tuple, getattr(pipeline, "resolutions", None) or ()))

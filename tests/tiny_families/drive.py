@@ -30,6 +30,7 @@ SPARSITY = 0.37
 STEPS = 2
 _OTHER = {
     "hidream": {"height": 128, "width": 128},
+    "kandinsky5": {"height": 1024, "width": 1024},
     "ideogram4": {"max_sequence_length": 64},
     "flux2-klein": {"max_sequence_length": 64},
 }

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from tiny_families.drive import drive, experiment_rows, save
 from tiny_families.edits import EDITS
+from tiny_families.extras import WITH_FTFY, WITH_TORCHVISION
 from tiny_families.images import IMAGES
 from tiny_families.videos import VIDEOS
 
@@ -24,12 +25,16 @@ from dit_prune_viz.pruning.named_recipes import find_recipe
 from dit_prune_viz.pruning.prune import prune
 from dit_prune_viz.pruning.recipe import Recipe
 
-FAMILIES = {**IMAGES, **EDITS, **VIDEOS}
+FAMILIES = {**IMAGES, **EDITS, **VIDEOS, **WITH_TORCHVISION, **WITH_FTFY}
 NO_PREVIEW = {"ideogram4", "ltx", "latte"}
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_from_a_saved_pipeline_to_a_pruned_picture(name, tmp_path):
+    if name in WITH_TORCHVISION:
+        pytest.importorskip("torchvision")
+    if name in WITH_FTFY:
+        pytest.importorskip("ftfy")
     found = drive(name, FAMILIES[name], tmp_path / name)
     assert found.model.layers
     assert all(int(tokens.sum()) > 0 for tokens in found.calibration.tokens.values())
