@@ -14,6 +14,7 @@ from dit_prune_viz.experiments.levels import Level
 from dit_prune_viz.experiments.requests import requests_for
 from dit_prune_viz.generation.request import Request
 from dit_prune_viz.metrics.clip import ClipScorer
+from dit_prune_viz.pipelines.families import described
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pruning.named_recipes import DENSE, NamedRecipe
 
@@ -96,6 +97,7 @@ def describe(experiment: Experiment, model: Model, clip: ClipScorer | None) -> d
         "dtype": str(model.dtype),
         "clip": clip.name if clip else None,
         "drawing": drawing,
+        **({"clip words": "names of classes"} if _named_classes(experiment, model) else {}),
         "prompts": list(experiment.prompts),
         "calibration": {
             "samples": experiment.samples,
@@ -104,6 +106,10 @@ def describe(experiment: Experiment, model: Model, clip: ClipScorer | None) -> d
             **({"steps": steps_of_run(model)} if model.large else {}),  # those of others are the model's own
         },
     }
+
+
+def _named_classes(experiment: Experiment, model: Model) -> bool:
+    return any(described(model.pipeline, prompt) != prompt for prompt in experiment.prompts)
 
 
 def digest(content: object) -> str:

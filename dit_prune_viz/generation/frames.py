@@ -9,6 +9,8 @@ from PIL import Image
 
 from dit_prune_viz.generation.request import Request
 from dit_prune_viz.metrics.clip import ClipScorer
+from dit_prune_viz.pipelines.families import described
+from dit_prune_viz.pipelines.model import Model
 
 
 def strip(frames: Sequence[Image.Image]) -> Image.Image:
@@ -33,11 +35,15 @@ def frames_of(image: Image.Image, request: Request) -> list[Image.Image]:
     return [image.crop((place * width, 0, (place + 1) * width, image.height)) for place in range(count)]
 
 
-def clip_scores(clip: ClipScorer, images: Sequence[Image.Image], requests: Sequence[Request]) -> np.ndarray:
-    """As `ClipScorer.score`, of a clip the mean over its frames: of a wide strip CLIP would see the middle alone.
+def clip_scores(
+    clip: ClipScorer, model: Model, images: Sequence[Image.Image], requests: Sequence[Request]
+) -> np.ndarray:
+    """As `ClipScorer.score`, of a clip the mean over its frames: of a wide strip CLIP would see the middle alone. Where
+    classes are drawn, it is told their names.
 
     Args:
         clip: what scores.
+        model: what drew.
         images: a picture or a strip per request.
         requests: checked.
 
@@ -45,7 +51,8 @@ def clip_scores(clip: ClipScorer, images: Sequence[Image.Image], requests: Seque
         100·cos of each picture with its prompt, float64 (n,).
     """
     apart = [frames_of(image, request) for image, request in zip(images, requests, strict=True)]
-    prompts = [request.prompt for frames, request in zip(apart, requests, strict=True) for _ in frames]
+    words = [described(model.pipeline, request.prompt) for request in requests]
+    prompts = [text for frames, text in zip(apart, words, strict=True) for _ in frames]
     scores = clip.score([frame for frames in apart for frame in frames], prompts)
     ends = np.cumsum([len(frames) for frames in apart])[:-1]
     return np.array([part.mean() for part in np.split(scores, ends)])

@@ -166,6 +166,20 @@ def class_label(pipeline: DiffusionPipeline, prompt: str) -> int:
     raise UserError(f"This model draws classes, not texts: use a class number from 0 to {classes - 1}{known}.")
 
 
+def draws_classes(pipeline: DiffusionPipeline) -> bool:
+    """Whether the pipeline draws classes and not texts."""
+    return "class_labels" in parameters_of(pipeline)
+
+
+def described(pipeline: DiffusionPipeline, prompt: str) -> str:
+    """The words of what a prompt asks for: of a class number its name, where the pipeline lists names."""
+    if not draws_classes(pipeline):
+        return prompt
+    label = class_label(pipeline, prompt)
+    names = getattr(pipeline, "labels", None) or {}
+    return next((name for name, number in names.items() if number == label), prompt)
+
+
 def _has_guidance_embedding(pipeline: DiffusionPipeline) -> bool:
     return bool(pipeline.transformer.config.get("guidance_embeds", False))
 

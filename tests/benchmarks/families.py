@@ -23,8 +23,10 @@ import torch
 from diffusers.utils import logging as diffusers_logging
 from tiny_families.drive import Driven, drive
 from tiny_families.edits import EDITS
+from tiny_families.extras import WITH_FTFY, WITH_TORCHVISION
 from tiny_families.images import IMAGES
 from tiny_families.videos import VIDEOS
+from transformers.utils import is_ftfy_available, is_torchvision_available
 from transformers.utils import logging as transformers_logging
 
 from dit_prune_viz.pipelines.denoisers import named_denoisers
@@ -38,10 +40,9 @@ REAL = {
 }
 """What the published models have where a class's defaults are not theirs or do not suffice."""
 NOT_TRIED = {
-    "FLUX.2 dev, Qwen-Image-Edit and -Layered, Qwen-Image 2.1, Kandinsky 5, NucleusMoE, OmniGen, LongCat, GLM-Image, "
-    "Bria Fibo 2, JoyImage": "their processors need torchvision, which was not installed",
-    "PRX, Helios, SkyReels V2": "they need ftfy, and there is no tiny pipeline yet",
-    "Allegro, Cosmos, EasyAnimate, LTX-2, HunyuanVideo 1.5, Sana Video, Wan image-to-video": "no tiny pipeline yet",
+    "Qwen-Image-Layered": "it draws 640 × 640 pixels in five layers at least, too many for a tiny one",
+    "PRX": "transformers does not open its text encoder again as it saves it",
+    "GLM-Image, JoyImage, Helios, Kandinsky 5 videos, Allegro, Cosmos, EasyAnimate, LTX-2, HunyuanVideo 1.5, Sana Video, Wan image-to-video": "no tiny pipeline yet",
 }
 TOP = """# Families
 
@@ -68,7 +69,9 @@ def main(names: list[str]) -> None:
     for log in (diffusers_logging, transformers_logging):
         log.set_verbosity_error()
         log.disable_progress_bar()
-    families = {**IMAGES, **EDITS, **VIDEOS}
+    families = {**IMAGES, **EDITS, **VIDEOS, **WITH_TORCHVISION, **WITH_FTFY}
+    if not names and not (is_torchvision_available() and is_ftfy_available()):
+        raise SystemExit("The whole table needs torchvision and ftfy; install them, or name the families to try.")
     lines = [_line(name, families[name]) for name in names or families]
     text = TOP.format(diffusers=diffusers.__version__) + "".join(f"{line}\n" for line in lines)
     text += "\n## Not tried\n\n" + "".join(f"- {which}: {why}.\n" for which, why in NOT_TRIED.items())
@@ -86,7 +89,8 @@ def _line(name: str, build: Callable[[], object]) -> str:
             found = drive(name, build, Path(folder) / name)
         except Exception as error:  # the table says so, and the next family has its turn
             return f"| {name} | failed: {type(error).__name__}: {str(error).splitlines()[0][:80]} | | | | | | | |"
-        cells = [name, type(found.model.pipeline).__name__, *_size(found), *_checks(found)]
+        needs = " (with torchvision)" * (name in WITH_TORCHVISION) + " (with ftfy)" * (name in WITH_FTFY)
+        cells = [name + needs, type(found.model.pipeline).__name__, *_size(found), *_checks(found)]
     print(name, flush=True)
     return "| " + " | ".join(cells) + " |"
 

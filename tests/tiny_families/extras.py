@@ -74,17 +74,6 @@ def qwen_edit_plus():
     )
 
 
-def qwen_layered():
-    return diffusers.QwenImageLayeredPipeline(
-        **{
-            **qwen_parts(use_additional_t_cond=True, use_layer3d_rope=True),
-            "vae": parts.video_autoencoder("AutoencoderKLQwenImage", 4, input_channels=4),
-        },
-        tokenizer=parts.byte_tokenizer(),
-        processor=qwen2_processor(),
-    )
-
-
 def kandinsky5():
     return diffusers.Kandinsky5T2IPipeline(
         transformer=_kandinsky_transformer(),
@@ -267,28 +256,10 @@ def skyreels():
     )
 
 
-def prx():
-    from transformers import T5GemmaConfig, T5GemmaEncoderModel
-
-    half = {**parts.LANGUAGE, "layer_types": ["full_attention"]}
-    config = T5GemmaConfig(encoder=half, decoder=half, is_encoder_decoder=False, vocab_size=parts.VOCABULARY)
-    return diffusers.PRXPipeline(
-        transformer=diffusers.PRXTransformer2DModel(
-            context_in_dim=16, hidden_size=32, num_heads=2, depth=2, axes_dim=[8, 8]
-        ),
-        scheduler=parts.flow(),
-        text_encoder=T5GemmaEncoderModel(config).encoder,
-        tokenizer=parts.byte_tokenizer(),
-        vae=parts.flux_autoencoder(),
-        default_sample_size=64,
-    )
-
-
 WITH_TORCHVISION = {
     "flux2-dev": flux2_dev,
     "qwen-edit": qwen_edit,
     "qwen-edit-plus": qwen_edit_plus,
-    "qwen-layered": qwen_layered,
     "qwen-image-2.1": qwen21,
     "kandinsky5": kandinsky5,
     "nucleus-moe": nucleus,
@@ -297,5 +268,5 @@ WITH_TORCHVISION = {
     "bria-fibo2": fibo2,
 }
 """Family → what builds its tiny pipeline, where torchvision is installed."""
-WITH_FTFY = {"prx": prx, "skyreels-v2": skyreels}
+WITH_FTFY = {"skyreels-v2": skyreels}
 """Family → what builds its tiny pipeline, where ftfy is installed."""

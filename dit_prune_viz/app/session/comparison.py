@@ -261,7 +261,7 @@ def _draw(side, model, chosen, requests, clip: ClipScorer, emit, stages: _Stages
             stages(step.index, chosen.name)
             if not step.images:
                 continue
-            scores = clip_scores(clip, step.images, requests)
+            scores = clip_scores(clip, model, step.images, requests)
             curve.append((step.index, mean_clip(scores)))
             if emit:
                 emit(Frame(side, step.index, steps, step.images, tuple(curve)))

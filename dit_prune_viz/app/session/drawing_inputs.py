@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dit_prune_viz.pipelines.families import frames_argument
+from dit_prune_viz.pipelines.families import described, draws_classes, frames_argument
 from dit_prune_viz.pipelines.input_picture import wants_picture
 from dit_prune_viz.pipelines.model import Model
 
@@ -15,6 +15,18 @@ def takes_frames(model: Model | None) -> bool:
 def takes_picture(model: Model | None) -> bool:
     """Whether the model starts from a picture."""
     return model is not None and wants_picture(model.pipeline)
+
+
+def takes_classes(model: Model | None) -> bool:
+    """Whether the model draws classes and not texts."""
+    return model is not None and draws_classes(model.pipeline)
+
+
+def example_prompts(model: Model, count: int) -> tuple[str, ...]:
+    """At most `count` of the model's prompts, evenly spread; of classes their names, where the model lists them."""
+    prompts = model.defaults.prompts
+    chosen = prompts[:: max(1, len(prompts) // count)][:count] or ("",)
+    return tuple(described(model.pipeline, prompt) if prompt else prompt for prompt in chosen)
 
 
 def taken(model: Model, frames: int | None, picture: bytes | None) -> tuple[int, bytes | None]:

@@ -118,7 +118,7 @@ def test_single_pictures_are_scored_as_ever(store, flux):
     request = check_request(flux, Request("a cat", 0, 2))
     images = [Image.fromarray(np.random.default_rng(seed).integers(0, 256, (32, 128, 3), np.uint8)) for seed in (0, 1)]
     clip = store.clip()
-    assert (clip_scores(clip, images, [request] * 2) == clip.score(images, ["a cat"] * 2)).all()
+    assert (clip_scores(clip, flux, images, [request] * 2) == clip.score(images, ["a cat"] * 2)).all()
 
 
 @pytest.fixture

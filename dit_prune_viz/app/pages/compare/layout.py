@@ -13,6 +13,9 @@ from dit_prune_viz.app.widgets import runs_strip
 from dit_prune_viz.resources import BUNDLED_PICTURE
 
 SUGGESTIONS = 7
+PROMPTS = "Prompts: up to four, one per line (Shift+Enter generates)"
+CLASSES = "Classes: up to four names or numbers, one per line (Shift+Enter generates)"
+NUMBERS = "Classes: up to four numbers, one per line. The model lists no names, so CLIP scores say nothing here"
 MODES = [("prune it alone", WITHOUT), ("prune the rest of its layer", ONLY)]
 CLUSTER_NOTE = (
     "**What does this cluster paint?** Everything else stays dense, so the difference shows what its weights do. "
@@ -110,7 +113,7 @@ def lay_out() -> CompareLayout:
 def _request_fields() -> RequestFields:
     with gr.Row(equal_height=True, elem_classes="tab-controls"):
         prompt = gr.Textbox(
-            label="Prompts: up to four, one per line (Shift+Enter generates)",
+            label=PROMPTS,
             lines=2,
             max_lines=4,
             scale=5,

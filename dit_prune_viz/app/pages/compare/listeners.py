@@ -8,7 +8,7 @@ import gradio as gr
 
 from dit_prune_viz.app.pages.actions import Actions, Frame, bar_updates, session_updates, unchanged
 from dit_prune_viz.app.pages.compare import input_picture, view
-from dit_prune_viz.app.pages.compare.layout import SUGGESTIONS, CompareLayout
+from dit_prune_viz.app.pages.compare.layout import CompareLayout
 from dit_prune_viz.app.pages.compare.view import Live
 from dit_prune_viz.app.pages.events import value_of
 from dit_prune_viz.app.session import drawn_model
@@ -135,12 +135,6 @@ def show_run(runs: Runs) -> tuple:
     """Updates for the pictures and the strip: the run that is shown, or an empty page."""
     pictures = view.finished(runs.shown.comparison) if runs.shown else view.nothing()
     return (*pictures, runs_strip.show(runs))
-
-
-def example_prompts(session: Session) -> tuple[str, ...]:
-    """Some prompts of the session's model, evenly spread."""
-    prompts = session.model.defaults.prompts
-    return prompts[:: max(1, len(prompts) // SUGGESTIONS)][:SUGGESTIONS] or ("",)
 
 
 def offer_layers(session: Session | None, open_layer: str | None, offered: tuple | None) -> tuple:

@@ -11,10 +11,10 @@ import gradio as gr
 
 from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.app.pages.compare import input_picture
-from dit_prune_viz.app.pages.compare.layout import lay_out
-from dit_prune_viz.app.pages.compare.listeners import CompareListeners, example_prompts, offer_clusters, offer_layers
+from dit_prune_viz.app.pages.compare.layout import CLASSES, NUMBERS, PROMPTS, SUGGESTIONS, lay_out
+from dit_prune_viz.app.pages.compare.listeners import CompareListeners, offer_clusters, offer_layers
 from dit_prune_viz.app.session.comparison import MAX_PROMPTS
-from dit_prune_viz.app.session.drawing_inputs import takes_frames, takes_picture
+from dit_prune_viz.app.session.drawing_inputs import example_prompts, takes_classes, takes_frames, takes_picture
 from dit_prune_viz.app.session.runs import Runs
 from dit_prune_viz.app.session.session import Session
 
@@ -81,9 +81,17 @@ def suggestions(session: Session) -> tuple:
     takes = gr.Number(visible=takes_frames(session.model)), gr.Row(visible=takes_picture(session.model))
     if session.model is None:
         return "", gr.Dataset(samples=[]), 20, *takes
-    prompts = example_prompts(session)
-    return prompts[0], gr.Dataset(samples=[[text] for text in prompts]), session.model.defaults.steps, *takes
+    prompts = example_prompts(session.model, SUGGESTIONS)
+    label = PROMPTS
+    if takes_classes(session.model):
+        label = NUMBERS if prompts[0].isdecimal() else CLASSES
+    return (
+        gr.Textbox(value=prompts[0], label=label),
+        gr.Dataset(samples=[[text] for text in prompts]),
+        session.model.defaults.steps,
+        *takes,
+    )
 
 
 def _four(session: Session | None) -> str:
-    return "\n".join(example_prompts(session)[:MAX_PROMPTS]) if session and session.model else ""
+    return "\n".join(example_prompts(session.model, SUGGESTIONS)[:MAX_PROMPTS]) if session and session.model else ""
