@@ -13,6 +13,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +27,6 @@ from tiny_families.edits import EDITS
 from tiny_families.extras import WITH_FTFY, WITH_TORCHVISION
 from tiny_families.images import IMAGES
 from tiny_families.videos import VIDEOS
-from transformers.utils import is_ftfy_available, is_torchvision_available
 from transformers.utils import logging as transformers_logging
 
 from dit_prune_viz.pipelines.denoisers import named_denoisers
@@ -42,7 +42,8 @@ REAL = {
 NOT_TRIED = {
     "Qwen-Image-Layered": "it draws 640 × 640 pixels in five layers at least, too many for a tiny one",
     "PRX": "transformers does not open its text encoder again as it saves it",
-    "GLM-Image, JoyImage, Helios, Kandinsky 5 videos, Allegro, Cosmos, EasyAnimate, LTX-2, HunyuanVideo 1.5, Sana Video, Wan image-to-video": "no tiny pipeline yet",
+    "GLM-Image, JoyImage, Helios, Kandinsky 5 videos, "
+    "Allegro, Cosmos, EasyAnimate, LTX-2, HunyuanVideo 1.5, Sana Video, Wan image-to-video": "no tiny pipeline yet",
 }
 TOP = """# Families
 
@@ -70,7 +71,7 @@ def main(names: list[str]) -> None:
         log.set_verbosity_error()
         log.disable_progress_bar()
     families = {**IMAGES, **EDITS, **VIDEOS, **WITH_TORCHVISION, **WITH_FTFY}
-    if not names and not (is_torchvision_available() and is_ftfy_available()):
+    if not names and not (find_spec("torchvision") and find_spec("ftfy")):
         raise SystemExit("The whole table needs torchvision and ftfy; install them, or name the families to try.")
     lines = [_line(name, families[name]) for name in names or families]
     text = TOP.format(diffusers=diffusers.__version__) + "".join(f"{line}\n" for line in lines)
