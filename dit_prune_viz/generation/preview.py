@@ -65,10 +65,10 @@ def _unpacked(pipeline: DiffusionPipeline, tokens: torch.Tensor, height: int, wi
     plain = getattr(pipeline, "_unpack_latents_no_patch", None)  # Bria Fibo's, whose `_unpack_latents` is for others
     unpack = plain or getattr(pipeline, "_unpack_latents", None)
     taken = list(inspect.signature(unpack).parameters) if unpack else []
-    if taken == ["latents", "height", "width", "vae_scale_factor"]:
-        return unpack(tokens, height, width, vae_factor(pipeline))
-    if taken == ["latents", "height", "width"]:
-        return unpack(tokens, height, width)
+    sizes = {"height": height, "width": width, "vae_scale_factor": vae_factor(pipeline)}
+    sizes["patch_size"] = pipeline.transformer.config.get("patch_size")
+    if taken[:3] == ["latents", "height", "width"] and sizes.keys() >= set(taken[1:]):
+        return unpack(tokens, **{name: sizes[name] for name in taken[1:]})
     if hasattr(pipeline, "_unpack_latents_with_ids") and hasattr(pipeline, "_unpatchify_latents"):  # FLUX.2
         rows = height // (2 * vae_factor(pipeline))
         # Tokens of a reference picture, if any, follow.
@@ -87,9 +87,14 @@ def _as_decoded(vae: torch.nn.Module, cells: torch.Tensor) -> torch.Tensor | Non
             return None
         spread = torch.sqrt(norm.running_var + config.batch_norm_eps)
         return cells * _per_channel(spread, cells) + _per_channel(norm.running_mean, cells)
-    clips = any(isinstance(module, torch.nn.Conv3d) for module in vae.modules())
+    clips = any(isinstance(module, torch.nn.Conv3d) for module in vae.modules()) or "temperal_downsample" in config
     if cells.ndim == 5 and cells.shape[1] != channels and cells.shape[2] == channels:  # CogVideoX: frames come first
         cells = cells.transpose(1, 2)
+    shift = config.get("shift_factor") or 0.0
+    if cells.ndim == 5 and cells.shape[1] != channels and cells.shape[-1] == channels:
+        cells, shift = cells.movedim(-1, 1), 0.0  # Kandinsky 5: channels last, and the shift is left out
+    if not clips and cells.ndim == 5 and cells.shape[2] == 1:
+        cells = cells.squeeze(2)
     if clips and cells.ndim == 4:
         cells = cells.unsqueeze(2)
     if cells.ndim != 4 + clips or channels not in (None, cells.shape[1]):
@@ -98,7 +103,7 @@ def _as_decoded(vae: torch.nn.Module, cells: torch.Tensor) -> torch.Tensor | Non
     if mean is not None:
         spread = torch.tensor(config["latents_std"]) / (scale or 1.0)
         return cells * _per_channel(spread, cells) + _per_channel(torch.tensor(mean), cells)
-    return None if scale is None else cells / scale + (config.get("shift_factor") or 0.0)
+    return None if scale is None else cells / scale + shift
 
 
 def _per_channel(values: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:

@@ -26,7 +26,7 @@ from dit_prune_viz.pruning.prune import prune
 from dit_prune_viz.pruning.recipe import Recipe
 
 FAMILIES = {**IMAGES, **EDITS, **VIDEOS, **WITH_TORCHVISION, **WITH_FTFY}
-NO_PREVIEW = {"ideogram4", "ltx", "latte", "nucleus-moe", "qwen-image-2.1", "bria-fibo2"}
+NO_PREVIEW = {"ideogram4", "ltx", "latte", "bria-fibo2"}
 
 
 @pytest.mark.parametrize("name", FAMILIES)
