@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
+from types import SimpleNamespace
 
+import diffusers
 import pytest
 import torch
 from PIL import Image
@@ -17,8 +20,11 @@ from dit_prune_viz.calibration.calibrate import calibrate
 from dit_prune_viz.calibration.second_moments import collect_hessians
 from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.experiments.requests import default_batch
 from dit_prune_viz.generation.request import Request, check_request
 from dit_prune_viz.generation.stream import generate
+from dit_prune_viz.pipelines.families import described
+from dit_prune_viz.pipelines.input_picture import draws_one
 from dit_prune_viz.pipelines.model import load_model
 from dit_prune_viz.pipelines.source import check_index
 from dit_prune_viz.pruning.named_recipes import find_recipe
@@ -164,3 +170,43 @@ def test_whatever_can_be_asked_for_is_called_and_takes_masks(name, tmp_path):
         module = model.transformer.get_submodule(layer)
         module.weight.data = module.weight.data * mask.reshape(module.weight.shape)
     assert torch.equal(found, generate(model, request)[1])
+
+
+class Named:
+    """As `DiTPipeline`, with names of classes."""
+
+    def __init__(self):
+        self.labels = {"cock": 7, "tench": 0}
+        self.transformer = SimpleNamespace(config=SimpleNamespace(num_embeds_ada_norm=1000))
+
+    def __call__(self, class_labels):
+        pass
+
+
+def test_a_class_is_described_by_its_name_where_there_is_one():
+    assert [described(Named(), prompt) for prompt in ("7", "Cock", " 0 ", "8")] == ["cock", "cock", "tench", "8"]
+
+
+def test_a_pipeline_that_draws_some_sizes_names_them(tmp_path):
+    model = load_model(save("sd3", IMAGES["sd3"], tmp_path), device="cpu", dtype="float32")
+    model.pipeline.resolutions = [(64, 64), (32, 128)]
+    check_request(model, Request("a cat", 0, 1, height=128, width=32))  # 32 wide, 128 high
+    with pytest.raises(UserError, match="draws 64 × 64, 32 × 128 only, not 64 × 128"):
+        check_request(model, Request("a cat", 0, 1, height=128, width=64))
+
+
+@pytest.mark.parametrize(
+    ("kind", "alone"),
+    [
+        ("QwenImageEditPipeline", True),
+        ("QwenImageEditPlusPipeline", True),
+        ("QwenImageLayeredPipeline", True),
+        ("QwenImagePipeline", False),
+        ("FluxKontextPipeline", False),
+    ],
+)
+def test_what_draws_one_picture_at_a_time(kind, alone, flux):
+    pipeline = object.__new__(getattr(diffusers, kind))
+    assert draws_one(pipeline) is alone
+    model = replace(flux, pipeline=pipeline) if alone else flux
+    assert default_batch(model) == (1 if alone else 16)
