@@ -69,6 +69,17 @@ def test_map_draws_a_line_between_stacks_only_where_there_are_two():
     assert not one.layout.shapes
 
 
+def test_map_names_the_stacks_of_two_transformers_as_the_model_does():
+    stacks = ["transformer.blocks", "transformer.blocks", "transformer_2.blocks"]
+    figure = layer_map(**{**LAYERS, "stacks": stacks}, values=[1, 2, 3], title="x")
+    assert [note.text for note in figure.layout.annotations] == ["transformer.blocks", "transformer_2.blocks"]
+
+
+def test_layer_scatter_writes_as_many_digits_as_tell_its_ticks_apart():
+    figure = layer_scatter(LAYERS["names"], LAYERS["kinds"], [0.101, 0.108, 0.121], [1, 2, 3], x_label="x", y_label="y")
+    assert list(figure.layout.xaxis.ticktext) == ["0.101", "0.106", "0.111", "0.116", "0.121"]
+
+
 @pytest.mark.parametrize(("threshold", "lines"), [(0.2, 1), (None, 0), (math.inf, 0)])
 def test_layer_scatter_draws_the_threshold_where_it_exists(threshold, lines):
     figure = layer_scatter(
