@@ -40,9 +40,8 @@ REAL = {
 }
 """What the published models have where a class's defaults are not theirs or do not suffice."""
 NOT_TRIED = {
-    "Qwen-Image-Layered": "it draws 640 × 640 pixels in five layers at least, too many for a tiny one",
-    "PRX": "transformers does not open its text encoder again as it saves it",
-    "GLM-Image, JoyImage, Helios, Kandinsky 5 videos, "
+    "PRX": "transformers opens its text encoder at full size, whatever its configuration says",
+    "Qwen-Image-Layered, GLM-Image, JoyImage, Helios, Kandinsky 5 videos, "
     "Allegro, Cosmos, EasyAnimate, LTX-2, HunyuanVideo 1.5, Sana Video, Wan image-to-video": "no tiny pipeline yet",
 }
 TOP = """# Families
@@ -53,6 +52,7 @@ pipelines go through, not how well its published models can be pruned.
 
 - **Layers, prunable**: of the transformer that its diffusers class builds by default, which has not always the size of
   the published model; with a star, of the tiny one, whose embedders weigh more.
+- NucleusMoE keeps its experts in stacked tensors, which are no layers and stay dense.
 - **Exact counts**: as many weights are zero as floor(n · s) per ranked group gives by hand.
 - **Preview**: the largest difference, of 255, between the finished picture and its latents shown as a preview; – is a
   family without previews.
