@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from gradio_client import Client
+from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
@@ -220,3 +220,12 @@ def test_a_mistake_leaves_the_plan_as_it_was(client, layer):
             client.predict(layer, cluster, sparsity, api_name="/set_cluster_sparsity")
     assert client.predict(layer, "row", "kmeans", 3, api_name="/cluster") == found
     assert client.predict("wanda", "row", 0.5, api_name="/prune") == before
+
+
+def test_generate_refuses_frames_and_a_picture_that_the_model_does_not_take(fresh, tmp_path):
+    fresh.predict("magnitude", "auto", 0.5, api_name="/prune")
+    with pytest.raises(AppError, match="single pictures, not clips of 5 frames"):
+        fresh.predict("a cat", 0, 2, 5, api_name="/generate")
+    Image.new("RGB", (8, 8)).save(tmp_path / "own.png")
+    with pytest.raises(AppError, match="prompt alone; leave the input picture out"):
+        fresh.predict("a cat", 0, 2, 1, handle_file(tmp_path / "own.png"), api_name="/generate")
