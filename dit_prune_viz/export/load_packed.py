@@ -1,0 +1,104 @@
+"""Open a packed folder as a stock diffusers pipeline."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from dit_prune_viz.errors import Progress, UserError
+from dit_prune_viz.export.packed_files import HEADER, read_header, read_packed
+from dit_prune_viz.export.packed_tensor import DTYPES
+from dit_prune_viz.pipelines.source import INDEX, LOAD_ERRORS, check_index, component
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+
+def load_packed(
+    folder: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: str | torch.dtype | None = None,
+    progress: Progress | None = None,
+) -> DiffusionPipeline:
+    """Open a folder that `pack` wrote. Nothing but diffusers is needed to use what comes out.
+
+    Args:
+        folder: with model_index.json and packed.json beside the transformer's config.json.
+        device: where the pipeline goes.
+        dtype: precision to run in; None is the one the model was pruned in, with the same bits.
+        progress: called before every tensor; may raise `Cancelled`.
+
+    Returns:
+        The pipeline, its transformer in eval mode.
+
+    Raises:
+        UserError: no packed folder, one of a newer version, or files that are missing, cut short or changed.
+    """
+    folder = Path(folder).expanduser()
+    index = _read_index(folder)
+    headers = {part.parent.name: read_header(part.parent) for part in sorted(folder.glob(f"*/{HEADER}"))}
+    if not headers:
+        raise UserError(f"{folder} has no {HEADER} beside a transformer; give a folder that was packed.")
+    check_index(index, [f"{name}/{HEADER}" for name in headers], name=str(folder))
+    pruned = {name: _load_transformer(folder / name, index, name, header, progress) for name, header in headers.items()}
+    parts = next(iter(headers.values())).get("parts") or {}
+    try:
+        return _assemble(folder, pruned, parts, dtype).to(device)
+    except LOAD_ERRORS as error:
+        raise UserError(f"{folder} could not be loaded ({str(error).splitlines()[0][:200]}); pack it again.") from error
+
+
+def _assemble(folder: Path, pruned: dict, parts: dict, dtype: str | torch.dtype | None) -> DiffusionPipeline:
+    from diffusers import DiffusionPipeline
+
+    kinds = {name: getattr(torch, kind) for name, kind in parts.items() if kind in DTYPES}
+    kinds["default"] = next(iter(pruned.values())).dtype
+    pipeline = DiffusionPipeline.from_pretrained(folder, torch_dtype=kinds, use_safetensors=True, **pruned)
+    if dtype is not None:
+        pipeline.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype)
+    return pipeline
+
+
+def _load_transformer(folder: Path, index: dict, name: str, header: dict, progress: Progress | None) -> nn.Module:
+    import diffusers
+    from accelerate import init_empty_weights
+
+    if not component(index, name):
+        raise UserError(f"{folder.parent / INDEX} names no {name}; pack the model again.")
+    kind = getattr(diffusers, index[name][1], None)
+    config = kind.load_config(folder)
+    with init_empty_weights(include_buffers=False):
+        transformer = kind.from_config(config)
+    wanted = transformer.state_dict()
+    missing = sorted(wanted.keys() - header["tensors"].keys()) + sorted(header["tensors"].keys() - wanted.keys())
+    if missing:
+        raise UserError(f"{folder} does not fit its config.json at {missing[0]}; download or pack the model again.")
+    for key, tensor in read_packed(folder, header, progress=progress):
+        if tensor.shape != wanted[key].shape:
+            raise UserError(f"{key} in {folder} has another shape than its config.json asks for; pack it again.")
+        _put(transformer, key, tensor)
+    return transformer.eval().requires_grad_(False)
+
+
+def _put(module: nn.Module, key: str, tensor: torch.Tensor) -> None:
+    path, _, last = key.rpartition(".")
+    owner = module.get_submodule(path)
+    if last in owner._parameters:
+        owner._parameters[last] = nn.Parameter(tensor, requires_grad=False)
+    else:
+        owner._buffers[last] = tensor
+
+
+def _read_index(folder: Path) -> dict:
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        index = None
+    if not isinstance(index, dict):
+        raise UserError(f"{folder} has no readable {INDEX}; give a folder that was packed.")
+    return index
