@@ -13,6 +13,7 @@ from torch import Tensor
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.export.coding import ZERO, decode, encode, from_pairs, to_pairs
 from dit_prune_viz.masks.packed_mask import PackedMask, pack
+from dit_prune_viz.masks.spread import spread
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 _AGAIN = "download or pack the model again."
@@ -120,16 +121,6 @@ def unpack_mask(packed: PackedTensor) -> PackedMask | None:
     if mask.kept != packed.entry["kept"]:
         raise UserError(f"A packed mask keeps {mask.kept:,} weights where there are {packed.entry['kept']:,}; {_AGAIN}")
     return mask
-
-
-def spread(mask: PackedMask, values: Tensor) -> Tensor:
-    """The table (d_out, d_in) that has the values (kept,), row by row, where the mask keeps, and zeros elsewhere."""
-    table = torch.zeros(mask.weights, dtype=values.dtype)
-    # Writing to the places that are kept takes half the time of going through the mask: it has no branches.
-    places = torch.from_numpy(np.flatnonzero(mask.unpack().numpy().reshape(-1)))
-    whole = _INTEGERS[values.dtype.itemsize]
-    table.view(whole).index_copy_(0, places, values.view(whole))
-    return table.view(mask.shape)
 
 
 _NOTHING = np.zeros(0, np.uint8)

@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from dit_prune_viz.pipelines.denoisers import is_denoiser
+
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
@@ -40,8 +42,7 @@ def write_parts(pipeline: DiffusionPipeline, folder: Path) -> dict[str, str]:
 
 def transformers_of(pipeline: DiffusionPipeline) -> dict[str, nn.Module]:
     """The parts that are pruned, by name."""
-    names = [name for name in pipeline.components if name == "transformer" or name.startswith("transformer_")]
-    return {name: getattr(pipeline, name) for name in names if getattr(pipeline, name) is not None}
+    return {name: part for name, part in pipeline.components.items() if is_denoiser(name) and part is not None}
 
 
 def parts_bytes(pipeline: DiffusionPipeline) -> int:
