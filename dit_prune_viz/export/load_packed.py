@@ -58,7 +58,7 @@ def _assemble(folder: Path, pruned: dict, parts: dict, dtype: str | torch.dtype 
 
     kinds = {name: getattr(torch, kind) for name, kind in parts.items() if kind in DTYPES}
     kinds["default"] = next(iter(pruned.values())).dtype
-    pipeline = DiffusionPipeline.from_pretrained(folder, torch_dtype=kinds, use_safetensors=True, **pruned)
+    pipeline = DiffusionPipeline.from_pretrained(folder, dtype=kinds, use_safetensors=True, **pruned)
     if dtype is not None:
         pipeline.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype)
     return pipeline
