@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.export.packed_files import HEADER, read_header, read_packed
-from dit_prune_viz.export.packed_tensor import DTYPES
+from dit_prune_viz.export.packed_tensor import DTYPES, PackedTensor, unpack_mask, unpack_tensor, unpack_values
+from dit_prune_viz.export.resident import RESIDENT, make_resident
+from dit_prune_viz.masks.packed_mask import PackedMask
 from dit_prune_viz.pipelines.source import INDEX, LOAD_ERRORS, check_index, component
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ def load_packed(
     *,
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype | None = None,
+    resident: bool = False,
     progress: Progress | None = None,
 ) -> DiffusionPipeline:
     """Open a folder that `pack` wrote. Nothing but diffusers is needed to use what comes out.
@@ -31,6 +34,8 @@ def load_packed(
         folder: with model_index.json and packed.json beside the transformer's config.json.
         device: where the pipeline goes.
         dtype: precision to run in; None is the one the model was pruned in, with the same bits.
+        resident: whether pruned layers keep their mask and values in memory and make their weight whenever they run,
+            which takes half the memory or less and some time; the same bits come out.
         progress: called before every tensor; may raise `Cancelled`.
 
     Returns:
@@ -45,7 +50,10 @@ def load_packed(
     if not headers:
         raise UserError(f"{folder} has no {HEADER} beside a transformer; give a folder that was packed.")
     check_index(index, [f"{name}/{HEADER}" for name in headers], name=str(folder))
-    pruned = {name: _load_transformer(folder / name, index, name, header, progress) for name, header in headers.items()}
+    pruned = {
+        name: _load_transformer(folder / name, index, name, header, resident, progress)
+        for name, header in headers.items()
+    }
     parts = next(iter(headers.values())).get("parts") or {}
     try:
         return _assemble(folder, pruned, parts, dtype).to(device)
@@ -64,7 +72,9 @@ def _assemble(folder: Path, pruned: dict, parts: dict, dtype: str | torch.dtype 
     return pipeline
 
 
-def _load_transformer(folder: Path, index: dict, name: str, header: dict, progress: Progress | None) -> nn.Module:
+def _load_transformer(
+    folder: Path, index: dict, name: str, header: dict, resident: bool, progress: Progress | None
+) -> nn.Module:
     import diffusers
     from accelerate import init_empty_weights
 
@@ -78,14 +88,25 @@ def _load_transformer(folder: Path, index: dict, name: str, header: dict, progre
     missing = sorted(wanted.keys() - header["tensors"].keys()) + sorted(header["tensors"].keys() - wanted.keys())
     if missing:
         raise UserError(f"{folder} does not fit its config.json at {missing[0]}; download or pack the model again.")
-    for key, tensor in read_packed(folder, header, progress=progress):
-        if tensor.shape != wanted[key].shape:
+    for key, entry in header["tensors"].items():
+        if tuple(entry["shape"]) != tuple(wanted[key].shape):
             raise UserError(f"{key} in {folder} has another shape than its config.json asks for; pack it again.")
-        _put(transformer, key, tensor)
+    layers = {f"{path}.weight": module for path, module in transformer.named_modules() if type(module) in RESIDENT}
+
+    def read(packed: PackedTensor) -> Tensor | tuple[PackedMask, Tensor]:
+        if resident and packed.name in layers and packed.entry.get("mask"):
+            return unpack_mask(packed), unpack_values(packed)
+        return unpack_tensor(packed)
+
+    for key, value in read_packed(folder, header, read, progress=progress):
+        if isinstance(value, Tensor):
+            _put(transformer, key, value)
+        else:
+            make_resident(layers[key], *value)
     return transformer.eval().requires_grad_(False)
 
 
-def _put(module: nn.Module, key: str, tensor: torch.Tensor) -> None:
+def _put(module: nn.Module, key: str, tensor: Tensor) -> None:
     path, _, last = key.rpartition(".")
     owner = module.get_submodule(path)
     if last in owner._parameters:

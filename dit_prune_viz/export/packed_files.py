@@ -155,7 +155,7 @@ def _stored(folder: Path, header: Mapping[str, object]) -> Iterator[_Stored]:
                     keys.setdefault(name, []).append(part)
                 for name in names:
                     parts = {part: tensors.get_tensor(f"{name}/{part}") for part in keys.get(name, ())}
-                    yield _Stored(name, PackedTensor(header["tensors"][name], parts), file)
+                    yield _Stored(name, PackedTensor(header["tensors"][name], parts, name), file)
         except (OSError, SafetensorError):
             raise UserError(f"{folder / file} is missing or damaged; {_AGAIN}") from None
 

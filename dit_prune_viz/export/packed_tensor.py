@@ -27,10 +27,12 @@ class PackedTensor:
     Attributes:
         entry: what the header says of it, in JSON's types.
         parts: name → uint8 (n,), such as "mask" and "byte0".
+        name: of the tensor; empty where it has none.
     """
 
     entry: Mapping[str, object]
     parts: Mapping[str, np.ndarray]
+    name: str = ""
 
     @property
     def nbytes(self) -> int:

@@ -85,21 +85,34 @@ def test_another_process_reads_the_weights_that_the_model_runs_with(flux, pruned
 
 
 def test_the_picture_is_that_of_the_pruned_side(flux, pruned, folder):
-    request = Request("a red bus", seed=5, steps=3)
-    picture, _ = generate(flux, request, pruned=pruned)
-    defaults = flux.defaults
-    pipeline = load_packed(folder)
+    picture, _ = generate(flux, Request("a red bus", seed=5, steps=3), pruned=pruned)
+    assert _draw(flux, load_packed(folder)).tobytes() == picture.tobytes()
+
+
+def _draw(model, pipeline):
+    """What a stock pipeline draws of one prompt at the model's settings."""
+    defaults = model.defaults
     arguments = call_arguments(
         pipeline,
-        [request.prompt],
+        ["a red bus"],
         steps=3,
         guidance_scale=defaults.guidance_scale,
         height=defaults.height,
         width=defaults.width,
         max_sequence_length=defaults.max_sequence_length,
     )
-    loaded = pipeline(**arguments, generator=[torch.Generator().manual_seed(5)]).images[0]
-    assert loaded.tobytes() == picture.tobytes()
+    return pipeline(**arguments, generator=[torch.Generator().manual_seed(5)]).images[0]
+
+
+def test_resident_layers_draw_the_same_and_hold_masks_and_values(flux, pruned, folder):
+    plain, resident = load_packed(folder), load_packed(folder, resident=True)
+    for name, layer in pruned.layers.items():
+        module = resident.transformer.get_submodule(name)
+        assert "weight" not in dict(module.named_parameters())
+        assert sum(value.nbytes for value in module.buffers()) == layer.mask.kept * 4 + layer.mask.bits.nbytes
+        assert torch.equal(module.weight, plain.transformer.get_submodule(name).weight)
+    pictures = [_draw(flux, pipeline) for pipeline in (plain, resident)]
+    assert pictures[0].tobytes() == pictures[1].tobytes()
 
 
 def test_packing_reads_the_dense_model_only(flux, pruned, tmp_path):
