@@ -14,7 +14,8 @@ from dit_prune_viz.export.packed_files import HEADER, read_header, read_packed
 from dit_prune_viz.export.packed_tensor import DTYPES, PackedTensor, unpack_mask, unpack_tensor, unpack_values
 from dit_prune_viz.export.resident import RESIDENT, make_resident
 from dit_prune_viz.masks.packed_mask import PackedMask
-from dit_prune_viz.pipelines.source import INDEX, LOAD_ERRORS, check_index, component
+from dit_prune_viz.pipelines.pipeline_index import INDEX, check_index, component
+from dit_prune_viz.pipelines.source import LOAD_ERRORS
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline

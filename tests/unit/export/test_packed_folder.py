@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from readme import python_block
 from safetensors.numpy import load_file, save_file
 
+import dit_prune_viz
 from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.export import folders, packed_files
 from dit_prune_viz.export.load_packed import load_packed
@@ -232,3 +234,11 @@ def test_a_disk_that_fills_up_leaves_nothing(pruned, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"could not be written \(No space left on device\)"):
         pack(pruned, tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_readmes_example_packs_and_loads(flux, pruned, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {"dpv": dit_prune_viz, "pruned": pruned}
+    exec(python_block("load_packed"), names)
+    assert digest(names["pipeline"].transformer) == digest(load_packed(tmp_path / "emoji-70").transformer)
+    assert _draw(flux, names["pipeline"])
