@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from dit_prune_viz.calibration.settings import CalibrationSettings
     from dit_prune_viz.calibration.statistics import Statistics
     from dit_prune_viz.errors import Cancelled, UserError
+    from dit_prune_viz.export.load_packed import load_packed
+    from dit_prune_viz.export.pack import pack
     from dit_prune_viz.generation.request import Request
     from dit_prune_viz.generation.stream import generate
     from dit_prune_viz.methods.allocation.base import Allocation
@@ -52,6 +54,8 @@ __all__ = [
     "generate",
     "load_clip",
     "load_model",
+    "load_packed",
+    "pack",
     "prune",
     "register",
 ]
@@ -77,6 +81,8 @@ _HOMES = {
     "generate": "generation.stream",
     "load_clip": "metrics.clip",
     "load_model": "pipelines.model",
+    "load_packed": "export.load_packed",
+    "pack": "export.pack",
     "prune": "pruning.prune",
     "register": "methods.registry",
 }

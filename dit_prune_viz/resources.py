@@ -16,6 +16,8 @@ def bundled_assets() -> Path:
 ASSETS = bundled_assets()
 BUNDLED_MODEL = ASSETS / "emoji-flux"
 BUNDLED_CLIP = ASSETS / "emoji-clip"
+BUNDLED_PICTURE = ASSETS / "input-picture.png"
+"""What pipelines that change a picture are given unless somebody gives another one: an apple by the bundled model."""
 BUNDLED_CALIBRATION = ASSETS / "calibration.safetensors"
 """The bundled model's calibration with default settings, in float32 on a CPU."""
 BUNDLED_FACTS = ASSETS / "emoji-flux.json"

@@ -11,6 +11,7 @@ from dit_prune_viz.methods.catalogue import find_method
 from dit_prune_viz.methods.saliency.base import Saliency, layer_scores
 from dit_prune_viz.pruning.build_masks import build_masks
 from dit_prune_viz.pruning.make_plan import make_plan
+from dit_prune_viz.pruning.measures import Measures
 from dit_prune_viz.pruning.plan import PruningPlan
 from dit_prune_viz.pruning.recipe import Recipe
 
@@ -18,6 +19,10 @@ from dit_prune_viz.pruning.recipe import Recipe
 @dataclass(frozen=True)
 class Named:
     name: str
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return SHAPES[self.name]
 
 
 SHAPES = {"adaLN": (24, 10), "q": (10, 10), "mlp in": (40, 10), "mlp out": (10, 40)}
@@ -44,7 +49,8 @@ def plan(layers=LAYERS, weights=WEIGHTS, squares=mean_square, sensitivity=None, 
     """A plan by the recipe with these fields."""
     made = Recipe(**recipe)
     scores = scores_of(made.saliency, weights)
-    return make_plan(made, layers, weights.__getitem__, scores, squares, sensitivity=sensitivity, progress=progress)
+    measures = Measures(weights.__getitem__, scores, squares)
+    return make_plan(made, layers, measures, sensitivity=sensitivity, progress=progress)
 
 
 def masks_of(made: PruningPlan, **options):

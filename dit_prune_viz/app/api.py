@@ -25,8 +25,8 @@ from dit_prune_viz.pruning.recipe import AUTO, Recipe
 def build(state: gr.State, actions: Actions) -> None:
     """Add the endpoints to the page, sharing `state` with nobody but their own client."""
 
-    def load_model(session: Session | None, model: str) -> tuple[Session, dict]:
-        session = actions.call(session, lambda s: s.load_model(model))
+    def load_model(session: Session | None, model: str, also_prune: str, options: dict | None) -> tuple[Session, dict]:
+        session = actions.call(session, lambda s: s.load_model(model, also_prune=also_prune, options=options))
         return session, describe_model(session)
 
     def calibrate(session: Session | None, samples: float, seed: float) -> tuple[Session, dict]:
@@ -53,14 +53,16 @@ def build(state: gr.State, actions: Actions) -> None:
         session = actions.call(session, lambda s: set_sparsity(s, layer, cluster, sparsity))
         return session, describe_clusters(session, layer)
 
-    def generate(session: Session | None, prompt: str, seed: float, steps: float) -> tuple[Session, Image, Image, dict]:
+    def generate(
+        session: Session | None, prompt: str, seed: float, steps: float, frames: float = 1, picture: bytes | None = None
+    ) -> tuple[Session, Image, Image, dict]:
         session = actions.session(session)
-        result = actions.call(session, lambda s: compare(s, prompt, seed, steps))
+        result = actions.call(session, lambda s: compare(s, prompt, seed, steps, frames=frames, picture=picture))
         return session, result.left.images[0], result.right.images[0], describe_scores(result)
 
     with gr.Row(visible=False):
         text, number = gr.Textbox, gr.Number
-        _endpoint(load_model, state, [text(label="model")])
+        _endpoint(load_model, state, [text(label="model"), text("", label="also_prune"), gr.JSON({}, label="options")])
         _endpoint(calibrate, state, [number(128, label="samples"), number(0, label="seed")])
         _endpoint(
             prune,
@@ -79,7 +81,8 @@ def build(state: gr.State, actions: Actions) -> None:
             [text(label="layer"), number(0, label="cluster"), number(0.5, label="sparsity")],
         )
         pictures = [gr.Image(label=side, format="png") for side in ("dense", "pruned")]
-        _endpoint(generate, state, [text(label="prompt"), number(0, label="seed"), number(20, label="steps")], pictures)
+        drawing = [text(label="prompt"), number(0, label="seed"), number(20, label="steps"), number(1, label="frames")]
+        _endpoint(generate, state, [*drawing, gr.File(label="picture", type="binary")], pictures)
 
 
 def _endpoint(fn, state: gr.State, inputs: list, extra: list | None = None) -> None:
@@ -121,6 +124,8 @@ def describe_model(session: Session) -> dict:
         "parameters": model.parameters,
         "prunable_parameters": model.prunable_parameters,
         "dense": [asdict(part) for part in model.dense_parts],
+        "also_prune": list(model.also_prune),
+        "offers": [asdict(offer) for offer in model.offers],
         "layers": [
             {"name": layer.name, "block": layer.block, "kind": layer.kind, "shape": list(layer.shape)}
             for layer in model.layers
@@ -150,6 +155,7 @@ def describe_plan(session: Session) -> dict:
                 "g_out": layer.g_out,
                 "sparsity": layer.sparsity,
                 "damage": layer.damage,
+                "estimated": layer.estimated,
             }
             for layer in report.layers
         ],

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dit_prune_viz.pruning.report import LayerReport, PlanReport
+
 
 def count(value: int) -> str:
     """1,234 in full, then 12.3 k, 20.28 M, 11.90 B."""
@@ -13,6 +18,11 @@ def count(value: int) -> str:
 
 def percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f} %"
+
+
+def damage(report: LayerReport | PlanReport) -> str:
+    """Predicted damage, marked where it was estimated."""
+    return f"{'≈ ' if report.estimated else ''}{percent(report.damage, 2)}"
 
 
 def seconds(value: float) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from dit_prune_viz.app.gradio_stubs import without_stubs
 from dit_prune_viz.disk_cache import add_cache_option, open_cache
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.pipelines.placement import add_placement_option
+from dit_prune_viz.pipelines.load_settings import add_load_options, read_load_settings
 from dit_prune_viz.plugins import add_plugin_option, load_plugins
 from dit_prune_viz.resources import BUNDLED_CLIP, BUNDLED_MODEL
 
@@ -39,7 +39,7 @@ def serve(options: argparse.Namespace) -> None:
     gc.disable()
     from dit_prune_viz.app.session.startup import AppSettings, start
 
-    settings = AppSettings(options.model, options.clip, options.device, options.dtype, options.placement, cache)
+    settings = AppSettings(read_load_settings(options), options.clip, cache)
     startup = start(settings, when_ready=_collect_garbage)  # in a thread, while gradio is imported in this one
     with without_stubs():
         from dit_prune_viz.app.server import build_app
@@ -67,11 +67,8 @@ def parse(
         epilog=f"Without the app: {program} COMMAND, one of {', '.join(commands)}." if commands else None,
     )
     add = parser.add_argument
-    add("--model", default=short_path(BUNDLED_MODEL), help="hub id or diffusers folder")
+    add_load_options(parser, model=short_path(BUNDLED_MODEL))
     add("--clip", default=short_path(BUNDLED_CLIP), help="hub id or folder of a CLIP")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    add("--dtype", default="auto", help="auto, float32, bfloat16, float16")
-    add_placement_option(parser)
     add("--host", default="0.0.0.0" if space else "127.0.0.1", help="address to listen on")
     add("--port", type=int, default=7860)
     add(

@@ -143,7 +143,13 @@ def _follow_model(frame: Frame, tabs: Tabs) -> None:
         steps = tradeoff_tab.suggestions(session)
         return number, layer_tab.choices(session), *compare_tab.suggestions(session), steps
 
-    compared = [tabs.compare.prompt, tabs.compare.examples, tabs.compare.steps]
+    compared = [
+        tabs.compare.prompt,
+        tabs.compare.examples,
+        tabs.compare.steps,
+        tabs.compare.frames,
+        tabs.compare.picture,
+    ]
     outputs = [model, tabs.layer.picker, *compared, tabs.tradeoff.steps]
     frame.session.change(_basis, frame.session, basis, **INTERNAL)
     basis.change(refresh, [frame.session, model], outputs, **INTERNAL).then(**tabs.layer.open_args)

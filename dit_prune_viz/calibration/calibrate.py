@@ -10,6 +10,7 @@ import torch
 from dit_prune_viz.calibration.draw import draw_inputs
 from dit_prune_viz.calibration.input_sums import Sums, watch_inputs
 from dit_prune_viz.calibration.result import Calibration
+from dit_prune_viz.calibration.settings import steps_of_run
 from dit_prune_viz.calibration.stored import calibration_key, find_calibration, keep_calibration
 from dit_prune_viz.calibration.trajectory import probe, walk
 from dit_prune_viz.calibration.unread_tokens import UnreadTokens
@@ -44,7 +45,7 @@ def calibrate(
         samples: inputs to watch.
         seed: decides prompts, noise and drawn inputs.
         prompts: texts to choose from; None takes the model's own.
-        steps: denoising steps of a run; None takes the model's default.
+        steps: denoising steps of a run; None decides by the model, see `steps_of_run`.
         bins: timestep bins of equal width over 0..1.
         progress: called after every denoising step; may raise `Cancelled`.
         cache: where the same calibration is looked up first and kept afterwards; None calibrates in any case.
@@ -52,10 +53,9 @@ def calibrate(
     Raises:
         UserError: a number is out of range, no prompt, inputs of a layer that are not finite, too little memory.
     """
-    steps = model.defaults.steps if steps is None else steps
     texts = tuple(model.defaults.prompts if prompts is None else prompts)
     samples = whole(samples, "The number of calibration samples", 1, _MAX_SAMPLES)
-    steps = whole(steps, "The number of steps", 1, 1000)
+    steps = steps_of_run(model, steps)
     bins = whole(bins, "The number of timestep bins", 1, 1000)
     seed = whole(seed, "The seed", 0, 2**32 - 1)
     if not texts or any(not isinstance(text, str) or not text.strip() for text in texts):

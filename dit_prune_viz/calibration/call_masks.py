@@ -9,24 +9,10 @@ import torch
 from torch import nn
 
 from dit_prune_viz.calibration.batch_rows import batch_size
+from dit_prune_viz.pipelines.denoisers import LENGTHS, MASK, SEGMENTS
 
 _LATENTS = "hidden_states"
 _IDS = "input_ids"
-_LENGTHS, _SEGMENTS, _MASK = "lens", "segment_ids", "mask"
-_DICTIONARY = "kwargs"
-
-
-def can_mask(pipeline: object, transformer: nn.Module) -> bool:
-    """Whether calls of this transformer may have masks; of FLUX they have none.
-
-    Its forward names them, or takes a dictionary of attention arguments while the pipeline's call speaks of masks.
-    """
-    names = list(inspect.signature(type(transformer).forward).parameters)
-    if any(word in name for name in names for word in (_MASK, _LENGTHS, _SEGMENTS)):
-        return True
-    code = getattr(inspect.unwrap(type(pipeline).__call__), "__code__", None)
-    spoken = code is not None and any(_MASK in name for name in code.co_varnames)
-    return spoken and any(name.endswith(_DICTIONARY) for name in names)
 
 
 def named(transformer: nn.Module, args: tuple, kwargs: Mapping) -> dict[str, object]:
@@ -50,13 +36,13 @@ def find_masks(transformer: nn.Module, args: tuple, kwargs: Mapping) -> dict[str
     batch, found = batch_size(args, kwargs), {}
     arguments = named(transformer, args, kwargs)
     for name, value in arguments.items():
-        if _LENGTHS in name:
+        if LENGTHS in name:
             found.update(_from_lengths(name, value, arguments, batch))
         if not isinstance(value, torch.Tensor) or value.ndim < 2 or value.shape[0] not in (1, batch):
             continue
-        if _SEGMENTS in name and value.ndim == 2:
+        if SEGMENTS in name and value.ndim == 2:
             found[name] = (value == value[:, -1:]).expand(batch, -1)
-        elif _MASK in name:
+        elif MASK in name:
             bias = value.is_floating_point() and bool((value < 0).any())
             read = value > -1 if bias else value > 0
             square = read.ndim > 2 and read.shape[-1] == read.shape[-2]
@@ -108,7 +94,11 @@ def noisy(tensor: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
     kept = tensor[~where].float()
     scale = kept.square().mean().sqrt() if kept.numel() and bool(kept.any()) else 1.0
     noise = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(0)).to(tensor.device) * scale
-    return torch.where(where.reshape(*where.shape, *[1] * (tensor.ndim - 2)), noise.to(tensor.dtype), tensor)
+    made = torch.where(where.reshape(*where.shape, *[1] * (tensor.ndim - 2)), noise.to(tensor.dtype), tensor)
+    if made.stride() == tensor.stride() or 0 in tensor.stride():
+        return made
+    # In another memory layout other kernels may run, and even the tokens that stay would end in other bits.
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device).copy_(made)
 
 
 def tensors(value: object) -> Iterator[torch.Tensor]:

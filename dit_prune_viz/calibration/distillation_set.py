@@ -83,7 +83,7 @@ def record_distillation_set(
     seed = (like.seed + 0x7F4A7C15) % 2**32
     sizes: list[float] = []
 
-    def weigh(args: tuple, kwargs: dict) -> None:
+    def weigh(_: str, args: tuple, kwargs: dict) -> None:
         sizes.append(batch_rows.nbytes(batch_rows.arguments(args, kwargs)) / batch_rows.batch_size(args, kwargs))
 
     with model.lock.hold(progress), torch.no_grad():

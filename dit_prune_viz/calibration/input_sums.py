@@ -12,6 +12,7 @@ from torch import nn
 from dit_prune_viz.calibration.batch_rows import batch_size, watched_tokens
 from dit_prune_viz.calibration.unread_tokens import Unread, UnreadTokens
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.pipelines.denoisers import before_calls
 from dit_prune_viz.pipelines.layers import Layer
 from dit_prune_viz.pipelines.matrices import channels_last, layout
 
@@ -97,12 +98,12 @@ def watch_inputs(
     skipped: Unread | None = None
     times: dict[str, int] = {}
 
-    def before(module, args, kwargs):
+    def before(denoiser, args, kwargs):
         nonlocal rows, batch, bin_index, last, skipped
         batch = batch_size(args, kwargs)
         chosen, bin_index = choose(batch)
         rows = ()  # what runs to find unread tokens is not watched
-        skipped = finder.of(args, kwargs) if chosen else None
+        skipped = finder.of(args, kwargs, denoiser) if chosen else None
         rows = chosen
         last = (lambda: None,)
         times.clear()
@@ -127,7 +128,7 @@ def watch_inputs(
         return hook
 
     with ExitStack() as stack:
-        stack.callback(transformer.register_forward_pre_hook(before, with_kwargs=True).remove)
+        stack.enter_context(before_calls(transformer, before))
         for layer in layers:
             handle = transformer.get_submodule(layer.name).register_forward_pre_hook(watch(layer.name, layer.routed))
             stack.callback(handle.remove)

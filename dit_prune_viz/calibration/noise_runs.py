@@ -65,7 +65,7 @@ class NoiseRun:
         self.longer_masks = any(length > min(texts, default=length) for length in self.masked)
         with ExitStack() as stack:
             widths: dict[str, set[int]] = {}
-            for layer in layers if extent else ():
+            for layer in in_blocks(layers) if extent else ():
                 widths.setdefault(block_path(layer), set()).add(layer.shape[1])
             for path, found in widths.items():
                 hook = transformer.get_submodule(path).register_forward_pre_hook(self._enter(found), with_kwargs=True)
@@ -118,8 +118,10 @@ class NoiseRun:
                 return F.pad(args[0], (0, 0, 0, max(0, self._most - len(args[0])))), *args[1:]
             if where is None:
                 return None
-            runs = args[0].reshape(*where.shape, args[0].shape[-1])
-            return noisy(runs, where.to(runs.device)).reshape(args[0].shape), *args[1:]
+            alike = args[0].shape[:-1] == where.shape
+            runs = args[0] if alike else args[0].reshape(*where.shape, args[0].shape[-1])
+            made = noisy(runs, where.to(runs.device))
+            return made if alike else made.reshape(args[0].shape), *args[1:]
 
         return note
 
@@ -146,6 +148,11 @@ class NoiseRun:
 def _own(value: object) -> object:
     """An argument that the forward may change, such as a cache of keys and values, copied."""
     return value if value is None or isinstance(value, _PLAIN) else copy.deepcopy(value)
+
+
+def in_blocks(layers: Sequence[Layer]) -> list[Layer]:
+    """The layers that are prunable in any case: what is tried does not depend on which others were asked for."""
+    return [layer for layer in layers if not layer.by_request]
 
 
 def block_path(layer: Layer) -> str:

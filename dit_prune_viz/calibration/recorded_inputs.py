@@ -18,6 +18,7 @@ from dit_prune_viz.calibration.trajectory import Batch, Place, probe, walk
 from dit_prune_viz.calibration.unread_tokens import Unread, UnreadTokens
 from dit_prune_viz.checks import whole
 from dit_prune_viz.errors import Progress
+from dit_prune_viz.pipelines.denoisers import before_calls, named_denoisers
 from dit_prune_viz.pipelines.model import Model
 
 _JOINED = 16
@@ -37,6 +38,7 @@ class Call:
         output: what the transformer answered, (rows that count, …) on the CPU; None where that was not kept.
         unread: tokens of the layers' inputs that the dense transformer never reads, such as masked padding; None where
             there are none, or they were not looked for.
+        denoiser: which transformer is called, where there are two.
     """
 
     arguments: batch_rows.Arguments
@@ -46,6 +48,7 @@ class Call:
     places: tuple[Place, ...] = ()
     output: torch.Tensor | None = None
     unread: Unread | None = None
+    denoiser: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,11 +129,12 @@ def with_unread(model: Model, inputs: RecordedInputs, *, progress: Progress | No
     calls = []
     with model.lock.hold(progress), torch.no_grad():
         for done, call in enumerate(inputs.calls):
-            if mask_pattern(model.transformer, *batch_rows.split(call.arguments)) is None:
+            called = named_denoisers(model.transformer)[call.denoiser]
+            if mask_pattern(called, *batch_rows.split(call.arguments)) is None:
                 calls.append(call)
                 continue
             moved = batch_rows.split(batch_rows.move(call.arguments, model.device))
-            calls.append(replace(call, unread=finder.of(*moved)))
+            calls.append(replace(call, unread=finder.of(*moved, call.denoiser)))
             if progress is not None:
                 progress(done + 1, len(inputs.calls), "Finding masked tokens")
     return replace(inputs, calls=tuple(calls))
@@ -139,7 +143,7 @@ def with_unread(model: Model, inputs: RecordedInputs, *, progress: Progress | No
 def run_call(model: Model, call: Call) -> list[torch.Tensor]:
     """The transformer's output (…) for each row of the call that counts. Lock and grad mode are the caller's."""
     args, kwargs = batch_rows.split(batch_rows.move(call.arguments, model.device))
-    output = model.transformer(*args, **kwargs)[0]
+    output = named_denoisers(model.transformer)[call.denoiser](*args, **kwargs)[0]
     return [output[row] for row in call.rows]
 
 
@@ -191,17 +195,18 @@ class _Record:
         self._small: tuple[int, dict] = 0, {}  # of a call with one prompt: rows, and lengths of its arguments
         self._waiting: list[tuple[Call, tuple[int, ...]]] = []  # for the call's output, rows of each piece in the call
 
-    def see(self, args: tuple, kwargs: dict) -> None:
+    def see(self, denoiser: str, args: tuple, kwargs: dict) -> None:
         self._small = batch_rows.batch_size(args, kwargs), batch_rows.lengths(batch_rows.arguments(args, kwargs))
 
     @contextmanager
     def watch(self, model: Model, batch: Batch, outputs: bool) -> Iterator[None]:
         """Inside, the rows that `batch` chooses are noted, with the transformer's `outputs` if asked for."""
 
-        def before(module: nn.Module, args: tuple, kwargs: dict) -> None:
+        def before(denoiser: str, args: tuple, kwargs: dict) -> None:
             watched, bin_index = batch.choose(batch_rows.batch_size(args, kwargs))
             if watched:
-                self._waiting = self._taken(args, kwargs, watched, bin_index, batch.places)
+                taken = self._taken(args, kwargs, watched, bin_index, batch.places)
+                self._waiting = [(replace(piece, denoiser=denoiser), rows) for piece, rows in taken]
 
         def after(module: nn.Module, args: tuple, output: tuple) -> None:
             for piece, rows in self._waiting:
@@ -210,8 +215,9 @@ class _Record:
             self._waiting = []
 
         with ExitStack() as hooks:
-            hooks.callback(model.transformer.register_forward_pre_hook(before, with_kwargs=True).remove)
-            hooks.callback(model.transformer.register_forward_hook(after).remove)
+            hooks.enter_context(before_calls(model.transformer, before))
+            for denoiser in named_denoisers(model.transformer).values():
+                hooks.callback(denoiser.register_forward_hook(after).remove)
             yield
 
     def _taken(self, args, kwargs, watched, bin_index, places) -> list[tuple[Call, tuple[int, ...]]]:
@@ -232,7 +238,8 @@ def _joined(pieces: list[Call], paths: set[batch_rows.Path], rows: int) -> Itera
     """Neighbouring calls put together as far as they fit and a number of rows allows."""
     group: list[Call] = []
     for piece in pieces:
-        fits = group and paths and sum(call.batch for call in group) + piece.batch <= rows
+        same = group and group[0].denoiser == piece.denoiser
+        fits = same and paths and sum(call.batch for call in group) + piece.batch <= rows
         if group and not (fits and batch_rows.joins(group[0].arguments, piece.arguments, paths)):
             yield _one(group, paths)
             group = []
@@ -254,4 +261,4 @@ def _one(group: list[Call], paths: set[batch_rows.Path]) -> Call:
         tuple(chain.from_iterable(parts)) for parts in zip(*((c.bins, c.places) for c in group), strict=True)
     )
     output = None if group[0].output is None else torch.cat([call.output for call in group])
-    return Call(merged, batch, tuple(rows), bins, places, output)
+    return Call(merged, batch, tuple(rows), bins, places, output, denoiser=group[0].denoiser)

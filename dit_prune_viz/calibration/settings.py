@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from dit_prune_viz.checks import check_text, whole
 from dit_prune_viz.errors import UserError
 
+if TYPE_CHECKING:
+    from dit_prune_viz.pipelines.model import Model
+
 MAX_SAMPLES = 100_000
+
+FEW_STEPS = 8
+"""Denoising steps of a run of a large model. Its inputs then lie on every call, and not on one call in six as with 50
+steps; the masks differ less from those of 50 steps than those of two seeds do (measured, see assets/docs/method.md)."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +25,7 @@ class CalibrationSettings:
     Attributes:
         samples: transformer inputs to watch.
         seed: decides prompts, noise and drawn inputs.
-        steps: denoising steps of a run; None takes the model's default.
+        steps: denoising steps of a run; None takes the model's default, of a large model at most FEW_STEPS.
         bins: timestep bins of equal width.
         prompts: texts to choose from; None takes the model's own.
 
@@ -40,6 +48,21 @@ class CalibrationSettings:
             set_(self, "steps", whole(self.steps, "The number of steps", 1, 1000))
         if self.prompts is not None:
             set_(self, "prompts", checked_prompts(self.prompts))
+
+
+def steps_of_run(model: Model, steps: int | None = None) -> int:
+    """The denoising steps of a calibration's runs.
+
+    Args:
+        model: to calibrate.
+        steps: what was asked for; None decides by the model, see `CalibrationSettings`.
+
+    Raises:
+        UserError: a number out of range.
+    """
+    if steps is None:
+        steps = min(model.defaults.steps, FEW_STEPS) if model.large else model.defaults.steps
+    return whole(steps, "The number of steps", 1, 1000)
 
 
 def checked_prompts(prompts: object) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from dit_prune_viz.calibration.call_masks import can_mask
 from dit_prune_viz.calibration.draw import Draw
 from dit_prune_viz.calibration.result import Calibration
 from dit_prune_viz.disk_cache import DiskCache, Entry, content_key, read_entry, write_entry
@@ -27,7 +26,7 @@ _SUMS = ("sum_squares", "sums", "tokens")
 
 def counting_version(model: Model) -> int | list[int]:
     """Version of how this model's inputs are counted, for the names of whatever follows from that."""
-    return [VERSION, _MASKED_VERSION] if can_mask(model.pipeline, model.transformer) else VERSION
+    return [VERSION, _MASKED_VERSION] if model.can_mask else VERSION
 
 
 def calibration_key(

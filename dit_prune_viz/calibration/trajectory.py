@@ -11,7 +11,9 @@ from dit_prune_viz.calibration.batch_rows import batch_size
 from dit_prune_viz.calibration.draw import Draw
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.pipelines.calling import calling
+from dit_prune_viz.pipelines.denoisers import before_calls
 from dit_prune_viz.pipelines.families import call_arguments, refusals
+from dit_prune_viz.pipelines.input_picture import draws_one
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pipelines.steps import Denoised, timestep_fraction, watch_steps
 
@@ -60,31 +62,27 @@ class Batch:
 
 
 def probe(
-    model: Model, prompt: str, steps: int, seed: int, see: Callable[[tuple, dict], None] | None = None
+    model: Model, prompt: str, steps: int, seed: int, see: Callable[[str, tuple, dict], None] | None = None
 ) -> tuple[int, int]:
     """(steps the scheduler plans, transformer inputs per prompt and step), seen in the first step of a run.
 
-    `see(args, kwargs)`, if given, is shown the transformer's calls of that step.
+    `see(denoiser, args, kwargs)`, if given, is shown the transformer's calls of that step.
     """
     rows = planned = 0
 
-    def count(module, args, kwargs):
+    def count(name, args, kwargs):
         nonlocal rows
         rows += batch_size(args, kwargs)
         if see is not None:
-            see(args, kwargs)
+            see(name, args, kwargs)
 
     def stop(done: Denoised):
         nonlocal planned
         planned = done.steps
         raise _Enough
 
-    handle = model.transformer.register_forward_pre_hook(count, with_kwargs=True)
-    try:
-        with watch_steps(model.pipeline, stop):
-            _denoise(model, (prompt,), steps, [seed])
-    finally:
-        handle.remove()
+    with before_calls(model.transformer, count), watch_steps(model.pipeline, stop):
+        _denoise(model, (prompt,), steps, [seed])
     return planned, rows
 
 
@@ -104,7 +102,7 @@ def walk(
 
     `check` is called after every step with watched rows. The model's lock and `no_grad` are the caller's.
     """
-    size = 1 if model.large else _BATCH
+    size = 1 if model.large or draws_one(model.pipeline) else _BATCH
     runs = sorted(draw.watched)
     batches = [Batch(model, draw, runs[start : start + size], bins) for start in range(0, len(runs), size)]
     total = sum(batch.length for batch in batches)

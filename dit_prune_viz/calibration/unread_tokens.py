@@ -26,13 +26,14 @@ and counts.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
 from dit_prune_viz.calibration.call_masks import mask_pattern, with_noise
-from dit_prune_viz.calibration.noise_runs import Extent, NoiseRun, Places, block_path
+from dit_prune_viz.calibration.noise_runs import Extent, NoiseRun, Places, block_path, in_blocks
+from dit_prune_viz.pipelines.denoisers import named_denoisers
 from dit_prune_viz.pipelines.layers import Layer
 
 
@@ -60,7 +61,7 @@ class UnreadTokens:
     padding takes the place of other tokens at an expert, it is read, and all tokens count.
 
     Args:
-        transformer: in eval mode. It should be dense: whatever pruning has cut off is read by nothing.
+        transformer: in eval mode, or two of them. It should be dense: whatever pruning has cut off is read by nothing.
         layers: prunable layers of it.
     """
 
@@ -69,17 +70,35 @@ class UnreadTokens:
         self._routed = any(layer.routed for layer in layers)
         self._known: dict[tuple, Unread | None] = {}
 
-    def of(self, args: tuple, kwargs: dict) -> Unread | None:
+    def of(self, args: tuple, kwargs: dict, denoiser: str = "") -> Unread | None:
         """Those of a call; None where all tokens of all layers are read. Grad mode and autocast are the caller's.
 
-        The transformer's own hooks do not run, those of its layers do.
+        The transformer's own hooks do not run, those of its layers do. Of two, `denoiser` says which one is called.
         """
-        pattern = mask_pattern(self._transformer, args, kwargs)
+        called = named_denoisers(self._transformer)[denoiser]
+        pattern = mask_pattern(called, args, kwargs)
         if pattern is None:
             return None
-        if self._routed or pattern not in self._known:
-            self._known[pattern] = find_unread(self._transformer, self._layers, args, kwargs)
-        return self._known[pattern]
+        if self._routed or (denoiser, pattern) not in self._known:
+            found = find_unread(called, _inside(self._layers, denoiser), args, kwargs)
+            self._known[denoiser, pattern] = _outside(found, denoiser)
+        return self._known[denoiser, pattern]
+
+
+def _inside(layers: Sequence[Layer], denoiser: str) -> Sequence[Layer]:
+    """The layers of one denoiser, named as seen from inside it."""
+    if not denoiser:
+        return layers
+    start = f"{denoiser}."
+    own = (layer for layer in layers if layer.name.startswith(start))
+    return [replace(one, name=one.name.removeprefix(start), stack=one.stack.removeprefix(start)) for one in own]
+
+
+def _outside(found: Unread | None, denoiser: str) -> Unread | None:
+    """What was found inside one denoiser, with the layers' full names."""
+    if found is None or not denoiser:
+        return found
+    return Unread({f"{denoiser}.{name}": tokens for name, tokens in found.tokens.items()})
 
 
 def find_unread(transformer: nn.Module, layers: Sequence[Layer], args: tuple, kwargs: dict) -> Unread | None:
@@ -145,6 +164,7 @@ class _Differences:
         are not: for blocks with as many tokens of both.
         """
         tokens: dict[tuple, torch.Tensor] = {}
+        layers = in_blocks(layers)
         for layer in layers:
             for found in self._found.get(layer.name, ()):
                 if found is not None and found.ndim == 2:

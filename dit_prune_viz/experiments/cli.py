@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from dit_prune_viz.checks import brief
@@ -29,8 +30,9 @@ from dit_prune_viz.experiments.results import Results, Row
 from dit_prune_viz.experiments.run import RESULTS, run
 from dit_prune_viz.experiments.table import COLUMNS, markdown, tabulate
 from dit_prune_viz.metrics.clip import load_clip
-from dit_prune_viz.pipelines.model import Model, load_model
-from dit_prune_viz.pipelines.placement import add_placement_option
+from dit_prune_viz.pipelines.input_picture import read_picture
+from dit_prune_viz.pipelines.load_settings import add_load_options, read_load_settings
+from dit_prune_viz.pipelines.model import Model, load
 from dit_prune_viz.pipelines.source import local_path
 from dit_prune_viz.plugins import add_plugin_option, load_plugins
 from dit_prune_viz.pruning.named_recipes import NAMED_RECIPES, SWEEPS, find_recipes, parse_named_recipe
@@ -83,7 +85,7 @@ def _add_sweep(commands) -> list[argparse.ArgumentParser]:
     add = sweeps.add_argument
     add("--out", type=Path, required=True, help="folder of the results")
     add("--preset", help=f"settings of a table of the paper, other options go first: {', '.join(PRESETS)}")
-    add("--model", help="folder or hub id (the bundled model)")
+    add_load_options(sweeps, device=None)
     add("--methods", help=f"of {', '.join([*NAMED_RECIPES, *SWEEPS])} (magnitude,wanda,dit-pruning)")
     add("--recipe", action="append", default=[], help="one of your own: 'NAME: saliency=wanda granularity=row'")
     add("--sparsities", help="in percent, and patterns (30,50,70,2:4)")
@@ -94,12 +96,11 @@ def _add_sweep(commands) -> list[argparse.ArgumentParser]:
     add("--first-seed", type=int, help="(0)")
     for name, kind in (("steps", int), ("guidance", float), ("height", int), ("width", int)):
         add(f"--{name}", type=kind, help="the model's default unless given")
+    add("--frames", type=int, default=1, help="of a clip, for models that draw clips (1)")
+    add("--picture", type=Path, help="what a model that changes a picture starts from (the bundled one)")
     add("--samples", type=int, default=128, help="calibration inputs")
     add("--calibration-seed", type=int, default=0)
     add("--clip", help="folder or hub id of the CLIP that scores; none for no CLIP score")
-    add("--device", help="cpu, cuda, … (the fastest there is)")
-    add("--dtype", default="auto")
-    add_placement_option(sweeps)
     add("--batch", type=int, help="pictures drawn at a time")
     add("--pictures", type=Path, help="folder of the dense pictures (OUT/dense)")
     add_cache_option(sweeps)
@@ -120,15 +121,12 @@ def _add_converge(commands) -> list[argparse.ArgumentParser]:
     converges = commands.add_parser("converge", help="how much the masks change with more calibration samples")
     converges.set_defaults(do=_converge)
     add = converges.add_argument
-    add("--model", help="folder or hub id (the bundled model)")
+    add_load_options(converges)
     add("--methods", default="dit-pruning", help=f"of {', '.join([*NAMED_RECIPES, *SWEEPS])} (dit-pruning)")
     add("--recipe", action="append", default=[], help="one of your own: 'NAME: saliency=wanda granularity=row'")
     add("--sparsity", default="50", help="in percent, or a pattern such as 2:4 (50)")
     add("--sizes", default=",".join(map(str, SIZES)), help="numbers of samples (%(default)s)")
     add("--calibration-seed", type=int, default=0)
-    add("--device", default="auto", help="cpu, cuda, … (the fastest there is)")
-    add("--dtype", default="auto")
-    add_placement_option(converges)
     add_cache_option(converges)
     return [converges]
 
@@ -156,10 +154,10 @@ def _sweep(options: argparse.Namespace) -> None:
     recipes = find_recipes(options.methods) + tuple(parse_named_recipe(text) for text in options.recipe)
     levels = parse_levels(options.sparsities)
     source = options.model or str(BUNDLED_MODEL)
-    device = options.device or crew.device
-    model = load_model(
-        source, device=device, dtype=options.dtype, placement=options.placement, tell=say if crew.main else None
-    )
+    settings = read_load_settings(options)
+    if options.device is None:
+        settings = replace(settings, device=crew.device)
+    model = load(settings, tell=say if crew.main else None)
     prompts, calibration_prompts = _prompts(model, options, preset)
     experiment = Experiment(
         recipes=recipes,
@@ -170,6 +168,8 @@ def _sweep(options: argparse.Namespace) -> None:
         guidance_scale=options.guidance,
         height=options.height,
         width=options.width,
+        frames=options.frames,
+        picture=read_picture(options.picture) if options.picture else None,
         samples=options.samples,
         calibration_seed=options.calibration_seed,
     )
@@ -254,8 +254,7 @@ def _converge(options: argparse.Namespace) -> None:
     recipes = find_recipes(options.methods) + tuple(parse_named_recipe(text) for text in options.recipe)
     level, sizes = parse_level(options.sparsity), _sizes(options.sizes)
     disk = open_cache(options.cache)
-    source = options.model or str(BUNDLED_MODEL)
-    model = load_model(source, device=options.device, dtype=options.dtype, placement=options.placement, tell=say)
+    model = load(read_load_settings(options), tell=say)
     for named in recipes:
         talk = TerminalProgress(silent=False, unit="steps")
         recipe, seed = level.of(named.recipe), options.calibration_seed

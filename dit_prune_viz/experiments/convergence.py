@@ -12,6 +12,7 @@ from dit_prune_viz.calibration.draw import draw_inputs
 from dit_prune_viz.calibration.recorded_inputs import RecordedInputs, record_draw, with_unread
 from dit_prune_viz.calibration.result import Calibration
 from dit_prune_viz.calibration.second_moments import watch_package
+from dit_prune_viz.calibration.settings import steps_of_run
 from dit_prune_viz.calibration.trajectory import probe
 from dit_prune_viz.checks import whole
 from dit_prune_viz.errors import Progress, UserError
@@ -55,7 +56,7 @@ def measure_convergence(
         sizes: numbers of samples, at least two different ones.
         seed: decides prompts, noise, drawn inputs and which of them belong to the smaller sizes.
         prompts: texts to choose from; None takes the model's own.
-        steps: denoising steps; None takes the model's default.
+        steps: denoising steps; None decides by the model, see `steps_of_run`.
         bins: timestep bins.
         progress: called after every denoising step and every replayed call; may raise `Cancelled`.
 
@@ -65,7 +66,7 @@ def measure_convergence(
     sizes = sorted({whole(size, "The number of calibration samples", 1, 100_000) for size in sizes})
     if len(sizes) < 2:
         raise UserError("Convergence compares at least two different numbers of calibration samples.")
-    steps = whole(model.defaults.steps if steps is None else steps, "The number of steps", 1, 1000)
+    steps = steps_of_run(model, steps)
     bins = whole(bins, "The number of timestep bins", 1, 1000)
     texts = tuple(model.defaults.prompts if prompts is None else prompts)
     if not texts:

@@ -36,7 +36,7 @@ class DenseStore:
     def _key(self, request: Request) -> str:
         model = self._model
         decides = [model.identity, str(model.dtype), model.device.type, model.defaults.max_sequence_length]
-        return content_key("picture", decides, vars(request))
+        return content_key("picture", decides, request.settings)
 
     def _read(self, request: Request) -> Picture | None:
         entry = self._cache.find(self._key(request))

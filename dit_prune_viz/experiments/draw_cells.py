@@ -66,4 +66,4 @@ class CellDrawer:
         drawn = dense
         if pruned is not None:
             drawn = draw_batch(self.model, asked, layers=pruned.layers, on_step=step)
-        return score(dense, drawn, [request.prompt for request in asked], self.clip)
+        return score(self.model, dense, drawn, asked, self.clip)

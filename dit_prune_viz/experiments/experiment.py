@@ -7,12 +7,14 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dit_prune_viz.calibration.settings import steps_of_run
 from dit_prune_viz.checks import whole
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.experiments.levels import Level
 from dit_prune_viz.experiments.requests import requests_for
 from dit_prune_viz.generation.request import Request
 from dit_prune_viz.metrics.clip import ClipScorer
+from dit_prune_viz.pipelines.families import described
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pruning.named_recipes import DENSE, NamedRecipe
 
@@ -26,8 +28,8 @@ class Experiment:
     """What to measure.
 
     recipes × levels × seeds are the cells; each draws every one of `prompts`, from a noise of its own per prompt and
-    seed. steps, guidance_scale, height, width: None takes the model's default. calibration_prompts must have no prompt
-    in common with `prompts`; samples and calibration_seed as in `calibrate`.
+    seed. steps, guidance_scale, height, width: None takes the model's default. frames and picture as in `Request`.
+    calibration_prompts must have no prompt in common with `prompts`; samples and calibration_seed as in `calibrate`.
     """
 
     recipes: tuple[NamedRecipe, ...]
@@ -39,13 +41,15 @@ class Experiment:
     guidance_scale: float | None = None
     height: int | None = None
     width: int | None = None
+    frames: int = 1
+    picture: bytes | None = None
     samples: int = 128
     calibration_seed: int = 0
 
     def drawing(self, model: Model) -> Request:
         """The settings of every picture, as a request without prompt and seed."""
         steps = model.defaults.steps if self.steps is None else self.steps
-        return Request("", 0, steps, self.guidance_scale, self.height, self.width)
+        return Request("", 0, steps, self.guidance_scale, self.height, self.width, self.frames, self.picture)
 
     def cells(self) -> list[tuple[NamedRecipe, Level]]:
         """What is pruned: every recipe at every level, level by level; patterns only where they mean something."""
@@ -83,23 +87,29 @@ def with_seeds(experiment: Experiment, count: int, first: int = 0) -> Experiment
 def describe(experiment: Experiment, model: Model, clip: ClipScorer | None) -> dict:
     """Everything but recipes, levels and seeds that decides the numbers, as JSON."""
     # A request needs some prompt to be checked, and one for a class-conditional model has to be a class.
-    request = vars(requests_for(model, experiment.prompts[:1], 0, experiment.drawing(model))[0])
-    drawing = {name: value for name, value in request.items() if name not in ("prompt", "seed")}
+    request = requests_for(model, experiment.prompts[:1], 0, experiment.drawing(model))[0]
+    drawing = {name: value for name, value in request.settings.items() if name not in ("prompt", "seed")}
     return {
         "format": _FORMAT,
         "model": model.name,
         "fingerprint": model.fingerprint,
-        "identity": model.identity,
+        "identity": model.signature[0],  # of the prunable layers as well
         "dtype": str(model.dtype),
         "clip": clip.name if clip else None,
         "drawing": drawing,
+        **({"clip words": "names of classes"} if _named_classes(experiment, model) else {}),
         "prompts": list(experiment.prompts),
         "calibration": {
             "samples": experiment.samples,
             "seed": experiment.calibration_seed,
             "prompts": list(experiment.calibration_prompts),
+            **({"steps": steps_of_run(model)} if model.large else {}),  # those of others are the model's own
         },
     }
+
+
+def _named_classes(experiment: Experiment, model: Model) -> bool:
+    return any(described(model.pipeline, prompt) != prompt for prompt in experiment.prompts)
 
 
 def digest(content: object) -> str:

@@ -89,11 +89,12 @@ def _placement(options: argparse.Namespace) -> None:
 
 def _sizes(model: str | None, dtype) -> Iterator[tuple[str, list[PartSize]]]:
     if model is not None:
+        from dit_prune_viz.pipelines.load_settings import LoadSettings
         from dit_prune_viz.pipelines.loading import find_parts
         from dit_prune_viz.pipelines.placement import stored_sizes
         from dit_prune_viz.pipelines.source import find_source
 
-        yield Path(model).name, stored_sizes(find_parts(find_source(model), model), dtype)
+        yield Path(model).name, stored_sizes(find_parts(find_source(LoadSettings(model))), dtype)
         return
     from dit_prune_viz.pipelines.published_shapes import PUBLISHED, published_sizes
 

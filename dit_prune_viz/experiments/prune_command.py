@@ -13,12 +13,11 @@ from dit_prune_viz.errors import UserError
 from dit_prune_viz.experiments.levels import parse_level
 from dit_prune_viz.experiments.progress import TerminalProgress, say
 from dit_prune_viz.pipelines.dense_parts import dense_sentence
-from dit_prune_viz.pipelines.model import load_model
-from dit_prune_viz.pipelines.placement import add_placement_option
+from dit_prune_viz.pipelines.load_settings import add_load_options, read_load_settings
+from dit_prune_viz.pipelines.model import load
 from dit_prune_viz.pruning.named_recipes import NAMED_RECIPES, find_recipe
 from dit_prune_viz.pruning.prune import calibrate_for, prune
 from dit_prune_viz.pruning.pruned_model import PrunedModel
-from dit_prune_viz.resources import BUNDLED_MODEL
 
 _WORST = 10
 """Layers that are named, those with the most predicted damage."""
@@ -31,12 +30,9 @@ def add_prune(commands) -> list[argparse.ArgumentParser]:
     add = parser.add_argument
     add("recipe", nargs="?", default="dit-pruning", help=f"{', '.join(NAMED_RECIPES)}, a saliency, or a .json file")
     add("--sparsity", help="in percent, or a pattern such as 2:4 (the recipe's own)")
-    add("--model", help="folder or hub id (the bundled model)")
+    add_load_options(parser)
     add("--samples", type=int, help="calibration inputs (the recipe's own)")
     add("--calibration-seed", type=int, help="(the recipe's own)")
-    add("--device", default="auto", help="cpu, cuda, … (the fastest there is)")
-    add("--dtype", default="auto")
-    add_placement_option(parser)
     add_cache_option(parser)
     add("--report", type=Path, metavar="FILE.json", help="write recipe and report there")
     return [parser]
@@ -49,8 +45,7 @@ def _prune(options: argparse.Namespace) -> None:
     asked = {"samples": options.samples, "seed": options.calibration_seed}
     settings = replace(recipe.calibration, **{name: value for name, value in asked.items() if value is not None})
     recipe = replace(recipe, calibration=settings)
-    source = options.model or str(BUNDLED_MODEL)
-    model = load_model(source, device=options.device, dtype=options.dtype, placement=options.placement, tell=say)
+    model = load(read_load_settings(options), tell=say)
     progress = TerminalProgress(silent=False, unit="steps")
     disk = open_cache(options.cache)
     statistics = Statistics(model, calibrate_for(model, recipe, progress, disk), disk=disk)
@@ -83,6 +78,7 @@ def _write(path: Path, pruned: PrunedModel) -> None:
         "recipe": json.loads(pruned.recipe.to_json()),
         "model": pruned.model.name,
         "fingerprint": pruned.model.fingerprint,
+        "also_prune": list(pruned.model.also_prune),
         "achieved": report.achieved,
         "remaining_parameters": report.remaining,
         "damage": report.damage,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from dit_prune_viz.generation.request import Request, check_request
+from dit_prune_viz.pipelines.input_picture import draws_one
 from dit_prune_viz.pipelines.model import Model
 
 _BATCHES = ((10**8, 16), (10**9, 8))
@@ -27,4 +28,6 @@ def requests_for(model: Model, prompts: Sequence[str], seed: int, drawing: Reque
 
 def default_batch(model: Model) -> int:
     """How many pictures are drawn at a time unless somebody says otherwise."""
+    if draws_one(model.pipeline):
+        return 1
     return next((size for limit, size in _BATCHES if model.parameters < limit), 4)

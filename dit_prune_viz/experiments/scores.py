@@ -7,18 +7,28 @@ from collections.abc import Sequence
 
 from dit_prune_viz.experiments.results import SCORES
 from dit_prune_viz.generation.batch import Picture
+from dit_prune_viz.generation.frames import clip_scores
+from dit_prune_viz.generation.request import Request
 from dit_prune_viz.metrics.clip import ClipScorer
 from dit_prune_viz.metrics.pictures import psnr, ssim
+from dit_prune_viz.pipelines.model import Model
 
 Scores = dict[str, list[float | None]]
 
 
 def score(
-    dense: Sequence[Picture], drawn: Sequence[Picture], prompts: Sequence[str], clip: ClipScorer | None
+    model: Model,
+    dense: Sequence[Picture],
+    drawn: Sequence[Picture],
+    requests: Sequence[Request],
+    clip: ClipScorer | None,
 ) -> Scores:
-    """Name of the score → a value per picture (see `SCORES`); no CLIP scores without a CLIP."""
+    """Name of the score → a value per picture (see `SCORES`); no CLIP scores without a CLIP. Of a clip, the CLIP score
+    is the mean over its frames, the other scores are of all its frames together."""
     pairs = [(a, b) for a, b in zip(dense, drawn, strict=True)]
-    similar = clip.score([picture.image for picture in drawn], prompts) if clip else [math.nan] * len(pairs)
+    similar = [math.nan] * len(pairs)
+    if clip:
+        similar = clip_scores(clip, model, [picture.image for picture in drawn], requests)
     return {
         "clip": [_finite(float(value)) for value in similar],
         "ssim": [_finite(ssim(a.image, b.image)) for a, b in pairs],

@@ -1,1 +1,1 @@
-"""Files to take away. Empty until exporting is built."""
+"""Take a pruned model away: as packed files, a diffusers folder, a single file, a recipe, a report."""

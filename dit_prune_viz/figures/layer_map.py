@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ import plotly.graph_objects as go
 
 from dit_prune_viz.figures import style
 from dit_prune_viz.pipelines.kinds import KINDS
+from dit_prune_viz.pipelines.layers import OUTSIDE
 
 
 def layer_map(
@@ -23,7 +25,10 @@ def layer_map(
     log: bool = False,
     limits: tuple[float, float] | None = None,
 ) -> go.Figure:
-    """One cell per layer; cells carry the layer's name, so that a click can open it.
+    """One cell per block and kind; it carries its layer's name, so that a click can open it.
+
+    Layers of one block and kind, such as experts, share a cell: it shows and names the one with the greatest value, and
+    says how many there are and which.
 
     With `log` the colour follows log10 of the value (zeros stay empty) while the hover text shows the value itself.
     `limits` are the values at the ends of the colours, where several maps are to be compared.
@@ -34,10 +39,17 @@ def layer_map(
     column_of = {block: column for column, block in enumerate(columns)}
     shape = (len(rows), len(columns))
     raw = np.full(shape, np.nan)
-    cell_names = np.full(shape, "", dtype=object)
+    sharing: dict[tuple[int, int], dict[str, float]] = {}
     for name, block, kind, value in zip(names, blocks, kinds, values, strict=True):
-        cell = row_of[kind], column_of[block]
-        raw[cell], cell_names[cell] = value, name
+        sharing.setdefault((row_of[kind], column_of[block]), {})[name] = value
+    cell_names, words, all_names = (np.full(shape, "", dtype=object) for _ in range(3))
+    places = dict(zip(blocks, stacks, strict=True))
+    for (row, column), layers in sharing.items():
+        name = max(layers, key=lambda name: (layers[name] == layers[name], layers[name]))  # what is no number is least
+        raw[row, column], cell_names[row, column] = layers[name], name
+        place = OUTSIDE if places[columns[column]] == OUTSIDE else f"block {columns[column]}"
+        words[row, column] = f"{rows[row]}, {place}" + (f", greatest of {len(layers)}" if len(layers) > 1 else "")
+        all_names[row, column] = "\n".join(layers) if len(layers) > 1 else ""
     colour = np.log10(np.where(raw > 0, raw, np.nan)) if log else raw
     low, high = (None, None) if limits is None else np.log10(limits) if log else limits
 
@@ -47,14 +59,14 @@ def layer_map(
         z=colour,
         x=columns,
         y=rows,
-        customdata=np.stack([cell_names, _labels(raw, unit)], axis=-1),
+        customdata=np.stack([cell_names, _labels(raw, unit), words, all_names], axis=-1),
         zmin=low,
         zmax=high,
         colorscale="Cividis",
         xgap=2,
         ygap=2,
         hoverongaps=False,
-        hovertemplate="<b>%{customdata[0]}</b><br>%{y}, block %{x}<br>" + title + " %{customdata[1]}<extra></extra>",
+        hovertemplate="<b>%{customdata[0]}</b><br>%{customdata[2]}<br>" + title + " %{customdata[1]}<extra></extra>",
         colorbar=_colourbar(colour if limits is None else np.array([low, high]), log, unit),
     )
     # Without a range of its own the axis would make room for the names of the stacks on a narrow screen.
@@ -87,8 +99,10 @@ def _mark_stacks(figure: go.Figure, blocks: Sequence[int], stacks: Sequence[str]
     """A line where a stack of blocks begins (dual-stream against single-stream), named above the cells."""
     if len(set(stacks)) < 2:
         return
-    for index, stack in enumerate(dict.fromkeys(stacks)):
-        start = min(block for block, owner in zip(blocks, stacks, strict=True) if owner == stack) - 0.5
+    # Layers outside the blocks may stand on both sides of them.
+    runs = itertools.groupby(sorted(dict(zip(blocks, stacks, strict=True)).items()), key=lambda pair: pair[1])
+    for index, (stack, run) in enumerate(runs):
+        start = next(run)[0] - 0.5
         if index:
             figure.add_vline(x=start, line={"width": 2, "dash": "dot", "color": style.GREY})
         figure.add_annotation(
@@ -98,7 +112,7 @@ def _mark_stacks(figure: go.Figure, blocks: Sequence[int], stacks: Sequence[str]
             xanchor="left",
             yanchor="bottom",
             yshift=13 * (index % 2),  # neighbours at two heights, so that they do not cover each other
-            text=stack.replace("_", " "),
+            text=stack if "." in stack else stack.replace("_", " "),  # a dotted name is a path: kept as it is
             showarrow=False,
             font={"size": 11},
         )

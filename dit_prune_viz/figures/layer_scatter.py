@@ -94,7 +94,8 @@ def _log10(values: Sequence[float]) -> np.ndarray:
 def _decimal_ticks(exponents: Sequence[float]) -> dict:
     low, high = min(exponents), max(exponents)
     ticks = np.linspace(low, high, 5) if high > low else np.array([low])
-    return {"tickvals": ticks, "ticktext": [f"{10**tick:.2g}" for tick in ticks]}
+    digits = next((count for count in range(2, 6) if len({f"{10**tick:.{count}g}" for tick in ticks}) == len(ticks)), 6)
+    return {"tickvals": ticks, "ticktext": [f"{10**tick:.{digits}g}" for tick in ticks]}
 
 
 def _drawable(threshold: float | None) -> bool:

@@ -10,12 +10,14 @@ import torch
 from PIL import Image
 
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.generation.frames import strip
 from dit_prune_viz.generation.request import Request
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
 from dit_prune_viz.masks.running import running_pruned
 from dit_prune_viz.pipelines.calling import calling
 from dit_prune_viz.pipelines.device import out_of_memory
 from dit_prune_viz.pipelines.families import call_arguments, refusals
+from dit_prune_viz.pipelines.input_picture import draws_one
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pipelines.steps import Denoised, watch_steps
 
@@ -50,9 +52,11 @@ def draw_batch(
         A picture per request.
 
     Raises:
-        UserError: layers that do not fit, or too little memory.
+        UserError: layers that do not fit, too little memory, or several requests for a pipeline that draws one.
     """
     first = requests[0]
+    if len(requests) > 1 and draws_one(model.pipeline):
+        raise UserError(f"This model draws one picture at a time, not {len(requests)}; give a single prompt.")
     arguments = call_arguments(
         model.pipeline,
         [request.prompt for request in requests],
@@ -61,6 +65,8 @@ def draw_batch(
         height=first.height,
         width=first.width,
         max_sequence_length=model.defaults.max_sequence_length,
+        frames=first.frames,
+        picture=first.picture,
     )
     noises = [torch.Generator().manual_seed(request.seed) for request in requests]
     # Pipelines that double their latents under guidance use the first half; the second half needs noise all the same.
@@ -83,7 +89,8 @@ def draw_batch(
         if out_of_memory(error):
             raise UserError(_too_large(len(requests), model)) from error
         raise
-    images = output.images if "images" in output else [frames[0] for frames in output.frames]
+    images = next((output[name] for name in ("images", "image", "frames") if name in output), ())
+    images = [strip(item) if isinstance(item, list) else item for item in images]  # of frames, or of layers
     latents = last.latents[: len(requests)].detach().float().cpu()
     return [Picture(image, latents[place].clone()) for place, image in enumerate(images)]
 

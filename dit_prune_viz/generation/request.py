@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dit_prune_viz.checks import brief, check_text, whole
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.defaults import vae_factor
-from dit_prune_viz.pipelines.families import class_label, parameters_of
+from dit_prune_viz.pipelines.families import class_label, frames_argument, parameters_of
+from dit_prune_viz.pipelines.input_picture import open_picture, wants_picture
 from dit_prune_viz.pipelines.model import Model
+from dit_prune_viz.pipelines.positions import most_pixels, only_area, only_sizes
 
 MAX_PROMPT = 2000
 MAX_STEPS = 200
 MAX_SEED = 2**32 - 1
 MAX_GUIDANCE = 100.0
 MAX_SIZE = 4096
+MAX_FRAMES = 257
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,8 @@ class Request:
         guidance_scale: 1 is none.
         height: in pixels.
         width: in pixels.
+        frames: of a clip, where the model draws clips; it becomes one wide picture, a strip of its frames.
+        picture: an image file's bytes, where the model changes a picture; None is the bundled one.
     """
 
     prompt: str
@@ -37,6 +44,17 @@ class Request:
     guidance_scale: float | None = None
     height: int | None = None
     width: int | None = None
+    frames: int = 1
+    picture: bytes | None = None
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """All that decides the picture, as JSON values; frames and picture are named where they were chosen."""
+        chosen = {**vars(self)}
+        if self.frames == 1:
+            del chosen["frames"]
+        picture = chosen.pop("picture")
+        return chosen if picture is None else {**chosen, "picture": hashlib.sha256(picture).hexdigest()}
 
 
 def check_request(model: Model, request: Request) -> Request:
@@ -52,13 +70,24 @@ def check_request(model: Model, request: Request) -> Request:
         raise UserError(f"The guidance scale must be a number from 0 to {MAX_GUIDANCE:g}, not {brief(guidance)}.")
     height = defaults.height if request.height is None else request.height
     width = defaults.width if request.width is None else request.width
+    height = _size(model, height, defaults.height, "height")
+    width = _size(model, width, defaults.width, "width")
+    area = only_area(model.pipeline)
+    if area and height * width != area:
+        raise UserError(f"This model draws {area:,} pixels only (such as {_square(area)}), not {width} × {height}.")
+    sizes = only_sizes(model.pipeline)
+    if sizes and (width, height) not in sizes:
+        known = ", ".join(f"{across} × {down}" for across, down in sizes)
+        raise UserError(f"This model draws {known} only, not {width} × {height}.")
+    _check_picture(model, request.picture)
     return replace(
         request,
         seed=whole(request.seed, "The seed", 0, MAX_SEED),
         steps=whole(request.steps, "The number of steps", 1, MAX_STEPS),
         guidance_scale=float(guidance),
-        height=_size(model, height, defaults.height, "height"),
-        width=_size(model, width, defaults.width, "width"),
+        height=height,
+        width=width,
+        frames=_frames(model, request.frames),
     )
 
 
@@ -71,7 +100,7 @@ def check_together(requests: Sequence[Request]) -> tuple[Request, ...]:
     if not requests:
         raise UserError("There is no prompt; write what the pictures should show.")
     if len({replace(request, prompt="", seed=0) for request in requests}) > 1:
-        raise UserError("Pictures of one batch must agree in steps, guidance and size.")
+        raise UserError("Pictures of one batch must agree in steps, guidance, size, frames and input picture.")
     return tuple(requests)
 
 
@@ -92,7 +121,32 @@ def _size(model: Model, value: object, default: int, what: str) -> int:
     size = whole(value, f"The {what}", unit, MAX_SIZE)
     if size % unit:
         raise UserError(f"The {what} must be a multiple of {unit} pixels, not {size}.")
+    most = most_pixels(model.pipeline, 0 if what == "height" else 1)
+    if most and size > most:
+        raise UserError(f"This model has positions for at most {most} pixels of {what}, not {size}; draw smaller.")
     return size
+
+
+def _frames(model: Model, value: object) -> int:
+    frames = whole(value, "The number of frames", 1, MAX_FRAMES)
+    if frames > 1 and frames_argument(model.pipeline) is None:
+        raise UserError(f"This model draws single pictures, not clips of {frames} frames.")
+    return frames
+
+
+def _check_picture(model: Model, picture: object) -> None:
+    if picture is None:
+        return
+    if not wants_picture(model.pipeline):
+        raise UserError("This model draws from a prompt alone; leave the input picture out.")
+    if not isinstance(picture, bytes):
+        raise UserError(f"The input picture must be the bytes of an image file, not {brief(picture)}.")
+    open_picture(picture)
+
+
+def _square(area: int) -> str:
+    side = math.isqrt(area)
+    return f"{side} × {area // side}"
 
 
 def _cells_per_token(model: Model) -> int:

@@ -26,6 +26,7 @@ from dit_prune_viz.masks.two_of_four import (
     relative_error,
     run_trials,
 )
+from dit_prune_viz.pipelines.denoisers import named_denoisers
 from dit_prune_viz.pipelines.model import Model
 
 _SECONDS = 0.1
@@ -99,8 +100,10 @@ def time_kernels(
     """`step_time` on any device, with whatever kernels and clock."""
     names = two_of_four_layers(layers)
     with model.lock.hold(progress), torch.no_grad():
-        call, tokens = _first_call(model, names)
-        return time_call(model.transformer, layers, call, tokens, kernels, compile, progress, clock or milliseconds)
+        denoiser, call, tokens = _first_call(model, names)
+        return time_call(
+            model.transformer, layers, call, tokens, kernels, compile, progress, clock or milliseconds, denoiser
+        )
 
 
 def time_call(
@@ -112,6 +115,7 @@ def time_call(
     compile: bool,
     progress: Progress | None = None,
     clock: Clock | None = None,
+    denoiser: str = "",
 ) -> StepTime:
     """`step_time` of a bare transformer on one call.
 
@@ -124,17 +128,20 @@ def time_call(
         compile: whether both sides go through `torch.compile`.
         progress: may raise `Cancelled`.
         clock: measures a layer or the transformer.
+        denoiser: which one is called, where there are two.
     """
     clock = clock or milliseconds
-    linears = {name: transformer.get_submodule(name) for name in layers}
-    shapes = {name: Shape(*linears[name].weight.shape, tokens[name]) for name in layers if name in tokens}
+    modules = {name: transformer.get_submodule(name) for name in layers}
+    linears = {name: module for name, module in modules.items() if isinstance(module, nn.Linear)}  # no convolutions
+    shapes = {name: Shape(*linears[name].weight.shape, tokens[name]) for name in linears if name in tokens}
     first = {shape: name for name, shape in reversed(shapes.items())}
     weights = {shape: partial(masked, linears[name], layers[name]) for shape, name in first.items()}
     trials = run_trials(weights, kernels, clock, compile=compile, progress=progress)
     picked, by_name = choose_shapes(trials), {kernel.name: kernel for kernel in kernels}
     chosen = {name: Choice(by_name[picked[shape]], shape.tokens) for name, shape in shapes.items() if shape in picked}
-    run = _Call(transformer, call)
-    with _compiled(transformer) if compile else nullcontext():
+    called = named_denoisers(transformer)[denoiser]
+    run = _Call(called, call)
+    with _compiled(called) if compile else nullcontext():
         dense_ms = clock(run, None)
     sparse_ms = error = None
     used: frozenset[str] = frozenset()
@@ -143,7 +150,7 @@ def time_call(
             reference = run(None)
         with sparse_kernels(transformer, layers, chosen, materialise=compile) as used:
             error = relative_error(run(None), reference)
-            with _compiled(transformer) if compile else nullcontext():
+            with _compiled(called) if compile else nullcontext():
                 sparse_ms = clock(run, None)
     faster = {name: chosen[name].kernel.name for name in layers if name in used}
     dense = tuple(name for name in layers if name not in used)
@@ -188,13 +195,13 @@ class _Call(nn.Module):
         return torch.stack(list(output)) if isinstance(output, list) else output  # Z-Image answers with a list
 
 
-def _first_call(model: Model, names: Sequence[str]) -> tuple[tuple[tuple, dict], dict[str, int]]:
-    """The transformer's first call, and how many tokens it brings to each layer."""
-    calls: list[tuple[tuple, dict]] = []
+def _first_call(model: Model, names: Sequence[str]) -> tuple[str, tuple[tuple, dict], dict[str, int]]:
+    """Which denoiser is called first, with what, and how many tokens that brings to each layer."""
+    calls: list[tuple[str, tuple[tuple, dict]]] = []
     tokens: dict[str, int] = {}
 
-    def see(args: tuple, kwargs: dict) -> None:
-        calls.append((args, kwargs))
+    def see(denoiser: str, args: tuple, kwargs: dict) -> None:
+        calls.append((denoiser, (args, kwargs)))
 
     def hook(name: str):
         def count(module: nn.Module, args: tuple) -> None:
@@ -208,7 +215,7 @@ def _first_call(model: Model, names: Sequence[str]) -> tuple[tuple[tuple, dict],
     finally:
         for handle in handles:
             handle.remove()
-    return calls[0], tokens
+    return *calls[0], tokens
 
 
 @contextmanager

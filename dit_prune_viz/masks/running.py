@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.masks.packed_mask import PackedMask
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
+from dit_prune_viz.pipelines.denoisers import denoiser_of
 from dit_prune_viz.pipelines.matrices import matrix, matrix_shape, run_with
 from dit_prune_viz.pipelines.plain_weights import check_adapters, check_layer
 from dit_prune_viz.pipelines.resting import inner_forwards, plain_forward, put_forward
@@ -91,7 +92,7 @@ class _PrunedForward:
 
 
 def _find_transformer(model: object) -> nn.Module:
-    transformer = model if isinstance(model, nn.Module) else getattr(model, "transformer", None)
+    transformer = model if isinstance(model, nn.Module) else denoiser_of(model)
     if not isinstance(transformer, nn.Module):
         raise UserError(f"{type(model).__name__} has no transformer to prune; load a pipeline with a transformer.")
     if any(isinstance(one, _PrunedForward) for module in transformer.modules() for one in inner_forwards(module)):

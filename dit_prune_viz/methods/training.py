@@ -15,6 +15,7 @@ from dit_prune_viz.calibration.distillation_set import DistillationSet, guided
 from dit_prune_viz.calibration.recorded_inputs import Call, run_call
 from dit_prune_viz.calibration.timestep_weights import checked_weights
 from dit_prune_viz.errors import Progress, UserError
+from dit_prune_viz.pipelines.denoisers import named_denoisers
 from dit_prune_viz.pipelines.device import out_of_memory
 from dit_prune_viz.pipelines.matrices import run_with, spread
 from dit_prune_viz.pipelines.model import Model
@@ -207,13 +208,15 @@ def _running(learners) -> Iterator[None]:
 @contextmanager
 def _checkpointed(model: Model) -> Iterator[None]:
     """A large transformer keeps no activations for the backward pass, where its family can do without."""
-    transformer = model.transformer
-    able = getattr(transformer, "_supports_gradient_checkpointing", False)
-    if not model.large or not able or transformer.is_gradient_checkpointing:
-        yield
-        return
-    transformer.enable_gradient_checkpointing()
+    able = [
+        one
+        for one in named_denoisers(model.transformer).values()
+        if model.large and getattr(one, "_supports_gradient_checkpointing", False) and not one.is_gradient_checkpointing
+    ]
+    for one in able:
+        one.enable_gradient_checkpointing()
     try:
         yield
     finally:
-        transformer.disable_gradient_checkpointing()
+        for one in able:
+            one.disable_gradient_checkpointing()

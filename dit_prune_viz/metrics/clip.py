@@ -12,7 +12,7 @@ from PIL import Image
 
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.device import choose_device
-from dit_prune_viz.pipelines.hub import Checkout, cached_folder, hub_files, is_hub_id
+from dit_prune_viz.pipelines.hub import Checkout, cached, hub_files, is_hub_id, unreachable
 from dit_prune_viz.pipelines.source import LOAD_ERRORS, local_path
 
 if TYPE_CHECKING:
@@ -119,12 +119,15 @@ def _find(source: str, path: Path | None) -> str:
         raise UserError(
             f"There is no folder {source[:200]!r}; give the folder of a CLIP model or a hub id like org/name."
         )
-    files = hub_files(Checkout(source))
-    if files is None:
-        folder = cached_folder(Checkout(source), "config.json")
-        _check_folder(folder)
-        return str(folder)
-    if not any(file.endswith(".safetensors") for file in files):
+    model = Checkout(source)
+    listing = hub_files(model)
+    if listing is None:
+        file = cached(model, ["config.json"])
+        if file is None:
+            raise unreachable(model)
+        _check_folder(file.parent)
+        return str(file.parent)
+    if not any(file.endswith(".safetensors") for file in listing.sizes):
         raise UserError(f"{source} has no safetensors weights; choose another CLIP model.")
     return source
 

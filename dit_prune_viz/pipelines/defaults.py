@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.pipelines.families import family_of, parameters_of, uses_true_guidance
+from dit_prune_viz.pipelines.families import family_of, guidance_argument, parameters_of
 from dit_prune_viz.pipelines.known_models import KNOWN_MODELS
 
 if TYPE_CHECKING:
@@ -104,12 +104,11 @@ def _family_defaults(pipeline: DiffusionPipeline) -> Defaults:
         value = parameters[name].default if name in parameters else None
         return fallback if value is None or value is parameters[name].empty else value
 
-    guidance = "true_cfg_scale" if uses_true_guidance(pipeline) else "guidance_scale"
     return Defaults(
         height=family.size or own("height", None) or _native_size(pipeline, 0),
         width=family.size or own("width", None) or _native_size(pipeline, 1),
         steps=family.steps or own("num_inference_steps", 50),
-        guidance_scale=float(family.guidance_scale or own(guidance, 1.0)),
+        guidance_scale=float(family.guidance_scale or own(guidance_argument(pipeline), 1.0)),
         max_sequence_length=None,
         prompts=family.prompts,
     )

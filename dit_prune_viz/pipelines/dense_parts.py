@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from dit_prune_viz.pipelines.denoisers import path_inside
+
 _EXAMPLES = 2
 _PLAIN = ("embedders", "final layers", "norms", "biases")
 """Reasons that need no example to be understood."""
@@ -52,12 +54,13 @@ def dense_parts(
     Returns:
         The parts, the largest first; their parameters and the prunable weights are all parameters together.
     """
-    weights = {f"{name}.weight" for name in prunable}
+    weights, own_biases = ({f"{name}.{parameter}" for name in prunable} for parameter in ("weight", "bias"))
     prefixes = tuple(f"{stack}." for stack in stacks)
     held: dict[str, Counter[str]] = {}
     for name, shape in shapes.items():
         if name not in weights:
-            reason = _reason(name, len(shape), name.startswith(prefixes))
+            inside = name.startswith(prefixes)
+            reason = "biases" if name in own_biases else reason_of(name, len(shape), inside)
             held.setdefault(reason, Counter())[_example(name)] += math.prod(shape)
     parts = [
         DensePart(reason, sum(counts.values()), tuple(name for name, _ in counts.most_common(_EXAMPLES)))
@@ -70,7 +73,7 @@ def dense_sentence(parts: Collection[DensePart], parameters: int) -> str:
     """How much is prunable, and what is not, for people: "97.1 % of the parameters are prunable. Dense: …"."""
     share = 1 - sum(part.parameters for part in parts) / parameters if parameters else 0.0
     told = [
-        f"{part.reason} {_percent(part.parameters / parameters)}"
+        f"{part.reason} {percent(part.parameters / parameters)}"
         + ("" if part.reason in _PLAIN else f" ({', '.join(part.examples)})")
         for part in parts
         if part.parameters
@@ -79,8 +82,9 @@ def dense_sentence(parts: Collection[DensePart], parameters: int) -> str:
     return f"{100 * share:.1f} % of the transformer's parameters are prunable.{dense}"
 
 
-def _reason(name: str, dimensions: int, inside: bool) -> str:
-    name = name.lower()
+def reason_of(name: str, dimensions: int, inside: bool) -> str:
+    """Why a parameter is dense, see `DensePart`; `inside` is whether it stands in a block."""
+    name = path_inside(name).lower()
     module, _, parameter = name.rpartition(".")
     whole = module if parameter in ("weight", "bias") else name
     if dimensions <= 1 and _NORM.search(module.rpartition(".")[2]):
@@ -104,5 +108,6 @@ def _example(name: str) -> str:
     return re.sub(r"\.\d+(?=\.)", ".*", module if parameter in ("weight", "bias") and module else name)
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """A share of all parameters for people; what is there is never 0 %."""
     return "under 0.01 %" if share < 1e-4 else f"{100 * share:.{1 if share >= 0.01 else 2}f} %"

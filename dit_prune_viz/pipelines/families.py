@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.pipelines.input_picture import picture_arguments
 from dit_prune_viz.pipelines.prompts import SCENES
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class Family:
 
 # Binning would silently draw another size than asked for; caption cleaning depends on packages that may be missing.
 _PLAIN = {"use_resolution_binning": False, "clean_caption": False}
+_GUIDANCE = ("true_cfg_scale", "guidance_scale", "distilled_guidance_scale")
+_FRAMES = ("num_frames", "frames", "video_length")
 
 _TABLE = {
     "FluxTransformer2DModel": Family("flux", steps=50, guidance_scale=3.5, size=512),
@@ -63,12 +66,35 @@ def family_of(pipeline: DiffusionPipeline) -> Family:
     if kind == "FluxTransformer2DModel" and not _has_guidance_embedding(pipeline):
         return _SCHNELL
     name = kind.split("Transformer")[0].lower() or "generic"
-    return _TABLE.get(kind) or Family(name, extra={**_PLAIN, "num_frames": 1})
+    return _TABLE.get(kind) or Family(name, extra=_PLAIN)
 
 
 def parameters_of(pipeline: DiffusionPipeline) -> Mapping[str, inspect.Parameter]:
     """The parameters of the pipeline's `__call__`, by name."""
     return inspect.signature(type(pipeline).__call__).parameters
+
+
+def check_draws(kind: type, name: str) -> None:
+    """Refuse a class of pipelines that makes sound or anything else but pictures.
+
+    Raises:
+        UserError: that.
+    """
+    asked = {"height", "num_frames", "num_images_per_prompt", "num_videos_per_prompt", "class_labels", "image", "video"}
+    if not asked & inspect.signature(kind.__call__).parameters.keys():
+        raise UserError(f"{name} is a {kind.__name__}, which makes no pictures; choose a pipeline that draws some.")
+
+
+def frames_argument(pipeline: DiffusionPipeline) -> str | None:
+    """What the pipeline calls the number of frames of a clip; None where it draws single pictures."""
+    return next((name for name in _FRAMES if name in parameters_of(pipeline)), None)
+
+
+def guidance_argument(pipeline: DiffusionPipeline) -> str:
+    """What the pipeline calls its guidance scale."""
+    if uses_true_guidance(pipeline):
+        return "true_cfg_scale"
+    return next((name for name in _GUIDANCE[1:] if name in parameters_of(pipeline)), "guidance_scale")
 
 
 def uses_true_guidance(pipeline: DiffusionPipeline) -> bool:
@@ -85,6 +111,8 @@ def call_arguments(
     height: int,
     width: int,
     max_sequence_length: int | None = None,
+    frames: int = 1,
+    picture: bytes | None = None,
 ) -> dict[str, object]:
     """Keyword arguments that make the pipeline draw one picture per prompt; generator and output type are the caller's.
 
@@ -94,23 +122,30 @@ def call_arguments(
         guidance_scale: classifier-free or embedded guidance, whatever the family has; 1 is none.
         height: in pixels, like `width`; left out where the pipeline draws one size only.
         max_sequence_length: text tokens; None leaves the pipeline's own default.
+        frames: of a clip, where the pipeline draws clips.
+        picture: an image file for a pipeline that changes a picture; None is the bundled one.
 
     Raises:
-        UserError: a class-conditional pipeline does not know a prompt's class.
+        UserError: a class-conditional pipeline does not know a prompt's class, or the picture cannot be read.
     """
     accepted, family = parameters_of(pipeline), family_of(pipeline)
     arguments: dict[str, object] = {**family.extra, "num_inference_steps": steps, "height": height, "width": width}
     if max_sequence_length is not None:
         arguments["max_sequence_length"] = max_sequence_length
+    arguments |= dict.fromkeys(_FRAMES, frames)
+    arguments |= picture_arguments(pipeline, picture, height, width)
     if "class_labels" in accepted:
         arguments["class_labels"] = [class_label(pipeline, prompt) for prompt in prompts]
     else:
         arguments["prompt"] = list(prompts)
     if not uses_true_guidance(pipeline):
-        arguments["guidance_scale"] = guidance_scale
+        arguments[guidance_argument(pipeline)] = guidance_scale
+        arguments["guidance_schedule"] = None  # Ideogram's guidance for every step, in the place of the scale
     elif guidance_scale > 1:
         arguments["true_cfg_scale"] = guidance_scale
         arguments["negative_prompt"] = [family.negative_prompt] * len(prompts)
+    if steps != 2:
+        arguments["intermediate_timesteps"] = None  # of Sana-Sprint, for two steps only
     return {name: value for name, value in arguments.items() if name in accepted}
 
 
@@ -129,6 +164,20 @@ def class_label(pipeline: DiffusionPipeline, prompt: str) -> int:
         return names[text]
     known = f" or a class name such as {next(iter(names))!r}" if names else ""
     raise UserError(f"This model draws classes, not texts: use a class number from 0 to {classes - 1}{known}.")
+
+
+def draws_classes(pipeline: DiffusionPipeline) -> bool:
+    """Whether the pipeline draws classes and not texts."""
+    return "class_labels" in parameters_of(pipeline)
+
+
+def described(pipeline: DiffusionPipeline, prompt: str) -> str:
+    """The words of what a prompt asks for: of a class number its name, where the pipeline lists names."""
+    if not draws_classes(pipeline):
+        return prompt
+    label = class_label(pipeline, prompt)
+    names = getattr(pipeline, "labels", None) or {}
+    return next((name for name, number in names.items() if number == label), prompt)
 
 
 def _has_guidance_embedding(pipeline: DiffusionPipeline) -> bool:

@@ -6,10 +6,12 @@ also know which keys may be absent or left over: tied weights, buffers that were
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,7 +19,11 @@ from safetensors import safe_open
 from torch import nn
 
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.pipelines.source import INDEX, component, parts_taken
+from dit_prune_viz.pipelines.checkpoints import find_checkpoint, load_checkpoint
+from dit_prune_viz.pipelines.denoisers import is_denoiser
+from dit_prune_viz.pipelines.dequantizing import as_plain, is_fp8
+from dit_prune_viz.pipelines.pipeline_index import component, parts_taken
+from dit_prune_viz.pipelines.source import Source
 from dit_prune_viz.pipelines.weight_files import AGAIN, Part, find_part
 
 if TYPE_CHECKING:
@@ -28,31 +34,49 @@ _LARGER_MODEL = re.compile(
 )
 """What is left over where a text encoder was cut out of a model with a head or a second tower."""
 
+_VOCABULARIES = {"tokenizer.json", "tokenizer.model", "spiece.model", "tekken.json", "vocab.json", "vocab.txt"}
+"""Files in which tokenizers keep their words."""
 
-def find_parts(folder: Path, name: str) -> tuple[Part, ...]:
+
+def find_parts(source: Source, *, dequantize: bool = False) -> tuple[Part, ...]:
     """The parts of a pipeline that have weights, looked up but not loaded.
+
+    Args:
+        source: of the pipeline.
+        dequantize: a transformer's quantised weights will be made plain where that is possible.
 
     Raises:
         UserError: files are missing or damaged.
     """
-    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     parts = []
-    for part in parts_taken(index):
-        found = _model_class(*index[part]) if component(index, part) else None
-        if found is not None:
-            parts.append(find_part(folder / part, *found, name))
+    for part in parts_taken(source.index):
+        if not component(source.index, part):
+            continue
+        found = _model_class(*source.index[part])
+        if found is None:
+            _check_vocabulary(source, part)
+            continue
+        place = source.places[part]
+        if source.config is not None and place.is_file():
+            one = find_checkpoint(part, place, found[0], source.config, source.name, dequantize=dequantize)
+        else:
+            one = find_part(part, place, *found, source.name)
+        fp8 = dequantize and is_denoiser(part) and is_fp8(one)
+        parts.append(as_plain(one) if fp8 else one)
     return tuple(parts)
 
 
 def load_pipeline(
-    folder: Path, parts: Iterable[Part], name: str, dtype: torch.dtype, settle: Callable[[Part, nn.Module], None]
+    source: Source,
+    parts: Iterable[Part],
+    dtype: torch.dtype,
+    settle: Callable[[Part, nn.Module], None] | None = None,
 ) -> DiffusionPipeline:
     """Load a pipeline; its parts with weights are complete, parts that are null stay out.
 
     Args:
-        folder: of the pipeline.
+        source: of the pipeline.
         parts: as `find_parts` found them.
-        name: of the model, for people.
         dtype: of the weights.
         settle: called with each part as soon as it is loaded, before the next one is, to check and to place it.
 
@@ -62,19 +86,33 @@ def load_pipeline(
     """
     from diffusers import DiffusionPipeline  # takes seconds, in which the app serves its page already
 
-    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    loaded = {}
+    index, loaded = source.index, {}
     for part in parts:
-        loaded[part.name] = _load(part, name, dtype)
-        settle(part, loaded[part.name])
+        loaded[part.name] = _load(part, source.name, dtype)
+        if settle is not None:
+            settle(part, loaded[part.name])
     # diffusers wants to hear of parts that are left out, and takes no plain null for one.
     empty = {key: None for key in parts_taken(index) if key in index and index[key] in (None, [None, None])}
     reader = DiffusionPipeline
-    if None in index.values():
-        known = {key: [None, None] if entry is None else entry for key, entry in index.items()}
-        own = {"__module__": DiffusionPipeline.__module__, "load_config": classmethod(lambda *_, **__: dict(known))}
-        reader = type("DiffusionPipeline", (DiffusionPipeline,), own)
-    return reader.from_pretrained(folder, dtype=dtype, use_safetensors=True, **empty, **loaded)
+    with _in_one_folder(source, loaded) as folder:
+        if None in index.values() or folder != source.folder:
+            known = {key: [None, None] if entry is None else entry for key, entry in index.items()}
+            own = {"__module__": DiffusionPipeline.__module__, "load_config": classmethod(lambda *_, **__: dict(known))}
+            reader = type("DiffusionPipeline", (DiffusionPipeline,), own)
+        return reader.from_pretrained(folder, dtype=dtype, use_safetensors=True, **empty, **loaded)
+
+
+@contextmanager
+def _in_one_folder(source: Source, loaded: Mapping[str, nn.Module]) -> Iterator[Path]:
+    """A folder with all parts that are not loaded yet: the pipeline's own, or copies of small files for a while."""
+    if not source.gathered:
+        yield source.folder
+        return
+    with TemporaryDirectory() as folder:
+        for part, place in source.places.items():
+            if part not in loaded and place.is_dir():
+                shutil.copytree(place, Path(folder) / part)
+        yield Path(folder)
 
 
 def check_finite(part: Part, module: nn.Module, name: str) -> None:
@@ -117,9 +155,25 @@ def _model_class(library: object, name: object) -> tuple[type, str] | None:
     return (kind, "transformers") if issubclass(kind, transformers.PreTrainedModel) else None
 
 
+def _check_vocabulary(source: Source, part: str) -> None:
+    """Refuse a tokenizer without its vocabulary, of which transformers makes one that knows no word."""
+    import transformers
+
+    library, name = source.index[part]
+    kind = getattr(transformers, name, None) if library == "transformers" and isinstance(name, str) else None
+    if not isinstance(kind, type) or not issubclass(kind, transformers.PreTrainedTokenizerBase):
+        return
+    own = set(kind.vocab_files_names.values())
+    if own and not any((source.places[part] / file).is_file() for file in own | _VOCABULARIES):
+        file = "tokenizer.json" if "tokenizer.json" in own else sorted(own)[0]
+        raise UserError(f"{source.name} could not be loaded: {part}/{file} is missing; {AGAIN}")
+
+
 def _load(part: Part, name: str, dtype: torch.dtype) -> nn.Module:
     from transformers import PreTrainedModel
 
+    if part.config is not None:
+        return load_checkpoint(part, name, dtype)
     precision = "dtype" if issubclass(part.kind, PreTrainedModel) else "torch_dtype"
     model, report = part.kind.from_pretrained(
         part.folder,
@@ -168,7 +222,7 @@ def _harmless(part: Part, model: nn.Module, key: str) -> bool:
     end = key.rpartition(".")[2]
     if any(buffer.rpartition(".")[2] == end for buffer, _ in model.named_buffers()):
         return True
-    return part.name != "transformer" and _LARGER_MODEL.match(key) is not None
+    return not is_denoiser(part.name) and _LARGER_MODEL.match(key) is not None
 
 
 def _others(keys: list) -> str:

@@ -3,6 +3,7 @@ channels that stand in another dimension."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Hashable
 from types import MappingProxyType
 
@@ -30,6 +31,12 @@ def matrix_shape(module: nn.Module) -> tuple[int, int] | None:
     if module.groups > 1 or padded or any(size != 1 for size in module.kernel_size):
         return None
     return weight.shape[0], weight.shape[1]
+
+
+def takes_weights(module: nn.Module) -> bool:
+    """Whether a module multiplies by the weights of its parts without calling them, as HunyuanDiT's pooling does."""
+    code = getattr(inspect.unwrap(type(module).forward), "__code__", None)
+    return code is not None and F.multi_head_attention_forward.__name__ in code.co_names
 
 
 def matrix(module: nn.Module) -> Tensor:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,26 +14,28 @@ import torch
 from torch import nn
 
 from dit_prune_viz.caching import Cache
-from dit_prune_viz.checks import brief, first_sentence
-from dit_prune_viz.errors import UserError
+from dit_prune_viz.checks import brief
+from dit_prune_viz.errors import Progress, UserError
+from dit_prune_viz.pipelines.also_prune import Offer, offers, read_patterns
 from dit_prune_viz.pipelines.defaults import Defaults, defaults_for
+from dit_prune_viz.pipelines.denoisers import can_mask, denoiser_of
 from dit_prune_viz.pipelines.dense_parts import DensePart, dense_parts
-from dit_prune_viz.pipelines.device import choose_device, choose_dtype, out_of_memory
+from dit_prune_viz.pipelines.device import choose_device, choose_dtype
 from dit_prune_viz.pipelines.families import family_of
-from dit_prune_viz.pipelines.layers import Layer, list_layers
-from dit_prune_viz.pipelines.loading import check_finite, find_parts, load_pipeline
+from dit_prune_viz.pipelines.identity import fingerprint, identity
+from dit_prune_viz.pipelines.layers import OUTSIDE, Layer, dense_matrices, list_layers
+from dit_prune_viz.pipelines.load_settings import LoadSettings, Lora, split_hub_path
 from dit_prune_viz.pipelines.lock import ModelLock
-from dit_prune_viz.pipelines.placement import Placement, free_memory, plan_placement, stored_sizes
-from dit_prune_viz.pipelines.placing import Placing
-from dit_prune_viz.pipelines.plain_weights import check_adapters, check_files, check_layer, check_transformer
+from dit_prune_viz.pipelines.lora import find_loras
+from dit_prune_viz.pipelines.open_pipeline import open_pipeline
+from dit_prune_viz.pipelines.placement import Placement
+from dit_prune_viz.pipelines.plain_weights import check_adapters, check_layer, check_transformer
 from dit_prune_viz.pipelines.resting import Resting
-from dit_prune_viz.pipelines.source import LOAD_ERRORS, find_source, local_path
-from dit_prune_viz.pipelines.weight_files import Part
+from dit_prune_viz.pipelines.source import find_source, local_path
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-_FINGERPRINT_SAMPLES = 64
 _LARGE = 1_000_000_000
 _CACHE_BYTES = 2 << 30
 
@@ -52,9 +53,11 @@ class Model:
         parameters: how many the transformer has, dense ones included.
         defaults: generation settings to start with.
         device: where it runs.
-        placement: where its parts lie meanwhile; None where all of them are on the device.
         dtype: precision of the weights.
         fingerprint: hex digest of the transformer's configuration, shapes and a sample of its weights.
+        also_prune: patterns of the layers that are prunable by request, see `list_layers`.
+        settings: what it was loaded with; None where it was made in another way.
+        placement: where its parts lie while they do not run; None where it was not loaded by `load`.
         number: of its own for every loaded model, to tell apart what was computed with which.
         lock: held by whatever runs the pipeline: one run at a time, or schedulers and masks of two would mix.
         cache: whatever follows from the model and takes long to make; it is freed with the model.
@@ -70,6 +73,8 @@ class Model:
     device: torch.device
     dtype: torch.dtype
     fingerprint: str
+    also_prune: tuple[str, ...] = ()
+    settings: LoadSettings | None = field(default=None, repr=False)
     placement: Placement | None = None
     number: int = field(default_factory=itertools.count().__next__)
     lock: ModelLock = field(default_factory=ModelLock, repr=False)
@@ -77,13 +82,18 @@ class Model:
 
     @property
     def transformer(self) -> nn.Module:
-        """The denoiser, the only part that is pruned."""
-        return self.pipeline.transformer
+        """The denoiser, the only part that is pruned; two of them are one `Denoisers`."""
+        return denoiser_of(self.pipeline)
 
     @cached_property
     def identity(self) -> str:
         """The fingerprint together with all else that a picture depends on: scheduler, autoencoder, text encoders."""
-        return _identity(self.pipeline, self.fingerprint, {})
+        return identity(self.pipeline, self.fingerprint)
+
+    @cached_property
+    def can_mask(self) -> bool:
+        """Whether the transformer is told which tokens of its prompts are padding."""
+        return can_mask(self.pipeline)
 
     @property
     def signature(self) -> tuple[str, str, str]:
@@ -92,7 +102,7 @@ class Model:
         Where more is prunable than the Linear layers of the blocks, the identity says so: what was measured of fewer
         layers belongs to another model.
         """
-        more = [layer.name for layer in self.layers if layer.convolution]
+        more = [layer.name for layer in self.layers if layer.convolution or layer.by_request]
         identity = hashlib.sha256(f"{self.identity}{more}".encode()).hexdigest() if more else self.identity
         return identity, str(self.dtype), self.device.type
 
@@ -105,6 +115,30 @@ class Model:
     def dense_parts(self) -> tuple[DensePart, ...]:
         """The parameters that stay dense, by reason."""
         return dense_parts(self._shapes(), self._by_name, {layer.stack for layer in self.layers})
+
+    @cached_property
+    def offers(self) -> tuple[Offer, ...]:
+        """What could be pruned by request, whether it is or not."""
+        return offers(self._dense_matrices(), {layer.stack for layer in self.layers} - {OUTSIDE})
+
+    def also_pruning(self, patterns: str | Iterable[str]) -> Model:
+        """The same pipeline, under the same lock, with other layers that are prunable by request; () is none.
+
+        Args:
+            patterns: of module paths, see `also_prune.matching`.
+
+        Raises:
+            UserError: a pattern matches no dense layer; says which there are.
+        """
+        patterns = read_patterns(patterns)
+        own = {one.name: getattr(self, one.name) for one in fields(Model) if one.name not in ("number", "cache")}
+        other = Model(**own | {"also_prune": patterns, "layers": list_layers(self.transformer, patterns)})
+        if "identity" in vars(self):  # it may have been told before the weights went to where they rest
+            vars(other)["identity"] = self.identity
+        return other
+
+    def _dense_matrices(self) -> dict[str, tuple[int, int]]:
+        return dense_matrices(self.transformer, {layer.name for layer in self.layers if not layer.by_request})
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         return {name: tuple(parameter.shape) for name, parameter in self.transformer.named_parameters()}
@@ -137,19 +171,20 @@ class Model:
         Raises:
             UserError: there is no such layer, or the model was quantised or given a LoRA adapter since it was loaded.
         """
-        layer = self.layer(name)
-        check_adapters(self.transformer, self.name)
-        check_layer(self.transformer.get_submodule(name), self.name)
-        return self._tensor(f"{name}.weight").view(layer.shape)
+        layer, transformer = self.layer(name), self.transformer
+        check_adapters(transformer, self.name)
+        check_layer(transformer.get_submodule(name), self.name)
+        return self._tensor(transformer, f"{name}.weight").view(layer.shape)
 
     def bias(self, name: str) -> torch.Tensor | None:
         """The bias (d_out,) of a prunable layer as `weight` gives its weight; None where it has none."""
-        module = self.transformer.get_submodule(self.layer(name).name)
-        return None if module.bias is None else self._tensor(f"{name}.bias")
+        transformer = self.transformer
+        module = transformer.get_submodule(self.layer(name).name)
+        return None if module.bias is None else self._tensor(transformer, f"{name}.bias")
 
-    def _tensor(self, name: str) -> torch.Tensor:
+    def _tensor(self, transformer: nn.Module, name: str) -> torch.Tensor:
         # Layers that stand in pairs may share weights, and hooks may be hung in later: it is looked up every time.
-        return Resting(self.transformer)(name).to(self.device)
+        return Resting(transformer)(name).to(self.device)
 
 
 def load_model(
@@ -159,151 +194,93 @@ def load_model(
     dtype: str | torch.dtype = "auto",
     placement: str = "auto",
     revision: str | None = None,
+    subfolder: str | None = None,
     token: str | None = None,
+    base: str | Path | None = None,
+    loras: Iterable[str | Lora] = (),
+    dequantize: bool = False,
+    progress: Progress | None = None,
+    also_prune: str | Iterable[str] = (),
     tell: Callable[[str], None] | None = None,
 ) -> Model:
     """Open a pipeline from a folder or the hub; only safetensors are read and no code of the model's own is run.
 
     Args:
-        source: a folder in diffusers format, or a hub id.
+        source: a folder in diffusers format, a hub id ("org/name", "org/name@revision/subfolder"), or a transformer
+            alone: its folder or a .safetensors file.
         device: "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:0", "mps".
         dtype: "auto" (bfloat16 on CUDA, else float32), "float32", "bfloat16", "float16".
         placement: where the parts lie that do not run: "auto" (the fastest that fits), "device", "offload", "stream",
             "balanced", "cpu"; see `Placement`. No number depends on it.
         revision: branch, tag or commit of a hub model; None is the newest.
-        token: of the hub, for gated and private models; None takes the one that was logged in with.
+        subfolder: of the folder or hub model, where the pipeline lies.
+        token: of the hub, for gated and private models; None takes HF_TOKEN or the one that was logged in with.
+        base: folder or hub id of the pipeline that lends the parts that the model does not have.
+        loras: to be fused, "FILE" or "FILE:SCALE" each.
+        dequantize: turn quantised weights into plain ones where that is possible, instead of refusing them.
+        progress: told of downloads; may raise `Cancelled`.
+        also_prune: patterns of layers that are dense by the paper's rule and shall be prunable, see `list_layers`.
         tell: called before anything is loaded with a sentence about where a large model goes.
 
     Raises:
-        UserError: unknown source, device or precision, a pipeline without a transformer or without prunable layers,
+        UserError: unknown source, device, precision or placement, a pipeline without a transformer or prunable layers,
             pickle-only weights, quantised layers, a LoRA adapter that is not fused, broken or incomplete files,
-            weights that are not finite, too little memory.
+            weights that are not finite, too little memory, a pattern that matches no dense layer.
     """
-    chosen_device = choose_device("cpu" if placement == "cpu" else device)
-    chosen_dtype = choose_dtype(dtype, chosen_device)
-    folder = find_source(source, revision=revision, token=token)
-    pipeline, placed, samples = _open(folder, str(source), chosen_device, chosen_dtype, placement, tell)
-    if getattr(pipeline, "transformer_2", None) is not None:
-        raise UserError(f"{source} has two transformers, and only one would be pruned; choose a pipeline with one.")
-    check_transformer(pipeline.transformer, str(source))
-    transformer = pipeline.transformer.eval().requires_grad_(False)
-    layers = list_layers(transformer)
+    settings = LoadSettings(
+        model=str(source),
+        device=device,
+        dtype=dtype,
+        placement=placement,
+        revision=revision,
+        subfolder=subfolder,
+        token=token,
+        base=None if base is None else str(base),
+        loras=tuple(Lora.parse(lora) if isinstance(lora, str) else lora for lora in loras),
+        dequantize=dequantize,
+        also_prune=read_patterns(also_prune),
+    )
+    return load(settings, progress, tell)
+
+
+def load(settings: LoadSettings, progress: Progress | None = None, tell: Callable[[str], None] | None = None) -> Model:
+    """Open a pipeline as `load_model` does, by its settings.
+
+    Raises:
+        UserError: as in `load_model`.
+    """
+    chosen_device = choose_device(settings.computes)
+    chosen_dtype = choose_dtype(settings.dtype, chosen_device)
+    source = find_source(settings, progress)
+    loras = find_loras(settings, progress)
+    name = source.name
+    opened = open_pipeline(source, loras, chosen_device, chosen_dtype, settings, tell)
+    pipeline = opened.pipeline
+    transformer = denoiser_of(pipeline).eval().requires_grad_(False)
+    check_transformer(transformer, name)
+    layers = list_layers(transformer, settings.also_prune)
     if not layers:
-        raise UserError(f"{source} has no transformer blocks with layers to prune; choose another pipeline.")
-    digest = _digest(transformer, samples.get("transformer"))
+        raise UserError(f"{name} has no transformer blocks with layers to prune; choose another pipeline.")
     model = Model(
-        source=str(source),
-        name=_short_name(str(source)),
+        source=settings.model,
+        name=_short_name(settings.model),
         family=family_of(pipeline).name,
         pipeline=pipeline,
         layers=layers,
         parameters=sum(parameter.numel() for parameter in transformer.parameters()),
-        defaults=defaults_for(pipeline, folder, str(source)),
+        defaults=defaults_for(pipeline, source.folder, split_hub_path(settings.base or settings.model)[0]),
         device=chosen_device,
         dtype=chosen_dtype,
-        fingerprint=digest,
-        placement=placed,
+        fingerprint=fingerprint(transformer, opened.samples),
+        settings=settings,
+        also_prune=settings.also_prune,
+        placement=opened.placement,
     )
-    if samples:
-        model.__dict__["identity"] = _identity(pipeline, digest, samples)
+    if opened.samples:
+        vars(model)["identity"] = identity(pipeline, model.fingerprint, opened.samples)
     return model
-
-
-def fingerprint(transformer: nn.Module) -> str:
-    """Sha256 hex digest over the configuration, every parameter's name and shape, and up to 64 values of each.
-
-    Cheap for any size, and the same on every device; loading in another precision than the stored one changes it, as
-    it changes the masks.
-    """
-    return _digest(transformer, None)
-
-
-def _digest(transformer: nn.Module, sample: bytes | None) -> str:
-    return hashlib.sha256(_settings(transformer) + (_sample(transformer) if sample is None else sample)).hexdigest()
-
-
-def _identity(pipeline: DiffusionPipeline, fingerprint: str, samples: Mapping[str, bytes]) -> str:
-    """See `Model.identity`; samples of parts that were taken before they went to where they rest."""
-    digest = hashlib.sha256(fingerprint.encode())
-    for name, component in sorted(pipeline.components.items()):
-        if component is pipeline.transformer or not hasattr(component, "config"):
-            continue
-        digest.update(name.encode())
-        if isinstance(component, nn.Module):
-            digest.update(samples[name] if name in samples else _sample(component))
-        else:
-            digest.update(_settings(component))
-    return digest.hexdigest()
-
-
-def _settings(component: object) -> bytes:
-    """The configuration of a part of a pipeline, without what loading adds to it."""
-    config = component.config if isinstance(component.config, Mapping) else component.config.to_dict()
-    config = {key: value for key, value in config.items() if not key.startswith("_")}
-    return json.dumps(config, sort_keys=True, default=str).encode()
-
-
-def _sample(module: nn.Module) -> bytes:
-    """Every parameter's name and shape, and up to 64 values of each."""
-    sample, resting = bytearray(), Resting(module)
-    for name in sorted(name for name, _ in module.named_parameters()):
-        parameter = resting(name)
-        sample += f"{name}{tuple(parameter.shape)}".encode()
-        flat = parameter.reshape(-1)
-        values = flat[:: max(1, flat.numel() // _FINGERPRINT_SAMPLES)][:_FINGERPRINT_SAMPLES]
-        sample += values.float().cpu().numpy().tobytes()
-    return bytes(sample)
 
 
 def _short_name(source: str) -> str:
     path = local_path(source)
     return source if path is None else path.resolve().name
-
-
-def _open(
-    folder: Path,
-    name: str,
-    device: torch.device,
-    dtype: torch.dtype,
-    requested: str,
-    tell: Callable[[str], None] | None,
-) -> tuple[DiffusionPipeline, Placement, dict[str, bytes]]:
-    """The pipeline in its place, and samples of parts whose weights were told by other names before they rested."""
-    placement, samples = None, {}
-    try:
-        parts = find_parts(folder, name)
-        for part in parts:
-            check_files(part, name)
-        placement = plan_placement(stored_sizes(parts, dtype), free_memory(device), requested=requested)
-        if tell is not None and placement.notable:
-            tell(placement.sentence)
-        placing = Placing(placement, device)
-
-        def settle(part: Part, module: nn.Module) -> None:
-            if placement.kind != "device":  # a GPU looks faster than the CPU
-                check_finite(part, module, name)
-            if placement.kind == "stream":  # a weight that two modules share has two names from then on
-                samples[part.name] = _sample(module)
-            placing.settle(part.name, module)
-            if placement.kind == "device":
-                check_finite(part, module, name)
-
-        pipeline = load_pipeline(folder, parts, name, dtype, settle)
-        placing.finish(pipeline)
-    except UserError:
-        raise
-    except LOAD_ERRORS as error:
-        if out_of_memory(error):
-            raise UserError(_too_large(name, device, placement)) from error
-        raise UserError(
-            f"{name} could not be loaded ({first_sentence(error)}); save or download it again, or choose another model."
-        ) from error
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline, placement, samples
-
-
-def _too_large(name: str, device: torch.device, placement: Placement | None) -> str:
-    start = f"{name} does not fit into the memory of {device}"
-    if placement is None or placement.kind in ("stream", "cpu"):
-        return f"{start}; choose a smaller model."
-    return f"{start}; load it with --placement stream, which needs the least."

@@ -16,11 +16,12 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from dit_prune_viz.errors import UserError
+from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.pipelines.defaults import DEFAULTS_FILE, Defaults
 from dit_prune_viz.pipelines.device import choose_device, choose_dtype
 from dit_prune_viz.pipelines.layers import Layer
-from dit_prune_viz.pipelines.model import Model, load_model
+from dit_prune_viz.pipelines.load_settings import LoadSettings
+from dit_prune_viz.pipelines.model import Model, load, load_model
 from dit_prune_viz.pipelines.source import local_path
 from dit_prune_viz.resources import BUNDLED_FACTS, BUNDLED_MODEL
 
@@ -28,26 +29,23 @@ _WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 
 
 def open_model(
-    source: str,
-    *,
-    device: str | torch.device = "auto",
-    dtype: str | torch.dtype = "auto",
-    placement: str = "auto",
-    tell: Callable[[str], None] | None = None,
+    settings: LoadSettings, progress: Progress | None = None, tell: Callable[[str], None] | None = None
 ) -> Model:
-    """As `load_model`, but the bundled model in float32 on the CPU opens its pipeline when that is first used.
+    """As `load`, but the bundled model in float32 on the CPU opens its pipeline when that is first used.
+
+    What is known beforehand is its usual layers; with `also_prune` it is loaded as any other.
 
     Raises:
         UserError: as in `load_model`.
     """
-    path = local_path(source)
-    if path is not None and path.resolve() == BUNDLED_MODEL.resolve() and placement in ("auto", "device", "cpu"):
-        chosen = choose_device("cpu" if placement == "cpu" else device)
-        if chosen.type == "cpu" and choose_dtype(dtype, chosen) == torch.float32:
-            found = _from_facts(str(source), path)
+    path = local_path(settings.model) if settings.plain and settings.placement in ("auto", "device", "cpu") else None
+    if path is not None and path.resolve() == BUNDLED_MODEL.resolve():
+        chosen = choose_device(settings.computes)
+        if chosen.type == "cpu" and choose_dtype(settings.dtype, chosen) == torch.float32:
+            found = _from_facts(settings, path)
             if found is not None:
                 return found
-    return load_model(source, device=device, dtype=dtype, placement=placement, tell=tell)
+    return load(settings, progress, tell)
 
 
 class OpeningModel(Model):
@@ -68,6 +66,13 @@ class OpeningModel(Model):
         layer = self.layer(name)
         return super().weight(name) if weights is None else weights[f"{layer.name}.weight"].view(layer.shape)
 
+    def _dense_matrices(self) -> dict[str, tuple[int, int]]:
+        if self._opener.weights is None:
+            return super()._dense_matrices()
+        # The bundled model has no embedding tables: whatever has two dimensions is a matrix.
+        matrices = {name.removesuffix(".weight"): shape for name, shape in self._shapes().items() if len(shape) == 2}
+        return {name: shape for name, shape in matrices.items() if name not in self._by_name}
+
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         weights = self._opener.weights
         return super()._shapes() if weights is None else {name: tuple(one.shape) for name, one in weights.items()}
@@ -86,7 +91,7 @@ class _Opener:
     def pipeline(self):
         with self._lock:
             if self._pipeline is None:
-                model = load_model(self._folder, device="cpu", dtype="float32")
+                model = load_model(self._folder, device="cpu", dtype="float32", placement="cpu")
                 if model.fingerprint != self._fingerprint:
                     raise UserError(f"{self._folder} has changed since it was opened; load the model again.")
                 self._pipeline, self.weights = model.pipeline, None
@@ -99,13 +104,14 @@ def facts_of(model: Model, folder: Path) -> dict[str, object]:
         "files": _digest(folder),
         "fingerprint": model.fingerprint,
         "identity": model.identity,
+        "can_mask": model.can_mask,
         "family": model.family,
         "parameters": model.parameters,
         "layers": [asdict(layer) for layer in model.layers],
     }
 
 
-def _from_facts(source: str, path: Path) -> Model | None:
+def _from_facts(settings: LoadSettings, path: Path) -> Model | None:
     """None if the folder is not the one that the facts were written about."""
     try:
         facts = json.loads(BUNDLED_FACTS.read_text(encoding="utf-8"))
@@ -115,7 +121,7 @@ def _from_facts(source: str, path: Path) -> Model | None:
     except (OSError, ValueError, KeyError):
         return None
     model = OpeningModel(
-        source=source,
+        source=settings.model,
         name=path.resolve().name,
         family=facts["family"],
         pipeline=_Opener(path, facts["fingerprint"]),
@@ -125,8 +131,9 @@ def _from_facts(source: str, path: Path) -> Model | None:
         device=torch.device("cpu"),
         dtype=torch.float32,
         fingerprint=facts["fingerprint"],
+        settings=settings,
     )
-    model.__dict__["identity"] = facts["identity"]
+    model.__dict__.update(identity=facts["identity"], can_mask=facts["can_mask"])
     return model
 
 

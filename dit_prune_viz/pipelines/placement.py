@@ -9,8 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import psutil
-
 from dit_prune_viz.errors import UserError
 
 if TYPE_CHECKING:  # torch takes seconds, and a command line that offers a placement does not need it
@@ -48,7 +46,9 @@ class PartSize:
     @property
     def transformer(self) -> bool:
         """Whether it denoises, and so runs in every step."""
-        return self.name.startswith("transformer")
+        from dit_prune_viz.pipelines.denoisers import is_denoiser  # with torch, see above
+
+        return is_denoiser(self.name)
 
     @property
     def resident(self) -> bool:
@@ -125,6 +125,12 @@ def add_placement_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def check_placement(requested: object) -> None:
+    """Refuse what is no placement. UserError that names all of them."""
+    if requested not in CHOICES:
+        raise UserError(f"Unknown placement {requested!r}; use {', '.join(CHOICES[:-1])} or {CHOICES[-1]}.")
+
+
 def plan_placement(sizes: Sequence[PartSize], memory: Memory, *, requested: str = "auto") -> Placement:
     """Choose the fastest placement that fits, or describe the one that is asked for.
 
@@ -136,8 +142,7 @@ def plan_placement(sizes: Sequence[PartSize], memory: Memory, *, requested: str 
     Raises:
         UserError: an unknown choice, a choice that the machine has no device for, or nothing fits.
     """
-    if requested not in CHOICES:
-        raise UserError(f"Unknown placement {requested!r}; use {', '.join(CHOICES[:-1])} or {CHOICES[-1]}.")
+    check_placement(requested)
     if requested == "balanced" and len(memory.free) < 2:
         raise UserError("Placement balanced needs at least two GPUs; use auto, device, offload, stream or cpu.")
     total = sum(size.nbytes for size in sizes)
@@ -282,6 +287,7 @@ def module_size(name: str, module: nn.Module, dtype: torch.dtype) -> PartSize:
 
 def free_memory(device: torch.device) -> Memory:
     """What this machine has free at this moment."""
+    import psutil
     import torch
 
     ram = psutil.virtual_memory().available

@@ -14,6 +14,8 @@ import torch
 from torch import nn
 
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.pipelines.denoisers import is_denoiser, named_denoisers
+from dit_prune_viz.pipelines.dequantizing import is_fp8
 from dit_prune_viz.pipelines.matrices import CONVOLUTIONS
 from dit_prune_viz.pipelines.weight_files import Part, adapter_refusal
 
@@ -23,6 +25,18 @@ _QUANTISERS = re.compile(
     r"(bitsandbytes|torchao|(optimum\.)?quanto|diffusers\.quantizers|transformers\.integrations\.(finegrained_fp8|bitnet)"
     r"|hqq|awq|auto_gptq|gptqmodel|nunchaku|modelopt|compressed_tensors)(\.|$)"
 )
+_MAKERS = {
+    "wscales": "nunchaku, SVDQuant",
+    "smooth_factor": "nunchaku, SVDQuant",
+    "smooth": "nunchaku, SVDQuant",
+    "qweight": "GPTQ, AWQ or the like",
+    "absmax": "bitsandbytes",
+    "quant_map": "bitsandbytes",
+    "SCB": "bitsandbytes",
+    "nested_absmax": "bitsandbytes",
+}
+"""What stands beside codes, and whose it is."""
+_CODES = re.compile(rf"\.({'|'.join(_MAKERS)})$")
 _ADAPTER = re.compile(r"(^|\.)(lora_\w+|base_layer|to_\w+_lora)\.")
 
 
@@ -39,18 +53,26 @@ def check_files(part: Part, name: str) -> None:
     Raises:
         UserError: quantised weights, an adapter that was not fused.
     """
-    if any(_ADAPTER.search(key) for key in part.tensors):
+    adapted = [_ADAPTER.search(key) is not None for key in part.tensors]
+    if part.config is not None and all(adapted):
+        raise UserError(f"{name} is a LoRA and no model; load the model that it was trained for with --lora {name}.")
+    if any(adapted):
         raise UserError(adapter_refusal(name, part.name))
-    if part.name != "transformer":
+    if not is_denoiser(part.name):
         return
     try:
         config = json.loads((part.folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         config = None
-    _check_config(config, name)
+    if part.config is None:  # that beside a single file is of another model
+        _check_config(config, name)
+    for key in part.tensors:
+        codes = _CODES.search(key)
+        if codes:
+            raise UserError(_quantised(name, f"by {_MAKERS[codes[1]]}"))
     for key, stored in part.tensors.items():
         if key.endswith("weight") and len(stored.shape) > 1 and stored.dtype not in _PLAIN_STORED:
-            raise UserError(_quantised(name, f"weights stored as {stored.dtype}"))
+            raise UserError(_quantised(name, f"weights stored as {stored.dtype}", mendable=is_fp8(part)))
 
 
 def check_transformer(transformer: nn.Module, name: str) -> None:
@@ -59,9 +81,10 @@ def check_transformer(transformer: nn.Module, name: str) -> None:
     Raises:
         UserError: that.
     """
-    _check_config(getattr(transformer, "config", None), name)
-    if getattr(transformer, "hf_quantizer", None) is not None or getattr(transformer, "is_quantized", False) is True:
-        raise UserError(_quantised(name, "by its loader"))
+    for one in named_denoisers(transformer).values():
+        _check_config(getattr(one, "config", None), name)
+        if getattr(one, "hf_quantizer", None) is not None or getattr(one, "is_quantized", False) is True:
+            raise UserError(_quantised(name, "by its loader"))
     for module in transformer.modules():
         check_layer(module, name)
     check_adapters(transformer, name)
@@ -69,7 +92,7 @@ def check_transformer(transformer: nn.Module, name: str) -> None:
 
 def check_adapters(transformer: nn.Module, name: str) -> None:
     """UserError if an adapter has been loaded into the transformer, wherever it stands."""
-    if getattr(transformer, "peft_config", None):
+    if any(getattr(one, "peft_config", None) for one in named_denoisers(transformer).values()):
         raise UserError(adapter_refusal(name))
 
 
@@ -106,8 +129,11 @@ def _quantiser(kind: type) -> str | None:
     return next((match[1] for match in matches if match), None)
 
 
-def _quantised(name: str, how: str) -> str:
+def _quantised(name: str, how: str, *, mendable: bool = False) -> str:
+    way = (
+        "load it with --dequantize, or the model it was made from," if mendable else "load the model it was made from,"
+    )
     return (
-        f"The transformer of {name} is quantised ({how}), so its weights cannot be ranked; load the model it was made "
+        f"The transformer of {name} is quantised ({how}), so its weights cannot be ranked; {way} it was made "
         "from, with weights in float32, bfloat16 or float16."
     )

@@ -44,6 +44,15 @@ def timestep_fraction(scheduler, index: int) -> float:
     return min(max(fraction, 0.0), 1.0)
 
 
+def planned_steps(scheduler) -> int:
+    """How many steps the scheduler will be asked for; that of Sana-Sprint lists the end of the last one as well."""
+    return len(scheduler.timesteps) - _is_consistency(scheduler)
+
+
+def _is_consistency(scheduler) -> bool:
+    return type(scheduler).__name__ == "SCMScheduler"
+
+
 class _Step:
     """The watched step of one scheduler. A copy of the scheduler, which some pipelines make, has its own step again."""
 
@@ -86,7 +95,9 @@ def watch_steps(
         result = original(model_output, timestep, sample, *args, **kwargs)
         fraction = timestep_fraction(scheduler, index)
         index += 1
-        on_step(Denoised(index, len(scheduler.timesteps), fraction, model_output, sample, result[0]))
+        # Sana-Sprint draws what every step denoises, in units of the data's spread.
+        latents = result[1] / scheduler.config.sigma_data if _is_consistency(scheduler) else result[0]
+        on_step(Denoised(index, planned_steps(scheduler), fraction, model_output, sample, latents))
         return result
 
     scheduler.step = _Step(step, scheduler)

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
@@ -39,6 +39,7 @@ class Part:
         variant: of the files, such as "fp16"; None for plain ones.
         files: names of what is loaded.
         tensors: everything in these files by key.
+        config: folder with config.json where the weights are a single file of whatever name; None otherwise.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Part:
     variant: str | None
     files: tuple[str, ...]
     tensors: Mapping[str, Stored]
+    config: Path | None = None
 
     def find(self, key: str) -> tuple[str, Stored] | None:
         """A tensor by its name in the model, which a file may have with another prefix; None if it is in no file."""
@@ -58,16 +60,18 @@ class Part:
 
     def place(self, stored: Stored | None) -> str:
         """Relative path of a tensor's file, for people; without a tensor that of the only file, or the folder."""
+        folder = "" if self.config else f"{self.folder.name}/"
         if stored is not None:
-            return f"{self.name}/{stored.file}"
-        return f"{self.name}/{self.files[0]}" if len(self.files) == 1 else f"the files of {self.name}"
+            return f"{folder}{stored.file}"
+        return f"{folder}{self.files[0]}" if len(self.files) == 1 else f"the files of {self.folder.name}"
 
 
-def find_part(folder: Path, kind: type, library: str, name: str) -> Part:
+def find_part(part: str, folder: Path, kind: type, library: str, name: str) -> Part:
     """Look up what would be loaded of one part of a pipeline.
 
     Args:
-        folder: of the part.
+        part: its name in the pipeline.
+        folder: where it lies.
         kind: its class.
         library: "diffusers" or "transformers".
         name: of the model, for people.
@@ -84,7 +88,7 @@ def find_part(folder: Path, kind: type, library: str, name: str) -> Part:
     found = [file for file in (*lists, whole) if file in there]
     # Beside an adapter's settings there are only its own weights, or transformers would load another model for it.
     if (folder / "adapter_config.json").is_file() and (not found or library == "transformers"):
-        raise UserError(adapter_refusal(name, folder.name))
+        raise UserError(adapter_refusal(name, part))
     if not found:
         raise UserError(f"{name} could not be loaded: {folder.name}/{stem}.safetensors is missing; {AGAIN}")
     # Where both lie there, diffusers follows the list of shards and transformers takes the whole file.
@@ -92,8 +96,8 @@ def find_part(folder: Path, kind: type, library: str, name: str) -> Part:
     files = (chosen,) if chosen == whole else _shards(folder, chosen, name)
     tensors: dict[str, Stored] = {}
     for file in files:
-        tensors.update(_read_header(folder, file, name))
-    return Part(folder.name, folder, kind, variant, files, tensors)
+        tensors.update(read_header(folder / file, name))
+    return Part(part, folder, kind, variant, files, tensors)
 
 
 def variant_of(files: Iterable[str]) -> str | None:
@@ -105,14 +109,18 @@ def variant_of(files: Iterable[str]) -> str | None:
     return min(found, key=lambda one: (one not in _PREFERRED, one != "fp32", one != "bf16", one), default=None)
 
 
-def variant_to_download(files: Iterable[str]) -> str | None:
-    """The variant that some part of a pipeline needs, by the relative paths of all files; None if plain files do."""
-    parts: dict[str, list[str]] = {}
-    for path in map(PurePosixPath, files):
-        if len(path.parts) == 2:
-            parts.setdefault(path.parts[0], []).append(path.name)
-    needed = sorted(filter(None, map(variant_of, parts.values())))
-    return variant_of(f"model.{variant}.safetensors" for variant in needed)
+def files_of_variant(files: Iterable[str]) -> list[str]:
+    """The files of a part, by their names, without weights of other variants than the one that is loaded."""
+    files = list(files)
+    matches = {file: _WEIGHTS.fullmatch(file) for file in files}
+    variant = variant_of(files)
+    if not any(matches.values()):
+        return files
+    return [
+        file
+        for file, match in matches.items()
+        if not file.endswith(".safetensors") or (match and (match[1] or match[2]) == variant)
+    ]
 
 
 def adapter_refusal(name: str, part: str = "transformer") -> str:
@@ -138,10 +146,11 @@ def _shards(folder: Path, index: str, name: str) -> tuple[str, ...]:
     return files
 
 
-def _read_header(folder: Path, file: str, name: str) -> dict[str, Stored]:
+def read_header(path: Path, name: str) -> dict[str, Stored]:
+    """What lies in a safetensors file by key. UserError if it is damaged."""
     try:
-        with safe_open(folder / file, "pt") as tensors:
+        with safe_open(path, "pt") as tensors:
             parts = {key: tensors.get_slice(key) for key in tensors.keys()}  # noqa: SIM118 - no mapping
-            return {key: Stored(file, part.get_dtype(), tuple(part.get_shape())) for key, part in parts.items()}
+            return {key: Stored(path.name, part.get_dtype(), tuple(part.get_shape())) for key, part in parts.items()}
     except (OSError, SafetensorError):
-        raise UserError(f"{name} could not be loaded: {folder.name}/{file} is damaged; {AGAIN}") from None
+        raise UserError(f"{name} could not be loaded: {path.parent.name}/{path.name} is damaged; {AGAIN}") from None

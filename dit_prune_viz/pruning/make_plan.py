@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Protocol
-
-from torch import Tensor
 
 from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import Progress, UserError
@@ -16,12 +14,12 @@ from dit_prune_viz.masks.counts import removed
 from dit_prune_viz.masks.groups import check_granularity, check_n_m, n_of_m
 from dit_prune_viz.masks.layer_plan import LayerPlan
 from dit_prune_viz.methods.allocation.base import Allocation
-from dit_prune_viz.methods.allocation.cost import LayerCost, layer_cost
+from dit_prune_viz.methods.allocation.cost import LayerCost
 from dit_prune_viz.methods.catalogue import find_method
 from dit_prune_viz.methods.granularity.base import Granularity
 from dit_prune_viz.methods.granularity.cag import CAG
-from dit_prune_viz.methods.granularity.heterogeneity import heterogeneity
 from dit_prune_viz.methods.granularity.threshold import cag_threshold
+from dit_prune_viz.pruning.measures import Measures
 from dit_prune_viz.pruning.plan import PruningPlan
 from dit_prune_viz.pruning.recipe import Recipe
 
@@ -31,14 +29,14 @@ class Named(Protocol):
 
     @property
     def name(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, int]: ...
 
 
 def make_plan(
     recipe: Recipe,
     layers: Sequence[Named],
-    weight: Callable[[str], Tensor],
-    scores: Callable[[str], Tensor],
-    mean_square: Callable[[str], Tensor],
+    measures: Measures,
     *,
     sensitivity: Mapping[str, float] | None = None,
     progress: Progress | None = None,
@@ -52,46 +50,33 @@ def make_plan(
     Args:
         recipe: how to prune.
         layers: in the model's order.
-        weight: layer → (d_out, d_in), only read, one layer at a time.
-        scores: layer → scores (d_out, d_in) float32 of the recipe's saliency, only read.
-        mean_square: layer → E[x_j²] (d_in,) of its inputs.
+        measures: of these layers, by the scores of the recipe's saliency.
         sensitivity: layer → how much its damage counts; None counts layers as the allocation does by itself.
-        progress: called before every layer; may raise `Cancelled`.
+        progress: called before every layer that is not measured yet; may raise `Cancelled`.
 
     Raises:
         UserError: no layers, an M that does not divide a layer's inputs, budgets that floors and ceilings forbid, a
-            sensitivity that is missing, negative or NaN, and whatever `scores` refuses.
+            sensitivity that is missing, negative or NaN, and whatever the scores refuse.
     """
     if not layers:
         raise UserError("The model has no layers to prune; load a diffusion transformer.")
     resolved, share = recipe.resolved_granularity, find_method(Allocation, recipe.allocation)
     names = [layer.name for layer in layers]
     counts_as = _checked_sensitivity(names, sensitivity)
+    for layer in layers:
+        check_n_m(resolved, layer.shape[1], layer.name)
     steps = len(names) * (2 if share.exact else 1)
-    g_out = {}
-    for done, name in enumerate(names):
-        if progress:
-            progress(done, steps, f"Scoring {name}")
-        check_n_m(resolved, weight(name).shape[1], name)
-        g_out[name] = heterogeneity(scores(name))
+    g_out = measures.g_out(names, progress and (lambda done, _, what: progress(done, steps, what)))
     chosen, threshold = _groups(resolved, g_out, recipe.threshold)
     plans = {name: LayerPlan(name, chosen[name], value, recipe.sparsity) for name, value in g_out.items()}
     if share.exact:
-        costs = []
+        weighing = progress and (lambda done, _, what: progress(len(names) + done, steps, what))
+        groups = {name: chosen[name] for name in names}
+        found = measures.costs(groups, outlier_level=share.outlier_level, progress=weighing)
         by_size = sensitivity is None and share.by_size
-        for done, name in enumerate(names, start=len(names)):
-            if progress:
-                progress(done, steps, f"Weighing {name}")
-            cost = layer_cost(
-                name,
-                scores(name),
-                weight(name),
-                mean_square(name),
-                chosen[name],
-                sensitivity=counts_as[name] * (weight(name).numel() if by_size else 1),
-                outlier_level=share.outlier_level,
-            )
-            costs.append(cost)
+        costs = [
+            replace(found[name], weight=counts_as[name] * (found[name].weights if by_size else 1)) for name in names
+        ]
         plans = _shared_out(plans, costs, share, recipe.sparsity)
     if progress:
         progress(steps, steps, "Plan is ready")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from dit_prune_viz.calibration.calibrate import calibrate
@@ -29,7 +30,7 @@ from dit_prune_viz.pruning.named_recipes import find_recipe
 from dit_prune_viz.pruning.plan import PruningPlan
 from dit_prune_viz.pruning.pruned_model import PrunedModel
 from dit_prune_viz.pruning.recipe import Recipe
-from dit_prune_viz.pruning.report import PlanReport, summarize
+from dit_prune_viz.pruning.report import LayerReport, PlanReport, estimate_layer, report_layer, summarize
 from dit_prune_viz.pruning.scores import Scores
 from dit_prune_viz.pruning.solve_layers import solve_layers
 from dit_prune_viz.pruning.stored import stored_layers
@@ -91,23 +92,65 @@ def calibrate_for(
     return model.cache.get(("calibration", settings), make)
 
 
-def rank(recipe: Recipe, statistics: Statistics, *, weights: Mapping[str, float] | None = None) -> PrunedModel:
+def rank(
+    recipe: Recipe, statistics: Statistics, *, weights: Mapping[str, float] | None = None, later: bool = False
+) -> PrunedModel:
     """Plan and mask a model by the recipe's scores alone; its searches and its update are left to `finish`.
 
     Args:
         recipe: how to prune.
         statistics: of the dense model.
         weights: layer → how much its damage counts, where the recipe weighs layers by sensitivity; None measures it.
+        later: whether the masks of a large model, whose scores are not kept, wait until they are asked for. Its report
+            then tells estimated damages.
 
     Raises:
         UserError: as in `prune`.
     """
     start = time.perf_counter()
-    plan = _plan(recipe, statistics, weights)
-    masks = build_masks(plan, Scores(recipe, statistics), progress=statistics.progress)
-    report = _report(plan, masks, statistics)
-    layers = {name: PrunedLayer(mask) for name, mask in masks.items()}
+    plan, parameters = _plan(recipe, statistics, weights), statistics.model.parameters
+    layers, reports = _ranked(plan, tuple(plan.layers), statistics, later)
+    report = PlanReport(recipe.sparsity, parameters, tuple(reports[name] for name in plan.layers))
     return PrunedModel(statistics.model, plan, layers, report, time.perf_counter() - start)
+
+
+def rank_again(pruned: PrunedModel, plan: PruningPlan, statistics: Statistics, *, later: bool = False) -> PrunedModel:
+    """A ranked model under another plan of the same scores; only layers whose plans have changed are masked anew.
+
+    Args:
+        pruned: as `rank` made it, or this function.
+        plan: of the same layers.
+        statistics: of the dense model.
+        later: as in `rank`.
+    """
+    changed = tuple(name for name, layer in plan.layers.items() if layer is not pruned.plan.layers[name])
+    layers, reports = _ranked(plan, changed, statistics, later)
+    report = replace(pruned.report, layers=tuple(reports.get(one.name, one) for one in pruned.report.layers))
+    return replace(pruned, plan=plan, layers=pruned.layers.changed(layers), report=report)
+
+
+def _ranked(
+    plan: PruningPlan, names: Sequence[str], statistics: Statistics, later: bool
+) -> tuple[dict[str, PrunedLayer | Callable[[], PrunedLayer]], dict[str, LayerReport]]:
+    """Some layers by the plan's scores, or what makes them, in the order of the names; and what they cost."""
+    scores, model = Scores(plan.recipe, statistics), statistics.model
+    # How many weights clusters lose is known from their masks alone.
+    may_wait = later and not scores.all_kept
+    now = [name for name in names if not may_wait or plan.layer(name).clusters is not None]
+    masks = build_masks(plan, scores, layers=now, progress=statistics.progress) if now else {}
+    layers: dict[str, PrunedLayer | Callable[[], PrunedLayer]] = {name: PrunedLayer(masks[name]) for name in now}
+    lost = lambda layer: statistics.mean_square(layer, centred=plan.recipe.centred)  # noqa: E731
+    reports = {name: report_layer(plan.layer(name), masks[name], model.weight(name), lost(name)) for name in now}
+    quiet = Scores(plan.recipe, statistics.reporting(None))  # whoever asks for a mask has a progress of his own
+    groups = {name: plan.layer(name).granularity for name in names if name not in layers}
+    for name, curve in scores.measures("uniform").curves(groups, statistics.progress).items():
+        reports[name] = estimate_layer(plan.layer(name), model.layer(name).shape, curve)
+        layers[name] = partial(_layer, plan, quiet, name)
+    return {name: layers[name] for name in names}, reports
+
+
+def _layer(plan: PruningPlan, scores: Scores, name: str) -> PrunedLayer:
+    return PrunedLayer(build_masks(plan, scores, layers=[name])[name])
 
 
 def finish(ranked: PrunedModel, statistics: Statistics) -> PrunedModel:
@@ -196,15 +239,8 @@ def _plan(recipe: Recipe, statistics: Statistics, weights: Mapping[str, float] |
     model, scores = statistics.model, Scores(recipe, statistics)
 
     def plan(chosen: Recipe, weights: Mapping[str, float] | None) -> PruningPlan:
-        made = make_plan(
-            chosen,
-            model.layers,
-            model.weight,
-            scores,
-            lambda layer: statistics.mean_square(layer, recipe.timestep, centred=recipe.centred),
-            sensitivity=weights,
-            progress=statistics.progress,
-        )
+        measures = scores.measures()
+        made = make_plan(chosen, model.layers, measures, sensitivity=weights, progress=statistics.progress)
         return replace(made, recipe=recipe)
 
     if recipe.allocation == "uniform":

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
 
 from torch import Tensor
 
+from dit_prune_viz.errors import Progress
 from dit_prune_viz.masks.packed_mask import PackedMask
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
+from dit_prune_viz.masks.pruned_layers import PrunedLayers
 from dit_prune_viz.masks.running import running_pruned
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pruning.plan import PruningPlan
@@ -27,7 +30,7 @@ class PrunedModel:
     Attributes:
         model: the dense model.
         plan: what every layer loses, and in which groups.
-        layers: layer → pruned layer, in the model's order.
+        layers: layer → pruned layer, in the model's order, see `PrunedLayers`.
         report: exact counts and predicted damage.
         seconds: how long pruning took, without what was known before.
     """
@@ -39,6 +42,9 @@ class PrunedModel:
     seconds: float = 0.0
     _running: ExitStack = field(default_factory=ExitStack, init=False, repr=False)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", PrunedLayers(self.layers))
+
     @property
     def recipe(self) -> Recipe:
         """What the model was pruned by."""
@@ -47,17 +53,29 @@ class PrunedModel:
     @cached_property
     def masks(self) -> Mapping[str, Tensor]:
         """Layer → bool (d_out, d_in), True = kept; unpacked whenever one is asked for."""
-        return _Masks(self.layers)
+        return _Of(self.layers, lambda layer: layer.mask.unpack())
 
     @cached_property
     def packed_masks(self) -> Mapping[str, PackedMask]:
         """Layer → mask, a bit a weight."""
-        return {name: layer.mask for name, layer in self.layers.items()}
+        return _Of(self.layers, lambda layer: layer.mask)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all masks and new values."""
-        return sum(layer.nbytes for layer in self.layers.values())
+        """Bytes of all masks and new values that are made by now."""
+        return sum(layer.nbytes for layer in self.layers.made.values())
+
+    def make_masks(self, progress: Progress | None = None) -> None:
+        """Make the masks that have waited until now.
+
+        Args:
+            progress: called before every layer; may raise `Cancelled`.
+        """
+        waiting = self.layers.keys() - self.layers.made.keys()
+        for done, name in enumerate(name for name in self.layers if name in waiting):
+            if progress:
+                progress(done, len(waiting), f"Masking {name}")
+            _ = self.layers[name]
 
     def __enter__(self) -> PrunedModel:
         self._running.enter_context(running_pruned(self.model, self.layers))
@@ -67,12 +85,17 @@ class PrunedModel:
         self._running.pop_all().close()
 
 
-class _Masks(Mapping[str, Tensor]):
-    def __init__(self, layers: Mapping[str, PrunedLayer]) -> None:
-        self._layers = layers
+Part = TypeVar("Part")
 
-    def __getitem__(self, name: str) -> Tensor:
-        return self._layers[name].mask.unpack()
+
+class _Of(Mapping[str, Part]):
+    """A part of every layer, taken whenever it is asked for."""
+
+    def __init__(self, layers: Mapping[str, PrunedLayer], part: Callable[[PrunedLayer], Part]) -> None:
+        self._layers, self._part = layers, part
+
+    def __getitem__(self, name: str) -> Part:
+        return self._part(self._layers[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._layers)

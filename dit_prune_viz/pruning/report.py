@@ -9,16 +9,21 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from dit_prune_viz.masks.damage import damage
+from dit_prune_viz.masks.groups import removed_in_layer
 from dit_prune_viz.masks.packed_mask import PackedMask
 
 if TYPE_CHECKING:
+    from dit_prune_viz.masks.damage_curve import DamageCurve
     from dit_prune_viz.masks.layer_plan import LayerPlan
     from dit_prune_viz.pruning.plan import PruningPlan
 
 
 @dataclass(frozen=True)
 class LayerReport:
-    """One layer under its mask; its sparsity is the achieved share of pruned weights, its damage `plan.damage`."""
+    """One layer under its mask; its sparsity is the achieved share of pruned weights, its damage `plan.damage`.
+
+    estimated: whether the damage was read off a curve before the mask was there; the counts are exact in any case.
+    """
 
     name: str
     granularity: str
@@ -26,6 +31,7 @@ class LayerReport:
     weights: int
     removed: int
     damage: float
+    estimated: bool = False
 
     @property
     def sparsity(self) -> float:
@@ -72,6 +78,11 @@ class PlanReport:
         """
         return sum(layer.damage * layer.weights for layer in self.layers) / self.weights if self.weights else 0.0
 
+    @property
+    def estimated(self) -> bool:
+        """Whether the damage of any layer was estimated."""
+        return any(layer.estimated for layer in self.layers)
+
     def with_layer(self, report: LayerReport) -> PlanReport:
         """The same report with one layer's replaced."""
         return replace(self, layers=tuple(report if layer.name == report.name else layer for layer in self.layers))
@@ -87,6 +98,16 @@ def report_layer(layer_plan: LayerPlan, mask: PackedMask, weight: Tensor, mean_s
         removed=mask.removed,
         damage=damage(weight, mean_square, mask.to(weight.device).unpack()),
     )
+
+
+def estimate_layer(layer_plan: LayerPlan, shape: tuple[int, int], curve: DamageCurve) -> LayerReport:
+    """One layer's exact counts and estimated damage before there is a mask; for a layer without clusters."""
+    granularity, weights = layer_plan.granularity, shape[0] * shape[1]
+    removed = layer_plan.count
+    if removed is None:
+        removed = removed_in_layer(shape, granularity, layer_plan.sparsity)
+    damage = curve.damage(removed)
+    return LayerReport(layer_plan.name, granularity, layer_plan.g_out, weights, removed, damage, estimated=True)
 
 
 def summarize(

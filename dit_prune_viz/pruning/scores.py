@@ -6,6 +6,7 @@ from torch import Tensor
 
 from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.methods.saliency.base import layer_scores
+from dit_prune_viz.pruning.measures import Measures
 from dit_prune_viz.pruning.recipe import Recipe
 
 _SHARE = 4
@@ -23,13 +24,16 @@ class Scores:
     Args:
         recipe: decides saliency, timesteps and centring.
         statistics: of the model.
+
+    Attributes:
+        all_kept: whether the scores of all layers are kept.
     """
 
     def __init__(self, recipe: Recipe, statistics: Statistics) -> None:
         self._saliency, self._timestep, self._centred = recipe.method, recipe.timestep, recipe.centred
         self._statistics = statistics
         model = statistics.model
-        self._kept = _FLOAT * model.prunable_parameters * _SHARE <= model.cache.limit
+        self.all_kept = _FLOAT * model.prunable_parameters * _SHARE <= model.cache.limit
         # The class too: whoever mends a method of his own and registers it again expects other scores.
         kind = type(self._saliency)
         self._basis = ("scores", statistics.calibration.key, kind, recipe.saliency, recipe.timestep, recipe.centred)
@@ -40,11 +44,32 @@ class Scores:
         Raises:
             UserError: NaN or infinite scores, and whatever making a statistic refuses.
         """
-        return self.kept(layer) if self._kept else self._make(layer)
+        return self.kept(layer) if self.all_kept else self._make(layer)
 
     def kept(self, layer: str) -> Tensor:
         """The same, kept in the model's cache whatever its size: for the one layer a person looks at."""
         return self._statistics.model.cache.get((*self._basis, layer), lambda: self._make(layer))
+
+    def measures(self, timestep: str | None = None) -> Measures:
+        """What follows from the scores for every layer, kept in the model's cache and, if it took long, on disk.
+
+        Args:
+            timestep: how the timestep bins are weighed in predicted damage; None weighs them as the scores do.
+        """
+        timestep, known = timestep or self._timestep, self._statistics
+        content = None
+        if known.disk is not None and self._saliency.built_in:
+            scoring = self._saliency.spec, self._saliency.version, self._timestep, self._centred
+            content = (known.model.signature, known.calibration.key, scoring, timestep)
+        return Measures(
+            known.model.weight,
+            self,
+            lambda layer: known.mean_square(layer, timestep, centred=self._centred),
+            known.model.cache,
+            (*self._basis, timestep),
+            disk=known.disk,
+            content=content,
+        )
 
     def _make(self, layer: str) -> Tensor:
         known = {

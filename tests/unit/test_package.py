@@ -19,8 +19,8 @@ import dit_prune_viz
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "dit_prune_viz"
-NOT_IMPORTED = {"sentencepiece", "protobuf"}
-"""What transformers imports to read the tokenizers of T5."""
+NOT_IMPORTED = {"sentencepiece", "protobuf", "ftfy", "torchvision"}
+"""What transformers and diffusers import for the tokenizers and prompts of some families."""
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,12 @@ def test_the_wheel_holds_code_scripts_styles_and_the_bundled_model(wheel):
         assert {name for name in files if not name.endswith(".png")} == {
             x for x in assets if x.startswith(f"{folder}/")
         }
-    assert {name for name in assets if "/" not in name} == {"damage.json", "calibration.safetensors", "emoji-flux.json"}
+    assert {name for name in assets if "/" not in name} == {
+        "damage.json",
+        "calibration.safetensors",
+        "emoji-flux.json",
+        "input-picture.png",
+    }
     assert not [name for name in inside if name.startswith(("assets/", "tests/"))]
 
 

@@ -70,7 +70,7 @@ def set_sparsities(session: Session, layer: str, sparsities: Mapping[int, float]
         plan = plan.with_cluster_sparsity(layer, cluster, sparsity)
         mask = update_cluster(mask, scores, clusters.labels, cluster, sparsity, granularity, clusters.unit)
     report = report_layer(plan.layer(layer), mask, model.weight(layer), session.mean_square(layer))
-    layers = {**session.pruned.layers, layer: PrunedLayer(mask)}
+    layers = session.pruned.layers.changed({layer: PrunedLayer(mask)})
     pruned = replace(session.pruned, plan=plan, layers=layers, report=session.report.with_layer(report))
     return replace(session, pruned=pruned)
 

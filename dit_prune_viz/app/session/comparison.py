@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,6 +16,7 @@ from dit_prune_viz.app.session import drawn_model
 from dit_prune_viz.app.session.drawn_model import DENSE, WITHOUT, DrawnModel
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.errors import Cancelled, Progress, UserError
+from dit_prune_viz.generation.frames import clip_scores
 from dit_prune_viz.generation.request import Request, check_request, check_together
 from dit_prune_viz.generation.stream import stream_batch
 from dit_prune_viz.metrics.clip import ClipScorer
@@ -109,10 +110,18 @@ def split_prompts(text: str) -> tuple[str, ...]:
     return lines or ("",)
 
 
-def check_prompts(model: Model, prompts: str | Sequence[str], seed: int, steps: int) -> tuple[Request, ...]:
+def check_prompts(
+    model: Model,
+    prompts: str | Sequence[str],
+    seed: int,
+    steps: int,
+    frames: int = 1,
+    picture: bytes | None = None,
+) -> tuple[Request, ...]:
     """A checked request per prompt, all from the same seed. UserError as in `check_request`, and for more than four."""
     prompts = (prompts,) if isinstance(prompts, str) or prompts is None else tuple(prompts)
-    return _checked(model, [Request(prompt=prompt, seed=seed, steps=steps) for prompt in prompts])
+    drawing = Request("", seed, steps, frames=frames, picture=picture)
+    return _checked(model, [replace(drawing, prompt=prompt) for prompt in prompts])
 
 
 def compare(
@@ -121,6 +130,8 @@ def compare(
     seed: int,
     steps: int,
     *,
+    frames: int = 1,
+    picture: bytes | None = None,
     left: DrawnModel = DENSE,
     emit: Callable[[Frame], None] | None = None,
     progress: Progress | None = None,
@@ -131,7 +142,7 @@ def compare(
     running generation stops, nothing is kept of it.
     """
     model, _, _ = session.need_plan()
-    requests = check_prompts(model, prompts, seed, steps)
+    requests = check_prompts(model, prompts, seed, steps, frames, picture)
     right = drawn_model.of_session(session, progress)
     return compare_models(session, left, right, requests, emit=emit, progress=progress)
 
@@ -241,7 +252,6 @@ class _Stages:
 def _draw(side, model, chosen, requests, clip: ClipScorer, emit, stages: _Stages) -> Side:
     begin = time.perf_counter()
     steps = requests[0].steps
-    prompts = [request.prompt for request in requests]
     every = max(1, round(steps / PREVIEWS))
     cancel = threading.Event()
     curve: list[tuple[int, float]] = []
@@ -251,7 +261,7 @@ def _draw(side, model, chosen, requests, clip: ClipScorer, emit, stages: _Stages
             stages(step.index, chosen.name)
             if not step.images:
                 continue
-            scores = clip.score(step.images, prompts)
+            scores = clip_scores(clip, model, step.images, requests)
             curve.append((step.index, mean_clip(scores)))
             if emit:
                 emit(Frame(side, step.index, steps, step.images, tuple(curve)))

@@ -13,21 +13,30 @@ _PLACES = {1: ("",), 2: ("◧", "◨"), 3: ("◰", "◳", "◱"), 4: ("◰", "�
 
 
 def contact_sheet(images: Sequence[Image.Image]) -> Image.Image:
-    """A picture itself, two side by side, or up to four in two rows; what lies between them is transparent."""
+    """A picture itself, two side by side, or up to four in two rows; strips one below the other. What lies between them
+    is transparent."""
     if len(images) == 1:
         return images[0]
     width, height = images[0].size
-    gap = max(2, width // 32)
-    rows = -(-len(images) // 2)
-    sheet = Image.new("RGBA", (2 * width + gap, rows * (height + gap) - gap))
+    gap = max(2, min(width, height) // 32)
+    columns = 1 if is_wide(images) else 2
+    rows = -(-len(images) // columns)
+    sheet = Image.new("RGBA", (columns * (width + gap) - gap, rows * (height + gap) - gap))
     for place, image in enumerate(images):
-        sheet.paste(image, (place % 2 * (width + gap), place // 2 * (height + gap)))
+        sheet.paste(image, (place % columns * (width + gap), place // columns * (height + gap)))
     return sheet
 
 
-def places(count: int) -> tuple[str, ...]:
-    """A sign for each picture's place on a sheet of `count`: ◰ is top left; empty for a single one."""
-    return _PLACES[count]
+def is_wide(images: Sequence[Image.Image]) -> bool:
+    """Whether they are strips, such as the frames of a clip side by side, which need the width of the page."""
+    width, height = images[0].size
+    return width > 2 * height
+
+
+def places(count: int, wide: bool = False) -> tuple[str, ...]:
+    """A sign for each picture's place on a sheet of `count`: ◰ is top left; empty for a single one. Strips, which lie
+    one below the other, are numbered from the top."""
+    return _PLACES[count] if count == 1 or not wide else tuple(f"{place}." for place in range(1, count + 1))
 
 
 def thumbnail(images: Sequence[Image.Image]) -> str:

@@ -13,7 +13,7 @@ from dit_prune_viz.pruning.pruned_model import PrunedModel
 
 
 def finish(session: Session, progress: Progress | None = None) -> PrunedModel:
-    """The session's pruned model with its searches and its update done.
+    """The session's pruned model with all its masks made, its searches and its update done.
 
     Layers whose masks have been finished before take no time, unless every layer depends on others, as it does with
     sequential recipes and with those that learn. Nothing is kept of work that is cancelled.
@@ -22,6 +22,7 @@ def finish(session: Session, progress: Progress | None = None) -> PrunedModel:
         UserError: no plan, and as in `finish_layers`.
     """
     plan, pruned = session.need_plan()[2], session.pruned
+    pruned.make_masks(progress)
     if not session.recipe.finishes:
         return pruned
     cache, keys = session.model.cache, _keys(session)
@@ -37,6 +38,8 @@ def finish(session: Session, progress: Progress | None = None) -> PrunedModel:
 
 def is_finished(session: Session) -> bool:
     """Whether the next picture finds all layers finished."""
+    if len(session.pruned.layers.made) < len(session.masks):
+        return False
     cache = session.model.cache
     return all(cache.find(key) is not None for key in _keys(session).values())
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.errors import Progress
+from dit_prune_viz.pipelines.load_settings import LoadSettings
 from dit_prune_viz.pruning.recipe import Recipe
 
 STEPS = 50
@@ -23,17 +24,20 @@ PAUSE_SECONDS = 1.5
 class FormerModel:
     """What is needed to come back to a model that was replaced: it is loaded again then, so that it need not stay."""
 
-    source: str
+    source: str | LoadSettings
     recipe: Recipe | None
+    also_prune: tuple[str, ...] = ()
 
     @staticmethod
     def of(session: Session) -> FormerModel:
         """The model of a session; the recipe is None where it was not pruned yet."""
-        return FormerModel(session.model.source, session.recipe if session.pruned else None)
+        model = session.model
+        source = model.source if model.settings is None else replace(model.settings, also_prune=model.also_prune)
+        return FormerModel(source, session.recipe if session.pruned else None, model.also_prune)
 
     def load(self, present: Session, progress: Progress | None) -> Session:
         """A session with the model, pruned as before. UserError as in `Session.load_model`."""
-        session = present.load_model(self.source, progress)
+        session = present.load_model(self.source, progress, also_prune=self.also_prune)
         if self.recipe is None:
             return session
         return session.calibrate_as(self.recipe.calibration, progress).prune(self.recipe, progress)
@@ -121,4 +125,5 @@ def bring_back(then: Session, now: Session) -> Session:
 
 
 def _masks(sessions: Iterable[Session]) -> dict[int, int]:
-    return {id(mask): mask.bits.numel() for session in sessions for mask in session.masks.values()}
+    made = [session.pruned.layers.made for session in sessions if session.pruned]
+    return {id(layer.mask): layer.mask.bits.numel() for layers in made for layer in layers.values()}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from weakref import WeakValueDictionary
 
 from dit_prune_viz.disk_cache import DiskCache
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.metrics.clip import ClipScorer, load_clip
+from dit_prune_viz.pipelines.load_settings import LoadSettings, changed
 from dit_prune_viz.pipelines.lock import ModelLock
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pipelines.opening import open_model
@@ -24,9 +26,9 @@ class ModelStore:
     Args:
         clip: folder or hub id of the CLIP.
         clip_name: under which scores are shown; None takes the folder's or hub model's.
-        device: as in `load_model`.
+        device: as in `load_model`, for models that are asked for by name alone; so is `dtype`.
         dtype: as in `load_model`.
-        placement: as in `load_model`.
+        load: what the app was started with, in place of `device` and `dtype`.
         disk: where calibrations are looked up and kept; None keeps none.
     """
 
@@ -37,41 +39,53 @@ class ModelStore:
         clip_name: str | None = None,
         device: str = "auto",
         dtype: str = "auto",
-        placement: str = "auto",
+        load: LoadSettings | None = None,
         disk: DiskCache | None = None,
     ) -> None:
         self.disk = disk
         self.when_loaded: Callable[[Model], None] | None = None
         self._clip_source, self._clip_name = clip, clip_name
-        self._device, self._dtype, self._placement = device, dtype, placement
+        self._load = load or LoadSettings("", device=device, dtype=dtype)
         self._clip: ClipScorer | None = None
         self._clip_lock = threading.Lock()
         self._models: WeakValueDictionary[Hashable, Model] = WeakValueDictionary()
         self._loading = ModelLock()
 
-    def model(self, source: str, progress: Progress | None = None) -> Model:
-        """The model from a folder or hub id, in memory once for all its users.
+    def model(self, asked: str | LoadSettings, progress: Progress | None = None) -> Model:
+        """A model, its pipeline in memory once for all its users.
+
+        Args:
+            asked: a folder, file or hub id, to be loaded as the app was told to at its start, or all settings.
+            progress: told of the download; may raise `Cancelled`.
 
         Raises:
             UserError: as in `load_model`.
         """
+        settings = self.settings(asked) if isinstance(asked, str) else asked
         with self._loading.hold(progress):
             if progress:
-                progress(0, 1, f"Loading {source}")
-            key = _identity(source)
-            model = self._models.get(key)
+                progress(0, 1, f"Loading {settings.model}")
+            identity = _identity(settings.model), replace(settings, model="", also_prune=())
+            model = self._models.get((identity, settings.also_prune))
             if model is None:
-                model = open_model(
-                    source,
-                    device=self._device,
-                    dtype=self._dtype,
-                    placement=self._placement,
-                    tell=None if progress is None else lambda said: progress(0, 1, f"Loading {source}. {said}"),
-                )
-                self._models[key] = model
+                loaded = next((one for (known, _), one in self._models.items() if known == identity), None)
+                if loaded is not None:
+                    model = loaded.also_pruning(settings.also_prune)
+                else:
+                    say = None if progress is None else lambda said: progress(0, 1, f"Loading {settings.model}. {said}")
+                    model = open_model(settings, progress, say)
+                self._models[identity, settings.also_prune] = model
                 if self.when_loaded:
                     self.when_loaded(model)
             return model
+
+    def settings(self, model: str, options: Mapping[str, object] | None = None) -> LoadSettings:
+        """How a model is loaded by its name, with some options changed.
+
+        Raises:
+            UserError: an unknown option, or a value of the wrong kind.
+        """
+        return changed(self._load.for_model(model), options or {})
 
     @property
     def clip_name(self) -> str:
@@ -91,9 +105,9 @@ class ModelStore:
 
 
 def _identity(source: str) -> Hashable:
-    """The same for two ways to write one folder, another one when the folder has been saved anew."""
+    """The same for two ways to write one folder or file, another one when it has been saved anew."""
     path = local_path(source)
     if path is None:
         return source
-    index = path / "model_index.json"
-    return str(path.resolve()), index.stat().st_mtime_ns if index.is_file() else None
+    file = path / "model_index.json" if path.is_dir() else path
+    return str(path.resolve()), file.stat().st_mtime_ns if file.is_file() else None

@@ -6,7 +6,7 @@ still whole and still in use. Nothing here knows about gradio.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
@@ -25,6 +25,8 @@ from dit_prune_viz.clustering.plane import plane
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.masks.damage import ClusterDamage, cluster_damage
 from dit_prune_viz.masks.packed_mask import PackedMask
+from dit_prune_viz.pipelines.also_prune import read_patterns
+from dit_prune_viz.pipelines.load_settings import LoadSettings
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pruning.plan import PruningPlan
 from dit_prune_viz.pruning.prune import calibrate_for, rank
@@ -74,25 +76,56 @@ class Session:
 
     @property
     def report(self) -> PlanReport | None:
-        """Counts and predicted damage of the ranked masks."""
+        """Counts and predicted damage of the ranked masks, estimated where they are not made yet."""
         return self.pruned.report if self.pruned else None
 
     @property
     def masks(self) -> Mapping[str, PackedMask]:
-        """Layer → ranked mask; empty before pruning."""
+        """Layer → ranked mask, which a large model makes when it is asked for; empty before pruning."""
         return self.pruned.packed_masks if self.pruned else {}
 
-    def load_model(self, source: str, progress: Progress | None = None) -> Session:
-        """Load a diffusers folder or hub id. The new session starts without calibration, plan and clusters.
+    def load_model(
+        self,
+        source: str | LoadSettings,
+        progress: Progress | None = None,
+        *,
+        also_prune: str | Iterable[str] = (),
+        options: Mapping[str, object] | None = None,
+    ) -> Session:
+        """Load a folder, file or hub id. The new session starts without calibration, plan and clusters.
+
+        Args:
+            source: folder, file or hub id, or all settings of loading, which say what follows themselves.
+            progress: called meanwhile; may raise `Cancelled`.
+            also_prune: as in `pipelines.model.load_model`.
+            options: of loading, see `load_settings.changed`.
 
         Raises:
             UserError: as in `pipelines.model.load_model`.
         """
-        source = source.strip() if isinstance(source, str) else ""
-        if not source:
+        if isinstance(source, str):
+            source = source.strip()
+        if not isinstance(source, str | LoadSettings) or not source:
             raise UserError("Give a model: a Hugging Face id such as black-forest-labs/FLUX.1-dev, or a folder.")
+        if isinstance(source, str):
+            source = replace(self.store.settings(source, options), also_prune=read_patterns(also_prune))
         model = self.store.model(source, progress)
         return Session(self.store, model=model, recipe=fitting(self.recipe, model.layers))
+
+    def also_prune(self, patterns: str | Iterable[str], progress: Progress | None = None) -> Session:
+        """The same model with other layers that are prunable by request, calibrated and pruned as before.
+
+        Raises:
+            UserError: no model, or a pattern that matches no dense layer.
+        """
+        model, patterns = self.need_model(), read_patterns(patterns)
+        if patterns == model.also_prune:
+            return self
+        source = model.source if model.settings is None else replace(model.settings, also_prune=patterns)
+        session = self.load_model(source, progress, also_prune=patterns)
+        if self.pruned is None:
+            return session
+        return session.calibrate_as(session.recipe.calibration, progress).prune(session.recipe, progress)
 
     def calibrate(self, samples: int = 128, seed: int = 0, progress: Progress | None = None) -> Session:
         """Watch `samples` transformer inputs, then prune again with the present recipe.
@@ -129,7 +162,7 @@ class Session:
         cag = recipe.resolved_granularity == "cag"
         if cag and recipe.threshold is None and recipe.scoring == before.scoring:
             recipe = replace(recipe, threshold=before.threshold)
-        pruned = rank(recipe, session.statistics.reporting(progress))
+        pruned = rank(recipe, session.statistics.reporting(progress), later=True)
         same = recipe.ranking == before.ranking
         return replace(session, recipe=recipe, pruned=pruned, sensitivity=session.sensitivity if same else {})
 

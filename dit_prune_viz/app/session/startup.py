@@ -13,6 +13,7 @@ from dit_prune_viz.app.session.model_store import ModelStore
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.disk_cache import DiskCache
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.pipelines.load_settings import LoadSettings
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pipelines.source import local_path
 from dit_prune_viz.resources import BUNDLED_CLIP, BUNDLED_CLIP_NAME
@@ -26,13 +27,10 @@ _VISIT_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class AppSettings:
-    """model, clip: hub ids or folders; device, dtype, placement: as in `load_model`; cache: None keeps none on disk."""
+    """load: the model to begin with; clip: hub id or folder; cache: None keeps nothing on disk."""
 
-    model: str
+    load: LoadSettings
     clip: str
-    device: str = "auto"
-    dtype: str = "auto"
-    placement: str = "auto"
     cache: DiskCache | None = None
 
 
@@ -51,12 +49,10 @@ def start(settings: AppSettings, when_ready: Callable[[], None] | None = None) -
     store = ModelStore(
         clip=settings.clip,
         clip_name=BUNDLED_CLIP_NAME if bundled else None,
-        device=settings.device,
-        dtype=settings.dtype,
-        placement=settings.placement,
+        load=settings.load,
         disk=settings.cache,
     )
-    startup = Startup(Session(store), settings.model, Jobs(), when_ready)
+    startup = Startup(Session(store), settings.load.model, Jobs(), when_ready, also_prune=settings.load.also_prune)
     startup.start()
     return startup
 
@@ -64,8 +60,17 @@ def start(settings: AppSettings, when_ready: Callable[[], None] | None = None) -
 class Startup:
     """Prepares one session that every new user begins with; they are immutable, so it is shared."""
 
-    def __init__(self, empty: Session, source: str, jobs: Jobs, when_ready: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        empty: Session,
+        source: str,
+        jobs: Jobs,
+        when_ready: Callable[[], None] | None = None,
+        *,
+        also_prune: tuple[str, ...] = (),
+    ) -> None:
         self.source, self.jobs = source, jobs
+        self._also_prune = also_prune
         self._empty = empty
         self._session = empty
         self._released: weakref.ref[Session] | None = None
@@ -124,7 +129,7 @@ class Startup:
 
     def _prepare(self) -> None:
         try:
-            self._follow(lambda report: self._session.load_model(self.source, report))
+            self._follow(lambda report: self._session.load_model(self.source, report, also_prune=self._also_prune))
             self._follow(lambda report: self._session.calibrate(progress=report))
             if not self._bundled_clip:
                 self._follow(self._open_clip)

@@ -29,7 +29,7 @@ function build(layer, most) {
   open.type = "button";
   open.title = layer.name;
   const kind = document.createElement("strong");
-  kind.textContent = `${layer.kind} · block ${layer.block}`;
+  kind.textContent = `${layer.kind} · ${layer.place}`;
   const name = document.createElement("span");
   name.innerHTML = "<bdi></bdi>"; // a long name loses its beginning, not its end
   name.firstChild.textContent = layer.name;
@@ -46,7 +46,7 @@ function build(layer, most) {
 function fill() {
   const words = search.value.trim().toLowerCase().split(/\s+/);
   const found = rows.filter((row) => {
-    const text = `${row.name} ${row.kind} block ${row.block}`.toLowerCase();
+    const text = `${row.name} ${row.kind} ${row.place}`.toLowerCase();
     return words.every((word) => text.includes(word));
   });
   const most = Math.max(0, ...rows.map((row) => row.damage));
@@ -103,7 +103,7 @@ function place(host, name) {
     if (!customdata) continue;
     if (type === "heatmap") {
       for (let row = 0; row < customdata.length; row++) {
-        const column = customdata[row].findIndex((data) => idOf(data) === name);
+        const column = customdata[row].findIndex((data) => holds(data, name));
         if (column >= 0) return box(axesOf(host), x[column], row, 0.5, 0);
       }
     } else {
@@ -112,6 +112,11 @@ function place(host, name) {
     }
   }
   return null;
+}
+
+// Layers of one block and kind share a cell of the map.
+function holds(data, name) {
+  return idOf(data) === name || Boolean(data?.[3]?.split("\n").includes(name));
 }
 
 // Around a point, `half` a unit of the axes to each side and `margin` pixels more; null where it is out of sight.

@@ -57,7 +57,7 @@ def show(session: Session | None) -> str:
         {
             "name": report.name,
             "kind": found[report.name].kind,
-            "block": found[report.name].block,
+            "place": found[report.name].place,
             "granularity": report.granularity,
             "sparsity": report.sparsity,
             "damage": report.damage,

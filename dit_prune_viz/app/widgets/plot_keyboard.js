@@ -20,10 +20,11 @@ function targetsIn(trace) {
     }
     return targets;
   }
-  trace.y.forEach((kind, row) =>
+  trace.y.forEach((_, row) =>
     trace.x.forEach((block, column) => {
-      const id = idOf(trace.customdata[row]?.[column]);
-      if (id !== null) targets.push({ id, label: `${id}, ${kind}, block ${block}`, x: block, y: row, unit: false });
+      const data = trace.customdata[row]?.[column];
+      const id = idOf(data);
+      if (id !== null) targets.push({ id, label: `${id}, ${data[2]}`, x: block, y: row, unit: false });
     })
   );
   return targets;

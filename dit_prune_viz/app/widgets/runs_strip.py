@@ -46,6 +46,8 @@ def _card(run: Run, runs: Runs) -> str:
     request = done.requests[0]
     noun = run.prompts[0] if len(run.prompts) == 1 else f"{len(run.prompts)} prompts"
     drawn = f"{noun}, seed {request.seed}, {request.steps} steps"
+    drawn += f", {request.frames} frames" if request.frames > 1 else ""
+    drawn += ", own picture" if request.picture else ""
     figures = f"Δ CLIP {words.signed(done.delta)} · SSIM {done.ssim:.3f}"
     shown = runs.shown is not None and runs.shown.number == run.number
     pinned = runs.pinned is not None and runs.pinned.number == run.number

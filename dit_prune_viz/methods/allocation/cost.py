@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dit_prune_viz.masks.groups import n_of_m
+from dit_prune_viz.masks.row_pieces import row_pieces
 from dit_prune_viz.pipelines.float64 import float64_capable
 
 KNOTS = 2048
@@ -66,31 +69,80 @@ def layer_cost(
     weight is (d_out, d_in), mean_square E[x_j²] (d_in,) in any unit, because only shares of the layer's energy count.
     Layers of more than four million weights are measured on an even sample of their groups.
     """
+    return weighing(
+        name,
+        scores,
+        weight,
+        mean_square,
+        granularity,
+        sensitivity=sensitivity,
+        floor=floor,
+        ceiling=ceiling,
+        outlier_level=outlier_level,
+    )()
+
+
+def weighing(
+    name: str,
+    scores: Tensor,
+    weight: Tensor,
+    mean_square: Tensor,
+    granularity: str,
+    *,
+    sensitivity: float = 1.0,
+    floor: int = 0,
+    ceiling: int | None = None,
+    outlier_level: float = 5.0,
+) -> Callable[[], LayerCost]:
+    """`layer_cost` in two steps: the layer is read now, the sample of it is sorted when the result is called.
+
+    That may be done in another thread.
+    """
     step = _step(scores.shape, granularity)
     table, energy = _sampled(scores, weight, mean_square, granularity, step)
+    mean = _mean(scores)
+    return partial(
+        _weigh,
+        table,
+        energy,
+        granularity,
+        name=name,
+        weights=scores.numel(),
+        mean_score=mean,
+        outlier_share=int(torch.count_nonzero(scores > outlier_level * mean)) / scores.numel(),
+        outlier_level=outlier_level,
+        weight=sensitivity,
+        floor=floor,
+        ceiling=ceiling,
+    )
+
+
+def _weigh(table: Tensor, energy: Tensor, granularity: str, *, weights: int, **known: object) -> LayerCost:
     size = table.numel()
     points = np.unique(np.linspace(0, size, min(size, KNOTS) + 1).round().astype(np.int64))
 
     def at_knots(values: Tensor) -> np.ndarray:
         return values[torch.from_numpy(points[1:] - 1).to(values.device)].double().cpu().numpy()
 
-    lost = at_knots(_in_order(table, energy).cumsum(0))
-    mean = float(scores.mean(dtype=torch.float64))
-    removed = np.round(points * (scores.numel() / size)).astype(np.int64)
+    keys = _in_order(table, energy)
+    lost = at_knots(_low(keys).double().cumsum(0))
     return LayerCost(
-        name=name,
-        weights=scores.numel(),
-        removed=removed,
+        weights=weights,
+        removed=np.round(points * (weights / size)).astype(np.int64),
         lost=np.concatenate([[0.0], lost]).clip(0, 1),
-        scores=at_knots(_sorted(table.view(1, -1))[0]),
+        scores=at_knots(_high(keys) if granularity == "layer" else _sorted(table.view(1, -1))[0]),
         energies=at_knots(_sorted(energy.view(1, -1))[0]),
-        mean_score=mean,
-        outlier_share=float((scores > outlier_level * mean).double().mean()),
-        outlier_level=outlier_level,
-        weight=sensitivity,
-        floor=floor,
-        ceiling=ceiling,
+        **known,
     )
+
+
+def _mean(scores: Tensor) -> float:
+    """In float64; torch converts one by one where it adds up in another precision, so large tables go in pieces."""
+    parts = [part for (part,) in row_pieces(scores)]
+    if len(parts) == 1:
+        return float(scores.mean(dtype=torch.float64))
+    room = torch.empty((max(map(len, parts)), scores.shape[1]), dtype=torch.float64)
+    return math.fsum(float(room[: len(part)].copy_(part).sum()) for part in parts) / scores.numel()
 
 
 def _step(shape: tuple[int, ...], granularity: str) -> int:
@@ -115,22 +167,42 @@ def _sampled(scores: Tensor, weight: Tensor, mean_square: Tensor, granularity: s
 
     table = arrange(float64_capable(scores).float())
     energy = arrange(float64_capable(weight)).double().square()
-    energy *= arrange(float64_capable(mean_square).expand(weight.shape)).to(energy)
+    squares = float64_capable(mean_square).to(energy)
+    if granularity == "column":
+        squares = squares[::step, None]
+    elif granularity == "layer" or pattern:
+        # The inputs of the first weight of every group that is looked at, and of those beside it.
+        width = pattern[1] if pattern else 1
+        first = torch.arange(0, weight.numel() // width, step, device=energy.device) % (weight.shape[1] // width)
+        squares = squares.view(-1, width)[first].view(energy.shape)
+    energy *= squares
     return table, (energy / (energy.sum() or 1.0)).float()
 
 
 def _in_order(table: Tensor, energy: Tensor) -> Tensor:
-    """The energies, flat float64, in the order in which an ever greater count removes them (as `keep_mask` does).
+    """Scores with their energies, flat int64, in the order in which an ever greater count removes them.
 
-    The smallest of every group go first, from the smallest of these to the greatest, then the second smallest. Of equal
-    scores the smaller energy comes first, because score and energy are sorted as one whole number of 64 bits.
+    That is the order of `keep_mask`: the smallest of every group go first, from the smallest of these to the greatest,
+    then the second smallest. Of equal scores the smaller energy comes first, because score and energy are sorted as one
+    whole number of 64 bits: see `_high` and `_low`.
     """
     bits = table.view(torch.int32)
     keys = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).long() << 32  # as whole numbers, floats below 0 would run backwards
     keys = _sorted(keys | energy.view(torch.int32))
     if len(keys) > 1:
         keys = _sorted(keys.T.contiguous())
-    return keys.flatten().to(torch.int32).view(torch.float32).double()
+    return keys.flatten()
+
+
+def _high(keys: Tensor) -> Tensor:
+    """The scores in the keys of `_in_order`."""
+    bits = (keys >> 32).to(torch.int32)
+    return (bits ^ ((bits >> 31) & 0x7FFFFFFF)).view(torch.float32)
+
+
+def _low(keys: Tensor) -> Tensor:
+    """The energies in the keys of `_in_order`."""
+    return keys.to(torch.int32).view(torch.float32)
 
 
 def _sorted(rows: Tensor) -> Tensor:

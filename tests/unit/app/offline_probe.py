@@ -62,9 +62,10 @@ def main() -> None:
     from dit_prune_viz.app.server import build_app
     from dit_prune_viz.app.session.startup import AppSettings, start
     from dit_prune_viz.app.theme import launch_options
+    from dit_prune_viz.pipelines.load_settings import LoadSettings
     from dit_prune_viz.resources import BUNDLED_CLIP, BUNDLED_MODEL
 
-    app = build_app(start(AppSettings(str(BUNDLED_MODEL), str(BUNDLED_CLIP))))
+    app = build_app(start(AppSettings(LoadSettings(str(BUNDLED_MODEL)), str(BUNDLED_CLIP))))
     _, address, _ = app.launch(server_name="127.0.0.1", prevent_thread_lock=True, **launch_options())
     client = Client(address, verbose=False)
     calibration = client.predict(8, 1, api_name="/calibrate")

@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from gradio_client import Client
+from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
 from dit_prune_viz.app.server import build_app
 from dit_prune_viz.app.session.startup import AppSettings, start
 from dit_prune_viz.app.theme import launch_options
+from dit_prune_viz.pipelines.load_settings import LoadSettings
 from dit_prune_viz.pruning.named_recipes import find_recipe
 from dit_prune_viz.pruning.recipe import Recipe
 
@@ -22,7 +23,7 @@ ENDPOINTS = {"/load_model", "/calibrate", "/prune", "/prune_with", "/cluster", "
 
 @pytest.fixture(scope="module")
 def url(tiny_flux, tiny_clip):
-    app = build_app(start(AppSettings(str(tiny_flux), str(tiny_clip), "cpu", "float32")))
+    app = build_app(start(AppSettings(LoadSettings(str(tiny_flux), "cpu", "float32"), str(tiny_clip))))
     _, address, _ = app.launch(server_name="127.0.0.1", prevent_thread_lock=True, **launch_options())
     yield address
     app.close()
@@ -58,12 +59,21 @@ def test_a_fresh_client_works_at_once_with_the_default_model(fresh):
 
 def test_load_model(fresh, tiny_flux):
     model = fresh.predict(str(tiny_flux), api_name="/load_model")
-    assert set(model) == {"model", "family", "parameters", "prunable_parameters", "dense", "layers"}
+    facts = {"model", "family", "parameters", "prunable_parameters", "dense", "also_prune", "offers", "layers"}
+    assert set(model) == facts
     dense = sum(part["parameters"] for part in model["dense"])
     assert dense == model["parameters"] - model["prunable_parameters"]
     assert (model["model"], model["family"]) == ("tiny-flux", "flux")
     assert set(model["layers"][0]) == {"name", "block", "kind", "shape"}
     assert sum(math.prod(item["shape"]) for item in model["layers"]) == model["prunable_parameters"]
+    offers = {offer["pattern"]: offer["weights"] for offer in model["offers"]}
+    assert (offers["norm_out"], model["also_prune"]) == (2 * 64 * 64, [])
+    more = fresh.predict(str(tiny_flux), "norm_out, x_embedder", api_name="/load_model")
+    assert more["also_prune"] == ["norm_out", "x_embedder"]
+    assert more["prunable_parameters"] == model["prunable_parameters"] + 2 * 64 * 64 + 64 * 64
+    with pytest.raises(AppError, match="choose from"):
+        fresh.predict(str(tiny_flux), "nothing", api_name="/load_model")
+    fresh.predict(str(tiny_flux), api_name="/load_model")
 
 
 def test_calibrate(fresh):
@@ -78,7 +88,7 @@ def test_calibrate(fresh):
 def test_prune(fresh, method, granularity):
     plan = fresh.predict(method, granularity, 0.25, api_name="/prune")
     assert set(plan) == {"target", "achieved", "remaining_parameters", "layers"}
-    assert set(plan["layers"][0]) == {"name", "granularity", "g_out", "sparsity", "damage"}
+    assert set(plan["layers"][0]) == {"name", "granularity", "g_out", "sparsity", "damage", "estimated"}
     assert plan["achieved"] == pytest.approx(0.25, abs=0.01)
     chosen = {item["granularity"] for item in plan["layers"]}
     expected = {("magnitude", "auto"): {"layer"}, ("wanda", "auto"): {"row"}}.get((method, granularity))
@@ -210,3 +220,12 @@ def test_a_mistake_leaves_the_plan_as_it_was(client, layer):
             client.predict(layer, cluster, sparsity, api_name="/set_cluster_sparsity")
     assert client.predict(layer, "row", "kmeans", 3, api_name="/cluster") == found
     assert client.predict("wanda", "row", 0.5, api_name="/prune") == before
+
+
+def test_generate_refuses_frames_and_a_picture_that_the_model_does_not_take(fresh, tmp_path):
+    fresh.predict("magnitude", "auto", 0.5, api_name="/prune")
+    with pytest.raises(AppError, match="single pictures, not clips of 5 frames"):
+        fresh.predict("a cat", 0, 2, 5, api_name="/generate")
+    Image.new("RGB", (8, 8)).save(tmp_path / "own.png")
+    with pytest.raises(AppError, match="prompt alone; leave the input picture out"):
+        fresh.predict("a cat", 0, 2, 1, handle_file(tmp_path / "own.png"), api_name="/generate")

@@ -292,6 +292,27 @@ def test_the_command_line_runs_prints_and_writes_files(tiny_flux, tmp_path, caps
     assert (tmp_path / "results.csv").read_text().count("\n") == 1 + 6
 
 
+def test_results_of_other_layers_are_not_continued(tiny_flux, tmp_path, capsys):
+    where = ["--model", str(tiny_flux), "--out", str(tmp_path), "--methods", "magnitude", "--sparsities", "50"]
+    assert main([*COMMAND, *where]) == 0
+    usual = json.loads((tmp_path / "experiment.json").read_text())
+    rows = len((tmp_path / "results.jsonl").read_text().splitlines())
+    assert main([*COMMAND, *where, "--also-prune", "norm_out", "--also-prune", "x_embedder"]) == 0
+    more = json.loads((tmp_path / "experiment.json").read_text())
+    assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 2 * rows
+    assert more["fingerprint"] == usual["fingerprint"]
+    assert more["identity"] != usual["identity"]
+    report = tmp_path / "report.json"
+    command = ["prune", "magnitude", "--model", str(tiny_flux), "--also-prune", "norm_out", "--device", "cpu"]
+    assert main([*command, "--samples", "4", "--cache", "off", "--report", str(report)]) == 0
+    written = json.loads(report.read_text())
+    assert written["also_prune"] == ["norm_out"]
+    assert written["layers"][-1]["name"] == "norm_out.linear"
+    capsys.readouterr()
+    assert main([*command, "--also-prune", "nothing"]) == 2
+    assert "choose from time_text_embed, norm_out, " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

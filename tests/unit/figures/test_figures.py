@@ -33,8 +33,25 @@ def test_map_has_one_cell_per_layer_and_leaves_the_others_empty():
     assert heat.z[0].tolist() == [0.1, 0.3]
     assert heat.z[1][0] == 0.2
     assert math.isnan(heat.z[1][1])
-    assert heat.customdata[1, 0].tolist() == ["blocks.0.ff", "20 %"]
+    assert heat.customdata[1, 0].tolist() == ["blocks.0.ff", "20 %", "mlp in, block 0", ""]
     assert heat.customdata[1, 1][0] == ""
+
+
+def test_layers_that_share_a_cell_are_all_in_it_and_the_greatest_is_shown():
+    names, values = [f"blocks.0.experts.{i}.w1" for i in range(4)], [0.2, math.nan, 0.7, 0.1]
+    layers = {"names": names, "blocks": [0] * 4, "kinds": ["mlp in"] * 4, "stacks": ["blocks"] * 4}
+    for log in (False, True):
+        heat = layer_map(**layers, values=values, title="Damage", log=log).data[0]
+        assert heat.z.tolist() == [[math.log10(0.7) if log else 0.7]]
+        assert heat.customdata[0, 0].tolist() == [names[2], "0.7", "mlp in, block 0, greatest of 4", "\n".join(names)]
+
+
+def test_layers_outside_the_blocks_are_marked_on_both_sides():
+    blocks, stacks = [-1, 0, 1, 2], ["outside the blocks", "blocks", "blocks", "outside the blocks"]
+    figure = layer_map(list("abcd"), blocks, ["q"] * 4, stacks, [1, 2, 3, 4], title="x")
+    marks = [(note.text, note.x) for note in figure.layout.annotations]
+    assert marks == [("outside the blocks", -1.5), ("blocks", -0.5), ("outside the blocks", 1.5)]
+    assert [line.x0 for line in figure.layout.shapes] == [-0.5, 1.5]
 
 
 def test_map_on_a_log_scale_leaves_zeros_empty_and_says_the_value_itself():
@@ -50,6 +67,17 @@ def test_map_draws_a_line_between_stacks_only_where_there_are_two():
     assert [shape.x0 for shape in two.layout.shapes] == [0.5]
     assert len({note.yshift for note in two.layout.annotations}) == 2  # the names never lie on each other
     assert not one.layout.shapes
+
+
+def test_map_names_the_stacks_of_two_transformers_as_the_model_does():
+    stacks = ["transformer.blocks", "transformer.blocks", "transformer_2.blocks"]
+    figure = layer_map(**{**LAYERS, "stacks": stacks}, values=[1, 2, 3], title="x")
+    assert [note.text for note in figure.layout.annotations] == ["transformer.blocks", "transformer_2.blocks"]
+
+
+def test_layer_scatter_writes_as_many_digits_as_tell_its_ticks_apart():
+    figure = layer_scatter(LAYERS["names"], LAYERS["kinds"], [0.101, 0.108, 0.121], [1, 2, 3], x_label="x", y_label="y")
+    assert list(figure.layout.xaxis.ticktext) == ["0.101", "0.106", "0.111", "0.116", "0.121"]
 
 
 @pytest.mark.parametrize(("threshold", "lines"), [(0.2, 1), (None, 0), (math.inf, 0)])

@@ -203,6 +203,12 @@ def test_a_part_without_weights(copies):
     (folder / "text_encoder_2/model.safetensors").unlink()
     assert "could not be loaded: text_encoder_2/model.safetensors is missing" in refusal(folder)
     shutil.rmtree(folder / "vae")
-    assert "vae/diffusion_pytorch_model.safetensors is missing" in refusal(folder) or "text_encoder_2" in refusal(
-        folder
-    )
+    assert "it has no folder vae; download" in refusal(folder)
+
+
+@pytest.mark.parametrize("part", ["tokenizer", "tokenizer_2"])
+def test_a_tokenizer_without_its_vocabulary(copies, part):
+    """transformers makes one of it that knows no word, and every prompt draws the same picture."""
+    folder = copies("flux")
+    (folder / part / "tokenizer.json").unlink()
+    assert f"{part}/tokenizer.json is missing" in refusal(folder)

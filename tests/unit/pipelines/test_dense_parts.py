@@ -9,6 +9,7 @@ from torch import nn
 
 from dit_prune_viz.pipelines.dense_parts import dense_parts, dense_sentence
 from dit_prune_viz.pipelines.layers import list_layers
+from dit_prune_viz.pipelines.load_settings import LoadSettings
 from dit_prune_viz.pipelines.opening import open_model
 from dit_prune_viz.resources import BUNDLED_MODEL
 
@@ -108,7 +109,7 @@ def test_no_matrix_of_a_block_is_left_out(name):
 
 
 def test_the_bundled_model_knows_its_dense_parts_before_and_after_it_is_open():
-    model = open_model(str(BUNDLED_MODEL), device="cpu", dtype="float32")
+    model = open_model(LoadSettings(str(BUNDLED_MODEL), device="cpu", dtype="float32"))
     before = model.dense_parts
     assert model._opener.weights is not None  # nothing was opened for it
     assert sum(part.parameters for part in before) == model.parameters - model.prunable_parameters

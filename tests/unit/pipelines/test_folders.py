@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import FluxTransformer2DModel, StableDiffusion3Pipeline
+from diffusers import StableDiffusion3Pipeline
 from safetensors.torch import load_file, save_file
 from tiny_models import build_flux, build_sd3
 
@@ -17,7 +17,7 @@ from dit_prune_viz.errors import UserError
 from dit_prune_viz.generation.request import Request
 from dit_prune_viz.generation.stream import generate
 from dit_prune_viz.pipelines.model import Model, load_model
-from dit_prune_viz.pipelines.weight_files import variant_of, variant_to_download
+from dit_prune_viz.pipelines.weight_files import files_of_variant, variant_of
 
 
 @pytest.fixture
@@ -91,8 +91,9 @@ def test_variants_by_their_names():
     assert variant_of(["diffusion_pytorch_model-00001-of-00002.fp16.safetensors"]) == "fp16"
     assert variant_of(["diffusion_pytorch_model-00001-of-00002.safetensors", half]) is None
     assert variant_of(["config.json", "adapter.safetensors"]) is None
-    assert variant_to_download([f"vae/{half}", f"text_encoder/{plain}", "model.ema.safetensors"]) == "fp16"
-    assert variant_to_download([f"vae/{half}", f"vae/{plain}", f"text_encoder/{plain}"]) is None
+    assert files_of_variant([half, "config.json"]) == [half, "config.json"]
+    assert files_of_variant([half, plain, "config.json", "model.ema.safetensors"]) == [plain, "config.json"]
+    assert files_of_variant(["adapter.safetensors"]) == ["adapter.safetensors"]
 
 
 def rewrite(folder: Path, **changes) -> None:
@@ -162,12 +163,6 @@ def test_the_folder_around_a_pipeline_names_it(copy, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     assert "give the folder of a pipeline saved with" in refusal(empty)
-
-
-def test_a_transformer_alone_is_no_pipeline(tmp_path):
-    build_flux().transformer.save_pretrained(tmp_path / "alone")
-    assert FluxTransformer2DModel.from_pretrained(tmp_path / "alone") is not None
-    assert "has no model_index.json" in refusal(tmp_path / "alone")
 
 
 def test_a_revision_is_for_the_hub(copy):

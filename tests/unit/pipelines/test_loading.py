@@ -12,8 +12,9 @@ from tiny_models import build_flux, build_pixart
 
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.families import call_arguments, class_label
-from dit_prune_viz.pipelines.model import fingerprint, load_model
-from dit_prune_viz.pipelines.source import check_index
+from dit_prune_viz.pipelines.identity import fingerprint
+from dit_prune_viz.pipelines.model import load_model
+from dit_prune_viz.pipelines.pipeline_index import check_index
 
 
 def refusal(source, **options) -> str:
@@ -90,7 +91,7 @@ def test_unknown_places(tmp_path):
     assert "no folder" in refusal("org/two--dashes")
     file = tmp_path / "model.safetensors"
     file.write_bytes(b"")
-    assert "single file" in refusal(file)
+    assert "is a transformer alone" in refusal(file)
 
 
 def test_unknown_hub_id_without_a_connection(monkeypatch):

@@ -14,6 +14,7 @@ import torch
 
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines import opening
+from dit_prune_viz.pipelines.load_settings import LoadSettings
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pipelines.opening import OpeningModel, facts_of, open_model
 from dit_prune_viz.resources import BUNDLED_FACTS, BUNDLED_MODEL
@@ -27,7 +28,7 @@ def test_the_facts_beside_the_model_are_true(bundled):
 
 
 def test_it_is_the_same_model_before_and_after_its_pipeline_is_open(bundled):
-    model = open_model(str(BUNDLED_MODEL), device="cpu", dtype="float32")
+    model = open_model(LoadSettings(str(BUNDLED_MODEL), device="cpu", dtype="float32"))
     assert isinstance(model, OpeningModel)
     for field in fields(Model):
         if field.name not in ("source", "pipeline", "number", "lock", "cache"):
@@ -46,26 +47,26 @@ def test_it_is_the_same_model_before_and_after_its_pipeline_is_open(bundled):
 
 
 def test_other_settings_and_other_models_are_loaded_at_once(tiny_flux, tmp_path, monkeypatch):
-    assert type(open_model(str(tiny_flux), device="cpu")) is Model
-    assert type(open_model(str(BUNDLED_MODEL), device="cpu", dtype="bfloat16")) is Model
+    assert type(open_model(LoadSettings(str(tiny_flux), device="cpu"))) is Model
+    assert type(open_model(LoadSettings(str(BUNDLED_MODEL), device="cpu", dtype="bfloat16"))) is Model
     with pytest.raises(UserError, match="no folder"):
-        open_model("nowhere")
+        open_model(LoadSettings("nowhere"))
     changed = tmp_path / "changed"
     shutil.copytree(BUNDLED_MODEL, changed)
     settings = changed / "scheduler" / "scheduler_config.json"
     settings.write_text(settings.read_text() + "\n")
     monkeypatch.setattr(opening, "BUNDLED_MODEL", changed)
-    assert type(open_model(str(changed), device="cpu")) is Model
+    assert type(open_model(LoadSettings(str(changed), device="cpu"))) is Model
     monkeypatch.setattr(opening, "BUNDLED_FACTS", tmp_path / "none.json")
     monkeypatch.setattr(opening, "BUNDLED_MODEL", BUNDLED_MODEL)
-    assert type(open_model(str(BUNDLED_MODEL), device="cpu")) is Model
+    assert type(open_model(LoadSettings(str(BUNDLED_MODEL), device="cpu"))) is Model
 
 
 def test_a_model_that_changes_meanwhile_is_refused(tmp_path, monkeypatch):
     folder = tmp_path / "model"
     shutil.copytree(BUNDLED_MODEL, folder)
     monkeypatch.setattr(opening, "BUNDLED_MODEL", folder)
-    model = open_model(str(folder), device="cpu")
+    model = open_model(LoadSettings(str(folder), device="cpu"))
     weights = folder / "transformer" / "diffusion_pytorch_model.safetensors"
     data = bytearray(weights.read_bytes())
     data[-2_000_000:] = bytes(2_000_000)

@@ -25,7 +25,6 @@ from dit_prune_viz.experiments.table import difference, tabulate
 from dit_prune_viz.generation.batch import Picture
 from dit_prune_viz.generation.request import Request, check_request
 from dit_prune_viz.generation.stream import generate
-from dit_prune_viz.pipelines import model
 from dit_prune_viz.pipelines.defaults import vae_factor
 from dit_prune_viz.pipelines.model import load_model
 from dit_prune_viz.pipelines.steps import watch_steps
@@ -114,13 +113,6 @@ def test_a_copied_scheduler_steps_by_itself(flux):
             scheduler.step(sample, timestep, sample)
     assert len(seen) == 4
     assert twin.step_index == 4
-
-
-def test_a_pipeline_with_two_transformers_is_refused(tiny_flux, flux, monkeypatch):
-    pair = SimpleNamespace(transformer=flux.transformer, transformer_2=flux.transformer)
-    monkeypatch.setattr(model, "_open", lambda *_: pair)
-    with pytest.raises(UserError, match="two transformers"):
-        load_model(tiny_flux, device="cpu", dtype="float32")
 
 
 def row(settings: str, seed: int, ssim: float) -> Row:

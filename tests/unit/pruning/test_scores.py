@@ -76,3 +76,12 @@ def test_scores_of_a_large_model_are_computed_again_but_for_the_layer_on_view(mo
     assert scored[model.weight(name).data_ptr()] == 2
     assert scores.kept(name) is scores.kept(name)
     assert scored[model.weight(name).data_ptr()] == 3
+
+
+@pytest.mark.parametrize(("name", "measured"), [("dit-pruning", 1), ("tempered", 2)])
+def test_a_large_model_is_measured_once_and_masked_at_every_sparsity(model, statistics, scored, name, measured):
+    model.cache.limit = 8 * model.prunable_parameters
+    prune(model, name, sparsity=0.5, statistics=statistics)
+    assert set(scored.values()) == {measured + 1}
+    prune(model, name, sparsity=0.7, statistics=statistics)
+    assert set(scored.values()) == {measured + 2}

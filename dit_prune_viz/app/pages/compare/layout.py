@@ -10,18 +10,44 @@ from dit_prune_viz.app.pages.compare import view
 from dit_prune_viz.app.pages.compare.view import Pictures
 from dit_prune_viz.app.session.drawn_model import ONLY, WITHOUT
 from dit_prune_viz.app.widgets import runs_strip
+from dit_prune_viz.resources import BUNDLED_PICTURE
 
 SUGGESTIONS = 7
+PROMPTS = "Prompts: up to four, one per line (Shift+Enter generates)"
+CLASSES = "Classes: up to four names or numbers, one per line (Shift+Enter generates)"
+NUMBERS = "Classes: up to four numbers, one per line. The model lists no names, so CLIP scores say nothing here"
 MODES = [("prune it alone", WITHOUT), ("prune the rest of its layer", ONLY)]
 CLUSTER_NOTE = (
     "**What does this cluster paint?** Everything else stays dense, so the difference shows what its weights do. "
     "Clusters are made on the Layer page."
 )
 
+PICTURE_NOTE = (
+    "**This model changes a picture.** It is cut to the size of the one that is drawn; both sides start from the same."
+)
+
+
+@dataclass(frozen=True)
+class PictureFields:
+    """The picture that a model starts from: `own` holds an upload's bytes, None for the bundled one."""
+
+    own: gr.State
+    row: gr.Row
+    shown: gr.Image
+    upload: gr.UploadButton
+    bundled: gr.Button
+
+    @property
+    def outputs(self) -> list:
+        return [self.own, self.shown, self.bundled]
+
 
 @dataclass(frozen=True)
 class RequestFields:
-    """What is drawn: prompts, seed and steps, with prompts to try."""
+    """What is drawn: prompts, seed and steps, with prompts to try.
+
+    frames is shown for models that draw clips, the picture for those that change one; own: the bytes of an upload.
+    """
 
     prompt: gr.Textbox
     seed: gr.Number
@@ -29,10 +55,17 @@ class RequestFields:
     generate: gr.Button
     examples: gr.Dataset
     four: gr.Button
+    frames: gr.Number
+    picture: PictureFields
 
     @property
     def inputs(self) -> list:
-        return [self.prompt, self.seed, self.steps]
+        return [self.prompt, self.seed, self.steps, self.frames, self.picture.own]
+
+    @property
+    def restored(self) -> list:
+        """What going back to an earlier run writes."""
+        return [*self.inputs[:-1], *self.picture.outputs]
 
 
 @dataclass(frozen=True)
@@ -80,7 +113,7 @@ def lay_out() -> CompareLayout:
 def _request_fields() -> RequestFields:
     with gr.Row(equal_height=True, elem_classes="tab-controls"):
         prompt = gr.Textbox(
-            label="Prompts: up to four, one per line (Shift+Enter generates)",
+            label=PROMPTS,
             lines=2,
             max_lines=4,
             scale=5,
@@ -89,6 +122,9 @@ def _request_fields() -> RequestFields:
         )
         seed = gr.Number(0, label="Seed", precision=0, scale=1, min_width=80, elem_id="seed")
         steps = gr.Number(20, label="Steps", precision=0, scale=1, min_width=80, elem_id="steps")
+        frames = gr.Number(
+            1, label="Frames", precision=0, minimum=1, scale=1, min_width=80, elem_id="frames", visible=False
+        )
         generate = gr.Button("Generate", variant="primary", scale=1, min_width=120, elem_id="generate")
     with gr.Row(elem_id="prompt-examples"):
         examples = gr.Dataset(
@@ -100,4 +136,32 @@ def _request_fields() -> RequestFields:
             samples_per_page=SUGGESTIONS,
         )
         four = gr.Button("Four at once", size="sm", scale=0, min_width=110, elem_id="four-prompts")
-    return RequestFields(prompt, seed, steps, generate, examples, four)
+    picture = _picture_fields()
+    return RequestFields(prompt, seed, steps, generate, examples, four, frames, picture)
+
+
+def _picture_fields() -> PictureFields:
+    with gr.Row(visible=False, elem_id="input-picture") as row:
+        shown = gr.Image(
+            str(BUNDLED_PICTURE),
+            label="Starts from: bundled",
+            format="png",
+            interactive=False,
+            height=140,
+            min_width=140,
+            scale=0,
+            buttons=[],
+            elem_id="input-picture-shown",
+        )
+        with gr.Column(scale=1, min_width=240):
+            gr.Markdown(PICTURE_NOTE, elem_classes="note")
+            upload = gr.UploadButton(
+                "Upload a picture of your own",
+                file_types=["image"],
+                size="sm",
+                elem_id="input-picture-upload",
+            )
+            bundled = gr.Button(
+                "Back to the bundled picture", size="sm", visible=False, elem_id="input-picture-bundled"
+            )
+    return PictureFields(gr.State(None), row, shown, upload, bundled)

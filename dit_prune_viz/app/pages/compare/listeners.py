@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator
 import gradio as gr
 
 from dit_prune_viz.app.pages.actions import Actions, Frame, bar_updates, session_updates, unchanged
-from dit_prune_viz.app.pages.compare import view
-from dit_prune_viz.app.pages.compare.layout import SUGGESTIONS, CompareLayout
+from dit_prune_viz.app.pages.compare import input_picture, view
+from dit_prune_viz.app.pages.compare.layout import CompareLayout
 from dit_prune_viz.app.pages.compare.view import Live
 from dit_prune_viz.app.pages.events import value_of
 from dit_prune_viz.app.session import drawn_model
 from dit_prune_viz.app.session.comparison import Frame as Preview
 from dit_prune_viz.app.session.comparison import check_prompts, compare_models, split_prompts
+from dit_prune_viz.app.session.drawing_inputs import taken
 from dit_prune_viz.app.session.drawn_model import DENSE
 from dit_prune_viz.app.session.history import bring_back
 from dit_prune_viz.app.session.jobs import Reporter, Result
@@ -62,30 +63,34 @@ class CompareListeners:
         if live.started and not finished:  # cancelled halfway: back to the pictures of before
             yield (*bar, *show_run(runs))
 
-    def generate(self, session, runs: Runs, text, seed, steps, request: gr.Request) -> Iterator[tuple]:
+    def generate(self, session, runs: Runs, text, seed, steps, frames, picture, request: gr.Request) -> Iterator[tuple]:
         """The pinned run or the dense model on the left, the session's model on the right."""
 
         def prepare(session: Session, report: Reporter) -> tuple:
             session.need_plan()
-            requests = check_prompts(session.model, split_prompts(text), seed, steps)
+            requests = self._requests(session, text, seed, steps, frames, picture)
             return runs.left(session), drawn_model.of_session(session, report), requests
 
         yield from self._draw(session, runs, request, prepare)
 
     def paint_cluster(
-        self, session, runs: Runs, layer, cluster, mode, text, seed, steps, request: gr.Request
+        self, session, runs: Runs, layer, cluster, mode, text, seed, steps, frames, picture, request: gr.Request
     ) -> Iterator[tuple]:
         """The dense model on the left; on the right one cluster is pruned, or all of its layer but that cluster."""
 
         def prepare(session: Session, _: Reporter) -> tuple:
             right = drawn_model.of_cluster(session, layer, cluster, mode)
-            return DENSE, right, check_prompts(session.model, split_prompts(text), seed, steps)
+            return DENSE, right, self._requests(session, text, seed, steps, frames, picture)
 
         yield from self._draw(session, runs, request, prepare)
 
+    @staticmethod
+    def _requests(session: Session, text, seed, steps, frames, picture) -> tuple:
+        return check_prompts(session.model, split_prompts(text), seed, steps, *taken(session.model, frames, picture))
+
     def restore(self, session: Session, runs: Runs, event: gr.EventData, request: gr.Request) -> Iterator[tuple]:
         """Back to an earlier run: its session, pictures and prompts. Nothing for a number that is none of its."""
-        outputs = [*self._layout.outputs, *self._layout.request.inputs]
+        outputs = [*self._layout.outputs, *self._layout.request.restored]
         chosen = runs.find(value_of(event, "id"))
         if chosen is None:
             yield (*unchanged(self._frame.outputs), *unchanged(outputs))
@@ -101,7 +106,15 @@ class CompareListeners:
                 runs.shown = chosen
                 first = chosen.comparison.requests[0]
                 prompts = "\n".join(chosen.prompts)
-                yield (*session_updates(update.value), *show_run(runs), prompts, first.seed, first.steps)
+                yield (
+                    *session_updates(update.value),
+                    *show_run(runs),
+                    prompts,
+                    first.seed,
+                    first.steps,
+                    first.frames,
+                    *input_picture.show(first.picture),
+                )
             else:
                 yield (*update, *unchanged(outputs))
 
@@ -122,12 +135,6 @@ def show_run(runs: Runs) -> tuple:
     """Updates for the pictures and the strip: the run that is shown, or an empty page."""
     pictures = view.finished(runs.shown.comparison) if runs.shown else view.nothing()
     return (*pictures, runs_strip.show(runs))
-
-
-def example_prompts(session: Session) -> tuple[str, ...]:
-    """Some prompts of the session's model, evenly spread."""
-    prompts = session.model.defaults.prompts
-    return prompts[:: max(1, len(prompts) // SUGGESTIONS)][:SUGGESTIONS] or ("",)
 
 
 def offer_layers(session: Session | None, open_layer: str | None, offered: tuple | None) -> tuple:

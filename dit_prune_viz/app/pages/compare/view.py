@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
 import gradio as gr
+from PIL.Image import Image
 
 from dit_prune_viz.app import formatting
 from dit_prune_viz.app.session.comparison import LEFT, RIGHT, Comparison, Curve, Frame
-from dit_prune_viz.app.session.contact_sheet import contact_sheet, places
+from dit_prune_viz.app.session.contact_sheet import contact_sheet, is_wide, places
 from dit_prune_viz.app.widgets import plot
 from dit_prune_viz.figures.clip_curve import clip_curve
 from dit_prune_viz.figures.style import message
+from dit_prune_viz.generation.frames import frames_of
 from dit_prune_viz.metrics.clip_mean import CLIP_UNIT, mean_clip
 
 NOT_YET = "CLIP scores of both sides appear here while they denoise."
 NO_SCORES = '<p class="note">Scores appear once both sides are finished.</p>'
 HEIGHTS = {1: 284, 2: 240, 3: 224, 4: 214}
 """Of the pictures by the number of prompts, in pixels, so that they and their scores fit on one screen."""
+WIDE = 120
+"""Of one strip."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +66,11 @@ def build() -> Pictures:
 
 def nothing() -> tuple:
     """Updates for `Pictures.outputs`: as on a fresh page."""
+    plain = {"height": HEIGHTS[1], "elem_classes": ["picture"]}
     return (
-        gr.Image(value=None, label="Dense"),
-        gr.Image(value=None, label="Pruned"),
-        gr.Image(value=None, label="Difference"),
+        gr.Image(value=None, label="Dense", **plain),
+        gr.Image(value=None, label="Pruned", **plain),
+        gr.Image(value=None, label="Difference", **plain),
         NO_SCORES,
         gr.ImageSlider(value=None, label=_between("dense", "pruned")),
         plot.show(message(NOT_YET)),
@@ -85,9 +91,9 @@ class Live:
         """Updates for `Pictures.outputs`; the first clears what an earlier run left."""
         first, self.started = not self.started, True
         self.curves[frame.side] = frame.curve
-        height = HEIGHTS[self.prompts]
+        look = _look(frame.images, self.prompts)
         label = _label(self.names[frame.side == RIGHT], frame)
-        images = {frame.side: gr.Image(value=contact_sheet(frame.images), label=label, height=height)}
+        images = {frame.side: gr.Image(value=contact_sheet(frame.images), label=label, **look)}
         curve = clip_curve(
             self.curves[LEFT],
             self.curves[RIGHT],
@@ -98,8 +104,8 @@ class Live:
         )
         cleared: tuple = (gr.skip(),) * 3
         if first:
-            images.setdefault(RIGHT, gr.Image(value=None, label=_title(self.names[1]), height=height))
-            cleared = gr.Image(value=None, label="Difference", height=height), NO_SCORES, gr.ImageSlider(value=None)
+            images.setdefault(RIGHT, gr.Image(value=None, label=_title(self.names[1]), **look))
+            cleared = gr.Image(value=None, label="Difference", **look), NO_SCORES, gr.ImageSlider(value=None)
         return images.get(LEFT, gr.skip()), images.get(RIGHT, gr.skip()), *cleared, plot.show(curve)
 
 
@@ -115,11 +121,11 @@ def finished(done: Comparison) -> tuple:
         prompts=len(done.requests),
     )
     gain = f" × {done.gain}" if done.gain > 1 else ""
-    height = HEIGHTS[len(done.requests)]
+    look = _look(done.left.images, len(done.requests))
     return (
-        gr.Image(value=left, label=_title(done.left.name), height=height),
-        gr.Image(value=right, label=_title(done.right.name), height=height),
-        gr.Image(value=contact_sheet(done.differences), label=f"Difference |left − right|{gain}", height=height),
+        gr.Image(value=left, label=_title(done.left.name), **look),
+        gr.Image(value=right, label=_title(done.right.name), **look),
+        gr.Image(value=contact_sheet(done.differences), label=f"Difference |left − right|{gain}", **look),
         score_table(done),
         gr.ImageSlider(value=(left, right), label=_between(done.left.name, done.right.name)),
         plot.show(curve),
@@ -134,6 +140,8 @@ def score_table(done: Comparison) -> str:
         f"most 1) and PSNR are against {left}. Drawn in {done.left.seconds:.1f} s and {done.right.seconds:.1f} s; "
         "masked weights do not speed up a dense kernel."
     )
+    if len(frames_of(done.left.images[0], done.requests[0])) > 1:
+        source += " Of a clip, CLIP is the mean over its frames; SSIM and PSNR are of the whole strip."
     shown = _figures(done) if len(done.requests) == 1 else _table(done)
     return f'{shown}<p class="note">{source}</p>'
 
@@ -158,7 +166,7 @@ def _table(done: Comparison) -> str:
         f'<th scope="col">{name}</th>' for name in ("prompt", "CLIP left", "CLIP right", "Δ CLIP", "SSIM", "PSNR")
     )
     rows = zip(
-        places(len(done.requests)),
+        places(len(done.requests), is_wide(done.left.images)),
         done.requests,
         (mean_clip([score]) for score in done.left.clips),
         (mean_clip([score]) for score in done.right.clips),
@@ -195,6 +203,13 @@ def _picture(label: str, name: str) -> gr.Image:
         elem_id=f"picture-{name}",
         elem_classes="picture",
     )
+
+
+def _look(images: Sequence[Image], prompts: int) -> dict[str, Any]:
+    """Height and class of the pictures: strips get a row of the page each, below each other."""
+    if is_wide(images):
+        return {"height": min(WIDE * prompts, 3 * WIDE) + 24, "elem_classes": ["picture", "wide"]}
+    return {"height": HEIGHTS[prompts], "elem_classes": ["picture"]}
 
 
 def _title(name: str) -> str:

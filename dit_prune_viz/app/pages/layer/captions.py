@@ -47,7 +47,7 @@ def describe_layer(session: Session, layer: str) -> str:
     by_hand = ", with a sparsity per cluster" if plan.layer(layer).clusters is not None else ""
     return (
         f"{layer}: {d_out:,} × {d_in:,} weights, ranked {ranked}{by_hand}. "
-        f"Sparsity {formatting.percent(report.sparsity, 2)}, predicted damage {formatting.percent(report.damage, 2)}, "
+        f"Sparsity {formatting.percent(report.sparsity, 2)}, predicted damage {formatting.damage(report)}, "
         f"G_out {report.g_out:.3g}."
     )
 

@@ -11,7 +11,7 @@ import gradio as gr
 
 from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.app.pages.events import value_of
-from dit_prune_viz.app.pages.map import plan_pair
+from dit_prune_viz.app.pages.map import also_prune, plan_pair
 from dit_prune_viz.app.pages.map.view import ACTIVATIONS, EMPTY, STATISTICS, dense_words, dots_figure, heat_figure
 from dit_prune_viz.app.session import measuring
 from dit_prune_viz.app.session.recipe_form import BINS
@@ -58,7 +58,7 @@ class Views:
 
 def build(frame: Frame, actions: Actions) -> MapTab:
     """Lay out the tab and keep it up to date with the session. Its views' clicks are wired by the page."""
-    controls, views, sense = _lay_out()
+    controls, views, sense = _lay_out(frame, actions)
     pair = plan_pair.build(frame, actions)
     listeners = MapListeners(actions)
     line = views.line
@@ -78,7 +78,7 @@ def build(frame: Frame, actions: Actions) -> MapTab:
     return MapTab(views.heat, views.dots, views.layers, pair)
 
 
-def _lay_out() -> tuple[Controls, Views, gr.Button]:
+def _lay_out(frame: Frame, actions: Actions) -> tuple[Controls, Views, gr.Button]:
     """The controls, the views, and the button that measures sensitivity."""
     with gr.Row(elem_classes="tab-controls"):
         controls = Controls(
@@ -95,6 +95,7 @@ def _lay_out() -> tuple[Controls, Views, gr.Button]:
         with gr.Column(scale=4, min_width=340):
             layers = layer_list.layers(EMPTY)
     dense = gr.Markdown("", elem_classes="note", elem_id="dense-share")
+    also_prune.build(frame, actions)
     with gr.Column(elem_classes="card layer-dots-card"):
         line = threshold_line.line("layer-dots")
         dots = plot.plot(message(EMPTY), height=400, elem_id="layer-dots")

@@ -30,20 +30,23 @@ def maps(first: Session, second: Session, key: str) -> list:
 
 def describe(first: Session, second: Session) -> str:
     """Both plans in figures, and the layers whose masks differ most, as HTML. Both are of one model, and pruned."""
-    differing = {name: mask.differing(second.masks[name]) for name, mask in first.masks.items()}
+    known = all(len(session.pruned.layers.made) == len(session.masks) for session in (first, second))
+    differing = {name: mask.differing(second.masks[name]) for name, mask in first.masks.items()} if known else {}
     changed = sum(differing.values())
     facts = [
         ("method", *(escape(name_of_session(session)) for session in (first, second))),
         ("sparsity", *(formatting.percent(session.report.achieved, 3) for session in (first, second))),
         ("remaining parameters", *(f"{session.report.remaining:,}" for session in (first, second))),
-        ("predicted damage", *(formatting.percent(session.report.damage, 2) for session in (first, second))),
+        ("predicted damage", *(formatting.damage(session.report) for session in (first, second))),
         ("layers ranked row by row", *(str(_by_row(session)) for session in (first, second))),
     ]
     rows = "".join(f'<tr><th scope="row">{name}</th><td>{a}</td><td>{b}</td></tr>' for name, a, b in facts)
     head = '<thead><tr><th scope="col"></th><th scope="col">A</th><th scope="col">this plan</th></tr></thead>'
     layers = sum(count > 0 for count in differing.values())
     sentence = (
-        "both plans prune the same weights."
+        "the masks are compared once images have been drawn with both plans."
+        if not known
+        else "both plans prune the same weights."
         if not changed
         else f"the masks differ in {changed:,} weights ({formatting.percent(changed / first.report.weights, 2)}) of "
         f"{layers} layer{'' if layers == 1 else 's'}."
@@ -71,8 +74,8 @@ def _changes(first: Session, second: Session, differing: dict[str, int]) -> str:
             f"{differing[name]:,} ({formatting.percent(differing[name] / a.weights)})",
             formatting.percent(a.sparsity, 2),
             formatting.percent(b.sparsity, 2),
-            formatting.percent(a.damage, 2),
-            formatting.percent(b.damage, 2),
+            formatting.damage(a),
+            formatting.damage(b),
         )
         rows.append(f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>')
     return f'<table class="scores"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'

@@ -16,7 +16,8 @@ LONG = 16
 
 DAMAGE_HELP = (
     "Share of the layers' output energy that the masks remove, Σ pruned W²·E[x²] / Σ W²·E[x²], averaged over layers "
-    "in proportion to their weights. It assumes independent inputs and needs no forward pass."
+    "in proportion to their weights. It assumes independent inputs and needs no forward pass. With ≈ it is estimated "
+    "to about 1 %: the masks of a large model are made when something needs them."
 )
 
 UPDATE_HELP = (
@@ -63,7 +64,7 @@ def _facts(session: Session | None) -> list[tuple[str, str, str, str]]:
             "parameters",
             f"{report.remaining:,} of {report.parameters:,}",
         ),
-        ("Predicted damage", formatting.percent(report.damage, 2), "of output energy", DAMAGE_HELP),
+        ("Predicted damage", formatting.damage(report), "of output energy", DAMAGE_HELP),
         *_update(session),
     ]
 

@@ -1,0 +1,61 @@
+"""Write all of a pipeline but its transformer, in diffusers' own format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from dit_prune_viz.pipelines.denoisers import is_denoiser
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+
+def write_parts(pipeline: DiffusionPipeline, folder: Path) -> dict[str, str]:
+    """Save a pipeline's index and every part but the transformers.
+
+    Parts in float32 whose weights fit bfloat16 or float16 exactly are stored so: they were loaded from half the bytes.
+
+    Args:
+        pipeline: only read.
+        folder: exists.
+
+    Returns:
+        part → precision it runs in, such as "float32".
+    """
+    precisions = {}
+    for name, part in pipeline.components.items():
+        if part is None or name in transformers_of(pipeline) or not hasattr(part, "save_pretrained"):
+            continue
+        part.save_pretrained(folder / name)
+        if isinstance(part, nn.Module):
+            precisions[name] = str(part.dtype).removeprefix("torch.")
+            for file in (folder / name).glob("*.safetensors"):
+                _narrow(file)
+    pipeline.save_config(folder)
+    return precisions
+
+
+def transformers_of(pipeline: DiffusionPipeline) -> dict[str, nn.Module]:
+    """The parts that are pruned, by name."""
+    return {name: part for name, part in pipeline.components.items() if is_denoiser(name) and part is not None}
+
+
+def parts_bytes(pipeline: DiffusionPipeline) -> int:
+    """Bytes that `write_parts` writes at most, tokenizers apart."""
+    pruned = transformers_of(pipeline)
+    modules = [part for name, part in pipeline.components.items() if isinstance(part, nn.Module) and name not in pruned]
+    return sum(tensor.nbytes for module in modules for tensor in module.state_dict().values())
+
+
+def _narrow(file: Path) -> None:
+    tensors = load_file(file)
+    wide = {name: tensor for name, tensor in tensors.items() if tensor.dtype == torch.float32}
+    for dtype in (torch.bfloat16, torch.float16):
+        if wide and all(torch.equal(tensor.to(dtype).float(), tensor) for tensor in wide.values()):
+            save_file(tensors | {name: tensor.to(dtype) for name, tensor in wide.items()}, file, {"format": "pt"})
+            return

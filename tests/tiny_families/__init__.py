@@ -1,0 +1,1 @@
+"""A tiny random pipeline of every family, built from its own configuration classes without any file."""
