@@ -138,5 +138,5 @@ def _denoise(model: Model, prompts: Sequence[str], steps: int, seeds: Sequence[i
         max_sequence_length=defaults.max_sequence_length,
     )
     generators = [torch.Generator().manual_seed(seed % 2**32) for seed in seeds]
-    with calling(model), suppress(_Enough), refusals():
+    with calling(model, seeds[0]), suppress(_Enough), refusals():
         model.pipeline(**arguments, generator=generators, output_type="latent")

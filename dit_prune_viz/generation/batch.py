@@ -83,7 +83,7 @@ def draw_batch(
     try:
         # Grad mode belongs to the thread.
         watched = watch_steps(model.pipeline, step, generator=noises + spare)
-        with model.lock.hold(), torch.no_grad(), calling(model), masked, watched, refusals():
+        with model.lock.hold(), torch.no_grad(), calling(model, first.seed), masked, watched, refusals():
             output = model.pipeline(**arguments, generator=noises, output_type="pil")
     except (RuntimeError, MemoryError) as error:
         if out_of_memory(error):

@@ -20,15 +20,19 @@ _PLAIN = (str, int, float, bool, type(None), torch.device, torch.dtype)
 
 
 @contextmanager
-def calling(model: Model) -> Iterator[None]:
+def calling(model: Model, seed: int) -> Iterator[None]:
     """Inside, the model's pipeline may be called; its lock is the caller's.
 
     What the text encoders make of the same prompts with the same settings is kept in the model's cache, bit for bit, so
     that a dense and a pruned picture encode them once. A large encoder then does not have to come to the device again.
+
+    Args:
+        model: whose pipeline it is.
+        seed: of whatever the pipeline draws without the generator that it is given, such as noise for an input picture.
     """
     pipeline = model.pipeline
     encode = getattr(pipeline, "encode_prompt", None)
-    with resting_around(pipeline):
+    with _drawing_from(seed, model.device), resting_around(pipeline):
         if encode is None or "encode_prompt" in vars(pipeline):
             yield
             return
@@ -37,6 +41,14 @@ def calling(model: Model) -> Iterator[None]:
             yield
         finally:
             del pipeline.encode_prompt
+
+
+@contextmanager
+def _drawing_from(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch's own generators begin at the seed inside, and are what they were afterwards."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else [], device_type="cuda"):
+        torch.manual_seed(seed % 2**32)
+        yield
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 import pytest
 
@@ -37,12 +38,13 @@ def test_every_option(tmp_path):
     settings = read(
         *("--model", "org/name", "--revision", "v2", "--subfolder", "small", "--base", "org/base"),
         *("--lora", "a.safetensors:0.5", "--lora", "org/lora", "--token-file", str(tmp_path / "token")),
-        *("--device", "cpu", "--dtype", "bfloat16", "--dequantize"),
+        *("--device", "cpu", "--dtype", "bfloat16", "--dequantize", "--placement", "stream"),
     )
     assert settings == LoadSettings(
         model="org/name",
         device="cpu",
         dtype="bfloat16",
+        placement="stream",
         revision="v2",
         subfolder="small",
         token="hf_secret",
@@ -59,21 +61,26 @@ def test_every_option(tmp_path):
 
 def test_options_of_the_api():
     settings = LoadSettings("org/name", base="org/base", token="hf_secret")
-    options = {"revision": "v2", "lora": ["a.safetensors:0.5"], "dequantize": True, "base": None}
+    options = {"revision": "v2", "lora": ["a.safetensors:0.5"], "dequantize": True, "base": None, "placement": "cpu"}
     loras = (Lora("a.safetensors", 0.5),)
     assert changed(settings, options) == LoadSettings(
-        "org/name", revision="v2", loras=loras, dequantize=True, token="hf_secret"
+        "org/name", revision="v2", loras=loras, dequantize=True, token="hf_secret", placement="cpu"
     )
     assert changed(settings, {}) == settings
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"token": "x"}, {"model": "x"}, {"lora": "a:1"}, {"lora": [1]}, {"dequantize": 1}, {"base": 2}, [1]],
+    [{"token": "x"}, {"model": "x"}, {"lora": "a:1"}, {"lora": [1]}, {"dequantize": 1}, {"base": 2}, {"placement": 3}, [1]],
 )
 def test_options_of_the_api_that_are_refused(options):
     with pytest.raises(UserError, match=r"option.+\.$"):
         changed(LoadSettings("org/name"), options)
+
+
+def test_a_placement_that_is_none_is_refused_before_anything_is_looked_for():
+    with pytest.raises(UserError, match="Unknown placement 'gpu'"):
+        changed(LoadSettings("org/name"), {"placement": "gpu"})
 
 
 @pytest.mark.parametrize("content", ["", "  \n", "two words", None])
@@ -94,12 +101,14 @@ def test_no_token_on_the_command_line():
 @pytest.mark.parametrize("command", [["prune"], ["sweep", "--out", "x"], ["converge"], None])
 def test_the_app_and_every_command_take_them(command):
     arguments = ["--model", "org/name", "--base", "org/base", "--lora", "x:2", "--revision", "v2", "--dequantize"]
+    arguments += ["--placement", "cpu"]
     if command is None:
         options = serve.parse(arguments)
     else:
         options = cli._parser("dit-prune-viz").parse_args([*command, *arguments])
     found = read_load_settings(options)
-    assert found == LoadSettings("org/name", base="org/base", loras=(Lora("x", 2.0),), revision="v2", dequantize=True)
+    expected = LoadSettings("org/name", base="org/base", loras=(Lora("x", 2.0),), revision="v2", dequantize=True)
+    assert found == replace(expected, placement="cpu")
 
 
 @pytest.mark.parametrize(

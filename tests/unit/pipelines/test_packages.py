@@ -73,7 +73,7 @@ def test_nothing_is_loaded_before(tiny_flux, tmp_path, without, monkeypatch):
     index = json.loads(path.read_text())
     path.write_text(json.dumps({**index, "tokenizer_2": ["transformers", "Qwen2VLProcessor"]}))
     without("torchvision")
-    monkeypatch.setattr(model_module, "load_pipeline", None)
+    monkeypatch.setattr(model_module, "open_pipeline", None)
     with pytest.raises(UserError, match="pip install torchvision"):
         load_model(folder, device="cpu")
 

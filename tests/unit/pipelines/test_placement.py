@@ -13,10 +13,12 @@ from safetensors.torch import load_file
 from dit_prune_viz.command import main
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.known_models import KNOWN_MODELS
+from dit_prune_viz.pipelines.load_settings import LoadSettings
 from dit_prune_viz.pipelines.loading import find_parts
 from dit_prune_viz.pipelines.model import load_model
 from dit_prune_viz.pipelines.placement import Memory, PartSize, free_memory, part_size, plan_placement, stored_sizes
 from dit_prune_viz.pipelines.published_shapes import PUBLISHED, published_sizes
+from dit_prune_viz.pipelines.source import find_source
 
 GB = 10**9
 FLUX = "black-forest-labs/FLUX.1-dev"
@@ -122,7 +124,7 @@ def test_numbered_blocks_are_told_apart_wherever_they_stand():
 
 
 def test_sizes_come_from_headers_in_the_precision_that_will_run(tiny_flux):
-    parts = find_parts(tiny_flux, "tiny")
+    parts = find_parts(find_source(LoadSettings(str(tiny_flux))))
     stored = load_file(tiny_flux / "transformer/diffusion_pytorch_model.safetensors")
     values = sum(tensor.numel() for tensor in stored.values())
     for dtype, each in ((torch.float32, 4), (torch.bfloat16, 2)):
