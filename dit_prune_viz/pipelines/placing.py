@@ -147,6 +147,15 @@ def _offload_layers(module: nn.Module, device: torch.device, folder: Path | None
     else:
         folder.mkdir(parents=True, exist_ok=True)
         disk_offload(module, str(folder), execution_device=device)
+    _say_device(module, device)
+
+
+def _say_device(module: nn.Module, device: torch.device) -> None:
+    """Pipelines and models ask a part where it runs; it would look at its first weight, which is away."""
+    kind = type(module)
+    if hasattr(kind, "device"):
+        own = {"__module__": kind.__module__, "device": property(lambda _: device)}
+        module.__class__ = type(kind.__name__, (kind,), own)
 
 
 def _balance(pipeline: DiffusionPipeline) -> None:

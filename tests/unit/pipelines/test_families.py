@@ -84,6 +84,18 @@ def test_two_transformers_are_two_models_on_one_map(name, tmp_path):
         )
 
 
+@pytest.mark.parametrize("name", ["cogview4-control"])
+def test_what_a_pipeline_draws_without_its_generator_comes_from_the_seed(name, tmp_path):
+    model = load_model(save(name, EDITS[name], tmp_path), device="cpu", dtype="float32")
+    state = torch.get_rng_state()
+    one, same = (generate(model, Request("a cat", 3, 2))[1] for _ in range(2))
+    assert torch.equal(one, same)
+    first, second = (calibrate(model, samples=6) for _ in range(2))
+    for layer in model.layers:
+        assert torch.equal(first.sum_squares[layer.name], second.sum_squares[layer.name])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def picture(colour: str) -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (50, 30), colour).save(file, "png")

@@ -71,7 +71,16 @@ def test_options_of_the_api():
 
 @pytest.mark.parametrize(
     "options",
-    [{"token": "x"}, {"model": "x"}, {"lora": "a:1"}, {"lora": [1]}, {"dequantize": 1}, {"base": 2}, {"placement": 3}, [1]],
+    [
+        {"token": "x"},
+        {"model": "x"},
+        {"lora": "a:1"},
+        {"lora": [1]},
+        {"dequantize": 1},
+        {"base": 2},
+        {"placement": 3},
+        [1],
+    ],
 )
 def test_options_of_the_api_that_are_refused(options):
     with pytest.raises(UserError, match=r"option.+\.$"):

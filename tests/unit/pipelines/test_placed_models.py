@@ -12,6 +12,9 @@ import pytest
 import torch
 from accelerate import cpu_offload, disk_offload
 from diffusers.hooks import apply_group_offloading
+from safetensors.torch import save_file
+from tiny_families.drive import save
+from tiny_families.edits import EDITS
 from torch import nn
 
 from dit_prune_viz.calibration.calibrate import calibrate
@@ -102,6 +105,41 @@ def test_placements_give_the_same_bits(request, plain, family, placement):
         assert all(parameter.is_meta for parameter in model.transformer.parameters())
     recipes = RECIPES.get(family, QUICK)
     assert_same(everything(model, recipes), plain(family, recipes))
+
+
+@pytest.mark.parametrize("placement", ["offload", "stream"])
+@pytest.mark.parametrize("family", ["wan2.2", "ideogram4"])
+def test_two_transformers_are_both_placed(tmp_path, family, placement):
+    folder = save(family, EDITS[family], tmp_path)
+    model = loaded(folder, placement)
+    assert {name.partition(".")[0] for name, _ in model.transformer.named_parameters()} == set(model.transformer)
+    for denoiser in model.transformer.values():
+        assert all(parameter.is_meta for parameter in denoiser.parameters()) == (placement == "stream")
+        assert hasattr(denoiser, "_hf_hook") or placement == "stream"
+    assert_same(everything(model, QUICK), everything(loaded(folder, "cpu"), QUICK))
+
+
+def test_a_lora_is_fused_before_the_weights_go_away(tiny_flux, tmp_path):
+    layer = "transformer_blocks.0.attn.to_q"
+    down, up = torch.randn(2, 64, generator=torch.Generator().manual_seed(1)), torch.full((64, 2), 0.1)
+    file = tmp_path / "lora.safetensors"
+    save_file({f"transformer.{layer}.lora_A.weight": down, f"transformer.{layer}.lora_B.weight": up}, file)
+    plain, placed = (
+        load_model(tiny_flux, device="cpu", placement=placement, loras=[str(file)]) for placement in ("cpu", "stream")
+    )
+    dense = load_model(tiny_flux, device="cpu", placement="stream")
+    assert placed.fingerprint == plain.fingerprint != dense.fingerprint
+    assert placed.identity == plain.identity
+    torch.testing.assert_close(placed.weight(layer), dense.weight(layer) + up @ down)
+    assert all(torch.equal(placed.weight(one.name), plain.weight(one.name)) for one in plain.layers)
+
+
+def test_more_layers_by_request_are_of_the_same_placed_model(tiny_pixart):
+    model = load_model(tiny_pixart, device="cpu", placement="stream")
+    plain = load_model(tiny_pixart, device="cpu").also_pruning("adaln_single")
+    more = model.also_pruning("adaln_single")
+    assert (more.placement, more.signature) == (model.placement, plain.signature)
+    assert all(torch.equal(more.weight(one.name), plain.weight(one.name)) for one in plain.layers)
 
 
 def blocks(model: Model) -> None:
