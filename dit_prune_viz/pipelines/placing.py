@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from dit_prune_viz.pipelines.layers import list_layers
+from dit_prune_viz.pipelines.matrices import takes_weights
 from dit_prune_viz.pipelines.placement import PartSize, Placement
 
 if TYPE_CHECKING:
@@ -142,11 +143,12 @@ def _offload_layers(module: nn.Module, device: torch.device, folder: Path | None
     """Every layer comes by itself: slower, but right for any model; text encoders run once for a prompt."""
     from accelerate import cpu_offload, disk_offload
 
+    whole = sorted({type(one).__name__ for one in module.modules() if takes_weights(one)})  # come with all their layers
     if folder is None:
-        cpu_offload(module, execution_device=device)
+        cpu_offload(module, execution_device=device, preload_module_classes=whole)
     else:
         folder.mkdir(parents=True, exist_ok=True)
-        disk_offload(module, str(folder), execution_device=device)
+        disk_offload(module, str(folder), execution_device=device, preload_module_classes=whole)
     _say_device(module, device)
 
 

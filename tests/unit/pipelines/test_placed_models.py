@@ -15,6 +15,7 @@ from diffusers.hooks import apply_group_offloading
 from safetensors.torch import save_file
 from tiny_families.drive import save
 from tiny_families.edits import EDITS
+from tiny_families.images import IMAGES
 from torch import nn
 
 from dit_prune_viz.calibration.calibrate import calibrate
@@ -117,6 +118,14 @@ def test_two_transformers_are_both_placed(tmp_path, family, placement):
         assert all(parameter.is_meta for parameter in denoiser.parameters()) == (placement == "stream")
         assert hasattr(denoiser, "_hf_hook") or placement == "stream"
     assert_same(everything(model, QUICK), everything(loaded(folder, "cpu"), QUICK))
+
+
+def test_weights_that_a_module_takes_from_its_parts_come_with_it(tmp_path):
+    folder = save("hunyuan-dit", IMAGES["hunyuan-dit"], tmp_path)
+    latents = [
+        generate(loaded(folder, placement), Request("a cat", seed=1, steps=2))[1] for placement in ("cpu", "stream")
+    ]
+    assert torch.equal(*latents)
 
 
 def test_a_lora_is_fused_before_the_weights_go_away(tiny_flux, tmp_path):
