@@ -49,7 +49,8 @@ class Actions:
 
     def session(self, session: Session | None) -> Session:
         """The user's session; a new user's is the prepared one, which may have to be waited for."""
-        return session if session is not None else self._startup.wait()
+        begun = session is None or session is self._startup.early
+        return self._startup.wait() if begun else session
 
     def prepared(self) -> Session | None:
         """The session that new visitors begin with, None while it is being prepared."""
@@ -163,10 +164,14 @@ class Actions:
     def prepare(self, request: gr.Request) -> Iterator[tuple]:
         """For a page that opens: the progress of the preparation, then its session.
 
-        All visitors share the preparation, so that none of them may cancel it.
+        In between comes a session that shows what is known so far. All visitors share the preparation, so that none of
+        them may cancel it.
         """
+        shown = None
         for busy in self._startup.watch():
-            yield gr.skip(), topbar.render(None, busy), gr.skip()
+            early = self._startup.early
+            yield gr.skip() if early is shown else early, topbar.render(early, busy), gr.skip()
+            shown = early
         session = self.newest(request.session_hash) or self._startup.wait()
         yield session, topbar.render(session, problem=self._startup.problem), gr.skip()
         self._startup.visited()
