@@ -49,8 +49,11 @@ class Actions:
 
     def session(self, session: Session | None) -> Session:
         """The user's session; a new user's is the prepared one, which may have to be waited for."""
-        begun = session is None or session is self._startup.early
-        return self._startup.wait() if begun else session
+        return self._startup.wait() if session is None or self.is_early(session) else session
+
+    def is_early(self, session: Session | None) -> bool:
+        """Whether a page shows it until the prepared session is there, so that nothing is done with it."""
+        return session is not None and session is self._startup.early
 
     def prepared(self) -> Session | None:
         """The session that new visitors begin with, None while it is being prepared."""

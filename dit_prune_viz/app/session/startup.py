@@ -139,6 +139,7 @@ class Startup:
             if not self._bundled_model:  # that one comes with its calibration
                 self._follow(lambda report: self._session.look(report))
                 self._early = weakref.ref(self._session)
+                self.busy = Busy(0, 1, f"Calibrating {self.source}")  # its first step may take long
             self._follow(lambda report: self._session.calibrate(progress=report))
             if not self._bundled_clip:
                 self._follow(self._open_clip)

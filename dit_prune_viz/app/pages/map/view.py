@@ -14,7 +14,7 @@ from dit_prune_viz.pipelines.dense_parts import dense_sentence
 
 UNMEASURED = "Press “Measure sensitivity” below: it prunes one layer at a time, ranked as in the present plan."
 EMPTY = "Layers appear here once the model is loaded."
-UNCALIBRATED = "From the weights alone: the model is not calibrated yet."
+UNCALIBRATED = "not calibrated yet"
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def heat_figure(
         return message(EMPTY)
     if session.report is None:
         key, timestep = key if key in OF_WEIGHTS else OF_WEIGHTS[-1], 0
-        title = f"{STATISTICS[key].label}. {UNCALIBRATED}"
+        title = f"{STATISTICS[key].label} · {UNCALIBRATED}"
     elif key == "sensitivity" and not session.sensitivity:
         return message(UNMEASURED)
     statistic, layers = STATISTICS[key], session.model.layers
