@@ -114,7 +114,7 @@ def _wire_tabs(frame: Frame, tabs: Tabs, actions: Actions) -> None:
     _open_on_click(frame, tabs, actions)
     # Not when a layer is opened, so that nothing keeps the browser from drawing it.
     tabs.map_page.select(layer_list.mark, tabs.layer.picker, tabs.map.list, **INTERNAL)
-    _follow_model(frame, tabs)
+    _follow_model(frame, tabs, actions)
 
 
 def _open_on_click(frame: Frame, tabs: Tabs, actions: Actions) -> None:
@@ -132,12 +132,15 @@ def _open_on_click(frame: Frame, tabs: Tabs, actions: Actions) -> None:
     )
 
 
-def _follow_model(frame: Frame, tabs: Tabs) -> None:
+def _follow_model(frame: Frame, tabs: Tabs, actions: Actions) -> None:
     """Whatever depends on which model is loaded and how it is calibrated; nothing moves while both stay the same."""
-    basis, model = gr.State(None), gr.State(None)  # what the page shows: see _basis, and the model's part of it
+    basis, model = gr.State((None, None)), gr.State(None)  # what the page shows: see _basis, and the model's part of it
+
+    def basis_of(session: Session | None) -> tuple[int | None, int | None]:
+        return _basis(None if actions.is_early(session) else session)
 
     def refresh(session: Session | None, shown: int | None) -> tuple:
-        number = _basis(session)[0]
+        number = basis_of(session)[0]
         if number == shown:
             return (gr.skip(),) * len(outputs)
         steps = tradeoff_tab.suggestions(session)
@@ -151,7 +154,7 @@ def _follow_model(frame: Frame, tabs: Tabs) -> None:
         tabs.compare.picture,
     ]
     outputs = [model, tabs.layer.picker, *compared, tabs.tradeoff.steps]
-    frame.session.change(_basis, frame.session, basis, **INTERNAL)
+    frame.session.change(basis_of, frame.session, basis, **INTERNAL)
     basis.change(refresh, [frame.session, model], outputs, **INTERNAL).then(**tabs.layer.open_args)
 
 

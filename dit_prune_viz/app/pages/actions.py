@@ -49,7 +49,11 @@ class Actions:
 
     def session(self, session: Session | None) -> Session:
         """The user's session; a new user's is the prepared one, which may have to be waited for."""
-        return session if session is not None else self._startup.wait()
+        return self._startup.wait() if session is None or self.is_early(session) else session
+
+    def is_early(self, session: Session | None) -> bool:
+        """Whether a page shows it until the prepared session is there, so that nothing is done with it."""
+        return session is not None and session is self._startup.early
 
     def prepared(self) -> Session | None:
         """The session that new visitors begin with, None while it is being prepared."""
@@ -163,10 +167,14 @@ class Actions:
     def prepare(self, request: gr.Request) -> Iterator[tuple]:
         """For a page that opens: the progress of the preparation, then its session.
 
-        All visitors share the preparation, so that none of them may cancel it.
+        In between comes a session that shows what is known so far. All visitors share the preparation, so that none of
+        them may cancel it.
         """
+        shown = None
         for busy in self._startup.watch():
-            yield gr.skip(), topbar.render(None, busy), gr.skip()
+            early = self._startup.early
+            yield gr.skip() if early is shown else early, topbar.render(early, busy), gr.skip()
+            shown = early
         session = self.newest(request.session_hash) or self._startup.wait()
         yield session, topbar.render(session, problem=self._startup.problem), gr.skip()
         self._startup.visited()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from dit_prune_viz.app.session.layer_statistics import LayerStatistics, layer_statistics
+from dit_prune_viz.app.session.layer_statistics import LayerStatistics, layer_statistics, weight_statistics
 from dit_prune_viz.app.session.model_store import ModelStore
 from dit_prune_viz.app.session.recipe_titles import fitting
 from dit_prune_viz.calibration.result import Calibration
@@ -46,7 +46,7 @@ class Session:
         store: the models that all users share.
         model: the dense model.
         statistics: of its inputs, once it is calibrated.
-        layer_statistics: layer → the numbers that the map shows.
+        layer_statistics: layer → the numbers that the map shows; before calibration those of the weights alone.
         recipe: what `prune` was last asked for; `calibrate` prunes again with it.
         pruned: the model as the recipe's scores rank it; searches and updates wait until a picture needs them.
         clusters: layer → the clusters of its units.
@@ -111,6 +111,14 @@ class Session:
             source = replace(self.store.settings(source, options), also_prune=read_patterns(also_prune))
         model = self.store.model(source, progress)
         return Session(self.store, model=model, recipe=fitting(self.recipe, model.layers))
+
+    def look(self, progress: Progress | None = None) -> Session:
+        """The session with what the weights alone tell of every layer, to be shown before the inputs are measured.
+
+        Raises:
+            UserError: no model.
+        """
+        return replace(self, layer_statistics=weight_statistics(self.need_model(), progress))
 
     def also_prune(self, patterns: str | Iterable[str], progress: Progress | None = None) -> Session:
         """The same model with other layers that are prunable by request, calibrated and pruned as before.

@@ -16,7 +16,7 @@ from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.load_settings import LoadSettings
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pipelines.source import local_path
-from dit_prune_viz.resources import BUNDLED_CLIP, BUNDLED_CLIP_NAME
+from dit_prune_viz.resources import BUNDLED_CLIP, BUNDLED_CLIP_NAME, BUNDLED_MODEL
 
 OWNER = "startup"
 _DRAWING_SECONDS = 2.0
@@ -73,6 +73,7 @@ class Startup:
         self._also_prune = also_prune
         self._empty = empty
         self._session = empty
+        self._early: weakref.ref[Session] | None = None
         self._released: weakref.ref[Session] | None = None
         self._reviving = threading.Lock()
         empty.store.when_loaded = self._release
@@ -97,6 +98,11 @@ class Startup:
     def prepared(self) -> Session | None:
         """The same without waiting, None if it is not there yet."""
         return self._prepared() if self._done.is_set() else None
+
+    @property
+    def early(self) -> Session | None:
+        """The loaded model with what its weights alone tell, from then on as long as somebody shows it."""
+        return self._early and self._early()
 
     def visited(self) -> None:
         """To be called once a page has got the session."""
@@ -130,6 +136,10 @@ class Startup:
     def _prepare(self) -> None:
         try:
             self._follow(lambda report: self._session.load_model(self.source, report, also_prune=self._also_prune))
+            if not self._bundled_model:  # that one comes with its calibration
+                self._follow(lambda report: self._session.look(report))
+                self._early = weakref.ref(self._session)
+                self.busy = Busy(0, 1, f"Calibrating {self.source}")  # its first step may take long
             self._follow(lambda report: self._session.calibrate(progress=report))
             if not self._bundled_clip:
                 self._follow(self._open_clip)
@@ -157,6 +167,11 @@ class Startup:
         finally:
             if self._when_ready:
                 self._when_ready()
+
+    @property
+    def _bundled_model(self) -> bool:
+        folder = local_path(self.source)
+        return folder is not None and folder.resolve() == BUNDLED_MODEL
 
     @property
     def _bundled_clip(self) -> bool:

@@ -36,8 +36,9 @@ function build(layer, most) {
   open.append(kind, name);
   cell(row, "name").append(open);
   cell(row, "ranked", { layer: "whole", row: "by row" }[layer.granularity] ?? layer.granularity);
-  cell(row, "number", percent(layer.sparsity, 1));
-  const damage = cell(row, "number damage", percent(layer.damage, 2));
+  const known = layer.damage !== null; // before calibration nothing is
+  cell(row, "number", known ? percent(layer.sparsity, 1) : "–");
+  const damage = cell(row, "number damage", known ? percent(layer.damage, 2) : "–");
   damage.style.setProperty("--share", most ? layer.damage / most : 0);
   cell(row, "number", short(layer.weights));
   return row;

@@ -50,8 +50,16 @@ def layers(empty: str) -> gr.HTML:
 
 def show(session: Session | None) -> str:
     """The list's value: a row per layer in the model's order, which the browser sorts."""
-    if session is None or session.report is None:
+    if session is None or session.model is None:
         return "[]"
+    if session.report is None:  # not calibrated yet
+        unknown = {"granularity": "–", "sparsity": None, "damage": None}
+        return json.dumps(
+            [
+                {"name": layer.name, "kind": layer.kind, "place": layer.place, "weights": layer.weights, **unknown}
+                for layer in session.model.layers
+            ]
+        )
     found = {layer.name: layer for layer in session.model.layers}
     rows = [
         {

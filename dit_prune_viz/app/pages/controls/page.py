@@ -38,7 +38,7 @@ def build(frame: Frame, actions: Actions, source: str) -> None:
     recipe_fields.build(frame, actions)
 
     def load_model(session: Session, source: str, request: gr.Request) -> Iterator[tuple]:
-        yield from actions.run(request, session, lambda s, report: s.load_model(source, report))
+        yield from actions.run(request, session, lambda s, report: s.load_model(source, report).look(report))
 
     def run_calibration(session: Session, samples: float, seed: float, request: gr.Request) -> Iterator[tuple]:
         yield from actions.run(request, session, lambda s, report: s.calibrate(samples, seed, report))

@@ -13,7 +13,8 @@ from dit_prune_viz.figures.style import message
 from dit_prune_viz.pipelines.dense_parts import dense_sentence
 
 UNMEASURED = "Press “Measure sensitivity” below: it prunes one layer at a time, ranked as in the present plan."
-EMPTY = "Layers appear here once the model is calibrated."
+EMPTY = "Layers appear here once the model is loaded."
+UNCALIBRATED = "not calibrated yet"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,12 @@ STATISTICS = {
     ),
     "weights": Statistic("Weights", "number of weights in the layer", log=True),
     "weight_scale": Statistic("Weight scale", "root mean square of the weights", log=True),
+    "magnitude_damage": Statistic(
+        "Magnitude damage",
+        "share of the squared weights that the half with the smallest magnitudes holds, from a sample of the weights; "
+        "known before calibration",
+        unit="%",
+    ),
     "activation_norm": Statistic(
         "Activation norm",
         "root mean square of ‖X_j‖₂ over input channels; for one timestep bin, scaled to the tokens of all bins",
@@ -45,6 +52,8 @@ STATISTICS = {
 ACTIVATIONS = ("activation_norm", "ratio")
 """Statistics that a single timestep bin has, too."""
 REPORTED = ("g_out", "sparsity", "damage", "weights")
+OF_WEIGHTS = ("weights", "weight_scale", "magnitude_damage")
+"""Statistics that need no calibration. The last one is shown in the place of those that do."""
 
 
 def heat_figure(
@@ -59,9 +68,12 @@ def heat_figure(
 
     title and limits: instead of the statistic's own, where maps of two sessions stand side by side.
     """
-    if session is None or session.report is None:
+    if session is None or not session.layer_statistics:
         return message(EMPTY)
-    if key == "sensitivity" and not session.sensitivity:
+    if session.report is None:
+        key, timestep = key if key in OF_WEIGHTS else OF_WEIGHTS[-1], 0
+        title = f"{STATISTICS[key].label} · {UNCALIBRATED}"
+    elif key == "sensitivity" and not session.sensitivity:
         return message(UNMEASURED)
     statistic, layers = STATISTICS[key], session.model.layers
     return layer_map(
@@ -85,10 +97,12 @@ def dense_words(session: Session | None) -> str:
 
 
 def dots_figure(session: Session | None, y: str, timestep: int = 0) -> Figure:
-    if session is None or session.report is None:
+    if session is None or not session.layer_statistics:
         return message(EMPTY)
     layers, plan = session.model.layers, session.plan
-    threshold = plan.threshold if y == "g_out" else None
+    if plan is None:
+        y, timestep = OF_WEIGHTS[-1], 0
+    threshold = plan.threshold if plan and y == "g_out" else None
     return layer_scatter(
         [layer.name for layer in layers],
         [layer.kind for layer in layers],
@@ -98,7 +112,7 @@ def dots_figure(session: Session | None, y: str, timestep: int = 0) -> Figure:
         y_label=STATISTICS[y].label + _when(session, y, timestep),
         threshold=threshold,
         own=None if threshold is None else plan.own_threshold,
-        by_row=[plan.layer(layer.name).granularity == "row" for layer in layers],
+        by_row=[plan is not None and plan.layer(layer.name).granularity == "row" for layer in layers],
         y_limits=_limits(session, y, timestep),
     )
 
@@ -112,8 +126,10 @@ def values_of(session: Session, key: str, timestep: int = 0) -> list[float]:
             for name, known in session.layer_statistics.items()
         }
         return [getattr(statistics[layer.name], key) for layer in session.model.layers]
-    reports = {report.name: report for report in session.report.layers}
-    source = reports if key in REPORTED else session.layer_statistics
+    if key == "weights":
+        return [layer.weights for layer in session.model.layers]
+    reports = {report.name: report for report in session.report.layers} if key in REPORTED else {}
+    source = reports or session.layer_statistics
     return [getattr(source[layer.name], key) for layer in session.model.layers]
 
 
