@@ -17,7 +17,9 @@ FLOORS = (
     ("methods", "sensitivity"),
     ("pruning",),
     ("generation",),
-    ("experiments", "export", "figures"),
+    ("figures",),
+    ("export",),
+    ("experiments",),
     ("app",),
     ("command", "__main__"),
 )
