@@ -10,7 +10,7 @@ from torch import Tensor
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.masks.packed_mask import PackedMask
 
-_PIECE = 1 << 22
+_PIECE = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,22 +46,24 @@ class PrunedLayer:
         """Bytes it takes."""
         return sum(part.nbytes for part in (self.values, self.mask.bits, self.bias) if part is not None)
 
-    def dense(self, weight: Tensor) -> Tensor:
+    def dense(self, weight: Tensor, out: Tensor | None = None) -> Tensor:
         """The weights the pruned layer runs with.
 
         Args:
             weight: the dense layer's own (d_out, d_in), only read.
+            out: contiguous, of that shape, dtype and device, to be written; None makes a new one.
 
         Returns:
-            A new tensor of that shape, dtype and device, with zeros where the mask prunes.
+            A tensor of that shape, dtype and device, with zeros where the mask prunes.
         """
         mask = self.mask.to(weight.device)
-        if self.values is None and weight.device.type == "cpu" and weight.is_contiguous() and weight.numel() > _PIECE:
-            return _masked(weight, mask)
+        out = torch.empty_like(weight, memory_format=torch.contiguous_format) if out is None else out
+        if self.values is None and weight.device.type == "cpu" and weight.is_contiguous():
+            return _masked(weight, mask, out)
         keep = mask.unpack()
         if self.values is None:
-            return weight * keep
-        return torch.zeros_like(weight).masked_scatter_(keep, self.values.to(weight.device, weight.dtype))
+            return torch.mul(weight, keep, out=out)
+        return out.zero_().masked_scatter_(keep, self.values.to(weight.device, weight.dtype))
 
     def to(self, device: torch.device | str) -> PrunedLayer:
         """The same on another device; itself where it is there already."""
@@ -72,9 +74,8 @@ class PrunedLayer:
         return PrunedLayer(self.mask.to(device), values, bias)
 
 
-def _masked(weight: Tensor, mask: PackedMask) -> Tensor:
+def _masked(weight: Tensor, mask: PackedMask, product: Tensor) -> Tensor:
     """Weight times mask piece by piece, so that no byte per weight is needed beside the product."""
-    product = torch.empty_like(weight)
     for start in range(0, weight.numel(), _PIECE):
         stop = min(start + _PIECE, weight.numel())
         torch.mul(weight.view(-1)[start:stop], mask.unpack_flat(start, stop), out=product.view(-1)[start:stop])

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.masks.packed_mask import PackedMask
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
+from dit_prune_viz.memory import give_back
 from dit_prune_viz.pipelines.denoisers import denoiser_of
 from dit_prune_viz.pipelines.matrices import matrix, matrix_shape, run_with
 from dit_prune_viz.pipelines.plain_weights import check_adapters, check_layer
@@ -44,6 +45,8 @@ def running_pruned(model: object, layers: Mapping[str, PrunedLayer], *, cache_by
     # Of a large model little would be kept, which saves no time worth the memory.
     fits = sum(module.weight.nbytes for module in modules.values()) <= cache_bytes
     budget = _Budget(cache_bytes if fits else 0)
+    if not fits:
+        give_back()  # what making the masks has left behind would lie beside the run
     with ExitStack() as undo:
         for name, module in modules.items():
             undo.callback(put_forward(module, _PrunedForward(module, layers[name], budget)))
@@ -51,16 +54,30 @@ def running_pruned(model: object, layers: Mapping[str, PrunedLayer], *, cache_by
 
 
 class _Budget:
-    """Bytes of pruned weights that may still be kept."""
+    """Bytes of pruned weights that may still be kept, and one piece of memory for those that are not."""
 
     def __init__(self, size: int) -> None:
         self._left = size
+        self._scratch = torch.empty(0, dtype=torch.uint8)
 
     def take(self, size: int) -> bool:
         if size > self._left:
             return False
         self._left -= size
         return True
+
+    def scratch(self, like: Tensor) -> Tensor | None:
+        """Memory for a weight until the next one is made; None where the device has an allocator of its own.
+
+        Tables of changing sizes that come and go would leave holes in the memory of the process.
+        """
+        if like.device.type != "cpu":
+            return None
+        if len(self._scratch) < like.nbytes:
+            self._scratch = torch.empty(0, dtype=torch.uint8)  # the smaller one goes first
+            with torch.inference_mode(False):  # or only inference could write to it
+                self._scratch = torch.empty(like.nbytes, dtype=torch.uint8)
+        return self._scratch[: like.nbytes].view(like.dtype).view(like.shape)
 
 
 class _PrunedForward:
@@ -85,8 +102,9 @@ class _PrunedForward:
         if keep and state == self._kept_state:
             return self._kept
         self._layer = self._layer.to(weight.device)
-        product = self._layer.dense(weight)
-        if keep and (self._kept is not None or self._budget.take(product.nbytes)):
+        stays = keep and (self._kept is not None or self._budget.take(weight.nbytes))
+        product = self._layer.dense(weight, self._budget.scratch(weight) if keep and not stays else None)
+        if stays:
             self._kept, self._kept_state = product, state
         return product
 

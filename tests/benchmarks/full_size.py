@@ -62,15 +62,15 @@ def _masks(transformer) -> dict:
     """Magnitude masks of every prunable layer."""
     import torch
 
-    from dit_prune_viz.masks.packed_mask import pack
+    from dit_prune_viz.masks.packed_mask import PackedMask, pack
     from dit_prune_viz.masks.pruned_layer import PrunedLayer
     from dit_prune_viz.pipelines.layers import list_layers
 
     layers = {}
     for layer in list_layers(transformer):
         weight = transformer.get_submodule(layer.name).weight
-        keep = [rows.abs() > MEDIAN for rows in weight.split(64)]
-        layers[layer.name] = PrunedLayer(pack(torch.cat(keep)))
+        bits = [pack(rows.abs() > MEDIAN).bits for rows in weight.split(64)]  # of whole bytes
+        layers[layer.name] = PrunedLayer(PackedMask(torch.cat(bits), tuple(weight.shape)))
     return layers
 
 

@@ -56,7 +56,7 @@ def test_plots_are_drawn_below_a_path(browser, below):
     answers = []
     page.on("response", lambda response: answers.append((response.status, response.url)))
     page.goto(below)
-    expect(page.locator("#layer-map .plot")).to_contain_text("once the model is calibrated", timeout=60_000)
+    expect(page.locator("#layer-map .plot")).to_contain_text("once the model is loaded", timeout=60_000)
     assert any("plotly.min.js" in url and status == 200 for status, url in answers)
     assert [url for status, url in answers if status >= 400 and "plotly" in url] == []
     page.close()

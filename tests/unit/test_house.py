@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "dit_prune_viz"
 FLOORS = (
-    ("errors", "checks", "caching", "disk_cache", "resources", "plugins"),
+    ("errors", "checks", "caching", "disk_cache", "resources", "plugins", "memory"),
     ("pipelines",),
     ("calibration", "clustering", "metrics"),
     ("masks",),

@@ -32,7 +32,7 @@ from dit_prune_viz.pruning.prune import prune
 from dit_prune_viz.pruning.recipe import Recipe
 
 FAMILIES = {**IMAGES, **EDITS, **VIDEOS, **WITH_TORCHVISION, **WITH_FTFY}
-NO_PREVIEW = {"ideogram4", "ltx", "latte", "bria-fibo2"}
+NO_PREVIEW = {"ideogram4", "ltx", "bria-fibo2"}
 
 
 @pytest.mark.parametrize("name", FAMILIES)
