@@ -19,13 +19,14 @@ from dit_prune_viz.app.session.cluster_edits import set_sparsity
 from dit_prune_viz.app.session.comparison import compare
 from dit_prune_viz.app.session.finishing import finish, is_finished
 from dit_prune_viz.app.session.model_store import ModelStore
-from dit_prune_viz.app.session.recipe_titles import CUSTOM, label_of, sentence_of, title_of
+from dit_prune_viz.app.session.recipe_titles import CUSTOM, label_of, sentence_of
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.calibration.timestep_weights import SCHEMES
 from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.pruning.named_recipes import NAMED_RECIPES, find_recipe
 from dit_prune_viz.pruning.prune import finish_layers, rank
 from dit_prune_viz.pruning.recipe import Recipe
+from dit_prune_viz.pruning.recipe_words import title_of
 
 TEN = "0,0,0,1,1,2,1,1,0,0.5"
 
