@@ -59,6 +59,11 @@ def brief(value: object) -> str:
     return text if len(text) <= 40 else text[:39] + "…"
 
 
+def unmarked(text: str) -> str:
+    """A name from somebody's file as a sentence quotes it: short, and nothing in it could be read as markup."""
+    return re.sub(r"[^\w .,:@/+*?-]", "?", text)[:60]
+
+
 def first_sentence(error: Exception) -> str:
     """What a library says of an error, to be quoted: its first sentence, or whole words of it if that is long."""
     text = (str(error).strip().splitlines() or [type(error).__name__])[0].strip()

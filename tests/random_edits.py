@@ -10,7 +10,10 @@ import numpy as np
 from dit_prune_viz.app.session import cluster_edits
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.threshold import set_threshold
+from dit_prune_viz.clustering.clusters import Clusters
+from dit_prune_viz.clustering.units import UNITS, count_units
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.pruning.prune import rank_again
 from dit_prune_viz.pruning.recipe import Recipe
 
 _SALIENCIES = ("stw", "stw:1.5,1", "wanda", "magnitude", "ria")
@@ -20,7 +23,7 @@ _PATTERNS = ("adaLN", "block 0", "*to_q", "mlp *", "blocks 1-2")
 
 def random_recipe(random: Random, session: Session) -> Recipe:
     """A recipe of cheap methods for the session's model."""
-    pattern = random.random() < 0.15
+    pattern = random.random() < 0.05
     limits = {}
     if random.random() < 0.4:
         limits["ignore"] = tuple(random.sample(_PATTERNS, random.randint(1, 2)))
@@ -45,8 +48,7 @@ def random_edit(random: Random, session: Session) -> Session:
     if known and random.random() < 0.8:
         layer = random.choice(known)
     if layer not in session.clusters or random.random() < 0.2:
-        unit, algorithm = random.choice(("row", "column", "weight")), random.choice(("kmeans", "gmm"))
-        return session.cluster(layer, unit, algorithm, random.randint(2, 4))
+        return _clustered(random, session, layer)
     clusters = session.clusters[layer]
     one = random.randrange(clusters.k)
     units = np.flatnonzero(np.random.default_rng(random.randrange(1000)).random(len(clusters.labels)) < 0.3)
@@ -55,7 +57,7 @@ def random_edit(random: Random, session: Session) -> Session:
         "more": lambda: cluster_edits.set_sparsity(session, layer, one, random.choice((0, 0.25, 1))),
         "keep": lambda: cluster_edits.set_sparsity(session, layer, one, random.random(), keep_layer=True),
         "spread": lambda: cluster_edits.spread(session, layer),
-        "merge": lambda: cluster_edits.merge_clusters(session, layer, random.sample(range(clusters.k), 2)),
+        "merge": lambda: cluster_edits.merge_clusters(session, layer, [one, random.randrange(clusters.k)]),
         "split": lambda: cluster_edits.split_cluster(session, layer, one),
         "carve": lambda: cluster_edits.cluster_of_selection(session, layer, clusters.unit, units),
         "name": lambda: cluster_edits.tag_cluster(session, layer, one, name=f"part {random.randrange(99)} ✂ <b>"),
@@ -84,9 +86,17 @@ def random_session(seed: int, ready: Session, edits: int = 8) -> Session:
     return session
 
 
+def _clustered(random: Random, session: Session, layer: str) -> Session:
+    """The layer clustered anew: found in its rows, or drawn at random, which is as good here and takes no time."""
+    if random.random() < 0.2:
+        return session.cluster(layer, "row", "kmeans", random.randint(2, 4))
+    unit, k = random.choice(UNITS), random.randint(2, 5)
+    units = count_units(session.model.layer(layer).shape, unit)
+    labels = np.random.default_rng(random.randrange(1000)).integers(k, size=units)
+    return replace(session, clusters={**session.clusters, layer: Clusters(unit, "kmeans", labels, k)})
+
+
 def _by_plan(random: Random, session: Session, layer: str) -> Session:
     """One layer at another sparsity as a whole, which the library can do and the page cannot."""
-    from dit_prune_viz.pruning.prune import rank_again
-
     plan = session.plan.with_layer(session.plan.layer(layer).with_sparsity(random.random()))
     return replace(session, pruned=rank_again(session.pruned, plan, session.statistics))

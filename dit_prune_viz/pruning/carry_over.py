@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from dit_prune_viz.checks import unmarked
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.masks.counts import removed
 from dit_prune_viz.masks.groups import n_of_m
 from dit_prune_viz.masks.layer_plan import LayerPlan
 from dit_prune_viz.pipelines.layer_patterns import layers_of
 from dit_prune_viz.pipelines.layers import Layer
+from dit_prune_viz.pruning.limits import Bounds, find_limits, reachable
 from dit_prune_viz.pruning.recipe import AUTO, Recipe
 from dit_prune_viz.pruning.tuned_layer import TunedLayer
 
@@ -58,6 +61,10 @@ def carry(
     dropped: list[str] = []
     ignore = tuple(_known(recipe.ignore, layers, dropped, "it stays dense"))
     bounds = tuple(one for one in recipe.bounds if [*_known([one.pattern], layers, dropped, "its bounds hold")])
+    problem = _problem(recipe, ignore, bounds, layers)
+    if problem:
+        dropped.append(f"Its dense layers and bounds are left out, because here they cannot hold together: {problem}")
+        ignore, bounds = (), ()
     changes: dict[str, object] = {"ignore": ignore, "bounds": bounds, "tuned": ()}
     if recipe.threshold is not None and not keep_threshold:
         changes["threshold"] = None
@@ -69,6 +76,18 @@ def carry(
         dropped.append(f"{recipe.granularity} does not divide the inputs of all layers; weights are ranked freely.")
     kept = replace(recipe, **changes)
     return Carried(replace(kept, tuned=_tuned(recipe.tuned, kept, layers, origins or {}, dropped)), tuple(dropped))
+
+
+def _problem(recipe: Recipe, ignore: Sequence[str], bounds: Sequence[Bounds], layers: Sequence[Layer]) -> str:
+    """Why limits and sparsity do not go together in a model; "" where they do."""
+    try:
+        limits = find_limits(ignore, bounds, layers)
+        if limits and not n_of_m(recipe.granularity):
+            weights = {layer.name: layer.weights for layer in layers}
+            reachable(limits, weights, removed(sum(weights.values()), recipe.sparsity), recipe.sparsity)
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def _known(patterns: Iterable[str], layers: Sequence[Layer], dropped: list[str], what: str) -> Iterable[str]:
@@ -117,7 +136,9 @@ def _tuned(
         )
     if lost:
         more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
-        dropped.append(f"Set by hand but not in this model, so left out: {', '.join(lost[:_NAMED])}{more}.")
+        dropped.append(
+            f"Set by hand but not in this model, so left out: {', '.join(map(unmarked, lost[:_NAMED]))}{more}."
+        )
     return tuple(found[layer.name] for layer in layers if layer.name in found)
 
 

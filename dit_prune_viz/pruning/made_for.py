@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-from dit_prune_viz.checks import brief, check_keys, whole
+from dit_prune_viz.checks import brief, check_keys, unmarked, whole
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.masks.counts import check_sparsity
 from dit_prune_viz.pipelines.hub import is_hub_id
@@ -114,14 +114,14 @@ class MadeFor:
         if self.fingerprint != now.fingerprint:
             precise = self.precision != now.precision
             before, here = (
-                f"{_plain(one.name)}{f' in {_plain(one.precision)}' if precise else ''} "
+                f"{unmarked(one.name)}{f' in {unmarked(one.precision)}' if precise else ''} "
                 f"(fingerprint {one.fingerprint[:_SHOWN]})"
                 for one in (self, now)
             )
             return [f"This recipe was made for {before}, this is {here}"]
         found = []
         if sorted(self.also_prune) != sorted(now.also_prune):
-            before, here = (", ".join(map(_plain, one.also_prune)) or "none" for one in (self, now))
+            before, here = (", ".join(map(unmarked, one.also_prune)) or "none" for one in (self, now))
             found.append(f"This recipe was made with other layers prunable by request ({before}; here {here})")
         if self.identity != now.identity:
             found.append("This recipe was made with another text encoder, scheduler or autoencoder")
@@ -129,7 +129,7 @@ class MadeFor:
             found.append("This recipe was calibrated on other prompts than this model has")
         other = [name for name, value in now.drawing.items() if self.drawing.get(name) != value]
         if other:
-            before, here = (_plain(str(one.drawing.get(other[0]))) for one in (self, now))
+            before, here = (unmarked(str(one.drawing.get(other[0]))) for one in (self, now))
             setting = other[0].replace("_", " ")
             found.append(f"This recipe was calibrated with another {setting} ({before}; here {here})")
         for name, version in now.methods.items():
@@ -158,8 +158,3 @@ def _hub_source(model: Model) -> tuple[str, str]:
     if not is_hub_id(name):
         return "", ""
     return name, (model.settings and model.settings.revision) or revision or ""
-
-
-def _plain(text: str) -> str:
-    """What a sentence quotes of a file's names: nothing that could be read as markup."""
-    return re.sub(r"[^\w .,:@/+*?-]", "?", text)[:60]

@@ -103,10 +103,10 @@ def write_recipe(plan: PrunedModel | PruningPlan, model: Model, path: str | Path
     target = Path(os.path.expanduser(path))
     text = recipe_text(plan, model)
     taken = UserError(f"{target} exists already; choose another name, or ask for it to be overwritten.")
-    if (target.exists() or target.is_symlink()) and not overwrite:
+    if os.path.lexists(target) and not overwrite:
         raise taken
-    part = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.part")
     try:
+        part = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.part")
         try:
             part.write_text(text, encoding="utf-8")
             _put(part, target, overwrite)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dit_prune_viz.masks.groups import n_of_m
 from dit_prune_viz.pruning.limits import Bounds
 from dit_prune_viz.pruning.named_recipes import name_of
-from dit_prune_viz.pruning.recipe import Recipe
+from dit_prune_viz.pruning.recipe import AUTO, Recipe
 from dit_prune_viz.pruning.tuned_layer import TunedLayer
 
 if TYPE_CHECKING:
@@ -39,8 +40,9 @@ def in_words(recipe: Recipe, model: Model) -> str:
         recipe: any that fits the model.
         model: whose kinds of layers are named.
     """
-    level = recipe.granularity if n_of_m(recipe.granularity) else _percent(recipe.sparsity)
-    parts = [title_of(recipe), level]
+    parts = [title_of(recipe), _percent(recipe.sparsity)]
+    if n_of_m(recipe.granularity):
+        parts = [title_of(replace(recipe, granularity=AUTO)), recipe.granularity]
     if recipe.threshold is not None:
         parts.append(f"threshold {recipe.threshold:.4g}")
     if recipe.ignore:

@@ -65,9 +65,7 @@ def test_of_two_denoisers_a_path_means_both():
     assert layers_of("transformer_2.blocks.3.attn.to_q", both) == ("transformer_2.blocks.3.attn.to_q",)
 
 
-@pytest.mark.parametrize(
-    "pattern", ["nothing", "block 12", "blocks 5-4", "blocks.12", "to_q", "adaLN context", "block"]
-)
+@pytest.mark.parametrize("pattern", ["nothing", "block 12", "blocks 5-4", "blocks.12", "to_q", "mlp in", "block"])
 def test_a_pattern_that_means_nothing_says_what_there_is(pattern):
     with pytest.raises(UserError) as caught:
         layers_of(pattern, LAYERS)
