@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dit_prune_viz.pruning.prune import prune
     from dit_prune_viz.pruning.pruned_model import PrunedModel
     from dit_prune_viz.pruning.recipe import Recipe
+    from dit_prune_viz.pruning.recipe_file import read_recipe, write_recipe
 
 __version__ = "0.1.0"
 __all__ = [
@@ -57,7 +58,9 @@ __all__ = [
     "load_packed",
     "pack",
     "prune",
+    "read_recipe",
     "register",
+    "write_recipe",
 ]
 
 _HOMES = {
@@ -84,7 +87,9 @@ _HOMES = {
     "load_packed": "export.load_packed",
     "pack": "export.pack",
     "prune": "pruning.prune",
+    "read_recipe": "pruning.recipe_file",
     "register": "methods.registry",
+    "write_recipe": "pruning.recipe_file",
 }
 """Name -> the file it is defined in."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 
 from dit_prune_viz.errors import UserError
@@ -21,6 +22,13 @@ def whole(value: object, what: str, low: int, high: int) -> int:
     return int(value)
 
 
+def check_switch(value: object, what: str) -> bool:
+    """`value` itself. UserError, naming `what`, if it is neither true nor false."""
+    if not isinstance(value, bool):
+        raise UserError(f"{what} is either true or false, not {brief(value)}.")
+    return value
+
+
 def check_text(text: str, what: str = "The prompt") -> None:
     """UserError, naming `what`, if `text` has half a character, as broken JSON does ("\\ud83d")."""
     try:
@@ -29,13 +37,31 @@ def check_text(text: str, what: str = "The prompt") -> None:
         raise UserError(f"{what} has a character that is none, at place {error.start + 1}; write it anew.") from error
 
 
+def check_keys(values: Mapping[str, object], known: Iterable[str], what: str, *, needed: bool = False) -> None:
+    """UserError, naming `what`, if a JSON object has a key that is not known, or, where all are `needed`, lacks one."""
+    known = tuple(known)
+    for key in values:
+        if key not in known:
+            raise UserError(f"A {what} has no {brief(key)}; choose among {', '.join(known)}.")
+    for key in known if needed else ():
+        if key not in values:
+            raise UserError(f"A {what} needs {', '.join(known)}, but {key} is missing.")
+
+
 def brief(value: object) -> str:
     """How a sentence quotes a value that may be anything: at most 40 characters."""
     try:
         text = repr(value)
     except ValueError:  # Python refuses to print a whole number of more than some thousand digits
         text = "a number of very many digits"
+    except RecursionError:
+        text = "something nested very deeply"
     return text if len(text) <= 40 else text[:39] + "…"
+
+
+def unmarked(text: str) -> str:
+    """A name from somebody's file as a sentence quotes it: short, and nothing in it could be read as markup."""
+    return re.sub(r"[^\w .,:@/+*?-]", "?", text)[:60]
 
 
 def first_sentence(error: Exception) -> str:

@@ -24,6 +24,18 @@ class Named:
     def shape(self) -> tuple[int, int]:
         return SHAPES[self.name]
 
+    @property
+    def kind(self) -> str:
+        return self.name
+
+    @property
+    def block(self) -> int:
+        return list(SHAPES).index(self.name) // 2
+
+    @property
+    def place(self) -> str:
+        return f"block {self.block}"
+
 
 SHAPES = {"adaLN": (24, 10), "q": (10, 10), "mlp in": (40, 10), "mlp out": (10, 40)}
 LAYERS = [Named(name) for name in SHAPES]

@@ -14,9 +14,11 @@ import gradio as gr
 from PIL.Image import Image
 
 from dit_prune_viz.app.pages.actions import MODEL_WORK, Actions
+from dit_prune_viz.app.session import recipe_io
 from dit_prune_viz.app.session.cluster_edits import set_sparsity
 from dit_prune_viz.app.session.comparison import Comparison, compare
 from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.checks import check_switch
 from dit_prune_viz.masks.groups import n_of_m
 from dit_prune_viz.pruning.named_recipes import find_recipe
 from dit_prune_viz.pruning.recipe import AUTO, Recipe
@@ -39,9 +41,22 @@ def build(state: gr.State, actions: Actions) -> None:
 
     def prune_with(session: Session | None, recipe: dict) -> tuple[Session, dict]:
         begin = time.perf_counter()
-        session = actions.call(session, lambda s: s.prune(read_recipe(recipe, s.recipe)))
+        session = actions.call(session, lambda s: _pruned(s, recipe))
         seconds = time.perf_counter() - begin
-        return session, {**describe_plan(session), "seconds": seconds, "recipe": json.loads(session.recipe.to_json())}
+        return session, {**describe_plan(session), "seconds": seconds, "recipe": session.plan.as_recipe().to_dict()}
+
+    def open_recipe(session: Session | None, recipe: str, carry_over: bool) -> tuple[Session, dict]:
+        def verb(s: Session) -> tuple[Session, tuple[str, ...]]:
+            return recipe_io.open_recipe(s, recipe, carry_over=check_switch(carry_over, "carry_over"))
+
+        session, notes = actions.call(session, verb)
+        words = actions.call(session, recipe_io.recipe_in_words)
+        return session, {**describe_plan(session), "words": words, "notes": list(notes)}
+
+    def save_recipe(session: Session | None) -> tuple[Session, dict]:
+        session = actions.session(session)
+        text = actions.call(session, recipe_io.save_recipe_text)
+        return session, {"recipe": text, "words": actions.call(session, recipe_io.recipe_in_words)}
 
     def cluster(session: Session | None, layer: str, unit: str, algorithm: str, k: float) -> tuple[Session, dict]:
         session = actions.call(session, lambda s: s.cluster(layer, unit, algorithm, k))
@@ -70,6 +85,8 @@ def build(state: gr.State, actions: Actions) -> None:
             [text("dit-pruning", label="method"), text("auto", label="granularity"), number(0.5, label="sparsity")],
         )
         _endpoint(prune_with, state, [gr.JSON(label="recipe")])
+        _endpoint(open_recipe, state, [text(label="recipe"), gr.Checkbox(False, label="carry_over")])
+        _endpoint(save_recipe, state, [])
         _endpoint(
             cluster,
             state,
@@ -100,6 +117,13 @@ def _recipe(session: Session, method: str, granularity: str, sparsity: float) ->
     if n_of_m(granularity):
         recipe = replace(recipe, allocation="uniform", sensitivity=False)
     return replace(recipe, granularity=granularity)
+
+
+def _pruned(session: Session, given: object) -> Session:
+    """The session pruned by a recipe in a JSON object; one that says which model it was made for is opened as such."""
+    if isinstance(given, Mapping) and "model" in given:
+        return recipe_io.open_recipe(session, json.dumps(given))[0]
+    return session.prune(read_recipe(given, session.recipe))
 
 
 def read_recipe(given: object, present: Recipe) -> Recipe:

@@ -30,3 +30,11 @@ def removed(n: int, sparsity: float) -> int:
     """
     slack = max(1e-9, n * 1e-15)
     return min(n, math.floor(n * sparsity + slack))
+
+
+def at_least(n: int, sparsity: float) -> int:
+    """ceil(n · sparsity): the fewest weights that a group of `n` loses to be at least that sparse.
+
+    The same slack as in `removed`: 10 weights at 0.3 lose 3, not 4.
+    """
+    return max(0, math.ceil(n * sparsity - max(1e-9, n * 1e-15)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dit_prune_viz.checks import whole
-from dit_prune_viz.clustering.clusters import frozen_labels
+from dit_prune_viz.clustering.clusters import Tag, frozen_labels
 from dit_prune_viz.clustering.units import check_unit, count_units, weights_of
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.masks.counts import check_sparsity
@@ -25,21 +25,25 @@ class ClusterPlan:
         sparsity: k numbers, 0–1, or None for a cluster that keeps the layer's mask as it is without these clusters.
         beneath: what earlier clusterings of the same layer say about that mask; a ClusterPlan given here is collapsed
             into that, with all that is beneath it.
+        tags: how a person knows the k clusters; () where nobody named them. They play no part in comparisons.
 
     Raises:
-        UserError: a sparsity outside 0–1, an unknown unit, or labels that do not fit.
+        UserError: a sparsity outside 0–1, an unknown unit, labels that do not fit, or tags that are not k.
     """
 
     unit: str
     labels: np.ndarray
     sparsity: tuple[float | None, ...]
     beneath: EarlierClusters | ClusterPlan | None = None
+    tags: tuple[Tag, ...] = ()
 
     def __post_init__(self) -> None:
         check_unit(self.unit)
         checked = tuple(None if sparsity is None else check_sparsity(sparsity) for sparsity in self.sparsity)
         object.__setattr__(self, "sparsity", checked)
         object.__setattr__(self, "labels", frozen_labels(self.labels, len(self.sparsity)))
+        if self.tags and len(self.tags) != len(self.sparsity):
+            raise UserError(f"There are {len(self.sparsity)} clusters but {len(self.tags)} names; cluster again.")
         if isinstance(self.beneath, ClusterPlan):
             under = self.beneath
             object.__setattr__(self, "beneath", collapse(under.unit, under.labels, under.sparsity, under.beneath))

@@ -78,9 +78,9 @@ def matching(
     """
     found: set[str] = set()
     for pattern in patterns:
-        names = {name for name in dense if _matches(name, pattern)}
+        names = {name for name in dense if path_matches(name, pattern)}
         if not names:
-            problem = "prunable already" if any(_matches(name, pattern) for name in prunable) else "no layer's name"
+            problem = "prunable already" if any(path_matches(name, pattern) for name in prunable) else "no layer's name"
             raise UserError(f"{brief(pattern)} is {problem}; {_choices(offers(dense, stacks))}")
         found |= names
     return frozenset(found)
@@ -125,8 +125,11 @@ def _parents(path: str) -> list[str]:
     return [".".join(parts[: count + 1]) for count in range(len(parts))]
 
 
-def _matches(name: str, pattern: str) -> bool:
-    """Of two denoisers, a pattern without the name of one means both."""
+def path_matches(name: str, pattern: str) -> bool:
+    """Whether a module's path fits a pattern, or stands under a path that does; "*" is any text.
+
+    Of two denoisers, a pattern without the name of one means both.
+    """
     return any(fnmatchcase(path, asked) for path in {name, path_inside(name)} for asked in (pattern, f"{pattern}.*"))
 
 

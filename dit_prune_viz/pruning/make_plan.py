@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import Protocol
+
+import numpy as np
 
 from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import Progress, UserError
@@ -15,27 +16,20 @@ from dit_prune_viz.masks.groups import check_granularity, check_n_m, n_of_m
 from dit_prune_viz.masks.layer_plan import LayerPlan
 from dit_prune_viz.methods.allocation.base import Allocation
 from dit_prune_viz.methods.allocation.cost import LayerCost
+from dit_prune_viz.methods.allocation.uniform import Uniform
 from dit_prune_viz.methods.catalogue import find_method
 from dit_prune_viz.methods.granularity.base import Granularity
 from dit_prune_viz.methods.granularity.cag import CAG
 from dit_prune_viz.methods.granularity.threshold import cag_threshold
+from dit_prune_viz.pruning.limits import Limits, Sized, find_limits, reachable
 from dit_prune_viz.pruning.measures import Measures
 from dit_prune_viz.pruning.plan import PruningPlan
 from dit_prune_viz.pruning.recipe import Recipe
 
 
-class Named(Protocol):
-    """A layer, as far as a plan is concerned."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def shape(self) -> tuple[int, int]: ...
-
-
 def make_plan(
     recipe: Recipe,
-    layers: Sequence[Named],
+    layers: Sequence[Sized],
     measures: Measures,
     *,
     sensitivity: Mapping[str, float] | None = None,
@@ -45,7 +39,8 @@ def make_plan(
 
     The uniform allocation gives every layer the same sparsity, rounded down in each of its groups. Any other shares
     floor(all weights · sparsity) out, exact to one weight, from the layers' energies W²·E[x²] and from how much each
-    layer's damage counts.
+    layer's damage counts. So does the uniform one where layers stay dense or have bounds: all others get the same
+    sparsity, so that the sum is as asked for. Layers set by hand come last and change nothing of the others.
 
     Args:
         recipe: how to prune.
@@ -56,31 +51,73 @@ def make_plan(
 
     Raises:
         UserError: no layers, an M that does not divide a layer's inputs, budgets that floors and ceilings forbid, a
-            sensitivity that is missing, negative or NaN, and whatever the scores refuse.
+            sensitivity that is missing, negative or NaN, patterns that mean no layer, layers set by hand that the model
+            does not have, and whatever the scores refuse.
     """
     if not layers:
         raise UserError("The model has no layers to prune; load a diffusion transformer.")
     resolved, share = recipe.resolved_granularity, find_method(Allocation, recipe.allocation)
     names = [layer.name for layer in layers]
     counts_as = _checked_sensitivity(names, sensitivity)
+    limits = find_limits(recipe.ignore, recipe.bounds, layers)
     for layer in layers:
-        check_n_m(resolved, layer.shape[1], layer.name)
+        if layer.name not in limits.dense:
+            check_n_m(resolved, layer.shape[1], layer.name)
     steps = len(names) * (2 if share.exact else 1)
     g_out = measures.g_out(names, progress and (lambda done, _, what: progress(done, steps, what)))
     chosen, threshold = _groups(resolved, g_out, recipe.threshold)
-    plans = {name: LayerPlan(name, chosen[name], value, recipe.sparsity) for name, value in g_out.items()}
-    if share.exact:
-        weighing = progress and (lambda done, _, what: progress(len(names) + done, steps, what))
-        groups = {name: chosen[name] for name in names}
-        found = measures.costs(groups, outlier_level=share.outlier_level, progress=weighing)
-        by_size = sensitivity is None and share.by_size
-        costs = [
-            replace(found[name], weight=counts_as[name] * (found[name].weights if by_size else 1)) for name in names
-        ]
-        plans = _shared_out(plans, costs, share, recipe.sparsity)
+    chosen |= {name: "layer" for name in limits.dense if n_of_m(chosen[name])}
+    shares = {name: 0.0 if name in limits.dense else recipe.sparsity for name in names}
+    plans = {name: LayerPlan(name, chosen[name], value, shares[name]) for name, value in g_out.items()}
+    shapes = {layer.name: layer.shape for layer in layers}
+    if share.exact or (limits and not n_of_m(resolved)):
+        weights = {name: shape[0] * shape[1] for name, shape in shapes.items()}
+        total = reachable(limits, weights, removed(sum(weights.values()), recipe.sparsity), recipe.sparsity)
+        free = [name for name in names if name not in limits.dense]
+        if share.exact:
+            weighing = progress and (lambda done, _, what: progress(len(names) + done, steps, what))
+            groups = {name: chosen[name] for name in free}
+            found = measures.costs(groups, outlier_level=share.outlier_level, progress=weighing)
+            by_size = sensitivity is None and share.by_size
+            costs = [
+                replace(found[name], weight=counts_as[name] * (found[name].weights if by_size else 1)) for name in free
+            ]
+        else:
+            share, costs = Uniform(), [_bare(name, weights[name]) for name in free]
+        plans |= _shared_out(plans, [_limited(cost, limits) for cost in costs], share, total)
     if progress:
         progress(steps, steps, "Plan is ready")
-    return PruningPlan(recipe, threshold, plans)
+    return PruningPlan(recipe, threshold, plans).with_tuned(recipe.tuned, shapes)
+
+
+def check_layers(recipe: Recipe, layers: Sequence[Sized]) -> None:
+    """Check all that a recipe says of single layers before anything is measured.
+
+    Args:
+        recipe: how to prune.
+        layers: of the model.
+
+    Raises:
+        UserError: patterns that mean no layer, or layers set by hand that the model has not or has otherwise.
+    """
+    find_limits(recipe.ignore, recipe.bounds, layers)
+    if recipe.tuned:
+        resolved = recipe.resolved_granularity
+        usual = resolved if n_of_m(resolved) else "layer"
+        plans = {layer.name: LayerPlan(layer.name, usual, 0.0, recipe.sparsity) for layer in layers}
+        PruningPlan(recipe, None, plans).with_tuned(recipe.tuned, {layer.name: layer.shape for layer in layers})
+
+
+def _bare(name: str, weights: int) -> LayerCost:
+    """A layer's cost for an allocation that looks at sizes alone."""
+    none = np.zeros(0)
+    return LayerCost(name, weights, none, none, none, none)
+
+
+def _limited(cost: LayerCost, limits: Limits) -> LayerCost:
+    """The cost with the layer's floor and ceiling."""
+    low, high = limits.of(cost.name, cost.weights)
+    return cost if (low, high) == (0, cost.weights) else replace(cost, floor=low, ceiling=high)
 
 
 def _groups(
@@ -102,17 +139,22 @@ def _groups(
 
 
 def _shared_out(
-    plans: Mapping[str, LayerPlan], costs: Sequence[LayerCost], share: Allocation, sparsity: float
+    plans: Mapping[str, LayerPlan], costs: Sequence[LayerCost], share: Allocation, total: int
 ) -> dict[str, LayerPlan]:
-    """The same plans with the counts that `share` gives them, floor(all weights · sparsity) in all."""
-    total = removed(sum(cost.weights for cost in costs), sparsity)
-    counts = share.counts(costs, total)
+    """The plans of the layers that have costs with the counts that `share` gives them, `total` in all."""
+    counts = share.counts(costs, total) if costs else {}
     for cost in costs:
         count = counts.get(cost.name)
         if not isinstance(count, Integral) or not 0 <= count <= cost.weights:
             raise UserError(
                 f"The allocation {share.name} removes {brief(count)} of the {cost.weights:,} weights of layer "
                 f"{cost.name}; give every layer a whole number of them."
+            )
+        most = cost.weights if cost.ceiling is None else cost.ceiling
+        if not cost.floor <= count <= most:
+            raise UserError(
+                f"The allocation {share.name} removes {count:,} weights of layer {cost.name}, which should lose "
+                f"{cost.floor:,} to {most:,}; choose another allocation, or leave the layer's bounds out."
             )
     given = sum(counts[cost.name] for cost in costs)
     if given != total:

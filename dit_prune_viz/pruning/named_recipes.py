@@ -6,12 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.methods.catalogue import methods_of
 from dit_prune_viz.methods.saliency.base import Saliency
+from dit_prune_viz.pruning.carry_over import Carried, carry
 from dit_prune_viz.pruning.recipe import Recipe
+from dit_prune_viz.pruning.recipe_file import parse_recipe, read_text
+
+if TYPE_CHECKING:
+    from dit_prune_viz.pipelines.model import Model
 
 
 @dataclass(frozen=True)
@@ -95,19 +101,21 @@ SWEEPS = MappingProxyType(
 """Several recipes under one name."""
 
 
-def find_recipe(recipe: Recipe | str | Path) -> Recipe:
+def find_recipe(recipe: Recipe | str | Path, model: Model | None = None) -> Recipe:
     """The recipe itself, the one called so, that of a saliency, or the one in a JSON file.
 
     Args:
         recipe: a `Recipe`, a name in NAMED_RECIPES, a saliency such as "stw:1.5,1", or a path ending in ".json".
+        model: that is to be pruned; a file that was made for another one is refused. None reads it unchecked.
 
     Raises:
-        UserError: there is none, or its file holds no recipe.
+        UserError: there is none, or its file holds no recipe, or one for another model.
     """
     if isinstance(recipe, Recipe):
         return recipe
     if isinstance(recipe, Path) or (isinstance(recipe, str) and recipe.endswith(".json")):
-        return read_recipe(recipe)
+        file = parse_recipe(read_text(recipe))
+        return file.recipe if model is None else file.fit(model).recipe
     name = ALIASES.get(recipe, recipe) if isinstance(recipe, str) else recipe
     if isinstance(name, str) and name in NAMED_RECIPES:
         return NAMED_RECIPES[name].recipe
@@ -117,18 +125,21 @@ def find_recipe(recipe: Recipe | str | Path) -> Recipe:
     raise UserError(f"There is no recipe {brief(recipe)}; choose one of {known}, or give a .json file.")
 
 
-def read_recipe(path: str | Path) -> Recipe:
-    """The recipe in a JSON file.
+def find_carried(recipe: Recipe | str | Path, model: Model, *, carry_over: bool = False) -> Carried:
+    """What `find_recipe` finds; of a file for another model, if asked for, as much as fits this one.
+
+    Args:
+        recipe: as there.
+        model: that is to be pruned.
+        carry_over: whether to carry over what fits instead of refusing the file.
 
     Raises:
-        UserError: the file cannot be read or holds no recipe.
+        UserError: as there.
     """
-    try:
-        text = Path(path).expanduser().read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
-        raise UserError(f"The recipe {path} cannot be read ({reason}); give a recipe's JSON file.") from None
-    return Recipe.from_json(text)
+    if isinstance(recipe, Path) or (isinstance(recipe, str) and recipe.endswith(".json")):
+        return parse_recipe(read_text(recipe)).fit(model, carry_over=carry_over)
+    found = find_recipe(recipe)
+    return carry(found, model.layers, keep_threshold=True) if carry_over else Carried(found)
 
 
 def find_recipes(names: str | Sequence[str]) -> tuple[NamedRecipe, ...]:
@@ -150,7 +161,11 @@ def find_recipes(names: str | Sequence[str]) -> tuple[NamedRecipe, ...]:
 
 
 def name_of(recipe: Recipe) -> str | None:
-    """The name of the recipe, whatever its sparsity, N:M pattern, threshold and calibration; None if it has none."""
+    """The name of the recipe, None if it has none.
+
+    What differs from model to model plays no part: sparsity, N:M pattern, threshold, calibration, and layers of their
+    own.
+    """
     meaning = _meaning(recipe)
     return next((one.name for one in _ALL if _meaning(one.recipe) == meaning), None)
 
@@ -174,6 +189,9 @@ def _meaning(recipe: Recipe) -> Recipe:
         calibration=plain.calibration,
         sensitivity=recipe.sensitivity and recipe.allocation != "uniform",
         sequential=recipe.sequential and recipe.finishes,
+        ignore=(),
+        bounds=(),
+        tuned=(),
     )
 
 

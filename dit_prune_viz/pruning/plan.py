@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from dit_prune_viz.clustering.clusters import Clusters
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.masks.layer_plan import ClusterPlan, LayerPlan
+from dit_prune_viz.methods.allocation.base import Allocation
+from dit_prune_viz.methods.catalogue import find_method
 from dit_prune_viz.methods.granularity.cag import CAG
 from dit_prune_viz.methods.granularity.threshold import cag_threshold
 from dit_prune_viz.pruning.recipe import Recipe
+from dit_prune_viz.pruning.tuned_layer import TunedLayer, named_layers
 
 
 class LayerPlans(Mapping[str, LayerPlan]):
@@ -39,17 +42,43 @@ class PruningPlan:
     """What every layer of a model loses, and in which groups.
 
     Attributes:
-        recipe: what the plan was made from.
+        recipe: what the plan was made from, without layers set by hand: those are here.
         threshold: the G_out above which layers are ranked row by row; None unless CAG chose the granularity.
         layers: layer → LayerPlan, in the model's order.
+        by_hand: names of the layers that do not follow from the recipe.
     """
 
     recipe: Recipe
     threshold: float | None
     layers: Mapping[str, LayerPlan]
+    by_hand: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", LayerPlans(self.layers))
+        object.__setattr__(self, "recipe", replace(self.recipe, tuned=()) if self.recipe.tuned else self.recipe)
+
+    def as_recipe(self) -> Recipe:
+        """The recipe that makes this plan anew for the same model: the plan's own, with the layers set by hand.
+
+        Clusters are packed, which takes a while where they are of many million single weights.
+        """
+        tuned = tuple(TunedLayer.of(layer) for name, layer in self.layers.items() if name in self.by_hand)
+        return replace(self.recipe, tuned=tuned)
+
+    def with_tuned(self, tuned: Iterable[TunedLayer], shapes: Mapping[str, tuple[int, int]]) -> PruningPlan:
+        """The same plan with layers set as a recipe has them.
+
+        Args:
+            tuned: the layers.
+            shapes: layer → (d_out, d_in), of all layers.
+
+        Raises:
+            UserError: a layer that the model does not have, or that has another shape there.
+        """
+        tuned = tuple(tuned)
+        named_layers(tuned, self.layers)
+        own = {one.name: one.plan(self.layers[one.name], shapes[one.name]) for one in tuned}
+        return replace(self, layers={**self.layers, **own}, by_hand=self.by_hand | own.keys())
 
     def layer(self, name: str) -> LayerPlan:
         """The plan of one layer.
@@ -62,13 +91,13 @@ class PruningPlan:
         return self.layers[name]
 
     def with_layer(self, layer: LayerPlan) -> PruningPlan:
-        """The same plan with one layer's replaced.
+        """The same plan with one layer's replaced, which counts as set by hand from now on.
 
         Raises:
             UserError: the model has no such layer.
         """
         self.layer(layer.name)
-        return replace(self, layers={**self.layers, layer.name: layer})
+        return replace(self, layers={**self.layers, layer.name: layer}, by_hand=self.by_hand | {layer.name})
 
     @property
     def own_threshold(self) -> float:
@@ -79,7 +108,8 @@ class PruningPlan:
         """The same plan with CAG's line at another G_out: layers that change sides are ranked the other way.
 
         What each layer loses, its clusters and their sparsities stay. With the uniform allocation it is the plan that
-        `make_plan` makes with this threshold, without scoring a layer again.
+        `make_plan` makes with this threshold, without scoring a layer again. Another allocation would share the budget
+        out anew, so that with it all layers count as set by hand.
 
         Args:
             threshold: as in `Recipe`.
@@ -96,7 +126,8 @@ class PruningPlan:
             name: layer if layer.granularity == chosen[name] else replace(layer, granularity=chosen[name])
             for name, layer in self.layers.items()
         }
-        return replace(self, recipe=recipe, threshold=line, layers=layers)
+        kept = self.layers.keys() if find_method(Allocation, recipe.allocation).exact else ()
+        return replace(self, recipe=recipe, threshold=line, layers=layers, by_hand=self.by_hand | set(kept))
 
     def with_clusters(self, layer: str, clusters: Clusters | None) -> PruningPlan:
         """The same plan with clusters for one layer.
@@ -114,7 +145,8 @@ class PruningPlan:
         plan = self.layer(layer)
         if clusters is None:
             return self.with_layer(replace(plan, clusters=None))
-        cluster_plan = ClusterPlan(clusters.unit, clusters.labels, (None,) * clusters.k, plan.clusters)
+        none = (None,) * clusters.k
+        cluster_plan = ClusterPlan(clusters.unit, clusters.labels, none, plan.clusters, clusters.tags)
         return self.with_layer(replace(plan, clusters=cluster_plan))
 
     def with_cluster_sparsity(self, layer: str, cluster: int, sparsity: float) -> PruningPlan:

@@ -25,7 +25,8 @@ from dit_prune_viz.methods.update.base import Update
 from dit_prune_viz.methods.update.bias import Mean
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pruning.build_masks import build_masks
-from dit_prune_viz.pruning.make_plan import make_plan
+from dit_prune_viz.pruning.limits import find_limits
+from dit_prune_viz.pruning.make_plan import check_layers, make_plan
 from dit_prune_viz.pruning.named_recipes import find_recipe
 from dit_prune_viz.pruning.plan import PruningPlan
 from dit_prune_viz.pruning.pruned_model import PrunedModel
@@ -50,8 +51,9 @@ def prune(
     Args:
         model: the dense model.
         recipe: a `Recipe`, the name of one ("distilled-mask", see `NAMED_RECIPES`), a saliency ("stw:1.5,1"), or the
-            path of a recipe's JSON file.
-        sparsity: share of the prunable weights, 0–1, or N:M such as "2:4"; None leaves it to the recipe.
+            path of a recipe's JSON file, which is refused if it was made for another model; see `find_carried`.
+        sparsity: share of the prunable weights, 0–1, or N:M such as "2:4"; None leaves it to the recipe. Another one
+            than the recipe's leaves out what it sets layer by layer.
         statistics: of the model's inputs, where the model is calibrated already; None calibrates it as the recipe says.
         progress: called with (done, total, what) while something takes long; may raise `Cancelled`.
 
@@ -61,9 +63,10 @@ def prune(
     Raises:
         UserError: an unknown recipe, a sparsity out of range, and whatever planning, masking and updating refuse.
     """
-    recipe = find_recipe(recipe)
+    recipe = find_recipe(recipe, model)
     if sparsity is not None:
         recipe = recipe.at(sparsity)
+    check_layers(recipe, model.layers)
     if statistics is None:
         disk = open_cache()
         statistics = Statistics(model, calibrate_for(model, recipe, progress, disk), disk=disk)
@@ -173,10 +176,15 @@ def finish(ranked: PrunedModel, statistics: Statistics) -> PrunedModel:
 def finish_layers(plan: PruningPlan, masks: Mapping[str, PackedMask], statistics: Statistics) -> dict[str, PrunedLayer]:
     """The layers that `finish` makes of some or all masks of a plan, from the statistics' disk cache where they lie.
 
+    Layers that the recipe keeps dense keep their weights and biases too.
+
     Raises:
         UserError: as in `prune`.
     """
-    return stored_layers(plan, masks, statistics, lambda: _finish(plan, masks, statistics))
+    dense = find_limits(plan.recipe.ignore, (), statistics.model.layers).dense
+    moving = {name: mask for name, mask in masks.items() if name not in dense or mask.removed}
+    made = stored_layers(plan, moving, statistics, lambda: _finish(plan, moving, statistics)) if moving else {}
+    return {name: made[name] if name in moving else PrunedLayer(mask) for name, mask in masks.items()}
 
 
 def _finish(plan: PruningPlan, masks: Mapping[str, PackedMask], statistics: Statistics) -> dict[str, PrunedLayer]:
@@ -236,6 +244,12 @@ def _solve(
 
 
 def _plan(recipe: Recipe, statistics: Statistics, weights: Mapping[str, float] | None) -> PruningPlan:
+    """The plan; layers set by hand come when all others are as they would be without them."""
+    plain = _plan_alone(replace(recipe, tuned=()) if recipe.tuned else recipe, statistics, weights)
+    return plain.with_tuned(recipe.tuned, {layer.name: layer.shape for layer in statistics.model.layers})
+
+
+def _plan_alone(recipe: Recipe, statistics: Statistics, weights: Mapping[str, float] | None) -> PruningPlan:
     model, scores = statistics.model, Scores(recipe, statistics)
 
     def plan(chosen: Recipe, weights: Mapping[str, float] | None) -> PruningPlan:
@@ -253,10 +267,12 @@ def _plan(recipe: Recipe, statistics: Statistics, weights: Mapping[str, float] |
         return found
     # A rehearsal: layers whose errors cancel well when weights are swapped can lose more, so the budget is shared out
     # again with each layer's energy scaled by what its search leaves of its error.
+    dense = find_limits(recipe.ignore, (), model.layers).dense
+    searched = [name for name in found.layers if name not in dense]
     solved = solve_layers(
         statistics,
         found.layers,
-        build_masks(found, scores, progress=statistics.progress),
+        build_masks(found, scores, layers=searched, progress=statistics.progress),
         searches=layerwise,
         update=Mean() if recipe.update else None,
         timestep=recipe.timestep,
@@ -272,7 +288,7 @@ def layer_weights(recipe: Recipe, statistics: Statistics) -> dict[str, float]:
     Raises:
         UserError: as in `prune`.
     """
-    plan = _plan(replace(recipe, allocation="uniform", sensitivity=False), statistics, None)
+    plan = _plan(replace(recipe, allocation="uniform", sensitivity=False, tuned=()), statistics, None)
     scores = Scores(recipe, statistics)
 
     def ranking(layer: str, sparsities: Sequence[float]) -> list[PackedMask]:

@@ -47,7 +47,7 @@ class PrunedModel:
 
     @property
     def recipe(self) -> Recipe:
-        """What the model was pruned by."""
+        """What the model was pruned by, without layers set by hand; `plan.as_recipe()` has those too."""
         return self.plan.recipe
 
     @cached_property

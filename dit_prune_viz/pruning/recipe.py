@@ -11,7 +11,7 @@ from typing import Any
 
 from dit_prune_viz.calibration.settings import CalibrationSettings
 from dit_prune_viz.calibration.timestep_weights import timestep_weights
-from dit_prune_viz.checks import brief
+from dit_prune_viz.checks import brief, check_keys
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.masks.counts import check_sparsity
 from dit_prune_viz.masks.groups import n_of_m
@@ -22,9 +22,17 @@ from dit_prune_viz.methods.granularity.base import Granularity
 from dit_prune_viz.methods.saliency.base import Saliency
 from dit_prune_viz.methods.search.base import Search
 from dit_prune_viz.methods.update.base import Update
+from dit_prune_viz.pipelines.layer_patterns import read_layer_patterns
+from dit_prune_viz.pruning.limits import Bounds, read_bounds
+from dit_prune_viz.pruning.tuned_layer import TunedLayer, read_tuned
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the JSON form."""
+
+_READ = (1, 2)
+"""Versions that can be read: the first one has no layers of their own, which is all that differs."""
+
+_MOST_SEARCHES = 32
 
 AUTO = "auto"
 
@@ -53,6 +61,12 @@ class Recipe:
         centred: whether scores and energies are of the inputs less their means, for updates that move the biases.
         sequential: whether later blocks see what earlier ones give when pruned, while layers are searched and updated.
         calibration: how the model's inputs are watched.
+        ignore: layers that stay dense, weights and biases: patterns as in `layer_patterns.layers_of`; a text may hold
+            several between commas. The other layers lose so much more that the sparsity of all holds, except under
+            N:M, where each layer loses its own share.
+        bounds: floors and ceilings of layers, several `Bounds` or {pattern: (least, greatest)}. Where layers may not
+            have the sparsity that the allocation gives them, the others make up for it.
+        tuned: layers set by hand, after all else: they neither give to the other layers nor take from them.
 
     Raises:
         UserError: an unknown method, options it does not take, a sparsity outside 0–1, or a value of the wrong kind.
@@ -70,6 +84,9 @@ class Recipe:
     centred: bool = False
     sequential: bool = False
     calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
+    ignore: tuple[str, ...] = ()
+    bounds: tuple[Bounds, ...] = ()
+    tuned: tuple[TunedLayer, ...] = ()
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
@@ -88,6 +105,9 @@ class Recipe:
             set_(self, name, find_method(kind, _renamed(getattr(self, name))).spec)
         set_(self, "search", tuple(find_method(Search, spec).spec for spec in self.search))
         set_(self, "update", find_method(Update, self.update).spec if self.update else "")
+        set_(self, "ignore", read_layer_patterns(self.ignore))
+        set_(self, "bounds", read_bounds(self.bounds))
+        set_(self, "tuned", read_tuned(self.tuned))
         bins = self.calibration.bins
         timestep_weights(self.timestep, [place / bins for place in range(bins + 1)])
         pattern = n_of_m(self.granularity)
@@ -97,6 +117,8 @@ class Recipe:
                 raise UserError(
                     f"{self.granularity} gives every layer the same sparsity; choose the allocation uniform with it."
                 )
+            if self.bounds:
+                raise UserError(f"{self.granularity} gives every layer the same sparsity; leave the bounds out.")
         elif self.granularity != AUTO:
             set_(self, "granularity", find_method(Granularity, self.granularity).spec)
 
@@ -147,9 +169,10 @@ class Recipe:
     def takes_patterns(self) -> bool:
         """Whether N:M means something for it: its groups replace the granularity and leave no budget to share out.
 
-        A search works inside the groups, and does without its budget there.
+        A search works inside the groups, and does without its budget there. Floors and ceilings mean nothing there.
         """
-        return bool(self.search) or (self.granularity == AUTO and self.allocation == "uniform")
+        free = bool(self.search) or (self.granularity == AUTO and self.allocation == "uniform")
+        return free and not self.bounds
 
     @property
     def scoring(self) -> tuple[object, ...]:
@@ -164,40 +187,46 @@ class Recipe:
     def at(self, sparsity: float | str) -> Recipe:
         """The same recipe at another sparsity, 0–1, or with an N:M pattern such as "2:4".
 
+        Layers set by hand were set for the sparsity that there was: at another one the recipe is without them.
+
         Raises:
             UserError: neither of the two, or a pattern for a recipe that takes none.
         """
         if not isinstance(sparsity, str):
-            return replace(self, sparsity=sparsity)
+            other = replace(self, sparsity=sparsity)
+            return other if other.sparsity == self.sparsity else replace(other, tuned=())
         if not n_of_m(sparsity):
             raise UserError(f"A sparsity is a number from 0 to 1 or a pattern such as 2:4, not {brief(sparsity)}.")
         if not self.takes_patterns:
-            raise UserError(f"This recipe ranks weights in groups of its own, so {sparsity} means nothing for it.")
-        return replace(self, granularity=sparsity, allocation="uniform", sensitivity=False, threshold=None)
+            own = "has floors and ceilings" if self.bounds else "ranks weights in groups of its own"
+            raise UserError(f"This recipe {own}, so {sparsity} means nothing for it.")
+        tuned = self.tuned if self.granularity == sparsity else ()
+        return replace(self, granularity=sparsity, allocation="uniform", sensitivity=False, threshold=None, tuned=tuned)
 
     @property
     def changes(self) -> dict[str, Any]:
         """Every field that is not at its default, in JSON's types."""
-        given, plain = asdict(self), asdict(Recipe())
-        return {name: _plain(value) for name, value in given.items() if value != plain[name]}
+        plain = Recipe()
+        own = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: _plain(name, value) for name, value in own.items() if value != getattr(plain, name)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe in JSON's types, all fields in full; `from_dict` gives an equal one."""
+        return {"schema": SCHEMA, **{item.name: _plain(item.name, getattr(self, item.name)) for item in fields(self)}}
 
     def to_json(self, indent: int | None = 1) -> str:
         """The recipe as JSON, all fields in full; `from_json` gives an equal one."""
-        values = {name: _plain(value) for name, value in asdict(self).items()}
-        return json.dumps({"schema": SCHEMA, **values}, indent=indent, ensure_ascii=False)
+        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
 
     @staticmethod
     def from_json(text: str) -> Recipe:
         """The recipe that `to_json` wrote; fields that are left out keep their defaults.
 
         Raises:
-            UserError: no JSON object, another schema, unknown keys, NaN, values of the wrong kind.
+            UserError: no JSON object, another schema, unknown keys or one that is there twice, NaN, values of the wrong
+                kind.
         """
-        try:
-            values = json.loads(text, parse_constant=_refuse_constant)
-        except (ValueError, TypeError, RecursionError):
-            raise UserError(f"A recipe is a JSON object such as {_EXAMPLE}, not {brief(text)}.") from None
-        return Recipe.from_dict(values)
+        return Recipe.from_dict(read_json(text))
 
     @staticmethod
     def from_dict(values: object, base: Recipe | None = None) -> Recipe:
@@ -210,14 +239,28 @@ class Recipe:
             raise UserError(f"A recipe is a JSON object such as {_EXAMPLE}, not {brief(values)}.")
         values = dict(values)
         schema = values.pop("schema", SCHEMA)
-        if isinstance(schema, bool) or schema != SCHEMA:
+        if isinstance(schema, bool) or schema not in _READ:
             raise UserError(f"This recipe has schema {brief(schema)}, but this version reads {SCHEMA}; update the app.")
-        _check_keys(values, Recipe, "recipe")
+        check_keys(values, [item.name for item in fields(Recipe)], "recipe")
         if isinstance(values.get("timestep"), list):
             values["timestep"] = ",".join(map(str, values["timestep"])) + ","
         if "calibration" in values:
             values["calibration"] = _calibration(values["calibration"])
         return replace(base or Recipe(), **values)
+
+
+def read_json(text: object) -> object:
+    """What a recipe's JSON says.
+
+    Raises:
+        UserError: no JSON, NaN or infinity, or a key that is there twice.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_once)
+    except _TwiceError as twice:
+        raise UserError(f"The key {brief(twice.args[0])} is there twice in one object; keep one of the two.") from None
+    except (ValueError, TypeError, RecursionError):
+        raise UserError(f"A recipe is a JSON object such as {_EXAMPLE}, not {brief(text)}.") from None
 
 
 _EXAMPLE = '{"saliency": "wanda", "sparsity": 0.6}'
@@ -228,25 +271,33 @@ def _calibration(values: object) -> CalibrationSettings:
         return values
     if not isinstance(values, Mapping):
         raise UserError(f"A recipe's calibration is a JSON object, not {brief(values)}.")
-    _check_keys(values, CalibrationSettings, "calibration")
+    check_keys(values, [item.name for item in fields(CalibrationSettings)], "calibration")
     return CalibrationSettings(**values)
-
-
-def _check_keys(values: Mapping[str, object], kind: type, what: str) -> None:
-    known = [item.name for item in fields(kind)]
-    for key in values:
-        if key not in known:
-            raise UserError(f"A {what} has no {brief(key)}; choose among {', '.join(known)}.")
 
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(name)
 
 
+class _TwiceError(Exception):
+    """A key that is there twice in one object; its name."""
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for name, value in pairs:
+        if name in found:
+            raise _TwiceError(name)
+        found[name] = value
+    return found
+
+
 def _texts(value: object) -> tuple[str, ...]:
     texts = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list | tuple) else (None,)
     if not all(isinstance(text, str) for text in texts):
         raise UserError(f"A recipe's search is a list of texts, such as ['swap'], not {brief(value)}.")
+    if len(texts) > _MOST_SEARCHES:
+        raise UserError(f"A recipe has at most {_MOST_SEARCHES} searches, but here are {len(texts):,}; remove some.")
     return tuple(text for text in texts if text)
 
 
@@ -264,7 +315,13 @@ def _checked_threshold(value: object) -> float | None:
     return float(value)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
+def _plain(name: str, value: Any) -> Any:
+    """The value of a field in JSON's types."""
+    if name == "calibration":
+        own = asdict(value)
+        return own if own["prompts"] is None else {**own, "prompts": list(own["prompts"])}
+    if name == "bounds":
+        return {one.pattern: [one.least, one.greatest] for one in value}
+    if name == "tuned":
+        return [one.to_dict() for one in value]
     return list(value) if isinstance(value, tuple) else value

@@ -345,6 +345,28 @@ def test_a_method_is_chosen_changed_and_drawn_with_its_update(page: Page, screen
     expect(page.locator("#bar")).to_contain_text("current")
 
 
+def test_layers_kept_dense_and_bounds_stay_while_the_slider_moves(page: Page, screenshots):
+    page.locator("#finer button").first.click()
+    dense, bounds = (page.locator(f"#{name} textarea, #{name} input").first for name in ("ignore", "bounds"))
+    dense.fill("nowhere")
+    dense.press("Enter")
+    expect(page.locator("#bar .problem")).to_contain_text("'nowhere' means no prunable layer of this model")
+    dense.fill("block 0")
+    dense.press("Enter")
+    expect(page.locator("#bar .problem")).to_be_hidden()
+    bounds.fill("adaLN: 0-20")
+    bounds.press("Tab")
+    expect(page.locator("#bar")).to_contain_text("target 50 %")
+    expect(page.locator("#method input")).to_have_value("DiT-Pruning")
+    page.locator("#sparsity input[type=number]").fill("30")
+    page.keyboard.press("Tab")
+    expect(page.locator("#bar")).to_contain_text("target 30 %")
+    expect(dense).to_have_value("block 0")
+    expect(bounds).to_have_value("adaLN: 0-20")
+    assert bar_value(page, "Sparsity") in ("30.000 %", "30.0000 %", "30 %")
+    shoot(page, screenshots, "dense-layers")
+
+
 def test_masks_are_distilled_when_a_picture_needs_them(page: Page, screenshots):
     page.locator("#finer button").first.click()
     page.locator("#search-distil input").check()

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from readme import DOCS, README, ROOT, blocks, python_block, table
 
+import dit_prune_viz
 from dit_prune_viz.app import serve
 from dit_prune_viz.command import COMMANDS
 from dit_prune_viz.experiments import cli
@@ -33,6 +34,18 @@ def test_notebook_example_runs(monkeypatch, capsys):
     assert (~mask).sum() == int(mask.numel() * 0.7)
     assert weight[~mask].abs().max() > 0  # dense weights as before
     assert isinstance(names["image"], Image.Image)
+
+
+def test_a_recipe_that_is_written_gives_the_same_masks(bundled, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    names = {"model": bundled, "dpv": dit_prune_viz}
+    exec(python_block("write_recipe("), names)
+    made, again = dit_prune_viz.prune(bundled, names["recipe"]), names["pruned"]
+    assert all(torch.equal(mask.bits, again.packed_masks[name].bits) for name, mask in made.packed_masks.items())
+    adaln = [layer for layer in again.report.layers if bundled.layer(layer.name).kind == "adaLN"]
+    assert max(layer.sparsity for layer in adaln) == pytest.approx(0.4, abs=1e-3)
+    assert again.report.achieved == pytest.approx(0.6, abs=1e-6)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.json"]
 
 
 def test_own_method_in_one_file(monkeypatch, tmp_path):

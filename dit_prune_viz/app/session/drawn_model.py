@@ -10,13 +10,13 @@ import numpy as np
 
 from dit_prune_viz.app.formatting import percent
 from dit_prune_viz.app.session.finishing import finish
-from dit_prune_viz.app.session.recipe_titles import title_of
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.checks import whole
 from dit_prune_viz.clustering.units import count_units, weights_of
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.masks.packed_mask import pack
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
+from dit_prune_viz.pruning.recipe_words import title_of
 
 WITHOUT, ONLY = "without", "only"
 _numbers = itertools.count(1).__next__

@@ -46,7 +46,8 @@ def is_finished(session: Session) -> bool:
 
 def _keys(session: Session) -> dict[str, Hashable]:
     recipe = session.recipe
-    basis = "finished", session.calibration.key, recipe.search, recipe.update, recipe.timestep, recipe.sequential
+    methods = recipe.search, recipe.update, recipe.timestep, recipe.sequential
+    basis = "finished", session.calibration.key, *methods, recipe.ignore
     if _entangled(session):
         whole = hashlib.sha256("".join(mask.digest for mask in session.masks.values()).encode()).hexdigest()
         return {layer: (*basis, layer, whole, _groups(session, layer)) for layer in session.masks}

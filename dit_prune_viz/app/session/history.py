@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from dit_prune_viz.app.session.recipe_io import with_clusters
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.pipelines.load_settings import LoadSettings
@@ -30,10 +31,11 @@ class FormerModel:
 
     @staticmethod
     def of(session: Session) -> FormerModel:
-        """The model of a session; the recipe is None where it was not pruned yet."""
+        """The model of a session, with what was set by hand; the recipe is None where it was not pruned yet."""
         model = session.model
         source = model.source if model.settings is None else replace(model.settings, also_prune=model.also_prune)
-        return FormerModel(source, session.recipe if session.pruned else None, model.also_prune)
+        recipe = with_clusters(session).plan.as_recipe() if session.pruned else None
+        return FormerModel(source, recipe, model.also_prune)
 
     def load(self, present: Session, progress: Progress | None) -> Session:
         """A session with the model, pruned as before. UserError as in `Session.load_model`."""

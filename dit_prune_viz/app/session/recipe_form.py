@@ -5,12 +5,14 @@ A method that is registered has its place in the form without anybody else knowi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from dit_prune_viz.calibration.settings import CalibrationSettings
 from dit_prune_viz.calibration.timestep_weights import SCHEMES
+from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.masks.groups import n_of_m
 from dit_prune_viz.methods.allocation.base import Allocation
@@ -20,6 +22,8 @@ from dit_prune_viz.methods.granularity.base import Granularity
 from dit_prune_viz.methods.saliency.base import Saliency
 from dit_prune_viz.methods.search.base import Search
 from dit_prune_viz.methods.update.base import Update
+from dit_prune_viz.pipelines.layer_patterns import read_layer_patterns
+from dit_prune_viz.pruning.limits import Bounds, read_bounds
 from dit_prune_viz.pruning.named_recipes import NAMED_RECIPES, find_recipe, name_of
 from dit_prune_viz.pruning.recipe import AUTO, Recipe
 
@@ -27,6 +31,7 @@ PATTERN = "N:M"
 BY_HAND = "hand"
 BINS = CalibrationSettings().bins
 EVEN = ", ".join(["1"] * BINS)
+_BOUNDS = re.compile(r"([^:]+):\s*(\d{1,3}(?:\.\d+)?)\s*%?(?:\s*[-–]\s*(\d{1,3}(?:\.\d+)?)\s*%?)?")
 
 CHOICE, NUMBER, SLIDER, SWITCH, TEXT = "choice", "number", "slider", "switch", "text"
 Values = Mapping[str, Any]
@@ -86,6 +91,8 @@ def form_fields() -> tuple[FormField, ...]:
         *_options(Saliency),
         FormField("allocation", CHOICE, "Budget over layers", "uniform", choices=_choices(Allocation)),
         *_options(Allocation),
+        FormField("ignore", TEXT, "Keep dense", "", "Layers by name, kind, block 3, blocks 0-4, or with * and ?"),
+        FormField("bounds", TEXT, "Floors and ceilings, %", "", "Such as adaLN: 0-40, block 3: 20-60"),
         FormField(
             "sensitivity", SWITCH, "Weigh layers by measured sensitivity", False, "Measures every layer alone first"
         ),
@@ -113,6 +120,7 @@ def visible(values: Values) -> dict[str, bool]:
         "pattern": fixed,
         "sparsity": not fixed,
         "allocation": not fixed,
+        "bounds": not fixed,
         "sensitivity": values["allocation"] != "uniform" and not fixed,
         "sequential": searching or bool(values["update"]),
         "weights": values["timestep"] == BY_HAND,
@@ -151,6 +159,8 @@ def recipe_of(values: Values, calibration: CalibrationSettings | None = None) ->
         centred=bool(values["centred"]),
         sequential=bool(values["sequential"]),
         calibration=calibration or CalibrationSettings(),
+        ignore=read_layer_patterns(values["ignore"] or ""),
+        bounds=() if fixed else bounds_of(values["bounds"] or ""),
     )
 
 
@@ -165,6 +175,8 @@ def values_of(recipe: Recipe, kept: Values | None = None) -> dict[str, Any]:
         values |= {"granularity": recipe.granularity, "sensitivity": recipe.sensitivity}
         values["sparsity"] = round(100 * recipe.sparsity, 6)
         values |= _values(find_method(Allocation, recipe.allocation), {"allocation"})
+        values["bounds"] = ", ".join(map(_spelled_bounds, recipe.bounds))
+    values["ignore"] = ", ".join(recipe.ignore)
     values |= _values(recipe.method, {"saliency"})
     values["update"] = ""
     if recipe.updater:
@@ -193,17 +205,18 @@ def name_for(recipe: Recipe) -> str | None:
     named = name_of(recipe)
     if named:
         return named
-    plain = replace(_shown(recipe), sparsity=0.5)
+    plain = replace(_shown(recipe), sparsity=0.5, ignore=(), bounds=())
     return recipe.saliency if recipe.saliency in recipe_names() and plain == Recipe(recipe.saliency) else None
 
 
 def choose(name: str, values: Values) -> dict[str, Any]:
-    """The values once a person has picked a recipe by name: its own, at the sparsity there is."""
-    return {**values_of(find_recipe(name), values), "sparsity": values["sparsity"]}
+    """The values once a person has picked a recipe by name: its own; sparsity and dense layers stay."""
+    kept = {name: values[name] for name in ("sparsity", "ignore", "bounds")}
+    return {**values_of(find_recipe(name), values), **kept}
 
 
 def same_form(first: Recipe, second: Recipe) -> bool:
-    """Whether the form shows the same for two recipes: it holds neither threshold nor calibration."""
+    """Whether the form shows the same for two recipes: it holds no threshold, calibration or layers set by hand."""
     return _shown(first) == _shown(second)
 
 
@@ -211,6 +224,24 @@ def spelled(weights: str | Sequence[float]) -> str:
     """Numbers by hand, however they are separated, with commas; a lone one too, so that they are counted."""
     parts = str(weights or "").replace(",", " ").replace(";", " ").split()
     return ",".join(parts) if len(parts) > 1 else f"{''.join(parts)},"
+
+
+def bounds_of(text: str) -> tuple[Bounds, ...]:
+    """The floors and ceilings in a text such as "adaLN: 0-40, block 3: 20-60", in percent; "adaLN: 40" is both.
+
+    Raises:
+        UserError: another form, or numbers outside 0–100.
+    """
+    found = []
+    for part in filter(None, map(str.strip, re.split(r"[,;\n]", text))):
+        match = _BOUNDS.fullmatch(part)
+        if match is None:
+            raise UserError(f"Floors and ceilings are written as adaLN: 0-40, in percent, not {brief(part)}.")
+        least, greatest = float(match[2]), float(match[3] or match[2])
+        if greatest > 100 or least > 100:
+            raise UserError(f"Floors and ceilings lie between 0 and 100 %, unlike {brief(part)}.")
+        found.append(Bounds(match[1], least / 100, greatest / 100))
+    return read_bounds(found)
 
 
 def weights_of_bins(bins: Sequence[int]) -> str:
@@ -227,7 +258,12 @@ def bins_of_weights(weights: str) -> list[int]:
 
 
 def _shown(recipe: Recipe) -> Recipe:
-    return replace(recipe, threshold=None, calibration=CalibrationSettings())
+    return replace(recipe, threshold=None, calibration=CalibrationSettings(), tuned=())
+
+
+def _spelled_bounds(one: Bounds) -> str:
+    least, greatest = (f"{100 * share:.12g}" for share in (one.least, one.greatest))
+    return f"{one.pattern}: {least}" if least == greatest else f"{one.pattern}: {least}-{greatest}"
 
 
 def _choices(kind: type[Method]) -> tuple[tuple[str, str], ...]:

@@ -13,14 +13,13 @@ from torch import Tensor
 
 from dit_prune_viz.app.session.layer_statistics import LayerStatistics, layer_statistics, weight_statistics
 from dit_prune_viz.app.session.model_store import ModelStore
-from dit_prune_viz.app.session.recipe_titles import fitting
 from dit_prune_viz.calibration.result import Calibration
 from dit_prune_viz.calibration.settings import CalibrationSettings
 from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.checks import whole
 from dit_prune_viz.clustering.clusters import MAX_K, Clusters
 from dit_prune_viz.clustering.clusters import cluster as find_clusters
-from dit_prune_viz.clustering.edit import match
+from dit_prune_viz.clustering.edit import BY_HAND, match
 from dit_prune_viz.clustering.plane import plane
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.masks.damage import ClusterDamage, cluster_damage
@@ -28,6 +27,8 @@ from dit_prune_viz.masks.packed_mask import PackedMask
 from dit_prune_viz.pipelines.also_prune import read_patterns
 from dit_prune_viz.pipelines.load_settings import LoadSettings
 from dit_prune_viz.pipelines.model import Model
+from dit_prune_viz.pruning.carry_over import carry
+from dit_prune_viz.pruning.make_plan import check_layers
 from dit_prune_viz.pruning.plan import PruningPlan
 from dit_prune_viz.pruning.prune import calibrate_for, rank
 from dit_prune_viz.pruning.pruned_model import PrunedModel
@@ -110,7 +111,7 @@ class Session:
         if isinstance(source, str):
             source = replace(self.store.settings(source, options), also_prune=read_patterns(also_prune))
         model = self.store.model(source, progress)
-        return Session(self.store, model=model, recipe=fitting(self.recipe, model.layers))
+        return Session(self.store, model=model, recipe=carry(self.recipe, model.layers).recipe)
 
     def look(self, progress: Progress | None = None) -> Session:
         """The session with what the weights alone tell of every layer, to be shown before the inputs are measured.
@@ -157,22 +158,31 @@ class Session:
     def prune(self, recipe: Recipe, progress: Progress | None = None) -> Session:
         """Plan and mask the whole model. Sparsities set per cluster start anew; the clusters themselves stay.
 
-        A threshold moved by hand stays while the scores do, because another saliency's G_out are other numbers.
+        A recipe that sets layers by hand brings their sparsities, and its clusters with names and locks. A threshold
+        moved by hand stays while the scores do, because another saliency's G_out are other numbers.
 
         Raises:
             UserError: no calibration, and whatever planning and masking refuse.
         """
         session = self
-        session.need_calibration()
+        check_layers(recipe, session.need_calibration()[0].layers)
         if recipe.calibration != session.recipe.calibration:
             session = session.calibrate_as(recipe.calibration, progress)
         before = session.recipe
         cag = recipe.resolved_granularity == "cag"
-        if cag and recipe.threshold is None and recipe.scoring == before.scoring:
+        if cag and recipe.threshold is None and not recipe.tuned and recipe.scoring == before.scoring:
             recipe = replace(recipe, threshold=before.threshold)
         pruned = rank(recipe, session.statistics.reporting(progress), later=True)
-        same = recipe.ranking == before.ranking
-        return replace(session, recipe=recipe, pruned=pruned, sensitivity=session.sensitivity if same else {})
+        known = session.sensitivity if recipe.ranking == before.ranking else {}
+        clusters = clusters_of(pruned.plan)
+        return replace(
+            session,
+            recipe=pruned.recipe,
+            pruned=pruned,
+            sensitivity=known,
+            clusters={**session.clusters, **clusters},
+            asked={**session.asked, **{name: (one.unit, BY_HAND, one.k) for name, one in clusters.items()}},
+        )
 
     def cluster(self, layer: str, unit: str = "row", algorithm: str = "kmeans", k: int | None = 4) -> Session:
         """Group a layer's units in the weight–activation plane; `k` None lets the algorithm choose. No mask changes.
@@ -239,3 +249,13 @@ class Session:
         if self.report is None or not self.report.layers:
             return None
         return max(self.report.layers, key=lambda layer: layer.g_out).name
+
+
+def clusters_of(plan: PruningPlan) -> dict[str, Clusters]:
+    """Layer → the clusters that a plan prunes it by, with their names, as far as a page has room for them."""
+    ruling = {name: plan.layers[name].clusters for name in plan.layers if name in plan.by_hand}
+    return {
+        name: Clusters(one.unit, BY_HAND, one.labels, one.k, tags=one.tags)
+        for name, one in ruling.items()
+        if one is not None and one.k <= MAX_K
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,17 @@ from dit_prune_viz.pipelines.load_settings import LoadSettings
 from dit_prune_viz.pruning.named_recipes import find_recipe
 from dit_prune_viz.pruning.recipe import Recipe
 
-ENDPOINTS = {"/load_model", "/calibrate", "/prune", "/prune_with", "/cluster", "/set_cluster_sparsity", "/generate"}
+ENDPOINTS = {
+    "/load_model",
+    "/calibrate",
+    "/prune",
+    "/prune_with",
+    "/open_recipe",
+    "/save_recipe",
+    "/cluster",
+    "/set_cluster_sparsity",
+    "/generate",
+}
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +134,29 @@ def test_cluster_and_its_sparsity(client, layer):
     assert changed["clusters"][1]["damage"] > found["clusters"][1]["damage"]
 
 
+def test_a_recipe_is_saved_and_opened(fresh, client, layer):
+    fresh.predict({"method": "wanda", "sparsity": 0.6, "ignore": "block 1"}, api_name="/prune_with")
+    fresh.predict(layer, "row", "kmeans", 3, api_name="/cluster")
+    before = fresh.predict(layer, 1, 0.75, api_name="/set_cluster_sparsity")
+    saved = fresh.predict(api_name="/save_recipe")
+    assert saved["words"] == "Wanda, 60 %, block 1 kept dense, one cluster by hand"
+    plan = fresh.predict("magnitude", "auto", 0.5, api_name="/prune")
+    opened = fresh.predict(saved["recipe"], False, api_name="/open_recipe")
+    assert set(opened) == {*plan, "words", "notes"}
+    assert (opened["words"], opened["notes"]) == (saved["words"], [])
+    assert fresh.predict(layer, 1, 0.75, api_name="/set_cluster_sparsity") == before
+    assert fresh.predict(api_name="/save_recipe") == saved
+    pruned = fresh.predict(json.loads(saved["recipe"]), api_name="/prune_with")
+    assert pruned["layers"] == opened["layers"]
+    assert pruned["recipe"]["tuned"] == json.loads(saved["recipe"])["tuned"]
+    other = saved["recipe"].replace(json.loads(saved["recipe"])["model"]["fingerprint"], "0" * 64)
+    with pytest.raises(AppError, match="was made for tiny-flux"):
+        fresh.predict(other, False, api_name="/open_recipe")
+    carried = fresh.predict(other, True, api_name="/open_recipe")
+    assert carried["layers"] == opened["layers"]
+    assert "was made for tiny-flux" in carried["notes"][0]
+
+
 def test_generate(client, layer):
     dense, pruned, scores = client.predict("a cat", 0, 2, api_name="/generate")
     with Image.open(dense) as first, Image.open(pruned) as second:
@@ -164,6 +198,14 @@ BAD = [
     ("/prune_with", ({"allocation": "damage-aware:0.9,1"},), "lower the floors"),
     ("/prune_with", ({"timestep": ["a"] * 10},), "finite numbers"),
     ("/prune_with", ({"sparsity": "half"},), "between 0 and 1"),
+    ("/prune_with", ({"ignore": "nowhere"},), "means no prunable layer"),
+    ("/prune_with", ({"bounds": {"*": [0, 0.1]}},), "asked for"),
+    ("/prune_with", ({"tuned": [{"layer": "nowhere", "sparsity": 0.5}]},), "nowhere"),
+    ("/prune_with", ({"model": {"name": "x"}},), "is missing"),
+    ("/open_recipe", ("", False), "JSON object"),
+    ("/open_recipe", (None, False), "JSON object"),
+    ("/open_recipe", ('{"schema": 9}', False), "schema 9"),
+    ("/open_recipe", ("{}", "maybe"), "carry_over is either true or false"),
     ("/cluster", ("nowhere", "row", "kmeans", 3), "nowhere"),
     ("/generate", ("", 0, 2), "empty"),
     ("/generate", ("a" * 10_000, 0, 2), "10,000"),

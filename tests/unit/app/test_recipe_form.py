@@ -19,13 +19,15 @@ from dit_prune_viz.app.session.cluster_edits import set_sparsity
 from dit_prune_viz.app.session.comparison import compare
 from dit_prune_viz.app.session.finishing import finish, is_finished
 from dit_prune_viz.app.session.model_store import ModelStore
-from dit_prune_viz.app.session.recipe_titles import CUSTOM, label_of, sentence_of, title_of
+from dit_prune_viz.app.session.recipe_titles import CUSTOM, label_of, sentence_of
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.calibration.timestep_weights import SCHEMES
 from dit_prune_viz.errors import Cancelled, UserError
+from dit_prune_viz.pruning.limits import read_bounds
 from dit_prune_viz.pruning.named_recipes import NAMED_RECIPES, find_recipe
 from dit_prune_viz.pruning.prune import finish_layers, rank
 from dit_prune_viz.pruning.recipe import Recipe
+from dit_prune_viz.pruning.recipe_words import title_of
 
 TEN = "0,0,0,1,1,2,1,1,0,0.5"
 
@@ -49,9 +51,9 @@ def same_masks(first, second) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name].bits, second[name].bits) for name in first)
 
 
-def recipe(granularity: str, allocation: str, **fields) -> Recipe:
+def recipe(granularity: str, allocation: str, bounds: dict, **fields) -> Recipe:
     fixed = ":" in granularity
-    free = {} if fixed else {"allocation": allocation}
+    free = {} if fixed else {"allocation": allocation, "bounds": bounds}
     return Recipe(granularity=granularity, **free, **{**fields, "sensitivity": fields["sensitivity"] and not fixed})
 
 
@@ -70,6 +72,8 @@ recipes = st.builds(
     sensitivity=st.booleans(),
     sequential=st.booleans(),
     centred=st.booleans(),
+    ignore=st.sampled_from([(), ("adaLN",), ("block 3", "*.to_q", "blocks 0-2")]),
+    bounds=st.sampled_from([{}, {"adaLN": (0, 0.4)}, {"attn out": (0.125, 1), "block 3": (0.3, 0.3)}]),
 )
 
 
@@ -96,6 +100,40 @@ def test_every_named_recipe_is_known_by_its_fields_and_a_change_makes_it_custom(
         changed = {**values, "timestep": form.BY_HAND, "weights": TEN}
         assert form.name_for(form.recipe_of(changed)) is None
         assert named.explanation[1:] in sentence_of(name)
+
+
+def test_dense_layers_and_bounds_are_texts_that_stay_while_other_fields_change():
+    values = {**form.defaults(), "ignore": "block 3, *.to_q", "bounds": "adaLN: 0-40, block 1 : 20.5–60 %; q: 30"}
+    asked = form.recipe_of(values)
+    assert asked.ignore == ("block 3", "*.to_q")
+    assert asked.bounds == read_bounds({"adaLN": (0, 0.4), "block 1": (0.205, 0.6), "q": (0.3, 0.3)})
+    assert form.values_of(asked)["bounds"] == "adaLN: 0-40, block 1: 20.5-60, q: 30"
+    assert form.recipe_of({**values, "sparsity": 70}) == replace(asked, sparsity=0.7)
+    chosen = form.choose("wanda", values)
+    assert form.recipe_of(chosen) == replace(find_recipe("wanda"), ignore=asked.ignore, bounds=asked.bounds)
+    assert form.name_for(form.recipe_of(chosen)) == "wanda"
+    fixed = form.recipe_of({**values, "granularity": form.PATTERN})
+    assert (fixed.ignore, fixed.bounds) == (asked.ignore, ())
+    assert not form.visible({**values, "granularity": form.PATTERN})["bounds"]
+    assert form.recipe_of({**values, "ignore": None, "bounds": None}) == Recipe()
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "words"),
+    [
+        ("bounds", "adaLN", "written as adaLN: 0-40"),
+        ("bounds", "adaLN: ten", "written as adaLN: 0-40"),
+        ("bounds", "adaLN: -5-40", "written as adaLN: 0-40"),
+        ("bounds", "adaLN: 0-140", "between 0 and 100"),
+        ("bounds", "adaLN: 40-10", "lies above its ceiling"),
+        ("bounds", "adaLN: 1, adaLN: 2", "adaLN has two floors"),
+        ("bounds", "<b>: 1", "names no layers"),
+        ("ignore", "<b>", "names no layers"),
+    ],
+)
+def test_texts_that_say_nothing_are_one_sentence(field, text, words):
+    with pytest.raises(UserError, match=words):
+        form.recipe_of({**form.defaults(), field: text})
 
 
 def test_options_are_seen_only_where_their_method_is_chosen():

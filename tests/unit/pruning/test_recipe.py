@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import FrozenInstanceError, replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dit_prune_viz.calibration.settings import CalibrationSettings
+from dit_prune_viz.clustering.clusters import Tag
+from dit_prune_viz.clustering.units import UNITS, count_units
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.masks.layer_plan import ClusterPlan, LayerPlan
 from dit_prune_viz.pruning.named_recipes import ALIASES, NAMED_RECIPES, find_recipe, name_of
 from dit_prune_viz.pruning.recipe import SCHEMA, Recipe
+from dit_prune_viz.pruning.tuned_layer import TunedLayer
 
 EXPONENTS = st.floats(0.001, 8, allow_nan=False)
 SALIENCIES = st.one_of(
@@ -27,9 +32,42 @@ ALLOCATIONS = st.one_of(
 )
 SEARCHES = st.lists(st.sampled_from(["swap", "exchange", "distil", "distil:20"]), max_size=3)
 UPDATES = st.sampled_from(["", "mean", "obs", "least-squares", "tuned", "tuned:30"])
+PATTERNS = st.text("abcXYZ019._*? é-", min_size=1, max_size=9).filter(lambda text: text.strip())
+SHARES = st.floats(0, 1)
+TAGS = st.builds(Tag, st.text("ab <é✂", min_size=1, max_size=5).filter(str.strip), st.integers(0, 70), st.booleans())
 TEXTS = st.text(min_size=1, max_size=8).filter(
     lambda text: text.strip() and not any("\ud800" <= c <= "\udfff" for c in text)
 )
+
+
+@st.composite
+def layer_plans(draw) -> LayerPlan:
+    """Of a layer of 3 × 4 weights, clustered up to three times."""
+    clusters = None
+    for _ in range(draw(st.integers(0, 3))):
+        unit, k = draw(st.sampled_from(UNITS)), draw(st.integers(1, 3))
+        units = count_units((3, 4), unit)
+        labels = draw(st.lists(st.integers(0, k - 1), min_size=units, max_size=units))
+        shares = draw(st.lists(st.none() | SHARES, min_size=k, max_size=k))
+        tags = draw(st.just(()) | st.lists(TAGS, min_size=k, max_size=k).map(tuple))
+        clusters = ClusterPlan(unit, np.array(labels), tuple(shares), clusters, tags)
+    count = draw(st.none() | st.integers(0, 12))
+    return LayerPlan(draw(TEXTS), draw(st.sampled_from(["layer", "row"])), 0.1, draw(SHARES), clusters, count)
+
+
+@given(layer_plans())
+def test_a_layer_set_by_hand_comes_back_from_its_json(plan):
+    packed = TunedLayer.of(plan)
+    again = TunedLayer.from_dict(json.loads(json.dumps(packed.to_dict())))
+    assert again == packed
+    assert hash(again) == hash(packed)
+    back = again.plan(LayerPlan(plan.name, "column", 0.1, 0.9), (3, 4))
+    assert back == plan
+    assert TunedLayer.of(back) == packed
+    if plan.clusters is not None:
+        assert back.clusters.tags == plan.clusters.tags
+        with pytest.raises(UserError, match=r"do not fit a layer|cannot go"):
+            again.plan(LayerPlan(plan.name, "column", 0.1, 0.9), (5, 7))
 
 
 @st.composite
@@ -43,7 +81,11 @@ def recipes(draw) -> Recipe:
     )
     numbers = st.lists(st.floats(0.1, 9), min_size=calibration.bins, max_size=calibration.bins)
     granularity = draw(st.sampled_from(["auto", "layer", "row", "column", "cag", "2:4", "1:3"]))
+    bounds = st.dictionaries(PATTERNS, st.tuples(SHARES, SHARES).map(sorted), max_size=2)
     return Recipe(
+        ignore=tuple(draw(st.lists(PATTERNS, max_size=2))),
+        bounds={} if ":" in granularity else draw(bounds),
+        tuned=draw(st.lists(layer_plans().map(TunedLayer.of), max_size=2, unique_by=lambda layer: layer.name)),
         saliency=draw(SALIENCIES),
         granularity=granularity,
         sparsity=draw(st.floats(0, 1)),
@@ -82,7 +124,7 @@ def test_what_differs_from_the_defaults_is_enough(recipe):
 
 
 def test_all_fields_have_defaults():
-    assert Recipe.from_json("{}") == Recipe.from_json('{"schema": 1}') == Recipe()
+    assert Recipe.from_json("{}") == Recipe.from_json('{"schema": 1}') == Recipe.from_json('{"schema": 2}') == Recipe()
     assert Recipe().changes == {}
     assert Recipe(saliency="wanda", sparsity=0.6).changes == {"saliency": "wanda", "sparsity": 0.6}
     assert Recipe.from_json('{"sparsity": 1}').sparsity == 1
@@ -107,7 +149,10 @@ def test_all_fields_have_defaults():
         ('{"threshold": -Infinity}', "JSON object"),
         ('{"sparsity": 1e999}', "Sparsity must"),
         ('{"threshold": 1e999}', "threshold must be a number of 0 or more"),
-        ('{"schema": 2}', "has schema 2"),
+        ('{"schema": 3}', "has schema 3"),
+        ('{"schema": 0}', "has schema 0"),
+        ('{"sparsity": 0.5, "sparsity": 0.6}', "key 'sparsity' is there twice"),
+        ('{"calibration": {"seed": 1, "seed": 1}}', "key 'seed' is there twice"),
         ('{"schema": null}', "has schema None"),
         ('{"schema": true}', "has schema True"),
         ('{"colour": 1}', "has no 'colour'"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from html import escape
 
 import numpy as np
 
@@ -92,7 +93,7 @@ def units_picture(session: Session, view: View) -> Picture:
             y_label=y_label,
             title=layer,
             subject=subject(session, layer),
-            names=[tag.name for tag in clusters.tags],
+            names=[escape(tag.name) for tag in clusters.tags],
             looks=[tag.look for tag in clusters.tags],
             cut=metric_cut(session, layer) if ruled else None,
             y_range=y_range,
@@ -141,7 +142,7 @@ def timesteps_picture(session: Session, view: View, selection: Selection) -> Pic
         return timestep_lines(
             lines.centres,
             lines.clusters,
-            names=[tag.name for tag in clusters.tags],
+            names=[escape(tag.name) for tag in clusters.tags],
             looks=[tag.look for tag in clusters.tags],
             selection=lines.selection,
             y_label="RMS output" if clusters.unit == "row" else "RMS input",

@@ -7,8 +7,8 @@ from html import escape
 from dit_prune_viz.app import formatting
 from dit_prune_viz.app.session.finishing import is_finished
 from dit_prune_viz.app.session.jobs import Busy
-from dit_prune_viz.app.session.recipe_titles import title_of
 from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.pruning.recipe_words import title_of
 
 BRAND = '<h1 class="brand">DiT pruning, seen<span>where a diffusion transformer is redundant</span></h1>'
 LONG = 16

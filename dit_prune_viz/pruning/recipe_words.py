@@ -1,0 +1,111 @@
+"""A recipe in a few plain words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from dit_prune_viz.masks.groups import n_of_m
+from dit_prune_viz.pruning.limits import Bounds
+from dit_prune_viz.pruning.named_recipes import name_of
+from dit_prune_viz.pruning.recipe import AUTO, Recipe
+from dit_prune_viz.pruning.tuned_layer import TunedLayer
+
+if TYPE_CHECKING:
+    from dit_prune_viz.pipelines.model import Model
+
+_LABELS = {"dit-pruning": "DiT-Pruning", "wanda": "Wanda", "magnitude": "Magnitude", "ria": "RIA", "obs": "OBS score"}
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_NAMED = 3
+"""Patterns or kinds that the words list."""
+
+
+def label_of(name: str) -> str:
+    """What people call a named recipe."""
+    return _LABELS.get(name) or name
+
+
+def title_of(recipe: Recipe) -> str:
+    """The label of the named recipe that it is, else of its saliency."""
+    name = name_of(recipe)
+    return label_of(name) if name else f"Custom, {recipe.method.title}"
+
+
+def in_words(recipe: Recipe, model: Model) -> str:
+    """What a recipe does to a model, such as "DiT-Pruning, 60 %, adaLN kept at 40 %, two clusters by hand".
+
+    Args:
+        recipe: any that fits the model.
+        model: whose kinds of layers are named.
+    """
+    parts = [title_of(recipe), _percent(recipe.sparsity)]
+    if n_of_m(recipe.granularity):
+        parts = [title_of(replace(recipe, granularity=AUTO)), recipe.granularity]
+    if recipe.threshold is not None:
+        parts.append(f"threshold {recipe.threshold:.4g}")
+    if recipe.ignore:
+        parts.append(f"{_listed(recipe.ignore)} kept dense")
+    parts += [_bounds(one) for one in recipe.bounds[:_NAMED]]
+    if len(recipe.bounds) > _NAMED:
+        parts.append(f"bounds for {_count(len(recipe.bounds) - _NAMED, 'more pattern')}")
+    return ", ".join([*parts, *_by_hand(recipe, model)])
+
+
+def _by_hand(recipe: Recipe, model: Model) -> list[str]:
+    """What was set layer by layer: clusters, whole kinds, single layers."""
+    ruled = [one for one in recipe.tuned if one.clusters is not None and _own(one)]
+    parts = []
+    if ruled:
+        among = f" in {_count(len(ruled), 'layer')}" if len(ruled) > 1 else ""
+        parts.append(f"{_count(sum(map(_own, ruled)), 'cluster')} by hand{among}")
+    plain = [one for one in recipe.tuned if one.clusters is None]  # clusters that only have names change nothing
+    if recipe.threshold is not None and len(recipe.tuned) == len(model.layers):
+        plain = []  # all layers keep what they lost before the threshold moved
+    kinds = {layer.name: layer.kind for layer in model.layers}
+    every, single = Counter(kinds.values()), 0
+    groups: dict[tuple[str, str], list[TunedLayer]] = {}
+    for one in plain:
+        groups.setdefault((kinds.get(one.name, ""), _percent(one.sparsity)), []).append(one)
+    for (kind, share), group in groups.items():
+        if len(group) == every[kind]:
+            parts.append(f"{kind} set to {share}")
+        else:
+            single += len(group)
+    if single:
+        parts.append(f"{_count(single, 'layer')} by hand")
+    return parts
+
+
+def _own(one: TunedLayer) -> int:
+    """How many clusters have a sparsity of their own."""
+    if one.clusters is None:
+        return 0
+    earlier = one.clusters.beneath
+    return sum(share is not None for share in one.clusters.sparsity) + (len(earlier.units) if earlier else 0)
+
+
+def _bounds(one: Bounds) -> str:
+    if one.least == one.greatest:
+        return f"{one.pattern} kept at {_percent(one.least)}"
+    if one.least == 0:
+        return f"{one.pattern} at most {_percent(one.greatest)}"
+    if one.greatest == 1:
+        return f"{one.pattern} at least {_percent(one.least)}"
+    return f"{one.pattern} at {100 * one.least:.4g}–{_percent(one.greatest)}"
+
+
+def _listed(patterns: Sequence[str]) -> str:
+    if len(patterns) > _NAMED:
+        return f"{', '.join(patterns[:_NAMED])} and {len(patterns) - _NAMED} more"
+    *first, last = patterns
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _count(number: int, what: str) -> str:
+    return f"{_NUMBERS[number] if number < len(_NUMBERS) else f'{number:,}'} {what}{'' if number == 1 else 's'}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.4g} %"
