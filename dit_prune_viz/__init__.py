@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dit_prune_viz.errors import Cancelled, UserError
     from dit_prune_viz.export.load_packed import load_packed
     from dit_prune_viz.export.pack import pack
+    from dit_prune_viz.export.ways import export
     from dit_prune_viz.generation.request import Request
     from dit_prune_viz.generation.stream import generate
     from dit_prune_viz.methods.allocation.base import Allocation
@@ -50,6 +51,7 @@ __all__ = [
     "Update",
     "UserError",
     "calibrate",
+    "export",
     "find_recipe",
     "generate",
     "load_clip",
@@ -77,6 +79,7 @@ _HOMES = {
     "Update": "methods.update.base",
     "UserError": "errors",
     "calibrate": "calibration.calibrate",
+    "export": "export.ways",
     "find_recipe": "pruning.named_recipes",
     "generate": "generation.stream",
     "load_clip": "metrics.clip",
