@@ -18,7 +18,16 @@ from dit_prune_viz.pipelines.load_settings import LoadSettings
 from dit_prune_viz.pruning.named_recipes import find_recipe
 from dit_prune_viz.pruning.recipe import Recipe
 
-ENDPOINTS = {"/load_model", "/calibrate", "/prune", "/prune_with", "/cluster", "/set_cluster_sparsity", "/generate"}
+ENDPOINTS = {
+    "/load_model",
+    "/calibrate",
+    "/prune",
+    "/prune_with",
+    "/cluster",
+    "/set_cluster_sparsity",
+    "/clusters",
+    "/generate",
+}
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +130,10 @@ def test_cluster_and_its_sparsity(client, layer):
     assert changed["clusters"][1]["sparsity"] == pytest.approx(0.75, abs=0.02)
     assert changed["clusters"][0] == found["clusters"][0]
     assert changed["clusters"][1]["damage"] > found["clusters"][1]["damage"]
+    members = client.predict(layer, api_name="/clusters")
+    assert [row["sparsity"] for row in members["clusters"]] == [row["sparsity"] for row in changed["clusters"]]
+    assert [len(row["units"]) for row in members["clusters"]] == [row["units"] for row in found["clusters"]]
+    assert sorted(sum((row["units"] for row in members["clusters"]), [])) == list(range(members["shape"][0]))
 
 
 def test_generate(client, layer):
@@ -147,6 +160,8 @@ def test_clients_do_not_see_each_other_s_plans(client, fresh, layer):
     client.predict(layer, "row", "kmeans", 3, api_name="/cluster")
     with pytest.raises(AppError, match="cluster it first"):
         fresh.predict(layer, 0, 0.5, api_name="/set_cluster_sparsity")
+    with pytest.raises(AppError, match="cluster it first"):
+        fresh.predict(layer, api_name="/clusters")
 
 
 BAD = [
@@ -165,6 +180,7 @@ BAD = [
     ("/prune_with", ({"timestep": ["a"] * 10},), "finite numbers"),
     ("/prune_with", ({"sparsity": "half"},), "between 0 and 1"),
     ("/cluster", ("nowhere", "row", "kmeans", 3), "nowhere"),
+    ("/clusters", ("nowhere",), "nowhere"),
     ("/generate", ("", 0, 2), "empty"),
     ("/generate", ("a" * 10_000, 0, 2), "10,000"),
     ("/load_model", (None,), "folder"),
