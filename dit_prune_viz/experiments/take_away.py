@@ -11,7 +11,7 @@ from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.experiments.progress import TerminalProgress
 from dit_prune_viz.export.folders import check_space, check_target, readable_bytes
-from dit_prune_viz.export.pipeline_files import own_files
+from dit_prune_viz.export.part_files import own_files
 from dit_prune_viz.export.single_file import check_single_file, file_names
 from dit_prune_viz.export.ways import WAYS, export, sizes
 from dit_prune_viz.pipelines.load_settings import LoadSettings, split_hub_path

@@ -12,13 +12,8 @@ from torch import Tensor, nn
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.export.folders import new_folder
 from dit_prune_viz.export.model_card import model_card
-from dit_prune_viz.export.pipeline_files import (
-    own_files,
-    parts_bytes,
-    transformers_of,
-    write_defaults,
-    write_parts,
-)
+from dit_prune_viz.export.part_files import own_files, write_config, write_defaults, written_bytes
+from dit_prune_viz.export.pipeline_files import transformers_of, write_parts
 from dit_prune_viz.export.pruned_state import PrunedState
 from dit_prune_viz.export.weight_file import file_bytes, write_weights
 from dit_prune_viz.pipelines.weight_files import STEMS, find_part
@@ -66,6 +61,7 @@ def write_diffusers(
     with new_folder(folder, needs=needs, overwrite=overwrite, keep=own_files(model)) as new:
         write_parts(model.pipeline, new, progress)
         for name, state in states.items():
+            write_config(state.transformer, new / name)
             _write_transformer(new / name, state, progress)
         write_defaults(model, new)
         (new / CARD).write_text(model_card(pruned, scores=scores), encoding="utf-8")
@@ -74,7 +70,7 @@ def write_diffusers(
 
 def diffusers_bytes(pruned: PrunedModel) -> int:
     """Bytes of the folder that `write_diffusers` makes, exactly but for some thousand of tokenizers and settings."""
-    return parts_bytes(pruned.model) + sum(
+    return written_bytes(pruned.model) + sum(
         _transformer_bytes(PrunedState(pruned, name)) for name in transformers_of(pruned.model.pipeline)
     )
 

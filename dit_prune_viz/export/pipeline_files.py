@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,26 +10,15 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from dit_prune_viz.errors import Progress
-from dit_prune_viz.export.weight_file import HALVES, file_bytes, fits, write_weights
-from dit_prune_viz.pipelines.defaults import DEFAULTS_FILE
+from dit_prune_viz.export.part_files import clean_settings, save_part
 from dit_prune_viz.pipelines.denoisers import is_denoiser
-from dit_prune_viz.pipelines.model import Model
-from dit_prune_viz.pipelines.pipeline_index import INDEX
-from dit_prune_viz.pipelines.resting import Resting
-from dit_prune_viz.pipelines.source import local_path
-from dit_prune_viz.pipelines.weight_files import STEMS
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 
-_CONFIGS = ("config.json", "scheduler_config.json", INDEX)
-_NOT_WRITTEN = ("_name_or_path", "quantization_config")
-"""Where a model lay on this machine; and how it was quantised, which it is not any more."""
-
-
 def write_parts(pipeline: DiffusionPipeline, folder: Path, progress: Progress | None = None) -> dict[str, str]:
-    """Save a pipeline's index, the configurations of all parts, and the weights of every part but the transformers.
+    """Save a pipeline's index and every part but the transformers.
 
     Parts in float32 whose weights fit bfloat16 or float16 exactly are stored so: they were loaded from half the bytes.
 
@@ -45,50 +30,20 @@ def write_parts(pipeline: DiffusionPipeline, folder: Path, progress: Progress | 
     Returns:
         part → precision it runs in, such as "float32".
     """
-    precisions, transformers = {}, transformers_of(pipeline)
-    parts = {name: part for name, part in pipeline.components.items() if hasattr(part, "save_pretrained")}
-    for done, (name, part) in enumerate(parts.items()):
-        if progress:
-            progress(done, len(parts), f"Writing {name}")
-        if name in transformers:
-            part.save_config(folder / name)
+    precisions = {}
+    for name, part in pipeline.components.items():
+        if part is None or name in transformers_of(pipeline) or not hasattr(part, "save_pretrained"):
             continue
-        _save(part, folder / name)
+        if progress:
+            progress(len(precisions), len(pipeline.components), f"Writing {name}")
+        save_part(part, folder / name)
         if isinstance(part, nn.Module):
             precisions[name] = str(part.dtype).removeprefix("torch.")
             for file in (folder / name).glob("*.safetensors"):
                 _narrow(file)
     pipeline.save_config(folder)
-    labels = getattr(pipeline, "labels", None)
-    for file in (path for name in _CONFIGS for path in (*folder.glob(name), *folder.glob(f"*/{name}"))):
-        _clean(file, {"id2label": _by_number(labels)} if labels and file.name == INDEX else {})
+    clean_settings(pipeline, folder)
     return precisions
-
-
-def write_defaults(model: Model, folder: Path) -> None:
-    """Write the settings that a model starts with in this app, which diffusers ignores."""
-    place = local_path(model.source)
-    source = None if place is None else place / DEFAULTS_FILE
-    if source is not None and source.is_file():
-        shutil.copyfile(source, folder / DEFAULTS_FILE)
-        return
-    text = json.dumps(asdict(model.defaults), indent=1, ensure_ascii=False)
-    (folder / DEFAULTS_FILE).write_text(text + "\n", encoding="utf-8")
-
-
-def own_files(model: Model) -> tuple[Path, ...]:
-    """The files and folders that a model was loaded from, as far as they lie on this machine."""
-    settings = model.settings
-    named = [model.source]
-    if settings is not None:
-        named += [settings.base or "", *(lora.source for lora in settings.loras)]
-    loaded = [getattr(model.pipeline, "config", {}), *(getattr(part, "config", {}) for part in _transformers(model))]
-    named += [config.get("_name_or_path") or "" for config in loaded]
-    return tuple(path for path in map(local_path, named) if path is not None)
-
-
-def _transformers(model: Model) -> list[nn.Module]:
-    return list(transformers_of(model.pipeline).values())
 
 
 def transformers_of(pipeline: DiffusionPipeline) -> dict[str, nn.Module]:
@@ -96,81 +51,17 @@ def transformers_of(pipeline: DiffusionPipeline) -> dict[str, nn.Module]:
     return {name: part for name, part in pipeline.components.items() if is_denoiser(name) and part is not None}
 
 
-def parts_bytes(model: Model) -> int:
-    """Bytes that `write_parts` and `write_defaults` write, but for some hundred in the heads of files.
-
-    Parts in float32 are looked through for the precision in which they will be stored, once for a model.
-    """
-    return model.cache.get(("bytes of parts",), lambda: _count_bytes(model))
-
-
-def _count_bytes(model: Model) -> int:
-    total, pruned = 0, transformers_of(model.pipeline)
-    with TemporaryDirectory() as place:
-        folder = Path(place)
-        for name, part in model.pipeline.components.items():
-            if not isinstance(part, nn.Module):
-                if hasattr(part, "save_pretrained"):
-                    part.save_pretrained(folder / name)
-            elif hasattr(part, "save_config"):
-                part.save_config(folder / name)
-            else:
-                part.config.save_pretrained(folder / name)
-            if isinstance(part, nn.Module) and name not in pruned:
-                total += _module_bytes(part)
-        model.pipeline.save_config(folder)
-        write_defaults(model, folder)
-        return total + sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-
-
-def _module_bytes(module: nn.Module) -> int:
-    resting, seen, found = Resting(module), set(), {}
-    for name, tensor in module.state_dict().items():
-        if tensor.is_meta or tensor.data_ptr() not in seen or not tensor.numel():  # shared weights are stored once
-            seen.add(None if tensor.is_meta else tensor.data_ptr())
-            found[name] = tensor
-    wide = [name for name, tensor in found.items() if tensor.dtype == torch.float32]
-    half = any(wide and all(fits(resting(name), dtype) for name in wide) for dtype in HALVES)
-    blank = {name: tensor.detach().to("meta") for name, tensor in found.items()}
-    if half:
-        blank |= {name: blank[name].to(HALVES[0]) for name in wide}
-    return file_bytes(blank, {})
-
-
-def _save(part: object, folder: Path) -> None:
-    """Save a part, whose weights may rest in other memory or on the disk while it does not run."""
-    if not isinstance(part, nn.Module) or not any(parameter.is_meta for parameter in part.parameters()):
-        part.save_pretrained(folder)
-        return
-    resting, state = Resting(part), part.state_dict()
-    if hasattr(part, "save_config"):  # of diffusers, whose own way knows no weights but those in memory
-        part.save_config(folder)
-        stored = {name: resting(name).to("meta") for name in state}
-        write_weights(folder / f"{STEMS['diffusers']}.safetensors", stored, lambda name: resting(name).to("cpu"), {})
-    else:
-        part.save_pretrained(folder, state_dict={name: resting(name) for name in state})
-
-
-def _clean(file: Path, more: dict[str, object]) -> None:
-    """Take out of a configuration what holds on this machine only, and add to it."""
-    values = json.loads(file.read_text(encoding="utf-8"))
-    kept = {key: value for key, value in values.items() if key not in _NOT_WRITTEN}
-    if kept != values or more:
-        file.write_text(json.dumps(kept | more, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _by_number(labels: dict[str, int]) -> dict[str, str]:
-    """What diffusers reads the names of classes from."""
-    names: dict[int, list[str]] = {}
-    for name, number in labels.items():
-        names.setdefault(number, []).append(name)
-    return {str(number): ", ".join(found) for number, found in sorted(names.items())}
+def parts_bytes(pipeline: DiffusionPipeline) -> int:
+    """Bytes that `write_parts` writes at most, tokenizers apart."""
+    pruned = transformers_of(pipeline)
+    modules = [part for name, part in pipeline.components.items() if isinstance(part, nn.Module) and name not in pruned]
+    return sum(tensor.nbytes for module in modules for tensor in module.state_dict().values())
 
 
 def _narrow(file: Path) -> None:
     tensors = load_file(file)
     wide = {name: tensor for name, tensor in tensors.items() if tensor.dtype == torch.float32}
-    for dtype in HALVES:
-        if wide and all(fits(tensor, dtype) for tensor in wide.values()):
+    for dtype in (torch.bfloat16, torch.float16):
+        if wide and all(torch.equal(tensor.to(dtype).float(), tensor) for tensor in wide.values()):
             save_file(tensors | {name: tensor.to(dtype) for name, tensor in wide.items()}, file, {"format": "pt"})
             return

@@ -12,7 +12,8 @@ from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.export.about import about
 from dit_prune_viz.export.folders import new_file
 from dit_prune_viz.export.layouts import Original, blank_original, make_original, original_layout
-from dit_prune_viz.export.pipeline_files import own_files, transformers_of
+from dit_prune_viz.export.part_files import own_files
+from dit_prune_viz.export.pipeline_files import transformers_of
 from dit_prune_viz.export.pruned_state import PrunedState
 from dit_prune_viz.export.weight_file import file_bytes, write_weights
 from dit_prune_viz.pipelines.model import Model

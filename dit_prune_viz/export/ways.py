@@ -15,7 +15,7 @@ from dit_prune_viz.export.diffusers_folder import diffusers_bytes, write_diffuse
 from dit_prune_viz.export.folders import new_file
 from dit_prune_viz.export.numbers import number_texts, write_numbers
 from dit_prune_viz.export.pack import pack, packed_bytes_at_most
-from dit_prune_viz.export.pipeline_files import own_files, parts_bytes
+from dit_prune_viz.export.part_files import own_files, written_bytes
 from dit_prune_viz.export.single_file import single_file_bytes, write_single_file
 from dit_prune_viz.pruning.pruned_model import PrunedModel
 
@@ -103,7 +103,7 @@ def sizes(pruned: PrunedModel) -> dict[str, int]:
     Exact for the transformers of the folder and the single file and for what is text, estimated for the packed folder.
     The report's is not known before it is made.
     """
-    found = {"diffusers": diffusers_bytes(pruned), "packed": parts_bytes(pruned.model) + _packed_bytes(pruned)}
+    found = {"diffusers": diffusers_bytes(pruned), "packed": written_bytes(pruned.model) + _packed_bytes(pruned)}
     with suppress(UserError):  # nothing reads a single file of this family
         found["single-file"] = single_file_bytes(pruned)
     found["recipe"] = len(_recipe_text(pruned).encode())

@@ -133,7 +133,7 @@ def test_cluster_and_its_sparsity(client, layer):
     members = client.predict(layer, api_name="/clusters")
     assert [row["sparsity"] for row in members["clusters"]] == [row["sparsity"] for row in changed["clusters"]]
     assert [len(row["units"]) for row in members["clusters"]] == [row["units"] for row in found["clusters"]]
-    assert sorted(sum((row["units"] for row in members["clusters"]), [])) == list(range(members["shape"][0]))
+    assert sorted(unit for row in members["clusters"] for unit in row["units"]) == list(range(members["shape"][0]))
 
 
 def test_generate(client, layer):
