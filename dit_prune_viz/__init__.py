@@ -95,7 +95,10 @@ _HOMES = {
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    home = import_module(f"{__name__}.{_HOMES[name]}")
+    if name in globals():  # the package of that name, which can be called
+        return globals()[name]
+    value = getattr(home, name)
     globals()[name] = value
     return value
 

@@ -10,6 +10,8 @@ from dit_prune_viz.pruning.pruned_model import PrunedModel
 from dit_prune_viz.pruning.recipe import Recipe
 
 QUICK = Recipe("magnitude", sparsity=0.6)
+UPDATED = Recipe("magnitude", sparsity=0.6, centred=True, update="least-squares")
+"""Moves kept weights and biases."""
 
 
 def quickly_pruned(model: Model, recipe: Recipe = QUICK) -> PrunedModel:

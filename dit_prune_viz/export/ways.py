@@ -12,7 +12,7 @@ from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.export.about import recipe_of
 from dit_prune_viz.export.diffusers_folder import diffusers_bytes, write_diffusers
-from dit_prune_viz.export.folders import new_file
+from dit_prune_viz.export.folders import check_target, new_file
 from dit_prune_viz.export.numbers import number_texts, write_numbers
 from dit_prune_viz.export.pack import pack, packed_bytes_at_most
 from dit_prune_viz.export.part_files import own_files, written_bytes
@@ -82,6 +82,7 @@ def export(
     """
     if not isinstance(way, str) or way not in WAYS:
         raise UserError(f"There is no way {brief(way)} to take a model away; choose among {', '.join(WAYS)}.")
+    check_target(target, overwrite=overwrite, keep=own_files(pruned.model), folder=not WAYS[way].suffix)
     given = {"overwrite": overwrite, **options}
     if way == "recipe":
         return _write_text(pruned, target, _recipe_text(pruned), **given)

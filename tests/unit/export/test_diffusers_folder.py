@@ -14,7 +14,7 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 from huggingface_hub import ModelCard
-from quick_prune import quickly_pruned
+from quick_prune import UPDATED, quickly_pruned
 from readme import blocks
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -24,14 +24,11 @@ from torch import nn
 
 from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.export.diffusers_folder import diffusers_bytes, write_diffusers
-from dit_prune_viz.export.load_packed import load_packed
-from dit_prune_viz.export.pack import pack
 from dit_prune_viz.export.pruned_state import PrunedState
 from dit_prune_viz.generation.request import Request
 from dit_prune_viz.generation.stream import generate
 from dit_prune_viz.pipelines.families import call_arguments
 from dit_prune_viz.pipelines.model import load_model
-from dit_prune_viz.pruning.prune import prune
 from dit_prune_viz.pruning.pruned_model import PrunedModel
 from dit_prune_viz.pruning.recipe import Recipe
 
@@ -43,7 +40,7 @@ SHARDS = "diffusion_pytorch_model.safetensors.index.json"
 @pytest.fixture(scope="module")
 def updated(flux):
     """Masks and moved weights and biases."""
-    return prune(flux, "swap-update", sparsity=0.6)
+    return quickly_pruned(flux, UPDATED)
 
 
 @pytest.fixture(scope="module")
@@ -174,14 +171,14 @@ def test_one_tensor_at_a_time_is_in_memory(updated, tmp_path, monkeypatch):
 
     def spy(self, name):
         tensor = get(self, name)
-        if not any(tensor.data_ptr() == own.data_ptr() for own in self.transformer.parameters()):
+        if name.removesuffix(".weight") in updated.layers:
             made.append(weakref.ref(tensor))
         most.append(sum(ref() is not None for ref in made))
         return tensor
 
     monkeypatch.setattr(PrunedState, "__getitem__", spy)
     write_diffusers(updated, tmp_path / "model")
-    assert len(made) >= len(updated.layers)
+    assert len(made) == len(updated.layers)
     assert max(most) <= 2  # the one that is written until the next one is there
 
 
@@ -189,21 +186,20 @@ def test_one_tensor_at_a_time_is_in_memory(updated, tmp_path, monkeypatch):
 def test_a_model_whose_blocks_stream_is_written_all_the_same(family, tiny_flux, tiny_sana, tmp_path):
     place = {"flux": tiny_flux, "sana": tiny_sana}.get(family) or save(family, EDITS[family], tmp_path / "source")
     for placement in ("cpu", "stream"):
-        pruned = quickly_pruned(load_model(place, device="cpu", placement=placement), MOVED)
-        write_diffusers(pruned, tmp_path / f"folder {placement}")
-        pack(pruned, tmp_path / f"packed {placement}")
-    for kind in ("folder", "packed"):
-        plain, streamed = (all_files(tmp_path / f"{kind} {placement}") for placement in ("cpu", "stream"))
-        assert plain.keys() == streamed.keys()
-        assert [name for name in plain if plain[name] != streamed[name] and "encoder" not in name] == []
-    one, other = (
-        DiffusionPipeline.from_pretrained(tmp_path / f"folder {placement}") for placement in ("cpu", "stream")
-    )
+        model = load_model(place, device="cpu", placement=placement)
+        if placement == "cpu":  # memory of their own: at other addresses the CPU adds up in another order
+            for part in model.pipeline.components.values():
+                for parameter in part.parameters() if isinstance(part, nn.Module) else ():
+                    parameter.data = parameter.data.clone()
+        write_diffusers(quickly_pruned(model, MOVED), tmp_path / placement)
+    plain, streamed = (all_files(tmp_path / placement) for placement in ("cpu", "stream"))
+    assert plain.keys() == streamed.keys()
+    # Of weights that two modules of a text encoder share, one that streams has two.
+    assert [name for name in plain if plain[name] != streamed[name] and "encoder" not in name] == []
+    one, other = (DiffusionPipeline.from_pretrained(tmp_path / placement) for placement in ("cpu", "stream"))
     for name, part in one.components.items():
         if isinstance(part, nn.Module):
             assert bits(part) == bits(other.components[name]), name
-    packed = load_packed(tmp_path / "packed stream")
-    assert bits(packed.transformer) == bits(one.transformer)
 
 
 def test_a_folder_of_a_folder_is_the_same(updated, folder, tmp_path):
@@ -212,7 +208,8 @@ def test_a_folder_of_a_folder_is_the_same(updated, folder, tmp_path):
     assert again.defaults == updated.model.defaults
     second = write_diffusers(quickly_pruned(again, Recipe("magnitude", sparsity=0.0)), tmp_path / "again")
     plain, other = all_files(folder), all_files(second)
-    assert [name for name in plain if name != "README.md" and plain[name] != other.get(name)] == []
+    own = [name for name in plain if not name.startswith(("README", "tokenizer"))]  # transformers rewrites the latter
+    assert [name for name in own if plain[name] != other.get(name)] == []
 
 
 def test_the_model_card(updated, folder):
@@ -290,9 +287,8 @@ def test_the_source_is_never_replaced(tiny_flux, tmp_path):
     pruned = quickly_pruned(load_model(source, device="cpu"))
     (tmp_path / "link").symlink_to(source)
     for target in (source, source / "transformer", tmp_path / "link", tmp_path, source / ".." / "source"):
-        for write in (write_diffusers, pack):
-            with pytest.raises(UserError, match="holds files of the model that was loaded; choose another place"):
-                write(pruned, target, overwrite=True)
+        with pytest.raises(UserError, match="holds files of the model that was loaded; choose another place"):
+            write_diffusers(pruned, target, overwrite=True)
     assert all_files(source) == before
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from quick_prune import quickly_pruned
 
 from dit_prune_viz.clustering.clusters import Clusters, Tag
 from dit_prune_viz.errors import UserError
@@ -27,14 +28,14 @@ from dit_prune_viz.export.numbers import (
 )
 from dit_prune_viz.export.picture_grid import picture_grid
 from dit_prune_viz.masks.layer_plan import ClusterPlan
-from dit_prune_viz.pruning.prune import prune
+from dit_prune_viz.pruning.recipe import Recipe
 
 LABELS = np.array([0, 1, 1, 0, 2])
 
 
 @pytest.fixture(scope="module")
 def pruned(flux):
-    return prune(flux, "dit-pruning", sparsity=0.5)
+    return quickly_pruned(flux, Recipe())
 
 
 def rows(text: str) -> list[dict[str, str]]:

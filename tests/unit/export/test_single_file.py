@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import FluxTransformer2DModel, SD3Transformer2DModel
 from diffusers.loaders import single_file_utils
-from quick_prune import quickly_pruned
+from quick_prune import UPDATED, quickly_pruned
 from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny_families.drive import save
@@ -22,7 +22,6 @@ from dit_prune_viz.export.pruned_state import PrunedState
 from dit_prune_viz.export.single_file import single_file_bytes, write_single_file
 from dit_prune_viz.export.weight_file import write_weights
 from dit_prune_viz.pipelines.model import load_model
-from dit_prune_viz.pruning.prune import prune
 from dit_prune_viz.pruning.recipe import Recipe
 
 
@@ -33,7 +32,7 @@ def sd3(tiny_sd3):
 
 @pytest.fixture(scope="module")
 def updated(flux):
-    return prune(flux, "swap-update", sparsity=0.6)
+    return quickly_pruned(flux, UPDATED)
 
 
 def assert_same(found, expected):
