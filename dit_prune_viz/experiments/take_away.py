@@ -22,6 +22,7 @@ from dit_prune_viz.pruning.pruned_model import PrunedModel
 _SINGLE = "single-file"
 _NAMES = {"recipe": "recipe.json", "report": "report.html"}
 _USUAL = "diffusers"
+_LITTLE = 100_000
 
 
 def add_take_away_options(parser: argparse.ArgumentParser) -> None:
@@ -69,13 +70,13 @@ class TakeAway:
         expected = sizes(pruned)
         needs = {way: expected.get(way, 0) for way in self.places}
         for way, place in self.places.items():
-            size = f", about {readable_bytes(needs[way])}" if needs[way] else ""
+            size = f", {_size(needs[way])}" if needs[way] else ""
             print(f"To be written: {place}, {WAYS[way].title}{size}.", flush=True)
         for place in self.places.values():
             check_space(place, sum(needs.values()))
         for way, place in self.places.items():
             for path in self._written(pruned, way, place):
-                print(f"Written: {path} ({readable_bytes(_bytes(path))})", flush=True)
+                print(f"Written: {path} ({_size(_bytes(path))})", flush=True)
 
     def _written(self, pruned: PrunedModel, way: str, place: Path) -> Iterator[Path]:
         progress = TerminalProgress(silent=False, unit="steps")
@@ -132,6 +133,10 @@ def _name(model: str) -> str:
     if path is None:
         return split_hub_path(model)[0].rpartition("/")[2]
     return path.resolve().stem if path.is_file() else path.resolve().name
+
+
+def _size(nbytes: int) -> str:
+    return readable_bytes(nbytes) if nbytes > _LITTLE else "under 0.1 MB"
 
 
 def _bytes(path: Path) -> int:

@@ -34,6 +34,9 @@ def new_folder(target: str | Path, *, needs: int, overwrite: bool = False, keep:
     target = check_target(target, overwrite=overwrite, keep=keep, folder=True)
     with _beside(target, needs) as part:
         yield part
+        for file in part.rglob("*"):  # safetensors makes files for their owner only
+            if file.is_file():
+                file.chmod(0o666 & ~_umask())
         _replace(part, target, overwrite)
 
 

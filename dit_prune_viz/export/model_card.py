@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 from dit_prune_viz.export.about import hub_ids, recipe_of
@@ -12,7 +13,8 @@ from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pruning.pruned_model import PrunedModel
 from dit_prune_viz.pruning.report import PlanReport
 
-_SIMPLE = (str, int, float, bool, type(None))
+_SIMPLE = (str, int, float, list)
+"""Kinds of arguments that can be written down; those that are None are at their defaults."""
 
 
 def model_card(pruned: PrunedModel, *, scores: Mapping[str, object] | None = None) -> str:
@@ -95,15 +97,17 @@ def _call(model: Model) -> str:
         width=defaults.width,
         max_sequence_length=defaults.max_sequence_length,
     )
-    firsts = {name: value[0] if isinstance(value, list) and value else value for name, value in arguments.items()}
-    if draws_classes(pipeline):
-        firsts["class_labels"] = arguments["class_labels"]
+    asked = "class_labels" if draws_classes(pipeline) else "prompt"
+    simple = {asked: arguments.pop(asked)} | arguments
     simple = {
-        name: value
-        for name, value in firsts.items()
-        if isinstance(value, (*_SIMPLE, list)) and not (value is None and name not in ("prompt", "negative_prompt"))
+        name: value[0] if isinstance(value, list) and name != "class_labels" else value
+        for name, value in simple.items()
     }
-    written = "".join(f"    {name}={value!r},\n" for name, value in simple.items())
+    written = "".join(
+        f"    {name}={json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)},\n"
+        for name, value in simple.items()
+        if isinstance(value, _SIMPLE)
+    )
     return f"image = pipeline(\n{written}).{'frames' if frames_argument(pipeline) else 'images'}[0]"
 
 

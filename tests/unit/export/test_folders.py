@@ -61,6 +61,25 @@ def test_what_fails_leaves_nothing_and_not_even_the_folders_around_it(write, tmp
 
 
 @WRITERS
+def test_others_may_read_it(write, tmp_path):
+    def secretly(part):
+        file = part / "one" if part.is_dir() else part
+        file.write_text("new")
+        file.chmod(0o600)
+
+    def plainly(part):
+        (part / "one" if part.is_dir() else part).write_text("new")
+
+    for name, work in (("secret", secretly), ("plain", plainly)):
+        fill(write, tmp_path / name, work)
+    modes = [
+        [path.stat().st_mode for path in (tmp_path / name, *(tmp_path / name).glob("*"))]
+        for name in ("secret", "plain")
+    ]
+    assert modes[0] == modes[1]
+
+
+@WRITERS
 def test_what_is_there_stays_unless_it_may_go(write, tmp_path):
     write(tmp_path / "it", "old")
     with pytest.raises(UserError, match="exists already; choose another name, or ask for it to be overwritten"):
