@@ -72,6 +72,23 @@ _CHROMA = {
     "distilled_guidance_layer.layers.#.out_layer": "distilled_guidance_layer.layers.#.linear_2",
     "distilled_guidance_layer.norms.#.scale": "distilled_guidance_layer.norms.#.weight",
 }
+_FLUX2 = {
+    **_STREAMS,
+    "time_in.in_layer": "time_guidance_embed.timestep_embedder.linear_1",
+    "time_in.out_layer": "time_guidance_embed.timestep_embedder.linear_2",
+    "guidance_in.in_layer": "time_guidance_embed.guidance_embedder.linear_1",
+    "guidance_in.out_layer": "time_guidance_embed.guidance_embedder.linear_2",
+    "double_stream_modulation_img.lin": "double_stream_modulation_img.linear",
+    "double_stream_modulation_txt.lin": "double_stream_modulation_txt.linear",
+    "single_stream_modulation.lin": "single_stream_modulation.linear",
+    "double_blocks.#.img_mlp.0": "transformer_blocks.#.ff.linear_in",
+    "double_blocks.#.img_mlp.2": "transformer_blocks.#.ff.linear_out",
+    "double_blocks.#.txt_mlp.0": "transformer_blocks.#.ff_context.linear_in",
+    "double_blocks.#.txt_mlp.2": "transformer_blocks.#.ff_context.linear_out",
+    "single_blocks.#.linear1": "single_transformer_blocks.#.attn.to_qkv_mlp_proj",
+    "single_blocks.#.linear2": "single_transformer_blocks.#.attn.to_out",
+    "final_layer.adaLN_modulation.1": "norm_out.linear",
+}
 _SD3 = {
     "pos_embed": "pos_embed.pos_embed",
     "x_embedder.proj": "pos_embed.proj",
@@ -150,12 +167,72 @@ _LUMINA2 = {
     "final_layer.adaLN_modulation.1": "norm_out.linear_1",
     "final_layer.linear": "norm_out.linear_2",
 }
+_WAN_ATTENTION = {
+    f"{original}.{theirs}": f"{ours}.{own}"
+    for original, ours in (("self_attn", "attn1"), ("cross_attn", "attn2"))
+    for theirs, own in {
+        "q": "to_q",
+        "k": "to_k",
+        "v": "to_v",
+        "o": "to_out.0",
+        "norm_q": "norm_q",
+        "norm_k": "norm_k",
+        "k_img": "add_k_proj",
+        "v_img": "add_v_proj",
+        "norm_k_img": "norm_added_k",
+    }.items()
+}
+_WAN_BLOCK = {"norm3": "norm2", "ffn.0": "ffn.net.0.proj", "ffn.2": "ffn.net.2", "modulation": "scale_shift_table"}
+_WAN = {
+    "patch_embedding": "patch_embedding",
+    "time_embedding.0": "condition_embedder.time_embedder.linear_1",
+    "time_embedding.2": "condition_embedder.time_embedder.linear_2",
+    "text_embedding.0": "condition_embedder.text_embedder.linear_1",
+    "text_embedding.2": "condition_embedder.text_embedder.linear_2",
+    "time_projection.1": "condition_embedder.time_proj",
+    "img_emb.proj.0": "condition_embedder.image_embedder.norm1",
+    "img_emb.proj.1": "condition_embedder.image_embedder.ff.net.0.proj",
+    "img_emb.proj.3": "condition_embedder.image_embedder.ff.net.2",
+    "img_emb.proj.4": "condition_embedder.image_embedder.norm2",
+    **_in_blocks("blocks", _WAN_ATTENTION | _WAN_BLOCK),
+    "head.head": "proj_out",
+    "head.modulation": "scale_shift_table",
+}
+_LTX_BLOCK = {
+    **{
+        f"{attention}.{theirs}": f"{attention}.{own}"
+        for attention in ("attn1", "attn2")
+        for theirs, own in {"q_norm": "norm_q", "k_norm": "norm_k"}.items()
+    },
+    **{
+        name: name
+        for attention in ("attn1", "attn2")
+        for name in (f"{attention}.to_q", f"{attention}.to_k", f"{attention}.to_v", f"{attention}.to_out.0")
+    },
+    "ff.net.0.proj": "ff.net.0.proj",
+    "ff.net.2": "ff.net.2",
+    "scale_shift_table": "scale_shift_table",
+}
+_LTX = {
+    "patchify_proj": "proj_in",
+    "adaln_single.emb.timestep_embedder.linear_1": "time_embed.emb.timestep_embedder.linear_1",
+    "adaln_single.emb.timestep_embedder.linear_2": "time_embed.emb.timestep_embedder.linear_2",
+    "adaln_single.linear": "time_embed.linear",
+    "caption_projection.linear_1": "caption_projection.linear_1",
+    "caption_projection.linear_2": "caption_projection.linear_2",
+    **_in_blocks("transformer_blocks", _LTX_BLOCK),
+    "proj_out": "proj_out",
+    "scale_shift_table": "scale_shift_table",
+}
 _TABLES = MappingProxyType(
     {
         "FluxTransformer2DModel": _FLUX,
         "SD3Transformer2DModel": _SD3,
         "ChromaTransformer2DModel": _CHROMA,
+        "Flux2Transformer2DModel": _FLUX2,
         "Lumina2Transformer2DModel": _LUMINA2,
+        "WanTransformer3DModel": _WAN,
+        "LTXVideoTransformer3DModel": _LTX,
     }
 )
 """Class of a transformer → name in the original layout → diffusers' name, or several whose rows lie one below another.
@@ -222,7 +299,7 @@ def original_layout(kind: str, names: Iterable[str]) -> tuple[Original, ...] | N
 
 def _swapped(kind: str, names: list[str]) -> set[str]:
     """Modulations that diffusers made an `AdaLayerNormContinuous`: the final one, and in SD3 the context's last."""
-    modules = {"norm_out.linear"} if kind != "Lumina2Transformer2DModel" else set()
+    modules = {"norm_out.linear"}  # Lumina 2 and the video models have no such layer
     if kind == "SD3Transformer2DModel":
         blocks = [int(match[1]) for name in names if (match := re.match(r"transformer_blocks\.(\d+)\.", name))]
         modules.add(f"transformer_blocks.{max(blocks, default=0)}.norm1_context.linear")

@@ -13,8 +13,8 @@ from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pruning.pruned_model import PrunedModel
 from dit_prune_viz.pruning.report import PlanReport
 
-_SIMPLE = (str, int, float, list)
-"""Kinds of arguments that can be written down; those that are None are at their defaults."""
+_SIMPLE = (str, int, float, list, type(None))
+"""Kinds of arguments that can be written down."""
 
 
 def model_card(pruned: PrunedModel, *, scores: Mapping[str, object] | None = None) -> str:

@@ -16,6 +16,8 @@ from dit_prune_viz.pipelines.plain_weights import check_adapters
 from dit_prune_viz.pipelines.resting import Resting
 from dit_prune_viz.pruning.pruned_model import PrunedModel
 
+_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
 
 class PrunedState(Mapping[str, Tensor]):
     """A transformer's state dict as it is when it runs pruned.
@@ -63,8 +65,12 @@ class PrunedState(Mapping[str, Tensor]):
         if layer.values is not None:
             return spread(layer.mask, layer.values.to(blank.dtype)).view(blank.shape)
         weight = self._resting(name).to("cpu").reshape(layer.mask.shape)
-        # A product with the mask would leave zeros with a sign.
-        return torch.where(layer.mask.unpack(), weight, torch.zeros((), dtype=weight.dtype)).view(blank.shape)
+        # A product of numbers would leave zeros with a sign, and whole ones take half the time.
+        return (
+            torch.mul(weight.view(_BITS[weight.element_size()]), layer.mask.unpack())
+            .view(weight.dtype)
+            .view(blank.shape)
+        )
 
     def _layer(self, name: str) -> PrunedLayer | None:
         path, _, last = name.rpartition(".")

@@ -69,9 +69,8 @@ def export(
         way: "diffusers", "packed", "single-file", "recipe", "report" or "numbers".
         overwrite: whether it may replace what is there.
         progress: called with (done, total, what); may raise `Cancelled`, which leaves nothing.
-        scores: name → number or text, for the model card.
-        options: of the way: `part` and `layout` of a single file, `clusters` of the numbers, `content` of the report,
-            whatever else `pack` takes.
+        scores: name → number or text, for the model card and the report.
+        options: of the way, see `write_single_file`, `write_numbers`, `pack` and `report.gather`.
 
     Returns:
         The target.
@@ -95,7 +94,7 @@ def export(
         return write_single_file(pruned, target, progress=progress, **given)
     if way == "numbers":
         return write_numbers(pruned, target, **given)
-    return _write_report(pruned, target, **given)
+    return _write_report(pruned, target, progress=progress, scores=scores, **given)
 
 
 def sizes(pruned: PrunedModel) -> dict[str, int]:
@@ -117,7 +116,8 @@ def _packed_bytes(pruned: PrunedModel) -> int:
         from dit_prune_viz.export.packed_size import PackedSizes
     except ModuleNotFoundError:
         return packed_bytes_at_most(pruned)
-    return PackedSizes(pruned.model).estimate(pruned)
+    known = pruned.model.cache.get("packed sizes", lambda: PackedSizes(pruned.model))
+    return known.estimate(pruned)
 
 
 def _recipe_text(pruned: PrunedModel) -> str:
@@ -125,19 +125,22 @@ def _recipe_text(pruned: PrunedModel) -> str:
         from dit_prune_viz.pruning.recipe_file import recipe_text
     except ModuleNotFoundError:
         return recipe_of(pruned).to_json() + "\n"
-    return recipe_text(pruned.plan, pruned.model)
+    return recipe_text(pruned, pruned.model)
 
 
-def _write_report(pruned: PrunedModel, target: str | Path, *, overwrite: bool, content: object = None) -> Path:
-    from dit_prune_viz.export.report import ReportContent, write_report
+def _write_report(
+    pruned: PrunedModel,
+    target: str | Path,
+    *,
+    overwrite: bool,
+    progress: Progress | None,
+    scores: Mapping[str, object] | None,
+    **gathered: object,
+) -> Path:
+    from dit_prune_viz.export.report import gather, write_report
 
-    own = own_files(pruned.model)
-    with new_file(target, needs=_REPORT_BYTES, overwrite=overwrite, keep=own) as new:
-        write_report(new, ReportContent.of(pruned) if content is None else content)
-    return Path(target)
-
-
-_REPORT_BYTES = 8 << 20
+    content = gather(pruned, scores=scores, progress=progress, **gathered)
+    return write_report(target, content, overwrite=overwrite)
 
 
 def _write_text(pruned: PrunedModel, target: str | Path, text: str, *, overwrite: bool) -> Path:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from tiny_families.drive import save
 from tiny_families.edits import EDITS
 from tiny_families.images import IMAGES
+from tiny_families.videos import VIDEOS
 
 from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.export.layouts import blank_original, make_original, original_layout
@@ -96,6 +97,35 @@ def test_lumina2_in_the_layout_of_comfy_ui():
     found = original("Lumina2Transformer2DModel", state)
     assert {"layers.2.attention.qkv.weight", "cap_embedder.1.bias", "final_layer.linear.weight"} <= found.keys()
     assert_same(single_file_utils.convert_lumina2_to_diffusers(found), state)
+
+
+RENAMED = {
+    "flux2-klein": (IMAGES, "double_blocks.0.img_attn.qkv.weight"),
+    "wan2.1": (VIDEOS, "blocks.0.self_attn.o.weight"),
+    "wan2.2": (EDITS, "blocks.0.modulation"),
+    "ltx": (VIDEOS, "adaln_single.linear.bias"),
+    "sd3": (IMAGES, "joint_blocks.0.x_block.attn.qkv.weight"),
+}
+
+
+@pytest.mark.parametrize("family", RENAMED)
+def test_families_whose_layout_diffusers_reads_at_any_width(family, tmp_path):
+    known, name = RENAMED[family]
+    folder = save(family, known[family], tmp_path / "model")
+    pruned = quickly_pruned(load_model(folder, device="cpu", dtype="float32"))
+    path = write_single_file(pruned, tmp_path / "it.safetensors", part="transformer")
+    assert metadata(path)["layout"] == "original"
+    assert name in load_file(path)
+    read = read_back(type(pruned.model.pipeline.transformer), path, folder)
+    assert_same(read.state_dict(), dict(PrunedState(pruned, "transformer")))
+
+
+def test_wan_that_starts_from_a_picture_and_looks_at_it():
+    blank = blank_transformer("WanTransformer3DModel", num_layers=1, image_dim=8, added_kv_proj_dim=16)
+    state = random_state(blank, columns=2)
+    found = original("WanTransformer3DModel", state)
+    assert {"img_emb.proj.4.weight", "blocks.0.cross_attn.k_img.weight"} <= found.keys()
+    assert_same(single_file_utils.convert_wan_transformer_to_diffusers(found), state)
 
 
 SD3 = [
