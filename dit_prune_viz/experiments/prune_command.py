@@ -47,7 +47,7 @@ def add_prune(commands) -> list[argparse.ArgumentParser]:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(do=_prune)
+    parser.set_defaults(do=_prune, stopped="stopped; what is written is complete, and nothing of the rest is left.")
     add = parser.add_argument
     add("what", nargs="?", metavar="MODEL|RECIPE", help="a model, as --model takes it, or a recipe, as --recipe does")
     add("--recipe", metavar="FILE|NAME", help=f"{', '.join(NAMED_RECIPES)}, a saliency, or a .json file ({_DEFAULT})")

@@ -22,7 +22,7 @@ from dit_prune_viz.pruning.pruned_model import PrunedModel
 _STEM = STEMS["diffusers"]
 _SHARD = "10GB"
 """What diffusers itself makes at most."""
-_SPARE = 64 << 20
+_SPARE = 4 << 20
 CARD = "README.md"
 
 

@@ -34,9 +34,7 @@ def new_folder(target: str | Path, *, needs: int, overwrite: bool = False, keep:
     target = check_target(target, overwrite=overwrite, keep=keep, folder=True)
     with _beside(target, needs) as part:
         yield part
-        for file in part.rglob("*"):  # safetensors makes files for their owner only
-            if file.is_file():
-                file.chmod(0o666 & ~_umask())
+        _share(part)
         _replace(part, target, overwrite)
 
 
@@ -59,6 +57,7 @@ def new_file(target: str | Path, *, needs: int, overwrite: bool = False, keep: I
     target = check_target(target, overwrite=overwrite, keep=keep, folder=False)
     with _beside(target, needs) as part:
         yield part / target.name
+        _share(part)
         _replace(part / target.name, target, overwrite)
 
 
@@ -139,6 +138,13 @@ def _part(target: Path) -> Path:
     part = Path(tempfile.mkdtemp(prefix=f".{target.name[:100]}-", dir=target.parent))
     part.chmod(0o777 & ~_umask())  # mkdtemp's folders are for their owner only
     return part
+
+
+def _share(part: Path) -> None:
+    """Let others read what is written: safetensors makes files for their owner only."""
+    for file in part.rglob("*"):
+        if file.is_file():
+            file.chmod(0o666 & ~_umask())
 
 
 def _replace(part: Path, target: Path, overwrite: bool) -> None:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from dit_prune_viz.experiments import prune_command
 from dit_prune_viz.experiments.cli import main
+from dit_prune_viz.experiments.progress import TerminalProgress
 from dit_prune_viz.export.load_packed import load_packed
 from dit_prune_viz.pruning.recipe import Recipe
 
@@ -144,4 +145,16 @@ def test_a_family_without_single_files_is_refused_before_it_is_pruned(tiny_dit, 
     monkeypatch.setattr(prune_command, "prune", None)
     assert main(["prune", str(tiny_dit), "--out", str(tmp_path / "it"), "--as", "recipe,single-file", *QUICK]) == 2
     assert "No program is known to read a DiTTransformer2DModel from a single file" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_stopped_writing_says_so_and_leaves_nothing(tiny_flux, tmp_path, capsys, monkeypatch):
+    def stop(self, done, total, what):
+        if what.startswith("Writing transformer_blocks"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(TerminalProgress, "__call__", stop)
+    command = ["prune", str(tiny_flux), "--recipe", "magnitude", "--out", str(tmp_path / "a" / "it"), *QUICK]
+    assert main(command) == 130
+    assert "stopped; what is written is complete, and nothing of the rest is left." in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
