@@ -11,7 +11,6 @@ from dit_prune_viz.errors import UserError
 from dit_prune_viz.export.pipeline_files import transformers_of
 from dit_prune_viz.export.weight_file import HALVES, fits
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
-from dit_prune_viz.masks.spread import spread
 from dit_prune_viz.pipelines.plain_weights import check_adapters
 from dit_prune_viz.pipelines.resting import Resting
 from dit_prune_viz.pruning.pruned_model import PrunedModel
@@ -63,7 +62,7 @@ class PrunedState(Mapping[str, Tensor]):
     def _weight(self, name: str, layer: PrunedLayer) -> Tensor:
         blank = self._blank[name]
         if layer.values is not None:
-            return spread(layer.mask, layer.values.to(blank.dtype)).view(blank.shape)
+            return layer.dense(torch.empty(layer.mask.shape, dtype=blank.dtype)).view(blank.shape)
         weight = self._resting(name).to("cpu").reshape(layer.mask.shape)
         # A product of numbers would leave zeros with a sign, and whole ones take half the time.
         return (
