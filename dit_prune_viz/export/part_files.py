@@ -52,8 +52,13 @@ def clean_settings(pipeline: DiffusionPipeline, folder: Path) -> None:
 
 def write_config(transformer: nn.Module, folder: Path) -> None:
     """Write a transformer's configuration into a folder, which is made, without what holds on this machine only."""
-    transformer.save_config(folder)
-    _clean(folder / "config.json", {})
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(config_text(transformer), encoding="utf-8")
+
+
+def config_text(transformer: nn.Module) -> str:
+    """What `write_config` writes."""
+    return _cleaned(json.loads(transformer.to_json_string()))
 
 
 def write_defaults(model: Model, folder: Path) -> None:
@@ -125,9 +130,13 @@ def _module_bytes(module: nn.Module) -> int:
 def _clean(file: Path, more: dict[str, object]) -> None:
     """Take out of a configuration what holds on this machine only, and add to it."""
     values = json.loads(file.read_text(encoding="utf-8"))
+    if more or any(key in values for key in _NOT_WRITTEN):
+        file.write_text(_cleaned(values | more), encoding="utf-8")
+
+
+def _cleaned(values: dict[str, object]) -> str:
     kept = {key: value for key, value in values.items() if key not in _NOT_WRITTEN}
-    if kept != values or more:
-        file.write_text(json.dumps(kept | more, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return json.dumps(kept, indent=2, sort_keys=True) + "\n"
 
 
 def _by_number(labels: dict[str, int]) -> dict[str, str]:
