@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dit_prune_viz.errors import Cancelled, UserError
     from dit_prune_viz.export.load_packed import load_packed
     from dit_prune_viz.export.pack import pack
+    from dit_prune_viz.export.ways import export
     from dit_prune_viz.generation.request import Request
     from dit_prune_viz.generation.stream import generate
     from dit_prune_viz.methods.allocation.base import Allocation
@@ -51,6 +52,7 @@ __all__ = [
     "Update",
     "UserError",
     "calibrate",
+    "export",
     "find_recipe",
     "generate",
     "load_clip",
@@ -80,6 +82,7 @@ _HOMES = {
     "Update": "methods.update.base",
     "UserError": "errors",
     "calibrate": "calibration.calibrate",
+    "export": "export.ways",
     "find_recipe": "pruning.named_recipes",
     "generate": "generation.stream",
     "load_clip": "metrics.clip",
@@ -97,7 +100,10 @@ _HOMES = {
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    home = import_module(f"{__name__}.{_HOMES[name]}")
+    if name in globals():  # the package of that name, which can be called
+        return globals()[name]
+    value = getattr(home, name)
     globals()[name] = value
     return value
 

@@ -15,7 +15,7 @@ from dit_prune_viz.plugins import load_plugins
 PROGRAM = "dit-prune-viz"
 COMMANDS = MappingProxyType(
     {
-        "prune": "prune a model by a recipe and say what it costs",
+        "prune": "prune a model by a recipe, say what it costs, write the result",
         "sweep": "measure methods × sparsities × prompts × seeds",
         "converge": "how much masks change with more calibration samples",
         "table": "print what a sweep measured",

@@ -19,6 +19,7 @@ from dit_prune_viz.app.session.cluster_edits import set_sparsity
 from dit_prune_viz.app.session.comparison import Comparison, compare
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.checks import check_switch
+from dit_prune_viz.export.numbers import membership
 from dit_prune_viz.masks.groups import n_of_m
 from dit_prune_viz.pruning.named_recipes import find_recipe
 from dit_prune_viz.pruning.recipe import AUTO, Recipe
@@ -68,6 +69,10 @@ def build(state: gr.State, actions: Actions) -> None:
         session = actions.call(session, lambda s: set_sparsity(s, layer, cluster, sparsity))
         return session, describe_clusters(session, layer)
 
+    def clusters(session: Session | None, layer: str) -> tuple[Session, dict]:
+        session = actions.session(session)
+        return session, actions.call(session, lambda s: describe_membership(s, layer))
+
     def generate(
         session: Session | None, prompt: str, seed: float, steps: float, frames: float = 1, picture: bytes | None = None
     ) -> tuple[Session, Image, Image, dict]:
@@ -97,6 +102,7 @@ def build(state: gr.State, actions: Actions) -> None:
             state,
             [text(label="layer"), number(0, label="cluster"), number(0.5, label="sparsity")],
         )
+        _endpoint(clusters, state, [text(label="layer")])
         pictures = [gr.Image(label=side, format="png") for side in ("dense", "pruned")]
         drawing = [text(label="prompt"), number(0, label="seed"), number(20, label="steps"), number(1, label="frames")]
         _endpoint(generate, state, [*drawing, gr.File(label="picture", type="binary")], pictures)
@@ -201,6 +207,14 @@ def describe_clusters(session: Session, layer: str) -> dict:
             for row in session.cluster_rows(layer)
         ],
     }
+
+
+def describe_membership(session: Session, layer: str) -> dict:
+    """Which rows, columns or weights of a layer belong to which cluster, see `export.numbers.membership`."""
+    found = membership(layer, session.need_model().layer(layer).shape, session.need_clusters(layer))
+    for row, known in zip(found["clusters"], session.cluster_rows(layer), strict=True):
+        row["sparsity"] = known.sparsity
+    return found
 
 
 def describe_scores(result: Comparison) -> dict:

@@ -38,6 +38,7 @@ from dit_prune_viz.plugins import add_plugin_option, load_plugins
 from dit_prune_viz.pruning.named_recipes import NAMED_RECIPES, SWEEPS, find_recipes, parse_named_recipe
 from dit_prune_viz.resources import BUNDLED_CLIP, BUNDLED_MODEL
 
+_STOPPED = "stopped; finished cells are kept, the same command goes on from there."
 OTHER_CLIP = "openai/clip-vit-base-patch32"
 _DRAWING = ("steps", "guidance", "height", "width")
 _USUAL = {
@@ -52,6 +53,7 @@ _FEW = 64
 
 def main(arguments: Sequence[str] | None = None, program: str = "python -m dit_prune_viz.experiments") -> int:
     """Run the command; returns the exit status."""
+    options = argparse.Namespace()
     try:
         arguments = load_plugins(sys.argv[1:] if arguments is None else arguments)
         if arguments[:1] == ["run"]:  # what `sweep` was called before
@@ -62,7 +64,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m dit_p
         print(f"error: {problem}", file=sys.stderr)
         return 2
     except (KeyboardInterrupt, Cancelled):
-        print("stopped; finished cells are kept, the same command goes on from there.", file=sys.stderr)
+        print(getattr(options, "stopped", _STOPPED), file=sys.stderr)
         return 130
     return 0
 

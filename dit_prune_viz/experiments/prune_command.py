@@ -1,4 +1,4 @@
-"""`dit-prune-viz prune`: prune a model by a recipe and say what it costs."""
+"""`dit-prune-viz prune`: prune a model by a recipe, say what it costs, and take the result away."""
 
 from __future__ import annotations
 
@@ -10,49 +10,160 @@ from pathlib import Path
 from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.disk_cache import add_cache_option, open_cache
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.experiments.levels import parse_level
+from dit_prune_viz.experiments.levels import Level, parse_level
 from dit_prune_viz.experiments.progress import TerminalProgress, say
+from dit_prune_viz.experiments.take_away import add_take_away_options, read_take_away
 from dit_prune_viz.pipelines.dense_parts import dense_sentence
-from dit_prune_viz.pipelines.load_settings import add_load_options, read_load_settings
-from dit_prune_viz.pipelines.model import load
+from dit_prune_viz.pipelines.hub import is_hub_id
+from dit_prune_viz.pipelines.load_settings import add_load_options, read_load_settings, split_hub_path
+from dit_prune_viz.pipelines.model import Model, load
+from dit_prune_viz.pipelines.pipeline_index import INDEX, MODULAR_INDEX
+from dit_prune_viz.pipelines.source import local_path
 from dit_prune_viz.pruning.named_recipes import NAMED_RECIPES, find_recipe
 from dit_prune_viz.pruning.prune import calibrate_for, prune
 from dit_prune_viz.pruning.pruned_model import PrunedModel
+from dit_prune_viz.pruning.recipe import Recipe
 
 _WORST = 10
 """Layers that are named, those with the most predicted damage."""
 
+_DEFAULT = "dit-pruning"
+_WEIGHTS = (".safetensors", ".gguf")
+_EXAMPLES = """\
+dit-prune-viz prune models/flux --recipe swap --sparsity 60 --out flux-60 --as diffusers
+dit-prune-viz prune models/flux --recipe mine.json --out flux-mine --as packed,single-file,recipe,report,numbers
+dit-prune-viz prune swap --model models/flux --report swap.json
+
+One way alone fills --out itself: a folder, or a file where --out ends as the file does. Several ways lie in --out as
+diffusers/, packed/, numbers/, NAME-60.safetensors, recipe.json and report.html.
+"""
+
 
 def add_prune(commands) -> list[argparse.ArgumentParser]:
     """Add the command to the parsers of a command line."""
-    parser = commands.add_parser("prune", help="prune a model by a recipe and say what it costs")
-    parser.set_defaults(do=_prune)
+    parser = commands.add_parser(
+        "prune",
+        help="prune a model by a recipe, say what it costs, write the result",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(do=_prune, stopped="stopped; what is written is complete, and nothing of the rest is left.")
     add = parser.add_argument
-    add("recipe", nargs="?", default="dit-pruning", help=f"{', '.join(NAMED_RECIPES)}, a saliency, or a .json file")
+    add("what", nargs="?", metavar="MODEL|RECIPE", help="a model, as --model takes it, or a recipe, as --recipe does")
+    add("--recipe", metavar="FILE|NAME", help=f"{', '.join(NAMED_RECIPES)}, a saliency, or a .json file ({_DEFAULT})")
     add("--sparsity", help="in percent, or a pattern such as 2:4 (the recipe's own)")
+    add(
+        "--carry-over", action="store_true", help="of a recipe for another model, keep what fits, and say what does not"
+    )
     add_load_options(parser)
     add("--samples", type=int, help="calibration inputs (the recipe's own)")
     add("--calibration-seed", type=int, help="(the recipe's own)")
     add_cache_option(parser)
-    add("--report", type=Path, metavar="FILE.json", help="write recipe and report there")
+    add("--report", type=Path, metavar="FILE.json", help="write recipe and counts there")
+    add_take_away_options(parser)
     return [parser]
 
 
 def _prune(options: argparse.Namespace) -> None:
-    recipe = find_recipe(options.recipe)
-    if options.sparsity:
-        recipe = parse_level(options.sparsity).of(recipe)
-    asked = {"samples": options.samples, "seed": options.calibration_seed}
-    settings = replace(recipe.calibration, **{name: value for name, value in asked.items() if value is not None})
-    recipe = replace(recipe, calibration=settings)
-    model = load(read_load_settings(options), tell=say)
-    progress = TerminalProgress(silent=False, unit="steps")
-    disk = open_cache(options.cache)
-    statistics = Statistics(model, calibrate_for(model, recipe, progress, disk), disk=disk)
-    pruned = prune(model, recipe, statistics=statistics, progress=progress)
+    model_named, recipe_named = _named(options)
+    settings = read_load_settings(argparse.Namespace(**vars(options) | {"model": model_named}))
+    text = _recipe_file(recipe_named)
+    recipe = find_recipe(recipe_named) if text is None else None
+    level = parse_level(options.sparsity) if options.sparsity else None
+    take_away = read_take_away(options, settings, _short(level, recipe))
+    model = load(settings, tell=say)
+    if take_away is not None:
+        take_away.check(model)
+    if text is not None:
+        recipe = _carried(text, recipe_named, model, options.carry_over)
+    recipe = _calibrated(recipe if level is None else level.of(recipe), options)
+    pruned = _pruned(model, recipe, options)
     print(_summary(pruned))
     if options.report:
         _write(options.report, pruned)
+    if take_away is not None:
+        print()
+        take_away.write(pruned)
+
+
+def _named(options: argparse.Namespace) -> tuple[str | None, str]:
+    """What the model and the recipe are called; either may be the one word without an option.
+
+    Raises:
+        UserError: one of them is named twice.
+    """
+    what, model, recipe = options.what, options.model, options.recipe
+    if what is None:
+        return model, recipe or _DEFAULT
+    if model and recipe:
+        raise UserError(f"Both a model and a recipe are given, and {what!r} too; leave one of them out.")
+    if model or (not recipe and not _is_model(what)):
+        return model, what
+    return what, recipe or _DEFAULT
+
+
+def _is_model(what: str) -> bool:
+    """Whether a word names a model: a file of weights, a pipeline's folder, or a hub id, but no recipe of that name."""
+    path = local_path(what)
+    if path is not None and path.is_dir():
+        return what not in NAMED_RECIPES or any((path / index).is_file() for index in (INDEX, MODULAR_INDEX))
+    return what.endswith(_WEIGHTS) or (not what.endswith(".json") and is_hub_id(split_hub_path(what)[0]))
+
+
+def _recipe_file(named: str) -> str | None:
+    """The text of a recipe's file; None where a recipe is named. UserError if it cannot be read."""
+    path = local_path(named)
+    if named in NAMED_RECIPES or not (named.endswith(".json") or (path is not None and path.is_file())):
+        return None
+    try:
+        text = Path(named).expanduser().read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise UserError(f"The recipe {named} cannot be read ({reason}); give a recipe's JSON file.") from None
+    _check_json(text)
+    return text
+
+
+def _check_json(text: str) -> None:
+    """Refuse at once what is no recipe for any model."""
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        Recipe.from_json(text)  # says what a recipe looks like
+
+
+def _short(level: Level | None, recipe: Recipe | None) -> str:
+    """What a model is pruned to, for the name of a file."""
+    if level is not None:
+        return level.pattern.replace(":", "of") or f"{100 * level.sparsity:g}"
+    return "pruned" if recipe is None else f"{100 * recipe.sparsity:g}"
+
+
+def _carried(text: str, named: str, model: Model, carry_over: bool) -> Recipe:
+    """The recipe in a file, for this model."""
+    try:
+        from dit_prune_viz.pruning.recipe_file import read_recipe
+    except ModuleNotFoundError:
+        return find_recipe(Path(named))
+    carried = read_recipe(text, model, carry_over=carry_over)
+    for dropped in carried.dropped:
+        say(f"Left out: {dropped}")
+    return carried.recipe
+
+
+def _calibrated(recipe: Recipe, options: argparse.Namespace) -> Recipe:
+    asked = {"samples": options.samples, "seed": options.calibration_seed}
+    given = {name: value for name, value in asked.items() if value is not None}
+    return replace(recipe, calibration=replace(recipe.calibration, **given)) if given else recipe
+
+
+def _pruned(model: Model, recipe: Recipe, options: argparse.Namespace) -> PrunedModel:
+    progress = TerminalProgress(silent=False, unit="steps")
+    disk = open_cache(options.cache)
+    statistics = Statistics(model, calibrate_for(model, recipe, progress, disk), disk=disk)
+    return prune(model, recipe, statistics=statistics, progress=progress)
 
 
 def _summary(pruned: PrunedModel) -> str:

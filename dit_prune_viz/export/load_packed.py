@@ -57,17 +57,21 @@ def load_packed(
     }
     parts = next(iter(headers.values())).get("parts") or {}
     try:
-        return _assemble(folder, pruned, parts, dtype).to(device)
+        return _assemble(folder, index, pruned, parts, dtype).to(device)
     except LOAD_ERRORS as error:
         raise UserError(f"{folder} could not be loaded ({str(error).splitlines()[0][:200]}); pack it again.") from error
 
 
-def _assemble(folder: Path, pruned: dict, parts: dict, dtype: str | torch.dtype | None) -> DiffusionPipeline:
-    from diffusers import DiffusionPipeline
+def _assemble(
+    folder: Path, index: dict, pruned: dict, parts: dict, dtype: str | torch.dtype | None
+) -> DiffusionPipeline:
+    import diffusers
 
+    # DiffusionPipeline itself would look for the files of parts that a pipeline may be without, also of those given.
+    own = getattr(diffusers, str(index.get("_class_name")), diffusers.DiffusionPipeline)
     kinds = {name: getattr(torch, kind) for name, kind in parts.items() if kind in DTYPES}
     kinds["default"] = next(iter(pruned.values())).dtype
-    pipeline = DiffusionPipeline.from_pretrained(folder, dtype=kinds, use_safetensors=True, **pruned)
+    pipeline = own.from_pretrained(folder, dtype=kinds, use_safetensors=True, **pruned)
     if dtype is not None:
         pipeline.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype)
     return pipeline

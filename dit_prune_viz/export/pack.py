@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from torch import Tensor
-
-from dit_prune_viz.errors import Progress, UserError
+from dit_prune_viz.errors import Progress
 from dit_prune_viz.export.folders import new_folder
 from dit_prune_viz.export.packed_files import Job, write_packed
 from dit_prune_viz.export.packed_tensor import PackedTensor, pack_tensor, pack_values
+from dit_prune_viz.export.part_files import own_files, write_config, write_defaults
 from dit_prune_viz.export.pipeline_files import parts_bytes, transformers_of, write_parts
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
-from dit_prune_viz.pipelines.defaults import DEFAULTS_FILE
+from dit_prune_viz.pipelines.resting import Resting
 from dit_prune_viz.pruning.pruned_model import PrunedModel
 
 _SPARE = 64 << 20
@@ -44,17 +42,14 @@ def pack(
         The folder.
 
     Raises:
-        UserError: it exists, cannot be written to, the disk is too small, or the model's blocks stream.
+        UserError: it exists, cannot be written to, or the disk is too small.
     """
-    if pruned.model.placement is not None and pruned.model.placement.kind == "stream":
-        raise UserError("A model whose blocks stream cannot be packed; load it with --placement cpu.")
     pipeline = pruned.model.pipeline
     needs = packed_bytes_at_most(pruned) + parts_bytes(pipeline) + _SPARE
-    with new_folder(folder, needs=needs, overwrite=overwrite) as new:
-        precisions = write_parts(pipeline, new)
+    with new_folder(folder, needs=needs, overwrite=overwrite, keep=own_files(pruned.model)) as new:
+        precisions = write_parts(pipeline, new, progress)
         for name, transformer in transformers_of(pipeline).items():
-            (new / name).mkdir()
-            transformer.save_config(new / name)
+            write_config(transformer, new / name)
             layers = _layers_of(pruned, name)
             state = transformer.state_dict()
             about = {
@@ -64,13 +59,11 @@ def pack(
                 "precision": str(transformer.dtype).removeprefix("torch."),
                 "parts": precisions,
             }
-            jobs = _jobs(state, layers)
+            jobs = _jobs(Resting(transformer), state, layers)
             write_packed(
                 jobs, lambda job, own=layers: _pack(job, own), new / name, about, total=len(state), progress=progress
             )
-        source = Path(pruned.model.source) / DEFAULTS_FILE
-        if source.is_file():
-            shutil.copyfile(source, new / DEFAULTS_FILE)
+        write_defaults(pruned.model, new)
     return Path(folder)
 
 
@@ -96,10 +89,10 @@ def _layers_of(pruned: PrunedModel, transformer: str) -> dict[str, PrunedLayer]:
     return {name.removeprefix(start): layer for name, layer in pruned.layers.items() if name.startswith(start)}
 
 
-def _jobs(state: dict[str, Tensor], layers: dict[str, PrunedLayer]) -> Iterator[Job]:
-    for key, tensor in state.items():
+def _jobs(resting: Resting, names: Iterable[str], layers: dict[str, PrunedLayer]) -> Iterator[Job]:
+    for key in names:
         layer = layers.get(key.removesuffix(".weight")) if key.endswith(".weight") else None
-        yield Job(key, tensor, layer and layer.mask)
+        yield Job(key, resting(key), layer and layer.mask)
 
 
 def _pack(job: Job, layers: dict[str, PrunedLayer]) -> PackedTensor:

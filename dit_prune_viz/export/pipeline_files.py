@@ -9,13 +9,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from dit_prune_viz.errors import Progress
+from dit_prune_viz.export.part_files import clean_settings, save_part
 from dit_prune_viz.pipelines.denoisers import is_denoiser
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 
-def write_parts(pipeline: DiffusionPipeline, folder: Path) -> dict[str, str]:
+def write_parts(pipeline: DiffusionPipeline, folder: Path, progress: Progress | None = None) -> dict[str, str]:
     """Save a pipeline's index and every part but the transformers.
 
     Parts in float32 whose weights fit bfloat16 or float16 exactly are stored so: they were loaded from half the bytes.
@@ -23,6 +25,7 @@ def write_parts(pipeline: DiffusionPipeline, folder: Path) -> dict[str, str]:
     Args:
         pipeline: only read.
         folder: exists.
+        progress: called before every part; may raise `Cancelled`.
 
     Returns:
         part → precision it runs in, such as "float32".
@@ -31,12 +34,15 @@ def write_parts(pipeline: DiffusionPipeline, folder: Path) -> dict[str, str]:
     for name, part in pipeline.components.items():
         if part is None or name in transformers_of(pipeline) or not hasattr(part, "save_pretrained"):
             continue
-        part.save_pretrained(folder / name)
+        if progress:
+            progress(len(precisions), len(pipeline.components), f"Writing {name}")
+        save_part(part, folder / name)
         if isinstance(part, nn.Module):
             precisions[name] = str(part.dtype).removeprefix("torch.")
             for file in (folder / name).glob("*.safetensors"):
                 _narrow(file)
     pipeline.save_config(folder)
+    clean_settings(pipeline, folder)
     return precisions
 
 

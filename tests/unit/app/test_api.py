@@ -28,6 +28,7 @@ ENDPOINTS = {
     "/save_recipe",
     "/cluster",
     "/set_cluster_sparsity",
+    "/clusters",
     "/generate",
 }
 
@@ -132,6 +133,10 @@ def test_cluster_and_its_sparsity(client, layer):
     assert changed["clusters"][1]["sparsity"] == pytest.approx(0.75, abs=0.02)
     assert changed["clusters"][0] == found["clusters"][0]
     assert changed["clusters"][1]["damage"] > found["clusters"][1]["damage"]
+    members = client.predict(layer, api_name="/clusters")
+    assert [row["sparsity"] for row in members["clusters"]] == [row["sparsity"] for row in changed["clusters"]]
+    assert [len(row["units"]) for row in members["clusters"]] == [row["units"] for row in found["clusters"]]
+    assert sorted(unit for row in members["clusters"] for unit in row["units"]) == list(range(members["shape"][0]))
 
 
 def test_a_recipe_is_saved_and_opened(fresh, client, layer):
@@ -181,6 +186,8 @@ def test_clients_do_not_see_each_other_s_plans(client, fresh, layer):
     client.predict(layer, "row", "kmeans", 3, api_name="/cluster")
     with pytest.raises(AppError, match="cluster it first"):
         fresh.predict(layer, 0, 0.5, api_name="/set_cluster_sparsity")
+    with pytest.raises(AppError, match="cluster it first"):
+        fresh.predict(layer, api_name="/clusters")
 
 
 BAD = [
@@ -207,6 +214,7 @@ BAD = [
     ("/open_recipe", ('{"schema": 9}', False), "schema 9"),
     ("/open_recipe", ("{}", "maybe"), "carry_over is either true or false"),
     ("/cluster", ("nowhere", "row", "kmeans", 3), "nowhere"),
+    ("/clusters", ("nowhere",), "nowhere"),
     ("/generate", ("", 0, 2), "empty"),
     ("/generate", ("a" * 10_000, 0, 2), "10,000"),
     ("/load_model", (None,), "folder"),

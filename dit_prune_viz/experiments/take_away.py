@@ -1,0 +1,145 @@
+"""Where a command writes what it has pruned, in which ways, and that nothing stands in its place."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dit_prune_viz.checks import brief
+from dit_prune_viz.errors import UserError
+from dit_prune_viz.experiments.progress import TerminalProgress
+from dit_prune_viz.export.folders import check_space, check_target, readable_bytes
+from dit_prune_viz.export.part_files import own_files
+from dit_prune_viz.export.single_file import check_single_file, file_names
+from dit_prune_viz.export.ways import WAYS, export, sizes
+from dit_prune_viz.pipelines.load_settings import LoadSettings, split_hub_path
+from dit_prune_viz.pipelines.model import Model
+from dit_prune_viz.pipelines.source import local_path
+from dit_prune_viz.pruning.pruned_model import PrunedModel
+
+_SINGLE = "single-file"
+_NAMES = {"recipe": "recipe.json", "report": "report.html"}
+_USUAL = "diffusers"
+_LITTLE = 100_000
+
+
+def add_take_away_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what is written and where."""
+    add = parser.add_argument
+    add("--out", type=Path, metavar="FOLDER", help="write the pruned model there")
+    add("--as", dest="ways", metavar="WAYS", help=f"how, of {','.join(WAYS)} ({_USUAL})")
+    add("--overwrite", action="store_true", help="replace what is there")
+    add("--values", metavar="TYPE", help="of a packed folder: int8 is smaller, and not without loss")
+
+
+@dataclass(frozen=True)
+class TakeAway:
+    """What will be written.
+
+    Attributes:
+        places: way → path.
+        overwrite: whether it may replace what is there.
+        packing: further options of `pack`.
+    """
+
+    places: Mapping[str, Path]
+    overwrite: bool
+    packing: Mapping[str, object]
+
+    def check(self, model: Model | None = None) -> None:
+        """Refuse what could not be written later on, which may be hours.
+
+        Args:
+            model: as soon as it is loaded.
+
+        Raises:
+            UserError: something stands there already, or the model cannot be written so.
+        """
+        if model is not None and _SINGLE in self.places:
+            check_single_file(model)
+        keep = () if model is None else own_files(model)
+        for way, place in self.places.items():
+            places = [place] if model is None or way != _SINGLE else self._files(model).values()
+            for one in places:
+                check_target(one, overwrite=self.overwrite, keep=keep, folder=not WAYS[way].suffix)
+
+    def write(self, pruned: PrunedModel) -> None:
+        """Say what each way needs, write one after the other, and say what was written."""
+        expected = sizes(pruned)
+        needs = {way: expected.get(way, 0) for way in self.places}
+        for way, place in self.places.items():
+            size = f", {_size(needs[way])}" if needs[way] else ""
+            print(f"To be written: {place}, {WAYS[way].title}{size}.", flush=True)
+        for place in self.places.values():
+            check_space(place, sum(needs.values()))
+        for way, place in self.places.items():
+            for path in self._written(pruned, way, place):
+                print(f"Written: {path} ({_size(_bytes(path))})", flush=True)
+
+    def _written(self, pruned: PrunedModel, way: str, place: Path) -> Iterator[Path]:
+        progress = TerminalProgress(silent=False, unit="steps")
+        if way != _SINGLE:
+            options = self.packing if way == "packed" else {}
+            yield export(pruned, place, way, overwrite=self.overwrite, progress=progress, **options)
+            return
+        for part, path in self._files(pruned.model).items():
+            yield export(pruned, path, way, overwrite=self.overwrite, progress=progress, part=part)
+
+    def _files(self, model: Model) -> dict[str, Path]:
+        place = self.places[_SINGLE]
+        return {part: place.with_name(name) for part, name in file_names(model, place.stem).items()}
+
+
+def read_take_away(options: argparse.Namespace, settings: LoadSettings, level: str) -> TakeAway | None:
+    """What the options of a command ask for; None where nothing is to be written.
+
+    Args:
+        options: parsed, see `add_take_away_options`.
+        settings: of the model, for the names of files.
+        level: what it is pruned to, for the same.
+
+    Raises:
+        UserError: an unknown way, a way without a place, or something that stands there already.
+    """
+    if options.out is None:
+        given = [name for name in ("ways", "overwrite", "values") if getattr(options, name)]
+        if given:
+            raise UserError(f"--{given[0].replace('ways', 'as')} says how to write, but not where; give --out FOLDER.")
+        return None
+    ways = tuple(dict.fromkeys(way for way in (part.strip() for part in (options.ways or _USUAL).split(",")) if way))
+    unknown = next((way for way in ways if way not in WAYS), None)
+    if unknown is not None or not ways:
+        raise UserError(f"--as takes {', '.join(WAYS)} with commas between them, not {brief(unknown or options.ways)}.")
+    if options.values and "packed" not in ways:
+        raise UserError("--values is about the packed folder; add packed to --as.")
+    places = {way: _place(options.out, way, ways, f"{_name(settings.model)}-{level}") for way in ways}
+    take_away = TakeAway(places, options.overwrite, {"values": options.values} if options.values else {})
+    take_away.check()
+    return take_away
+
+
+def _place(out: Path, way: str, ways: tuple[str, ...], stem: str) -> Path:
+    suffix = WAYS[way].suffix
+    if len(ways) == 1 and (not suffix or out.suffix.lower() == suffix):
+        return out
+    return out / (_NAMES.get(way) or (f"{stem}{suffix}" if suffix else way))
+
+
+def _name(model: str) -> str:
+    """A short name for files: of the folder or the file, or the last part of a hub id."""
+    path = local_path(model)
+    if path is None:
+        return split_hub_path(model)[0].rpartition("/")[2]
+    return path.resolve().stem if path.is_file() else path.resolve().name
+
+
+def _size(nbytes: int) -> str:
+    return readable_bytes(nbytes) if nbytes > _LITTLE else "under 0.1 MB"
+
+
+def _bytes(path: Path) -> int:
+    if path.is_file():
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
