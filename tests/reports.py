@@ -20,6 +20,7 @@ from dit_prune_viz.figures.unit_scatter import unit_scatter
 from dit_prune_viz.generation.request import Request
 from dit_prune_viz.masks.damage import ClusterDamage
 from dit_prune_viz.masks.layer_plan import LayerPlan
+from dit_prune_viz.pipelines.kinds import KINDS
 from dit_prune_viz.pipelines.layers import Layer
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pruning.plan import PruningPlan
@@ -93,12 +94,12 @@ def noise(width: int, height: int, seed: int) -> Image.Image:
 def large_content(*, layers: int = 504, tuned: int = 14, rows: int = 12_288, pictures: int = 20) -> ReportContent:
     """A report as large as FLUX's with much tuned by hand, and larger."""
     random = np.random.default_rng(0)
-    kinds = ("attn q", "attn k", "attn v", "attn out", "MLP in", "MLP out")
+    kinds = KINDS[:6]
     listed = tuple(
         Layer(
-            f"transformer_blocks.{place // 9}.a_rather_long_name_of_a_module.to_{place % 9}",
+            f"transformer_blocks.{place * 57 // layers}.a_rather_long_name_of_a_module.to_{place}",
             "transformer_blocks",
-            place // 9,
+            place * 57 // layers,
             kinds[place % len(kinds)],
             (3072, 12_288),
         )
@@ -131,8 +132,7 @@ def large_content(*, layers: int = 504, tuned: int = 14, rows: int = 12_288, pic
 
 
 def _pair(seed: int):
-    # A real photograph of 1024 × 1024 pixels has 1.5 MB as PNG; noise of 512 × 512 has half of that.
-    return make_pair(noise(512, 512, seed), noise(512, 512, seed + 100), Request(f"picture {seed}", seed, 28))
+    return make_pair(noise(400, 400, seed), noise(400, 400, seed + 100), Request(f"picture {seed}", seed, 28))
 
 
 def _tuned(name: str, rows: int, random: np.random.Generator) -> TunedLayer:

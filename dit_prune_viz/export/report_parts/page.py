@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.export.report_parts.content import Drawing, Pair, ReportContent, TunedLayer
+from dit_prune_viz.export.report_parts.content import Drawing, Pair, ReportContent
 from dit_prune_viz.export.report_parts.drawings import SCORES
 from dit_prune_viz.export.report_parts.pairs import bounded, media_type
 from dit_prune_viz.figures import style
@@ -29,7 +31,8 @@ MOST_LINES = 500
 """Lines in the table of a trade-off."""
 MOST_RECIPE = 600_000
 """Characters of a recipe that go into the report; labels of single weights would fill it."""
-_PICTURES = 1_500_000
+_PICTURES, _FIGURES = 1_800_000, 2_000_000
+"""Bytes of all pictures, and of all figures but those of single layers, at most."""
 _HERE = Path(__file__).parent
 
 
@@ -70,32 +73,37 @@ def _render(content: ReportContent, generosity: float) -> str:
     )
     environment.filters |= {"percent": percent, "count": count, "signed": signed, "size": size, "number": _number}
     environment.globals |= {"glyph": style.glyph, "colour": style.colour, "finite": math.isfinite}
-    plotly = PLOTLY_JS.read_text(encoding="utf-8")
+    plotly, plotly_digest = _plotly()
     script = (_HERE / "report.js").read_text(encoding="utf-8")
     sheet = (_HERE / "report.css").read_text(encoding="utf-8")
-    figures = _Figures()
-    for drawing in (*content.maps, *content.scatters, *(content.tradeoff.drawings if content.tradeoff else ())):
-        figures.add(drawing)
-    rows, notes = _rows(content), list(content.notes)
-    used = sum(map(len, (plotly, script, sheet))) + figures.size + 600 * len(rows) + 200_000
+    rows = _rows(content)
     recipe = content.recipe.text if len(content.recipe.text) <= MOST_RECIPE else ""
-    room = generosity * max(0, LIMIT - used - 2 * len(recipe))
-    tuned = _drawn(content.tuned, figures, 0.5 * room)
-    pairs, smaller = bounded(content.pairs, int(min(_PICTURES, 0.35 * room))) if generosity else ((), 0)
-    notes += _thinned(content, rows, tuned, pairs, smaller)
+    figures = _Figures(_FIGURES * generosity)
+    maps, scatters, curves = (
+        figures.add_all(some)
+        for some in (content.maps, content.scatters, content.tradeoff.drawings if content.tradeoff else ())
+    )
+    used = sum(map(len, (plotly, script, sheet, recipe))) + figures.size + 600 * len(rows) + 200_000
+    room = generosity * max(0, LIMIT - used)
+    pairs, smaller = bounded(content.pairs, int(min(_PICTURES, 0.4 * room))) if generosity else ((), 0)
+    figures.room = room - 4 / 3 * sum(len(pair.dense) + len(pair.pruned) for pair in (*pairs, *pairs[:1]))
+    figures.add_all([layer.drawing for layer in content.tuned if layer.drawing])
+    notes = [*content.notes, *_thinned(content, rows, figures, pairs, smaller)]
     return environment.get_template("report.html").render(
         content=content,
         rows=rows,
         kinds=sorted({row.kind for row in rows}, key=KINDS.index),
         figures=figures,
-        tuned=tuned,
+        maps=maps,
+        scatters=scatters,
+        curves=curves,
         pairs=[_picture(pair) for pair in pairs],
         recipe=recipe,
         notes=notes,
         lines=content.tradeoff.lines[:MOST_LINES] if content.tradeoff else (),
         scores=SCORES,
         map_height=150 + 27 * len({layer.kind for layer in content.layers}),
-        policy=_policy(plotly, script),
+        policy=_policy(plotly_digest, _digest(script)),
         plotly=plotly,
         script=script,
         sheet=sheet,
@@ -103,20 +111,26 @@ def _render(content: ReportContent, generosity: float) -> str:
 
 
 class _Figures:
-    """The drawings of a page, each under an id of its own."""
+    """The drawings of a page, each under an id of its own, as long as there is room for another one."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: float) -> None:
         self._ids: dict[str, str] = {}
         self.blocks: list[tuple[str, str]] = []
-        self.size = 0
+        self.size, self.room = 0, room
 
-    def add(self, drawing: Drawing) -> None:
-        """Put one on the page."""
-        self._ids[drawing.key] = f"figure-{len(self.blocks)}"
+    def add_all(self, drawings: Sequence[Drawing]) -> list[Drawing]:
+        """Put drawings on the page; returns those that found room."""
+        return [drawing for drawing in drawings if self._add(drawing)]
+
+    def _add(self, drawing: Drawing) -> bool:
         # Inside a script element nothing but "</script" and "<!--" has a meaning, and neither is left.
         text = drawing.figure.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+        if len(text) > self.room:
+            return False
+        self._ids[drawing.key] = f"figure-{len(self.blocks)}"
         self.blocks.append((self._ids[drawing.key], text))
-        self.size += len(text)
+        self.size, self.room = self.size + len(text), self.room - len(text)
+        return True
 
     def id(self, drawing: Drawing) -> str:
         """Under which it can be found."""
@@ -153,22 +167,21 @@ def _rows(content: ReportContent) -> list[_Row]:
     ]
 
 
-def _drawn(tuned: Sequence[TunedLayer], figures: _Figures, room: float) -> tuple[TunedLayer, ...]:
-    """The clustered layers; their drawings go on the page as long as there is room."""
-    for layer in tuned:
-        if layer.drawing is not None and len(layer.drawing.figure) <= room:
-            figures.add(layer.drawing)
-            room -= len(layer.drawing.figure)
-    return tuple(tuned)
-
-
-def _thinned(content: ReportContent, rows: Sequence[_Row], tuned, pairs: Sequence[Pair], smaller: int) -> list[str]:
+def _thinned(
+    content: ReportContent, rows: Sequence[_Row], figures: _Figures, pairs: Sequence[Pair], smaller: int
+) -> list[str]:
     """What of the content is not on the page as it is."""
     notes = []
     if len(rows) < len(content.report.layers):
         notes.append(
             f"The table lists the {len(rows):,} of {len(content.report.layers):,} layers whose damage weighs the most."
         )
+    curves = content.tradeoff.drawings if content.tradeoff else ()
+    units = [layer.drawing for layer in content.tuned if layer.drawing]
+    missing = [one for one in (*content.maps, *content.scatters, *curves, *units) if one not in figures]
+    if missing:
+        labels = ", ".join(one.label for one in missing)
+        notes.append(f"The file would be too large with all figures, so these are left out: {labels}.")
     if len(pairs) < len(content.pairs):
         notes.append(f"{len(pairs)} of {len(content.pairs)} pairs of pictures are shown.")
     if smaller:
@@ -186,13 +199,21 @@ def _picture(pair: Pair) -> dict[str, object]:
     return {"pair": pair, "dense": address(pair.dense), "pruned": address(pair.pruned)}
 
 
-def _policy(*scripts: str) -> str:
-    """A content security policy that lets these scripts run and forbids every request."""
-    known = " ".join(
-        f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in scripts
-    )
+@cache
+def _plotly() -> tuple[str, str]:
+    """plotly.min.js, compressed to a third of its size, in base64; and the digest by which its text may run."""
+    text = PLOTLY_JS.read_bytes()
+    return base64.b64encode(gzip.compress(text, mtime=0)).decode(), _digest(text.decode())
+
+
+def _digest(script: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+def _policy(*digests: str) -> str:
+    """A content security policy that lets the scripts with these digests run and forbids every request."""
     return (
-        f"default-src 'none'; script-src {known}; style-src 'unsafe-inline'; img-src data: blob:; "
+        f"default-src 'none'; script-src {' '.join(digests)}; style-src 'unsafe-inline'; img-src data: blob:; "
         "base-uri 'none'; form-action 'none'"
     )
 

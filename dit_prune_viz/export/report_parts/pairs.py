@@ -26,7 +26,9 @@ FEW = 4
 """Prompts that are drawn unless some are given."""
 _LONGEST = 1024
 """Pixels of the longer side that is shown, three times as many of a strip of frames."""
-_QUALITIES = (90, 80, 65, 50)
+_SHORTEST = 64
+"""Pixels of the longer side of a picture that is not made smaller, whatever its share."""
+_QUALITIES = (90, 70)
 
 
 def draw_pairs(
@@ -170,14 +172,16 @@ def _within(picture: bytes, share: int) -> bytes:
     while True:
         for quality in _QUALITIES:
             small = _webp(image, quality)
-            if len(small) <= share or max(image.size) <= 64:
+            if len(small) <= share or max(image.size) <= _SHORTEST:
                 return small
-        image = image.resize((max(1, image.width * 3 // 4), max(1, image.height * 3 // 4)), Image.Resampling.LANCZOS)
+        shrink = min(0.9, (share / len(small)) ** 0.5)
+        size = (max(1, int(image.width * shrink)), max(1, int(image.height * shrink)))
+        image = image.resize(size, Image.Resampling.LANCZOS)
 
 
 def _png(image: Image.Image) -> bytes:
     file = io.BytesIO()
-    image.convert("RGB").save(file, "PNG", optimize=True)
+    image.convert("RGB").save(file, "PNG")
     return file.getvalue()
 
 
