@@ -138,7 +138,7 @@ def _pair(seed: int):
 def _tuned(name: str, rows: int, random: np.random.Generator) -> TunedLayer:
     points = random.normal(size=(rows, 2)).astype(np.float32)
     labels = random.integers(0, 6, rows)
-    figure = unit_scatter(points, labels, np.arange(3_000), unit="row", x_label="x", y_label="y", title=name, svg=True)
+    figure = unit_scatter(points, labels, np.arange(2_000), unit="row", x_label="x", y_label="y", title=name, svg=True)
     clusters = tuple(
         ClusterLine(Tag(f"cluster {i}", i), ClusterDamage(i, 2048, 2048 * 3072, 0.5, 0.01, 0.16)) for i in range(6)
     )

@@ -55,7 +55,7 @@ def opened(browser, path: Path, *, width: int = 1280, scheme: str = "light"):
     page.goto(path.as_uri())
     yield page
     context.close()
-    assert errors == []
+    assert errors == [], errors
     assert [url for url in requests if not url.startswith(("data:", "blob:"))] == [path.as_uri()]
 
 
@@ -63,7 +63,7 @@ def draw_all(page: Page) -> None:
     """Scroll past every plot, as a reader does, until all are drawn."""
     for plot in page.locator(".plot").all():
         plot.scroll_into_view_if_needed()
-        expect(plot.locator(".main-svg").first).to_be_visible()
+        expect(plot.locator(".main-svg").first).to_be_visible(timeout=60_000)
     page.evaluate("scrollTo(0, 0)")
 
 
@@ -76,7 +76,7 @@ def test_it_draws_everything_offline(browser, report, content, scheme, width, sc
         rows = next(layer.shape[0] for layer in content.layers if layer.name == LAYER)
         assert page.locator("#clusters .plot .scatterlayer .point").count() == rows
         loaded = page.evaluate("[...document.images].map((image) => image.naturalWidth)")
-        assert len(loaded) == 6
+        assert len(loaded) == 4
         assert min(loaded) == 128
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(13, 19, 28)"
@@ -120,18 +120,19 @@ def test_layers_are_found_sorted_and_saved(browser, report, content, tmp_path):
 
 def test_a_cell_of_the_map_leads_to_its_layer(browser, report, content):
     with opened(browser, report) as page:
-        plot = page.locator("#map .plot").first
-        plot.scroll_into_view_if_needed()
-        expect(plot).to_have_attribute("data-drawn", "figure-0")
         page.locator("#find").fill("nothing has this name")
+        plot = page.locator("#map .plot").first
+        plot.evaluate("plot => plot.scrollIntoView({ block: 'center', behavior: 'instant' })")
+        expect(plot).to_have_attribute("data-drawn", "figure-0", timeout=60_000)
         area = plot.locator(".nsewdrag").bounding_box()
+        page.mouse.move(area["x"] + 8, area["y"] + 8)
         page.mouse.click(area["x"] + 8, area["y"] + 8)
         expect(page.locator("#layer-table tr.found")).to_have_count(1)
         figure = json.loads(page.locator("#figure-0").text_content())
         assert page.locator("#layer-table tr.found th").text_content() in json.dumps(figure)
         page.get_by_label("G_out").first.check(force=True)
         expect(plot.locator(".gtitle")).to_have_text("G_out")
-        expect(plot.locator("xpath=..").locator(".help")).to_contain_text("heterogeneity")
+        expect(plot.locator("xpath=..").locator(".help")).to_contain_text("Heterogeneity of the output rows")
 
 
 def test_pictures_are_compared_with_the_keyboard_and_side_by_side(browser, report):
@@ -180,7 +181,7 @@ def test_another_family_and_a_report_from_the_plan_alone(browser, sana, tmp_path
         draw_all(page)
         expect(page.locator("#layer-table tbody tr")).to_have_count(len(sana.layers))
         expect(page.locator("#clusters h3")).to_have_text(layer)
-        expect(page.locator("#pictures .pair")).to_have_count(4)
+        expect(page.locator(".pair")).to_have_count(4)
         expect(page.locator("#tradeoff")).to_have_count(0)
 
 

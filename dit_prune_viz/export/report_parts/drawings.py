@@ -18,19 +18,19 @@ from dit_prune_viz.pipelines.layers import Layer
 from dit_prune_viz.pruning.plan import PruningPlan
 from dit_prune_viz.pruning.report import PlanReport
 
-MAPPED = ("sparsity", "damage", "g_out", "weights", "weight_scale", "activation_norm")
+MAPPED = ("damage", "sparsity", "g_out", "weights", "weight_scale", "activation_norm")
 HEIGHTS = ("activation_norm", "g_out", "damage")
 """What the dots' height may be, over the weight scale."""
 MOST_DOTS = 2_000
 """Layers that are drawn as dots."""
 SCORES = {
-    "clip": ("CLIP", "CLIP score, 100·max(mean cos, 0): how well the pictures fit their prompts; more is better."),
-    "ssim": ("SSIM", "Structural similarity to the dense model's pictures; 1 where they are equal."),
-    "psnr": ("PSNR, dB", "Peak signal-to-noise ratio to the dense model's pictures in dB; more is closer."),
-    "latent_mse": ("Latent MSE", "Mean squared error of the finished latents to the dense model's; 0 is equal."),
-    "damage": ("Predicted damage", "Share of the layers' output energy that the masks remove; no picture is drawn."),
+    "clip": ("CLIP", 2, "CLIP score, 100·max(mean cos, 0): how well the pictures fit their prompts; more is better."),
+    "ssim": ("SSIM", 3, "Structural similarity to the dense model's pictures; 1 where they are equal."),
+    "psnr": ("PSNR, dB", 2, "Peak signal-to-noise ratio to the dense model's pictures in dB; more is closer."),
+    "latent_mse": ("Latent MSE", 4, "Mean squared error of the finished latents to the dense model's; 0 is equal."),
+    "damage": ("Predicted damage", 4, "Share of the layers' output energy that the masks remove; no picture is drawn."),
 }
-"""Score → its name and what it says."""
+"""Score → its name, the digits that mean something, and what it says."""
 
 
 def drawing(key: str, label: str, help: str, figure: Figure) -> Drawing:
@@ -66,7 +66,7 @@ def draw_maps(
         )
         (heat,) = figure.data
         heat.customdata = heat.customdata[..., :3]  # of layers that share a cell all names would go along
-        made.append(drawing(f"map-{key}", statistic.label, statistic.help, figure))
+        made.append(drawing(f"map-{key}", statistic.label, _sentence(statistic.help), figure))
     return tuple(made)
 
 
@@ -103,7 +103,7 @@ def draw_scatters(
             own=None if threshold is None else plan.own_threshold,
             by_row=[plan.layer(layer.name).granularity == "row" for layer in shown],
         )
-        help = f"{STATISTICS[key].label}: {STATISTICS[key].help}. Every dot is a layer, both axes are logarithmic."
+        help = f"{_sentence(STATISTICS[key].help)} Every dot is a layer; both axes are logarithmic."
         made.append(drawing(f"dots-{key}", STATISTICS[key].label, help, figure))
     return tuple(made)
 
@@ -116,7 +116,7 @@ def draw_tradeoff(lines: Sequence[TradeoffLine]) -> Tradeoff | None:
     """
     lines = tuple(lines)
     made = []
-    for key, (label, help) in SCORES.items():
+    for key, (label, _, help) in SCORES.items():
         measured = [line for line in lines if line.figures.get(key)]
         shown = [line for line in measured if line.recipe != "dense"]
         if not shown:
@@ -135,6 +135,12 @@ def draw_tradeoff(lines: Sequence[TradeoffLine]) -> Tradeoff | None:
 def evenly(n: int, most: int) -> np.ndarray:
     """At most so many of n places, evenly spaced."""
     return np.arange(n) if n <= most else np.unique(np.linspace(0, n - 1, most).astype(int))
+
+
+def _sentence(help: str) -> str:
+    """The help of a statistic without what follows a semicolon, which is about single timesteps."""
+    words = help.partition(";")[0]
+    return f"{words[:1].upper()}{words[1:]}."
 
 
 def _note(lines: Sequence[TradeoffLine]) -> str:

@@ -33,6 +33,7 @@ MOST_RECIPE = 600_000
 """Characters of a recipe that go into the report; labels of single weights would fill it."""
 _PICTURES, _FIGURES = 1_800_000, 2_000_000
 """Bytes of all pictures, and of all figures but those of single layers, at most."""
+_ORIGINS = {"kmeans": "found by k-means", "gmm": "found by a Gaussian mixture", "hdbscan": "found by HDBSCAN"}
 _HERE = Path(__file__).parent
 
 
@@ -71,8 +72,15 @@ def _render(content: ReportContent, generosity: float) -> str:
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"percent": percent, "count": count, "signed": signed, "size": size, "number": _number}
-    environment.globals |= {"glyph": style.glyph, "colour": style.colour, "finite": math.isfinite}
+    environment.filters |= {
+        "percent": percent,
+        "count": count,
+        "signed": signed,
+        "size": size,
+        "number": _number,
+        "fixed": _fixed,
+    }
+    environment.globals |= {"glyph": style.glyph, "colour": style.colour, "finite": math.isfinite, "origins": _ORIGINS}
     plotly, plotly_digest = _plotly()
     script = (_HERE / "report.js").read_text(encoding="utf-8")
     sheet = (_HERE / "report.css").read_text(encoding="utf-8")
@@ -86,8 +94,9 @@ def _render(content: ReportContent, generosity: float) -> str:
     used = sum(map(len, (plotly, script, sheet, recipe))) + figures.size + 600 * len(rows) + 200_000
     room = generosity * max(0, LIMIT - used)
     pairs, smaller = bounded(content.pairs, int(min(_PICTURES, 0.4 * room))) if generosity else ((), 0)
-    figures.room = room - 4 / 3 * sum(len(pair.dense) + len(pair.pruned) for pair in (*pairs, *pairs[:1]))
+    figures.room = room - 4 / 3 * sum(len(pair.dense) + len(pair.pruned) for pair in pairs)
     figures.add_all([layer.drawing for layer in content.tuned if layer.drawing])
+    lines = content.tradeoff.lines[:MOST_LINES] if content.tradeoff else ()
     notes = [*content.notes, *_thinned(content, rows, figures, pairs, smaller)]
     return environment.get_template("report.html").render(
         content=content,
@@ -100,8 +109,8 @@ def _render(content: ReportContent, generosity: float) -> str:
         pairs=[_picture(pair) for pair in pairs],
         recipe=recipe,
         notes=notes,
-        lines=content.tradeoff.lines[:MOST_LINES] if content.tradeoff else (),
-        scores=SCORES,
+        lines=lines,
+        scores={key: score for key, score in SCORES.items() if any(line.figures.get(key) for line in lines)},
         map_height=150 + 27 * len({layer.kind for layer in content.layers}),
         policy=_policy(plotly_digest, _digest(script)),
         plotly=plotly,
@@ -216,6 +225,10 @@ def _policy(*digests: str) -> str:
         f"default-src 'none'; script-src {' '.join(digests)}; style-src 'unsafe-inline'; img-src data: blob:; "
         "base-uri 'none'; form-action 'none'"
     )
+
+
+def _fixed(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}"
 
 
 def _number(value: float, digits: int = 3) -> str:

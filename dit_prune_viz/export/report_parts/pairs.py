@@ -141,7 +141,7 @@ def bounded(pairs: Sequence[Pair], most: int) -> tuple[tuple[Pair, ...], int]:
         bytes become WebP.
     """
     shown = tuple(pairs[:MOST])
-    share = most // (2 * len(shown) + 2)  # the first pair is on the first screen, too
+    share = most // (2 * len(shown)) if shown else 0
     small = tuple(replace(pair, dense=_within(pair.dense, share), pruned=_within(pair.pruned, share)) for pair in shown)
     changed = sum(
         one.dense is not pair.dense or one.pruned is not pair.pruned for one, pair in zip(small, shown, strict=True)

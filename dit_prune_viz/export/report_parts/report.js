@@ -127,7 +127,7 @@ for (const slider of all(".wipe input")) {
 }
 
 byId("compare")?.addEventListener("change", ({ target }) => {
-  byId("pictures").classList.toggle("beside", target.value === "beside");
+  byId("main").classList.toggle("beside", target.value === "beside");
 });
 
 // ---- the table of layers --------------------------------------------------------------------------------------------
@@ -230,13 +230,13 @@ byId("save-recipe")?.addEventListener("click", () => {
 addEventListener("beforeprint", () => {
   root.dataset.printed = root.dataset.theme ?? "";
   root.dataset.theme = "light";
-  byId("pictures")?.classList.add("beside");
+  byId("main").classList.add("beside");
   if (window.Plotly) for (const host of all(".plot")) draw(host);
 });
 addEventListener("afterprint", () => {
   if (root.dataset.printed) root.dataset.theme = root.dataset.printed;
   else delete root.dataset.theme;
-  byId("pictures")?.classList.toggle("beside", document.querySelector("#compare input:checked")?.value === "beside");
+  byId("main").classList.toggle("beside", document.querySelector("#compare input:checked")?.value === "beside");
   redrawAll();
 });
 

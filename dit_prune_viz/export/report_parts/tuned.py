@@ -22,7 +22,7 @@ from dit_prune_viz.pruning.pruned_model import PrunedModel
 
 MOST_DRAWN = 12
 """Layers whose units are drawn; tables of the others remain."""
-DOTS = 3_000
+DOTS = 2_000
 """Units that are drawn of a layer: as SVG, which prints sharply, more would take seconds."""
 
 
@@ -73,7 +73,7 @@ def _found(pruned: PrunedModel, clusters: Mapping[str, Clusters] | None) -> dict
 
 def _clusters(plan: ClusterPlan) -> Clusters:
     """The clusters of a plan, with their names where it knows them."""
-    return Clusters(plan.unit, "recipe", plan.labels, plan.k, tags=tuple(getattr(plan, "tags", ()) or ()))
+    return Clusters(plan.unit, "as the plan has them", plan.labels, plan.k, tags=tuple(getattr(plan, "tags", ()) or ()))
 
 
 def _ruled(pruned: PrunedModel, name: str) -> bool:
