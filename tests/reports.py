@@ -91,7 +91,7 @@ def noise(width: int, height: int, seed: int) -> Image.Image:
     return Image.fromarray(values)
 
 
-def large_content(*, layers: int = 504, tuned: int = 14, rows: int = 12_288, pictures: int = 20) -> ReportContent:
+def large_content(*, layers: int = 504, tuned: int = 14, rows: int = 12_288, pictures: int = 14) -> ReportContent:
     """A report as large as FLUX's with much tuned by hand, and larger."""
     random = np.random.default_rng(0)
     kinds = KINDS[:6]
@@ -132,7 +132,7 @@ def large_content(*, layers: int = 504, tuned: int = 14, rows: int = 12_288, pic
 
 
 def _pair(seed: int):
-    return make_pair(noise(400, 400, seed), noise(400, 400, seed + 100), Request(f"picture {seed}", seed, 28))
+    return make_pair(noise(256, 256, seed), noise(256, 256, seed + 100), Request(f"picture {seed}", seed, 28))
 
 
 def _tuned(name: str, rows: int, random: np.random.Generator) -> TunedLayer:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import dit_prune_viz
-from dit_prune_viz.calibration.layer_statistics import layer_statistics
+from dit_prune_viz.calibration.layer_statistics import layer_statistics, weight_statistics
 from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.clustering.clusters import Clusters
 from dit_prune_viz.errors import Progress, UserError
@@ -55,7 +55,10 @@ def gather(
     if statistics is None:
         calibration = known_calibration(model, pruned.recipe)
         statistics = Statistics(model, calibration) if calibration else None
-    known = layer_statistics(model, statistics.calibration) if statistics else None
+    known = None
+    if statistics:
+        weight_statistics(model, progress)  # a pass over all weights, unless somebody has asked before
+        known = layer_statistics(model, statistics.calibration)
     tuned, notes = gather_tuned(pruned, statistics, clusters, progress)
     return ReportContent(
         name=model.name,

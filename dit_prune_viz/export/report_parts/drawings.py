@@ -121,15 +121,32 @@ def draw_tradeoff(lines: Sequence[TradeoffLine]) -> Tradeoff | None:
         shown = [line for line in measured if line.recipe != "dense"]
         if not shown:
             continue
-        curves: dict[str, list[Point]] = {}
-        for line in shown:
-            score = line.figures[key]
-            point = Point(100 * line.sparsity, score.mean, score.spread, escape(line.level))
-            curves.setdefault(escape(line.recipe), []).append(point)
         dense = next((line.figures[key].mean for line in measured if line.recipe == "dense"), None)
-        figure = tradeoff(curves, title=label, note=_note(shown), dense=dense if key == "clip" else None)
-        made.append(drawing(f"tradeoff-{key}", label, help, figure))
+        about = {"title": label, "note": _note(shown), "dense": dense if key == "clip" else None}
+        made.append(drawing(f"tradeoff-{key}", label, help, tradeoff(_curves(shown, key), **about)))
+        sized = [line for line in shown if _size(line)]
+        if sized:
+            most = max(map(_size, lines))
+            unit, each = ("GB", 1e9) if most >= 1e9 else ("MB", 1e6)
+            whole = next((_size(line) / each for line in lines if line.recipe == "dense" and _size(line)), None)
+            figure = tradeoff(_curves(sized, key, each), **about, unit=unit, dense_size=whole)
+            made.append(drawing(f"tradeoff-{key}-size", f"{label} over size", help, figure))
     return Tradeoff(tuple(made), lines) if made else None
+
+
+def _curves(lines: Sequence[TradeoffLine], key: str, each: float = 0.0) -> dict[str, list[Point]]:
+    """Recipe → its points over sparsity in percent; over sizes in units of so many bytes where these are given."""
+    curves: dict[str, list[Point]] = {}
+    for line in lines:
+        score = line.figures[key]
+        x = _size(line) / each if each else 100 * line.sparsity
+        curves.setdefault(escape(line.recipe), []).append(Point(x, score.mean, score.spread, escape(line.level)))
+    return curves
+
+
+def _size(line: TradeoffLine) -> int:
+    """Bytes of the transformer as it would be stored; 0 where they were not noted."""
+    return getattr(line, "nbytes", None) or 0
 
 
 def evenly(n: int, most: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from dit_prune_viz.calibration.settings import steps_of_run
 from dit_prune_viz.export.report_parts.content import Fact, Pair, RecipeContent
 from dit_prune_viz.formatting import count, percent, seconds, signed, size
 from dit_prune_viz.masks.groups import n_of_m
+from dit_prune_viz.methods.allocation.base import Allocation
 from dit_prune_viz.methods.catalogue import find_method
 from dit_prune_viz.methods.granularity.base import Granularity
 from dit_prune_viz.metrics.clip_mean import mean_clip
@@ -15,7 +16,6 @@ from dit_prune_viz.pipelines.dense_parts import dense_sentence
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pruning.named_recipes import name_of
 from dit_prune_viz.pruning.pruned_model import PrunedModel
-from dit_prune_viz.pruning.recipe import Recipe
 
 _KNOWN = ("clip", "clip_dense", "clip_name", "ssim", "psnr", "prompts", "seeds")
 """Scores that have a place of their own on the first screen."""
@@ -117,18 +117,28 @@ def model_facts(model: Model) -> tuple[Fact, ...]:
 
 def recipe_content(pruned: PrunedModel) -> RecipeContent:
     """The recipe in words, setting by setting, and as the file that replays it."""
-    recipe = pruned.recipe
-    return RecipeContent(_words(pruned), tuple(_settings(pruned)), recipe.to_json())
+    return RecipeContent(_words(pruned), tuple(_settings(pruned)), _text(pruned))
 
 
-def title_of(recipe: Recipe) -> str:
-    """The name of the recipe, else the title of its saliency."""
-    return name_of(recipe) or recipe.method.title
+def _text(pruned: PrunedModel) -> str:
+    try:
+        from dit_prune_viz.pruning.recipe_file import recipe_text
+    except ModuleNotFoundError:
+        return pruned.recipe.to_json() + "\n"
+    return recipe_text(pruned, pruned.model)
 
 
 def _words(pruned: PrunedModel) -> str:
+    try:
+        from dit_prune_viz.pruning.recipe_words import in_words
+    except ModuleNotFoundError:
+        return _short_words(pruned)
+    return in_words(pruned.plan.as_recipe(), pruned.model)
+
+
+def _short_words(pruned: PrunedModel) -> str:
     level = pruned.recipe.granularity if n_of_m(pruned.recipe.granularity) else percent(pruned.report.achieved, 1)
-    return f"{title_of(pruned.recipe)}, {level}"
+    return f"{name_of(pruned.recipe) or pruned.recipe.method.title}, {level}"
 
 
 def _settings(pruned: PrunedModel):
@@ -146,7 +156,15 @@ def _settings(pruned: PrunedModel):
         ranked = sum(layer.granularity == "row" for layer in pruned.report.layers)
         detail = f"{ranked} of {len(pruned.report.layers)} layers lie above it and are ranked row by row"
         yield Fact("G_out threshold", f"{pruned.plan.threshold:.4g}", detail)
-    yield Fact("Allocation", recipe.allocation, "weighed by measured sensitivity" if recipe.sensitivity else "")
+    share = find_method(Allocation, recipe.allocation)
+    weighed = "; weighed by measured sensitivity" if recipe.sensitivity else ""
+    yield Fact("Allocation", share.title, f"{share.formula}{weighed}")
+    ignored, bounds = getattr(recipe, "ignore", ()), getattr(recipe, "bounds", ())
+    if ignored:
+        yield Fact("Kept dense", ", ".join(ignored))
+    if bounds:
+        words = [f"{one.pattern}: {percent(one.least)} to {percent(one.greatest)}" for one in bounds]
+        yield Fact("Bounds of layers", "; ".join(words))
     for search in recipe.searches:
         yield _method("Search", search)
     if recipe.updater:

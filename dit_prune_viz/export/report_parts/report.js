@@ -13,7 +13,6 @@ const themeButton = byId("theme");
 const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : preferred.matches);
 
 function themeChanged() {
-  themeButton.setAttribute("aria-pressed", isDark());
   themeButton.textContent = isDark() ? "Light" : "Dark";
   themeButton.setAttribute("aria-label", isDark() ? "Switch to light colours" : "Switch to dark colours");
   redrawAll();

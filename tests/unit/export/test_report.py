@@ -152,7 +152,7 @@ def test_without_a_calibration_the_report_says_what_is_missing(flux, by_hand):
     bare = replace(pruned, model=flux.also_pruning(()))  # the same pipeline, nothing remembered
     found = gather(bare)
     assert found.scatters == ()
-    assert [one.label for one in found.maps] == ["Sparsity", "Predicted damage", "G_out", "Weights"]
+    assert [one.label for one in found.maps] == ["Predicted damage", "Sparsity", "G_out", "Weights"]
     assert found.tuned[0].drawing is None
     cut = ~pruned.masks[LAYER].numpy()
     sparsities = [line.damage.sparsity for line in found.tuned[0].clusters]
@@ -258,7 +258,7 @@ def test_the_largest_report_stays_below_8_mb_and_says_what_it_leaves_out():
     assert len(text.encode()) < LIMIT == 8_000_000
     page = Page(text)
     assert text.count("data-csv=") == 504
-    assert "12 of 20 pairs of pictures are shown." in page.text
+    assert "12 of 14 pairs of pictures are shown." in page.text
     assert "shown as WebP" in page.text
     assert "lists 500 of 801 lines" in page.text
     assert len(page.figures()) == len(content.maps) + len(content.scatters) + len(content.tradeoff.drawings) + 14
