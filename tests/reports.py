@@ -49,6 +49,7 @@ class Line:
     figures: Mapping[str, Score | None]
     seeds: int = 2
     prompts: int = 8
+    nbytes: int | None = None
 
 
 def lines(names=("dit-pruning", "wanda"), levels=(0.3, 0.5, 0.7)) -> list[Line]:

@@ -11,6 +11,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from inspect import signature
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from dit_prune_viz.export.report import gather, write_report
 from dit_prune_viz.export.report_parts.page import LIMIT, render
 from dit_prune_viz.export.report_parts.pairs import bounded, draw_pairs, make_pair
 from dit_prune_viz.figures.library import PLOTLY_JS
+from dit_prune_viz.figures.tradeoff import tradeoff
 from dit_prune_viz.generation.request import Request
 from dit_prune_viz.generation.stream import generate
 from dit_prune_viz.metrics.clip import load_clip
@@ -171,6 +173,20 @@ def test_figures_are_those_of_the_app(content):
     assert "dense 30" in json.dumps(figures)
     kinds = {trace["type"] for figure in figures for trace in figure["data"]}
     assert kinds == {"heatmap", "scatter"}
+
+
+@pytest.mark.skipif("unit" not in signature(tradeoff).parameters, reason="curves are drawn over sparsity alone")
+def test_curves_are_drawn_over_size_too_where_sizes_are_known(by_hand):
+    sized = [replace(line, nbytes=int(4e9 * (1 - line.sparsity))) for line in lines()]
+    found = gather(by_hand[0], curves=sized).tradeoff
+    keys = [one.key for one in found.drawings]
+    assert keys[:2] == ["tradeoff-clip", "tradeoff-clip-size"]
+    curve = json.loads(found.drawings[1].figure)["data"][0]
+    assert curve["x"] == pytest.approx([4 * 0.3, 4 * 0.5, 4 * 0.7])  # GB, the smallest first
+    assert curve["y"] == pytest.approx([30 - 5 * 0.7, 30 - 5 * 0.5, 30 - 5 * 0.3])
+    assert not any(
+        key.endswith("size") for key in [one.key for one in gather(by_hand[0], curves=lines()).tradeoff.drawings]
+    )
 
 
 def test_pictures_are_those_of_both_models(flux, by_hand, tiny_clip):
