@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from dit_prune_viz.calibration.settings import steps_of_run
@@ -51,7 +52,7 @@ def headline(pruned: PrunedModel, scores: Mapping[str, object], packed_bytes: in
     else:
         facts.append(Fact("Dense transformer", size(dense), f"in {precision}, before anything is saved"))
     guess = "≈ " if report.estimated else ""
-    lost = "share of the layers' output energy that the masks remove, weighed by their number of weights"
+    lost = "share of the layers' output energy that the masks remove, weighted by their number of weights"
     facts.append(Fact("Predicted damage", f"{guess}{percent(report.damage, 2)}", lost))
     facts.extend(_scored(scores))
     return tuple(facts)
@@ -98,7 +99,7 @@ def _over(scores: Mapping[str, object]) -> str:
 
 
 def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def model_facts(model: Model) -> tuple[Fact, ...]:
@@ -157,7 +158,7 @@ def _settings(pruned: PrunedModel):
         detail = f"{ranked} of {len(pruned.report.layers)} layers lie above it and are ranked row by row"
         yield Fact("G_out threshold", f"{pruned.plan.threshold:.4g}", detail)
     share = find_method(Allocation, recipe.allocation)
-    weighed = "; weighed by measured sensitivity" if recipe.sensitivity else ""
+    weighed = "; weighted by measured sensitivity" if recipe.sensitivity else ""
     yield Fact("Allocation", share.title, f"{share.formula}{weighed}")
     ignored, bounds = getattr(recipe, "ignore", ()), getattr(recipe, "bounds", ())
     if ignored:
