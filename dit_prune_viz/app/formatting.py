@@ -1,36 +1,17 @@
-"""Numbers as people read them: units always said, no more digits than mean something."""
+"""Numbers as people read them, and those of reports, which may be estimates."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dit_prune_viz.formatting import count, percent, seconds, signed
+
 if TYPE_CHECKING:
     from dit_prune_viz.pruning.report import LayerReport, PlanReport
 
-
-def count(value: int) -> str:
-    """1,234 in full, then 12.3 k, 20.28 M, 11.90 B."""
-    for limit, divisor, suffix in ((1e4, 1, ""), (1e6, 1e3, " k"), (1e9, 1e6, " M")):
-        if abs(value) < limit:
-            return f"{value:,}" if divisor == 1 else f"{value / divisor:.4g}{suffix}"
-    return f"{value / 1e9:.4g} B"
-
-
-def percent(share: float, digits: int = 1) -> str:
-    return f"{100 * share:.{digits}f} %"
+__all__ = ["count", "damage", "percent", "seconds", "signed"]
 
 
 def damage(report: LayerReport | PlanReport) -> str:
     """Predicted damage, marked where it was estimated."""
     return f"{'≈ ' if report.estimated else ''}{percent(report.damage, 2)}"
-
-
-def seconds(value: float) -> str:
-    """12 s, 3 min 20 s."""
-    whole = round(value)
-    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"
-
-
-def signed(value: float, digits: int = 2) -> str:
-    """+1.25 or −0.40, with a real minus sign."""
-    return f"{value:+.{digits}f}".replace("-", "−")

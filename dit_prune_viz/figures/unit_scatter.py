@@ -15,6 +15,13 @@ SVG_LIMIT = 200
 """Dots that are drawn as SVG at most: WebGL takes a tenth of the time from some hundred dots on."""
 SIZES = ((500, 8), (3000, 6), (30_000, 4), (50_000, 3))
 """Dots up to a number, and how large they are in pixels; more are of 2, which software WebGL draws in half the time."""
+AXES = {
+    "row": ("log₁₀ weight norm of the row", "log₁₀ norm of its output"),
+    "column": ("log₁₀ weight norm of the column", "log₁₀ ‖X_j‖₂ of its input"),
+    "weight": ("log₁₀ |W_ij|", "log₁₀ ‖X_j‖₂ of its input"),
+}
+"""Unit → what the axes of the weight–activation plane are, see `clustering.plane`."""
+
 _CHUNK = 1 << 20
 DENSITY = [[0, "rgba(128,128,128,0)"], [0.15, "rgba(128,128,128,.25)"], [1, "rgba(128,128,128,.8)"]]
 
@@ -45,6 +52,7 @@ def unit_scatter(
     cut: Cut | None = None,
     y_range: tuple[float, float] | None = None,
     frames: Sequence[str] = (),
+    svg: bool = False,
 ) -> go.Figure:
     """Draw the units listed in `shown` (indices into `points`, shape (n, 2)), one trace per cluster in `labels` (n,).
 
@@ -52,7 +60,8 @@ def unit_scatter(
     density of all `points` lies beneath them; points that are NaN (never projected) stay out of it. A lasso reports
     `subject`, the name of what was drawn, along with its units. names and looks say how clusters are called and drawn;
     `cut` is a straight line or band in the log axes; `y_range` leaves room for what `frames`, the timestep bins
-    that the page can move through, will need.
+    that the page can move through, will need. `svg` draws however many dots without WebGL: sharp in print, and
+    a browser has few WebGL contexts to give.
     """
     dense = len(shown) < len(points) and bool(np.isfinite(points).all())
     count = f"{len(shown):,} of {len(points):,} {unit}s"
@@ -70,7 +79,7 @@ def unit_scatter(
         _add_density(figure, points)
     if cut is not None:
         _add_cut(figure, cut, *spans)
-    draw = go.Scatter if len(shown) <= SVG_LIMIT else go.Scattergl
+    draw = go.Scatter if svg or len(shown) <= SVG_LIMIT else go.Scattergl
     shown_labels = labels[shown]
     size = next((size for most, size in SIZES if len(shown) <= most), 2)
     for cluster in np.unique(shown_labels):

@@ -92,7 +92,16 @@ def calibrate_for(
         shipped = shipped_calibration(model, samples=settings.samples, seed=settings.seed) if plain else None
         return shipped or calibrate(model, **vars(settings), progress=progress, cache=disk)
 
-    return model.cache.get(("calibration", settings), make)
+    return model.cache.get(_calibration_key(recipe), make)
+
+
+def known_calibration(model: Model, recipe: Recipe) -> Calibration | None:
+    """The calibration that a recipe asks for if the model's cache holds it, else None."""
+    return model.cache.find(_calibration_key(recipe))
+
+
+def _calibration_key(recipe: Recipe) -> tuple[str, CalibrationSettings]:
+    return "calibration", recipe.calibration
 
 
 def rank(

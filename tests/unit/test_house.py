@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "dit_prune_viz"
 FLOORS = (
-    ("errors", "checks", "caching", "disk_cache", "resources", "plugins", "memory"),
+    ("errors", "checks", "formatting", "caching", "disk_cache", "resources", "plugins", "memory"),
     ("pipelines",),
     ("calibration", "clustering", "metrics"),
     ("masks",),
@@ -107,7 +107,7 @@ def test_every_room_keeps_to_its_libraries(name):
         assert pages == []
     if path.startswith("app/widgets/"):
         assert [other for other in own_imports(name) if ".app.pages" in other] == []
-    if not path.startswith(("figures/", "app/widgets/plot.py")):
+    if not path.startswith("figures/"):
         assert "plotly" not in packages
 
 

@@ -88,7 +88,7 @@ def test_name_version_and_licence(metadata):
 def test_the_wheel_holds_code_scripts_styles_and_the_bundled_model(wheel):
     inside = {path.relative_to(wheel).as_posix() for path in wheel.rglob("*") if path.is_file()}
     for path in PACKAGE.rglob("*"):
-        if path.suffix in (".py", ".js", ".css", ".typed"):
+        if path.suffix in (".py", ".js", ".css", ".html", ".typed"):
             assert path.relative_to(ROOT).as_posix() in inside
     assets = {name.removeprefix("dit_prune_viz/assets/") for name in inside if name.startswith("dit_prune_viz/assets/")}
     for folder in ("emoji-flux", "emoji-clip"):

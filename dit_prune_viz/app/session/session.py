@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from dit_prune_viz.app.session.layer_statistics import LayerStatistics, layer_statistics, weight_statistics
 from dit_prune_viz.app.session.model_store import ModelStore
+from dit_prune_viz.calibration.layer_statistics import LayerStatistics, layer_statistics, weight_statistics
 from dit_prune_viz.calibration.result import Calibration
 from dit_prune_viz.calibration.settings import CalibrationSettings
 from dit_prune_viz.calibration.statistics import Statistics

@@ -11,17 +11,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from html import escape
-from pathlib import Path
 
 import gradio as gr
 import numpy as np
-import plotly
 
 from dit_prune_viz.app.session.selection import Selection, packed, unpack
 from dit_prune_viz.app.widgets.scripts import script
 from dit_prune_viz.figures import Figure
+from dit_prune_viz.figures.library import PLOTLY_JS
 
-PLOTLY_JS = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 SCRIPT = script(
     "widgets/shared.js",
     "widgets/plotly.js",

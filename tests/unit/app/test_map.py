@@ -12,11 +12,11 @@ from dit_prune_viz.app.pages.map import plan_pair_view
 from dit_prune_viz.app.pages.map import view as map_figures
 from dit_prune_viz.app.session import measuring
 from dit_prune_viz.app.session.cluster_edits import set_sparsity
-from dit_prune_viz.app.session.layer_statistics import activation_norm_at
 from dit_prune_viz.app.session.model_store import ModelStore
 from dit_prune_viz.app.session.recipe_form import BINS
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.widgets import layer_list
+from dit_prune_viz.calibration.layer_statistics import activation_norm_at
 from dit_prune_viz.figures.layer_map import layer_map
 
 

@@ -22,14 +22,9 @@ from dit_prune_viz.figures.cluster_choice import cluster_choice
 from dit_prune_viz.figures.importance_plane import importance_plane
 from dit_prune_viz.figures.saliency_histogram import saliency_histogram
 from dit_prune_viz.figures.timestep_lines import timestep_lines
-from dit_prune_viz.figures.unit_scatter import unit_scatter
+from dit_prune_viz.figures.unit_scatter import AXES, unit_scatter
 
 MAX_DOTS = 20_000
-AXES = {
-    "row": ("log₁₀ weight norm of the row", "log₁₀ norm of its output"),
-    "column": ("log₁₀ weight norm of the column", "log₁₀ ‖X_j‖₂ of its input"),
-    "weight": ("log₁₀ |W_ij|", "log₁₀ ‖X_j‖₂ of its input"),
-}
 PROJECTED_AXES = {"pca": ("first component", "second component"), "umap": ("UMAP 1", "UMAP 2")}
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from dit_prune_viz.app.session.layer_statistics import activation_norm_at
 from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.calibration.layer_statistics import activation_norm_at
 from dit_prune_viz.figures import Figure
 from dit_prune_viz.figures.layer_map import layer_map
 from dit_prune_viz.figures.layer_scatter import layer_scatter
+from dit_prune_viz.figures.statistic import STATISTICS
 from dit_prune_viz.figures.style import message
 from dit_prune_viz.pipelines.dense_parts import dense_sentence
 
@@ -17,38 +18,6 @@ EMPTY = "Layers appear here once the model is loaded."
 UNCALIBRATED = "not calibrated yet"
 
 
-@dataclass(frozen=True)
-class Statistic:
-    label: str
-    help: str
-    unit: str = ""
-    log: bool = False
-
-
-STATISTICS = {
-    "g_out": Statistic("G_out", "heterogeneity of the output rows' mean saliency, Var / Mean²", log=True),
-    "sparsity": Statistic("Sparsity", "share of the layer's weights that are pruned", unit="%"),
-    "damage": Statistic("Predicted damage", "share of the layer's output energy that the mask removes", unit="%"),
-    "sensitivity": Statistic(
-        "Measured sensitivity",
-        "relative squared error of the transformer's output on held-out inputs with this layer alone pruned to 50 %",
-        log=True,
-    ),
-    "weights": Statistic("Weights", "number of weights in the layer", log=True),
-    "weight_scale": Statistic("Weight scale", "root mean square of the weights", log=True),
-    "magnitude_damage": Statistic(
-        "Magnitude damage",
-        "share of the squared weights that the half with the smallest magnitudes holds, from a sample of the weights; "
-        "known before calibration",
-        unit="%",
-    ),
-    "activation_norm": Statistic(
-        "Activation norm",
-        "root mean square of ‖X_j‖₂ over input channels; for one timestep bin, scaled to the tokens of all bins",
-        log=True,
-    ),
-    "ratio": Statistic("Activation ÷ weight", "activation norm divided by weight scale", log=True),
-}
 ACTIVATIONS = ("activation_norm", "ratio")
 """Statistics that a single timestep bin has, too."""
 REPORTED = ("g_out", "sparsity", "damage", "weights")
