@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dit_prune_viz.calibration.settings import CalibrationSettings
     from dit_prune_viz.calibration.statistics import Statistics
     from dit_prune_viz.errors import Cancelled, UserError
+    from dit_prune_viz.experiments.prompts import PromptSet, read_prompts
     from dit_prune_viz.export.load_packed import load_packed
     from dit_prune_viz.export.pack import pack
     from dit_prune_viz.generation.request import Request
@@ -41,6 +42,7 @@ __all__ = [
     "Cancelled",
     "Granularity",
     "Model",
+    "PromptSet",
     "PrunedModel",
     "Recipe",
     "Request",
@@ -57,6 +59,7 @@ __all__ = [
     "load_packed",
     "pack",
     "prune",
+    "read_prompts",
     "register",
 ]
 
@@ -68,6 +71,7 @@ _HOMES = {
     "Granularity": "methods.granularity.base",
     "Model": "pipelines.model",
     "NAMED_RECIPES": "pruning.named_recipes",
+    "PromptSet": "experiments.prompts",
     "PrunedModel": "pruning.pruned_model",
     "Recipe": "pruning.recipe",
     "Request": "generation.request",
@@ -84,6 +88,7 @@ _HOMES = {
     "load_packed": "export.load_packed",
     "pack": "export.pack",
     "prune": "pruning.prune",
+    "read_prompts": "experiments.prompts",
     "register": "methods.registry",
 }
 """Name -> the file it is defined in."""

@@ -143,7 +143,21 @@ def score_table(done: Comparison) -> str:
     if len(frames_of(done.left.images[0], done.requests[0])) > 1:
         source += " Of a clip, CLIP is the mean over its frames; SSIM and PSNR are of the whole strip."
     shown = _figures(done) if len(done.requests) == 1 else _table(done)
-    return f'{shown}<p class="note">{source}</p>'
+    return f'{shown}{_unread(done)}<p class="note">{source}</p>'
+
+
+def _unread(done: Comparison) -> str:
+    """A line for every prompt that the model or the CLIP does not read to its end."""
+    text = ""
+    for place, unread in zip(places(len(done.requests), is_wide(done.left.images)), done.unread, strict=False):
+        told = []
+        if unread.drawn:
+            told.append(f"<strong>not drawn</strong>, because the model reads no further: “{escape(unread.drawn)}”")
+        if unread.scored:
+            told.append(f"<strong>not scored</strong>, because CLIP reads no further: “{escape(unread.scored)}”")
+        if told:
+            text += f'<p class="unread">{place} {"; ".join(told)}</p>'
+    return text
 
 
 def _figures(done: Comparison) -> str:
