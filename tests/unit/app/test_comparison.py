@@ -271,3 +271,20 @@ def test_clip_scores_on_the_page_are_cut_off_at_zero_after_averaging():
     cells = re.findall(r"<td>([^<]*)</td>", compare_view.score_table(done))
     rows = [cells[start : start + 2] for start in range(0, len(cells), 5)]
     assert rows == [["0.00", "12.00"], ["10.00", "0.00"], ["0.00", "4.00"]]
+
+
+def test_words_that_are_not_read_are_told(ready):
+    """The tiny tokenizers end after 14 letters: both prompts give the same picture, and the page says why."""
+    letters = "a b c d e f g h i j k l m n"
+    pruned = pruned_by(ready, "magnitude", "layer", 0.5)
+    done = compare(pruned, [letters, f"{letters} o <p>", f"{letters} q"], 3, 2)
+    read, cut, other = done.unread
+    assert (read.drawn, read.scored) == ("", "")
+    assert (cut.drawn, cut.scored) == ("o <p>", "o <p>")
+    assert (other.drawn, other.scored) == ("q", "q")
+    words = re.findall(r'<p class="unread">(.*?)</p>', compare_view.score_table(done))
+    assert len(words) == 2
+    assert words[0].startswith(places(3)[1])
+    assert "not drawn</strong>, because the model reads no further: “o &lt;p&gt;”" in words[0]
+    assert "not scored</strong>, because CLIP reads no further: “q”" in words[1]
+    assert 'class="unread"' not in compare_view.score_table(compare(pruned, "a cat", 3, 2))

@@ -18,18 +18,8 @@ from dit_prune_viz.pipelines.unread_words import unread_words, words_not_drawn
 
 LETTERS = "a b c d e f g h i j k l m n o p q r s t"
 LONG = " ".join(["a", "bb", "ccc", "dd", "e"] * 140)
-FAMILIES = (
-    "flux-dev",
-    "sd3",
-    "pixart-sigma",
-    "sana",
-    "lumina2",
-    "hunyuan-dit",
-    "qwen-image",
-    "z-image",
-    "hidream",
-    "ltx",
-)
+_IMAGES = ("flux-dev", "sd3", "pixart-sigma", "sana", "lumina2", "hunyuan-dit", "qwen-image", "z-image", "hidream")
+FAMILIES = (*_IMAGES, "ltx")
 
 
 def test_the_longest_reader_decides(flux):
