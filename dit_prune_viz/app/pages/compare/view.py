@@ -150,14 +150,18 @@ def _unread(done: Comparison) -> str:
     """A line for every prompt that the model or the CLIP does not read to its end."""
     text = ""
     for place, unread in zip(places(len(done.requests), is_wide(done.left.images)), done.unread, strict=False):
-        told = []
-        if unread.drawn:
-            told.append(f"<strong>not drawn</strong>, because the model reads no further: “{escape(unread.drawn)}”")
-        if unread.scored:
-            told.append(f"<strong>not scored</strong>, because CLIP reads no further: “{escape(unread.scored)}”")
+        if unread.drawn and unread.drawn == unread.scored:
+            told = [_told("not drawn and not scored", "neither the model nor CLIP reads further", unread.drawn)]
+        else:
+            ends = (("drawn", "the model", unread.drawn), ("scored", "CLIP", unread.scored))
+            told = [_told(f"not {what}", f"{reader} reads no further", words) for what, reader, words in ends if words]
         if told:
             text += f'<p class="unread">{place} {"; ".join(told)}</p>'
     return text
+
+
+def _told(what: str, why: str, words: str) -> str:
+    return f"<strong>{what}</strong>, because {why}: “{escape(words)}”"
 
 
 def _figures(done: Comparison) -> str:

@@ -21,10 +21,7 @@ NOTE = (
     "prompts are held out from calibration. Measurements are kept: a run that was stopped resumes where it left off. "
     "The same on the command line: `python -m dit_prune_viz sweep --out FOLDER`."
 )
-PROMPT_SETS = (
-    "Prompts: one a line, CSV or TSV with a column Prompt, JSON or JSON lines (PartiPrompts, GenEval, COCO captions, "
-    "MJHQ-30K …); several files are read as one set"
-)
+PROMPT_SETS = "Text with a prompt a line, CSV, TSV, JSON or JSON lines; several files are read as one set"
 DAMAGE = (
     "**Predicted damage** needs no image: per layer Σ pruned W²·E[x²] / Σ W²·E[x²], averaged over layers by their "
     "weights. The plot sets it against what was measured: mean squared error of the final latents, against the dense "
@@ -103,14 +100,14 @@ def _run_fields() -> RunFields:
 
 
 def _result_views() -> ResultViews:
-    with gr.Row(elem_classes="tab-controls"):
-        score = gr.Dropdown(SCORES, value="ssim", label="Score", scale=0, min_width=160, elem_id="tradeoff-score")
+    with gr.Row(elem_id="tradeoff-view"):
+        score = gr.Dropdown(SCORES, value="ssim", label="Score", scale=2, min_width=160, elem_id="tradeoff-score")
         by = gr.Dropdown(
             [("methods, all prompts", ALL)],
             value=ALL,
             label="Curves",
-            scale=0,
-            min_width=240,
+            scale=3,
+            min_width=200,
             visible=False,
             elem_id="tradeoff-by",
         )
