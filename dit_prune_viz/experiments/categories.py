@@ -10,7 +10,9 @@ from dit_prune_viz.experiments.results import SCORES, Row
 from dit_prune_viz.experiments.table import COLUMNS, Difference, difference, tabulate
 from dit_prune_viz.pruning.named_recipes import DENSE
 
-OTHERS = "no category"
+MOST = 24
+"""Categories that are told apart; smaller ones than the largest of them are one together."""
+NONE, REST = "no category", "other categories"
 TO_DENSE = ("clip", "ssim", "latent_mse")
 """Scores that the dense model has as well; a PSNR to itself would be infinite."""
 _HIGHER_IS_BETTER = ("clip", "ssim", "psnr")
@@ -47,12 +49,12 @@ def score_title(score: str) -> str:
 
 def sizes(categories: Sequence[str]) -> dict[str, int]:
     """Category → its prompts, in the order of the alphabet."""
-    return dict(sorted(Counter(name or OTHERS for name in categories).items()))
+    return dict(sorted(Counter(_told_apart(categories)).items()))
 
 
 def of_category(rows: Sequence[Row], categories: Sequence[str], name: str) -> list[Row]:
     """The rows as if the prompts of one category had been measured alone; those of other prompts are left out."""
-    places = [place for place, category in enumerate(categories) if (category or OTHERS) == name]
+    places = [place for place, category in enumerate(_told_apart(categories)) if category == name]
     return [
         replace(row, scores={score: [values[place] for place in places] for score, values in row.scores.items()})
         for row in rows
@@ -90,6 +92,13 @@ def markdown_by_category(lines: Sequence[CategoryLine], digits: int) -> str:
         cells = [f"{line.changes[name].mean:.{digits}f}" if name in line.changes else "–" for name in names]
         text.append(f"| {line.recipe} {line.level} | {line.worst or '–'} | " + " | ".join(cells) + " |")
     return "\n".join(text)
+
+
+def _told_apart(categories: Sequence[str]) -> list[str]:
+    names = [name or NONE for name in categories]
+    common = Counter(names).most_common()
+    kept = {name for name, _ in (common if len(common) <= MOST else common[: MOST - 1])}
+    return [name if name in kept else REST for name in names]
 
 
 def _change(part: Sequence[Row], score: str, cell: tuple[str, str]) -> Difference | None:

@@ -8,6 +8,7 @@ import io
 import json
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from dit_prune_viz.checks import brief
@@ -72,11 +73,12 @@ def read_file(path: Path) -> Pairs:
 
 def _decode(path: Path) -> str:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{path.name} is larger than {MAX_BYTES >> 20} MB; give a shorter prompt set.")
-        content = path.read_bytes()
-    except OSError as error:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         raise UserError(f"{path} cannot be read; {_HELP}.") from error
+    if len(content) > MAX_BYTES:
+        raise UserError(f"{path.name} is larger than {MAX_BYTES >> 20} MB; give a shorter prompt set.")
     for pattern, what in _BINARIES:
         if pattern.match(content):
             raise UserError(f"{path.name} is {what}, no list of prompts; {_HELP}.")
@@ -101,12 +103,11 @@ def _lines(text: str) -> list[str]:
 
 def _from_text(text: str, name: str) -> Pairs:
     """A prompt a line, unless it is JSON or a table with tabs all the same."""
-    if text.lstrip()[:1] in ("{", "["):
-        try:
+    if re.match(r'\s*\{\s*"', text):
+        return _from_json(text, name)
+    if text.lstrip().startswith("["):
+        with suppress(UserError):  # a line may begin with a bracket
             return _from_json(text, name)
-        except UserError:  # a line may begin with a bracket
-            if text.lstrip().startswith("{"):
-                raise
     if _find(_TEXTS, first := text.lstrip().partition("\n")[0].split("\t")) is not None and len(first) > 1:
         return _from_tsv(text, name)
     return [(line, "") for line in _lines(text)]
@@ -205,7 +206,7 @@ def _from_json(text: str, name: str) -> Pairs:
         try:
             return _from_document(json.loads(text))
         except json.JSONDecodeError as error:
-            if error.msg != "Extra data" or not error.lineno > 1:
+            if error.msg != "Extra data" or len(_lines(text.strip())) == 1:
                 raise
         return _from_json_lines(text, name)
     except _NoPrompt as problem:

@@ -127,9 +127,9 @@ def _row(line: bytes) -> Row | None:
 def unread_sentences(row: Row) -> list[str]:
     """Of how many prompts the model or the CLIP does not read the end, a sentence each where there are any."""
     found = {name: sum(map(bool, words)) for name, words in row.unread.items()}
-    readers = {"not_drawn": "the model", "not_scored": "the CLIP"}
+    readers = {"not_drawn": "The model", "not_scored": "The CLIP"}
     return [
-        f"Of {found[name]:,} {'prompt' if found[name] == 1 else 'prompts'} {reader} does not read the end."
+        f"{reader} does not read {found[name]:,} {'prompt' if found[name] == 1 else 'prompts'} to the end."
         for name, reader in readers.items()
         if found.get(name)
     ]

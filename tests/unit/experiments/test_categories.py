@@ -6,7 +6,14 @@ import pytest
 
 from dit_prune_viz.app.session.tradeoff import Measured
 from dit_prune_viz.app.session.tradeoff_categories import ALL, category_table, choices, curves_by
-from dit_prune_viz.experiments.categories import by_category, markdown_by_category, of_category, sizes
+from dit_prune_viz.experiments.categories import (
+    MOST,
+    REST,
+    by_category,
+    markdown_by_category,
+    of_category,
+    sizes,
+)
 from dit_prune_viz.experiments.results import Row
 
 CATEGORIES = ("food", "people", "food", "")
@@ -67,6 +74,16 @@ def test_rows_of_one_category():
     found = of_category(ROWS, CATEGORIES, "food")
     assert [each.scores["clip"] for each in found] == [[20.0, 24.0], [22.0, 24.0], [19.0, 23.0], [18.0, 22.0]]
     assert ROWS[0].scores["clip"] == [20.0, 30.0, 24.0, 10.0]
+
+
+def test_rare_categories_are_one_together():
+    names = ["a", *("b" for _ in range(3)), *(f"c{place}" for place in range(MOST)), "b"]
+    found = sizes(names)
+    assert len(found) == MOST
+    assert (found["b"], sum(found.values())) == (4, len(names))
+    assert found[REST] == len(names) - 4 - (MOST - 2)
+    rows = [row("wanda", "50 %", 0.5, 0, ssim=[0.5] * len(names))]
+    assert len(of_category(rows, names, REST)[0].scores["ssim"]) == found[REST]
 
 
 def test_a_table_for_the_terminal():

@@ -134,8 +134,8 @@ def test_rows_and_tables_say_which_words_are_not_read(flux, tiny_clip, tmp_path)
     cells = list(csv.DictReader(as_csv(rows).splitlines()))
     assert [(cell["not_drawn"], cell["not_scored"]) for cell in cells] == [("prompt 2: o p", "prompt 2: o p")] * 2
     assert unread_sentences(rows[0]) == [
-        "Of 1 prompt the model does not read the end.",
-        "Of 1 prompt the CLIP does not read the end.",
+        "The model does not read 1 prompt to the end.",
+        "The CLIP does not read 1 prompt to the end.",
     ]
     alone = run(flux, replace(small, recipes=small.recipes[:1]), tmp_path / "no clip").rows
     assert alone[0].unread == {"not_drawn": ["", "o p"]}

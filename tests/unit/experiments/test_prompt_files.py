@@ -42,7 +42,7 @@ def test_reading_is_part_of_the_library():
 
 
 @pytest.mark.parametrize("name", ["evaluation_metadata.jsonl", "a.ndjson", "a.json", "a.txt", "A.JSONL"])
-@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\n\n"])
 def test_json_lines_of_geneval(read, name, end):
     assert read(name, GENEVAL.replace("\n", end)) == TWO
 
@@ -236,6 +236,8 @@ def test_what_is_obviously_no_list_of_prompts(read, name, content, words):
 
 
 def test_a_prompt_may_look_like_something_else(read):
+    wildcards = ("{red|blue} car", '["EXIT"] in neon')
+    assert read("a.txt", "\n".join(wildcards)).prompts == wildcards
     lines = ("[a cat] in brackets", "<3 a heart", "RIFF raff", "{", "PAR1 is a number plate")
     assert read("a.txt", "\n".join(lines)).prompts == lines
 
@@ -298,8 +300,9 @@ def test_folders_that_cannot_be_read(tmp_path, monkeypatch):
         read_prompts(tmp_path)
     with pytest.raises(UserError, match="no prompt file"):
         read_prompts([])
-    with pytest.raises(UserError, match="cannot be read"):
-        read_prompts(tmp_path / "nothing.txt")
+    for path in (tmp_path / "nothing.txt", "a\0.txt", [tmp_path, tmp_path]):
+        with pytest.raises(UserError, match="cannot be read"):
+            read_prompts(path)
     for place in range(3):
         (tmp_path / f"{place}.txt").write_text("a cat")
     monkeypatch.setattr(prompt_sets, "MAX_FILES", 2)
