@@ -30,7 +30,7 @@ def as_csv(rows: Sequence[Row]) -> str:
 
 
 def _unread(row: Row, name: str) -> str:
-    words = enumerate(row.unread.get(name, ()), 1)
+    words = enumerate((row.unread or {}).get(name, ()), 1)
     return "; ".join(f"prompt {number}: {text}" for number, text in words if text)
 
 

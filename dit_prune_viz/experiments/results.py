@@ -26,7 +26,7 @@ class Row:
     people read it; sparsity: the share of prunable weights that went. damage: predicted. scores: name of the score →
     one value per prompt, None where there is none (a PSNR of equal pictures, a latent that is not finite, no CLIP).
     unread: "not_drawn" or "not_scored" → for every prompt the end that the model or the CLIP does not read, "" for
-    none; without a name where it reads all prompts to their end.
+    none; without a name where it reads all prompts to their end. None in rows of older versions, which did not look.
     """
 
     experiment: str
@@ -39,7 +39,7 @@ class Row:
     prune_seconds: float
     seconds: float
     scores: dict[str, list[float | None]] = field(default_factory=dict)
-    unread: dict[str, list[str]] = field(default_factory=dict)
+    unread: dict[str, list[str]] | None = None
 
     @property
     def key(self) -> tuple[str, str, str, int]:
@@ -115,18 +115,18 @@ class Results:
 
 def _row(line: bytes) -> Row | None:
     try:
-        values = {"unread": {}, **json.loads(line)}  # older rows do not say
+        values = {"unread": None, **json.loads(line)}
         row = Row(**{item.name: values[item.name] for item in fields(Row)})
     except (ValueError, KeyError, TypeError):
         return None
-    lists = (row.scores, row.unread)
+    lists = (row.scores, row.unread or {})
     good = all(isinstance(part, dict) and all(isinstance(each, list) for each in part.values()) for part in lists)
     return row if good and isinstance(row.seed, int) else None
 
 
 def unread_sentences(row: Row) -> list[str]:
     """Of how many prompts the model or the CLIP does not read the end, a sentence each where there are any."""
-    found = {name: sum(map(bool, words)) for name, words in row.unread.items()}
+    found = {name: sum(map(bool, words)) for name, words in (row.unread or {}).items()}
     readers = {"not_drawn": "The model", "not_scored": "The CLIP"}
     return [
         f"{reader} does not read {found[name]:,} {'prompt' if found[name] == 1 else 'prompts'} to the end."

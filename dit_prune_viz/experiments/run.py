@@ -91,19 +91,20 @@ def run(
     name = description["digest"]
     if processes.main:
         write_description(folder / DESCRIPTION, description)
-    with turn():
-        unread = _unread(model, experiment, clip)
     cells = [(_DENSE, Level(0.0)), *experiment.cells()]
     wanted = [(c, level, seed) for c, level in cells for seed in experiment.seeds]
     known = {row.key: row for row in results.of(name)}
     known = processes.same(known)
     # Settings make a cell, not names: one that was measured under another name counts.
-    there = [(cell[0].name, known[key]) for cell in wanted if (key := _key(name, *cell)) in known]
-    mine = [replace(row, recipe=named, unread=unread) for named, row in there]
+    mine = [replace(known[key], recipe=cell[0].name) for cell in wanted if (key := _key(name, *cell)) in known]
     for row in mine:
         if on_row:
             on_row(row)
     missing = [cell for cell in wanted if _key(name, *cell) not in known]
+    if missing or any(row.unread is None for row in mine):
+        with turn():
+            unread = _unread(model, experiment, clip)
+        mine = [replace(row, unread=unread) for row in mine]
     if missing:
         size = default_batch(model) if batch is None else whole(batch, "The batch", 1, 1024)
         store = DenseStore(Path(pictures) if pictures else folder / PICTURES, model)

@@ -116,8 +116,11 @@ def test_categories_and_cut_words_invalidate_nothing(flux, finished, tmp_path, m
     old = [{name: value for name, value in line.items() if name != "unread"} for line in lines]
     (tmp_path / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in old))
     monkeypatch.setattr("dit_prune_viz.experiments.run.prune", None)  # would have to run for a cell that is missing
-    again = run(flux, replace(EXPERIMENT, categories=("pets", "", "pets")), tmp_path)
+    heard = []
+    again = run(flux, replace(EXPERIMENT, categories=("pets", "", "pets")), tmp_path, on_row=heard.append)
     assert again.rows == outcome.rows
+    assert [row.unread for row in heard] == [None] * len(CELLS)
+    assert [row.unread for row in again.rows] == [{}] * len(CELLS)
     written, before = (json.loads((path / "experiment.json").read_text()) for path in (tmp_path, folder))
     assert written == {**before, "categories": ["pets", "", "pets"]}
     with pytest.raises(UserError, match="a category for every prompt"):
