@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dit_prune_viz.calibration.settings import CalibrationSettings
     from dit_prune_viz.calibration.statistics import Statistics
     from dit_prune_viz.errors import Cancelled, UserError
+    from dit_prune_viz.experiments.prompts import PromptSet, read_prompts
     from dit_prune_viz.export.load_packed import load_packed
     from dit_prune_viz.export.pack import pack
     from dit_prune_viz.export.ways import export
@@ -43,6 +44,7 @@ __all__ = [
     "Cancelled",
     "Granularity",
     "Model",
+    "PromptSet",
     "PrunedModel",
     "Recipe",
     "Request",
@@ -60,6 +62,7 @@ __all__ = [
     "load_packed",
     "pack",
     "prune",
+    "read_prompts",
     "read_recipe",
     "register",
     "write_recipe",
@@ -73,6 +76,7 @@ _HOMES = {
     "Granularity": "methods.granularity.base",
     "Model": "pipelines.model",
     "NAMED_RECIPES": "pruning.named_recipes",
+    "PromptSet": "experiments.prompts",
     "PrunedModel": "pruning.pruned_model",
     "Recipe": "pruning.recipe",
     "Request": "generation.request",
@@ -91,6 +95,7 @@ _HOMES = {
     "pack": "export.pack",
     "prune": "pruning.prune",
     "read_recipe": "pruning.recipe_file",
+    "read_prompts": "experiments.prompts",
     "register": "methods.registry",
     "write_recipe": "pruning.recipe_file",
 }

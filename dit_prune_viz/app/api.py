@@ -218,7 +218,8 @@ def describe_membership(session: Session, layer: str) -> dict:
 
 
 def describe_scores(result: Comparison) -> dict:
-    """psnr is null where the pictures are identical; seconds is the time of the whole call."""
+    """psnr is null where the pictures are identical; seconds is the time of the whole call. not_drawn and
+    not_scored are there where the model or the CLIP does not read the prompt to its end, and hold that end."""
     return {
         "clip": {
             "model": result.clip_name,
@@ -229,4 +230,5 @@ def describe_scores(result: Comparison) -> dict:
         "ssim": result.ssim,
         "psnr": result.psnr,
         "seconds": result.seconds,
+        **(result.unread[0].named if result.unread else {}),
     }

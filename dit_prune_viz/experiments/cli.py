@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from dit_prune_viz.checks import brief
 from dit_prune_viz.disk_cache import add_cache_option, open_cache
 from dit_prune_viz.errors import Cancelled, UserError
+from dit_prune_viz.experiments.categories import by_category, markdown_by_category
 from dit_prune_viz.experiments.convergence import SIZES
 from dit_prune_viz.experiments.convergence_table import convergence_table, find_convergence
-from dit_prune_viz.experiments.experiment import Experiment, read_description, with_seeds
+from dit_prune_viz.experiments.experiment import DESCRIPTION, Experiment, read_description, with_seeds
 from dit_prune_viz.experiments.export import export
 from dit_prune_viz.experiments.levels import parse_level, parse_levels
 from dit_prune_viz.experiments.models_command import add_models
@@ -24,9 +25,9 @@ from dit_prune_viz.experiments.placement_command import add_placement
 from dit_prune_viz.experiments.presets import PRESETS, Preset, find_preset
 from dit_prune_viz.experiments.processes import processes
 from dit_prune_viz.experiments.progress import TerminalProgress, say
-from dit_prune_viz.experiments.prompts import held_out, read_prompts, split
+from dit_prune_viz.experiments.prompts import PromptSet, held_out, read_prompts, split
 from dit_prune_viz.experiments.prune_command import add_prune
-from dit_prune_viz.experiments.results import Results, Row
+from dit_prune_viz.experiments.results import Results, Row, unread_sentences
 from dit_prune_viz.experiments.run import RESULTS, run
 from dit_prune_viz.experiments.table import COLUMNS, markdown, tabulate
 from dit_prune_viz.metrics.clip import load_clip
@@ -92,7 +93,7 @@ def _add_sweep(commands) -> list[argparse.ArgumentParser]:
     add("--recipe", action="append", default=[], help="one of your own: 'NAME: saliency=wanda granularity=row'")
     add("--sparsities", help="in percent, and patterns (30,50,70,2:4)")
     add("--prompts", type=int, help="how many prompts (64, or all of a smaller set)")
-    add("--prompt-set", type=Path, help="a prompt a line, CSV/TSV with a column Prompt, MJHQ-30K's meta_data.json")
+    add("--prompt-set", type=Path, help="file or folder: a prompt a line, CSV/TSV, JSON, JSON lines")
     add("--prompt-seed", type=int, default=0, help="draws the prompts from the set")
     add("--seeds", type=int, help="how many noises per prompt (3)")
     add("--first-seed", type=int, help="(0)")
@@ -160,11 +161,12 @@ def _sweep(options: argparse.Namespace) -> None:
     if options.device is None:
         settings = replace(settings, device=crew.device)
     model = load(settings, tell=say if crew.main else None)
-    prompts, calibration_prompts = _prompts(model, options, preset)
+    prompts, calibration_prompts = _prompts(model, options, preset, say if crew.main else None)
     experiment = Experiment(
         recipes=recipes,
         levels=levels,
-        prompts=prompts,
+        prompts=prompts.prompts,
+        categories=prompts.categories,
         calibration_prompts=calibration_prompts,
         steps=options.steps,
         guidance_scale=options.guidance,
@@ -192,24 +194,29 @@ def _sweep(options: argparse.Namespace) -> None:
     if crew.main:
         if outcome.notice:
             print(outcome.notice, file=sys.stderr)
-        _show(outcome.rows)
+        _show(outcome.rows, experiment.categories)
         _show_published(preset)
         paths = export(outcome.rows, read_description(options.out), options.out)
         print("\nWritten: " + ", ".join(str(path) for path in paths))
 
 
-def _prompts(model: Model, options: argparse.Namespace, preset: Preset | None) -> tuple[tuple[str, ...], ...]:
-    """(evaluation, calibration) prompts, none in both."""
+def _prompts(
+    model: Model, options: argparse.Namespace, preset: Preset | None, tell: Callable[[str], None] | None
+) -> tuple[PromptSet, tuple[str, ...]]:
+    """(evaluation, calibration) prompts, none in both; `tell` hears what a prompt file holds."""
     own = model.defaults.prompts
     chosen = read_prompts(options.prompt_set) if options.prompt_set else preset.own_prompts() if preset else None
     if chosen is None and preset:
         raise UserError(f"The preset {preset.name} needs prompts: give --prompt-set with {preset.prompt_source}.")
     if chosen is None:
-        return split(own, _FEW if options.prompts is None else options.prompts, options.prompt_seed)
-    usual = preset.prompts if preset else min(_FEW, len(chosen.prompts))
+        prompts, calibration = split(own, _FEW if options.prompts is None else options.prompts, options.prompt_seed)
+        return PromptSet(prompts), calibration
+    if options.prompt_set and tell:
+        tell(f"{options.prompt_set}: {chosen.summary}")
+    usual = preset.prompts if preset else min(_FEW, len(chosen.prompts) - chosen.duplicates)
     count = usual if options.prompts is None else options.prompts
-    prompts = chosen.sample(count, options.prompt_seed)
-    return prompts, held_out(own, prompts)
+    prompts = chosen.draw(count, options.prompt_seed)
+    return prompts, held_out(own, prompts.prompts)
 
 
 def _clip(source: str, asked: str | None, model: Model):
@@ -229,9 +236,10 @@ def _table(options: argparse.Namespace) -> None:
         print(results.notice, file=sys.stderr)
     if not results.rows:
         raise UserError(f"{options.out} has no results yet; run an experiment into it first.")
+    told = read_description(options.out) if (options.out / DESCRIPTION).is_file() else {}
     for name in dict.fromkeys(row.experiment for row in results.rows):
         print(f"\nExperiment {name}")
-        _show(results.of(name))
+        _show(results.of(name), told.get("categories", ()) if told.get("digest") == name else ())
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -242,7 +250,7 @@ def _export(options: argparse.Namespace) -> None:
     print("Written: " + ", ".join(str(path) for path in export(rows, description, options.out)))
 
 
-def _show(rows: Sequence[Row]) -> None:
+def _show(rows: Sequence[Row], categories: Sequence[str] = ()) -> None:
     lines = tabulate(rows)
     for line in lines:
         if line.recipe == "dense" and (clip := line.figures["clip"]):
@@ -250,6 +258,12 @@ def _show(rows: Sequence[Row]) -> None:
     for score in COLUMNS:
         if any(line.figures[score] for line in lines if line.recipe != "dense"):
             print("\n" + markdown(lines, score))
+    for score, digits in (("clip", 2), ("ssim", 3)):
+        parts = [line for line in by_category(rows, categories, score) if line.changes]
+        if parts:
+            print("\n" + markdown_by_category(parts, digits))
+    for sentence in unread_sentences(rows[0]):
+        print("\n" + sentence)
 
 
 def _converge(options: argparse.Namespace) -> None:

@@ -30,6 +30,7 @@ class Experiment:
     recipes × levels × seeds are the cells; each draws every one of `prompts`, from a noise of its own per prompt and
     seed. steps, guidance_scale, height, width: None takes the model's default. frames and picture as in `Request`.
     calibration_prompts must have no prompt in common with `prompts`; samples and calibration_seed as in `calibrate`.
+    categories: of the prompts, one each, or none; no number depends on them.
     """
 
     recipes: tuple[NamedRecipe, ...]
@@ -45,6 +46,7 @@ class Experiment:
     picture: bytes | None = None
     samples: int = 128
     calibration_seed: int = 0
+    categories: tuple[str, ...] = ()
 
     def drawing(self, model: Model) -> Request:
         """The settings of every picture, as a request without prompt and seed."""
@@ -69,6 +71,8 @@ def check(experiment: Experiment) -> None:
         raise UserError(f"Every method needs a name of its own, and none is called {DENSE}.")
     if not experiment.prompts or not experiment.calibration_prompts:
         raise UserError("An experiment needs prompts to draw, and other prompts for calibration.")
+    if experiment.categories and len(experiment.categories) != len(experiment.prompts):
+        raise UserError("An experiment needs a category for every prompt, or none at all.")
     if set(experiment.prompts) & set(experiment.calibration_prompts):
         raise UserError("Some prompts are in both the evaluation and the calibration; hold the evaluated ones out.")
     if not 1 <= len(set(experiment.seeds)) == len(experiment.seeds) <= _MAX_SEEDS:
@@ -85,7 +89,7 @@ def with_seeds(experiment: Experiment, count: int, first: int = 0) -> Experiment
 
 
 def describe(experiment: Experiment, model: Model, clip: ClipScorer | None) -> dict:
-    """Everything but recipes, levels and seeds that decides the numbers, as JSON."""
+    """Everything but recipes, levels and seeds that decides the numbers, as JSON; its digest names the experiment."""
     # A request needs some prompt to be checked, and one for a class-conditional model has to be a class.
     request = requests_for(model, experiment.prompts[:1], 0, experiment.drawing(model))[0]
     drawing = {name: value for name, value in request.settings.items() if name not in ("prompt", "seed")}
@@ -108,6 +112,13 @@ def describe(experiment: Experiment, model: Model, clip: ClipScorer | None) -> d
     }
 
 
+def documented(experiment: Experiment, description: dict) -> dict:
+    """What is written down beside the results: the description with its digest, and what explains the numbers without
+    deciding them, which must not make them those of another experiment."""
+    told = {"categories": list(experiment.categories)} if any(experiment.categories) else {}
+    return {**description, "digest": digest(description), **told}
+
+
 def _named_classes(experiment: Experiment, model: Model) -> bool:
     return any(described(model.pipeline, prompt) != prompt for prompt in experiment.prompts)
 
@@ -118,7 +129,7 @@ def digest(content: object) -> str:
 
 
 def write_description(path: Path, content: dict) -> None:
-    """Write `describe` and its digest down. UserError if the folder cannot be written to."""
+    """Write `documented` down. UserError if the folder cannot be written to."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -127,7 +138,7 @@ def write_description(path: Path, content: dict) -> None:
 
 
 def read_description(folder: Path) -> dict:
-    """What the last experiment of `folder` was: `describe` and its digest. UserError if none was run there."""
+    """What the last experiment of `folder` was, as `documented`. UserError if none was run there."""
     try:
         return json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

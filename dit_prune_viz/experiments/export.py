@@ -11,21 +11,27 @@ from pathlib import Path
 
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.experiments.curves_png import draw_curves
-from dit_prune_viz.experiments.results import SCORES, Row
+from dit_prune_viz.experiments.results import SCORES, UNREAD, Row
 from dit_prune_viz.experiments.table import tabulate
 
-_FIELDS = ("recipe", "level", "sparsity", "seed", "prompts", *SCORES, "damage", "prune_seconds", "seconds")
+_FIELDS = ("recipe", "level", "sparsity", "seed", "prompts", *SCORES, "damage", "prune_seconds", "seconds", *UNREAD)
 
 
 def as_csv(rows: Sequence[Row]) -> str:
-    """A line per cell, each score its mean over the prompts; empty where there is none."""
+    """A line per cell, each score its mean over the prompts, empty where there is none; the last columns say of which
+    prompts the model or the CLIP does not read some words, and which."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(_FIELDS)
     for row in rows:
-        values = {name: row.mean(name) for name in SCORES}
+        values = {name: row.mean(name) for name in SCORES} | {name: _unread(row, name) for name in UNREAD}
         table.writerow([values[name] if name in values else getattr(row, name) for name in _FIELDS])
     return text.getvalue()
+
+
+def _unread(row: Row, name: str) -> str:
+    words = enumerate((row.unread or {}).get(name, ()), 1)
+    return "; ".join(f"prompt {number}: {text}" for number, text in words if text)
 
 
 def as_json(rows: Sequence[Row], description: Mapping[str, object]) -> str:

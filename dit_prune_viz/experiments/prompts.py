@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,62 +12,151 @@ import torch
 
 from dit_prune_viz.checks import check_text, whole
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.experiments.prompt_files import MAX_BYTES, PROMPT_FILES, read_file
+from dit_prune_viz.generation.request import MAX_PROMPT
 
-MAX_BYTES = 64 << 20
 MAX_PROMPTS = 100_000
-_COLUMN = "prompt"
+MAX_FILES = 10_000
 
 
 @dataclass(frozen=True)
 class PromptSet:
-    """prompts: in the file's order. categories: the category of each, or none where the set has no categories."""
+    """What a prompt file holds.
+
+    prompts: in the file's order, repeated ones as well. categories: the category of each ("" for none), or empty where
+    the set has no categories. too_long: how many were left out because no model is asked for so long a prompt.
+    """
 
     prompts: tuple[str, ...]
     categories: tuple[str, ...] = ()
+    too_long: int = 0
 
-    def sample(self, count: int, seed: int = 0) -> tuple[str, ...]:
-        """`count` different places of the set, drawn by `seed`; from every category the same number, as far as it goes
-        (the categories drawn first get one more, a category that runs out leaves its share to the others).
+    @property
+    def duplicates(self) -> int:
+        """How many prompts were there before."""
+        return len(self.prompts) - len(set(self.prompts))
 
-        The first prompts of a larger sample are those of a smaller one. UserError for more than there are.
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Category → how many prompts it has, the largest first."""
+        return dict(Counter(name for name in self.categories if name).most_common())
+
+    @property
+    def summary(self) -> str:
+        """One sentence: how many prompts, categories, duplicates and over-long prompts were read."""
+        parts = [_many(len(self.prompts), "prompt")]
+        if self.sizes:
+            parts[0] += f" in {_many(len(self.sizes), 'category', 'categories')}"
+        parts.append(f"{_many(self.duplicates, 'duplicate')}{', drawn once' if self.duplicates else ''}")
+        left = f", left out (longer than {MAX_PROMPT:,} characters)" if self.too_long else ""
+        parts.append(f"{self.too_long:,} too long{left}")
+        return "; ".join(parts) + "."
+
+    def draw(self, count: int, seed: int = 0) -> PromptSet:
+        """`count` different prompts of the set, with their categories, drawn by `seed`; from every category the same
+        number, as far as it goes (the categories drawn first get one more, a category that runs out leaves its share
+        to the others).
+
+        The first prompts of a larger draw are those of a smaller one. UserError for more than there are.
         """
         count = whole(count, "The number of prompts", 1, MAX_PROMPTS)
-        if count > len(self.prompts):
-            raise UserError(f"There are {len(self.prompts):,} prompts, fewer than the {count:,} asked for; use fewer.")
+        there = len(self.prompts) - self.duplicates
+        if count > there:
+            raise UserError(f"There are {there:,} prompts, fewer than the {count:,} asked for; use fewer.")
         order = torch.randperm(len(self.prompts), generator=torch.Generator().manual_seed(seed)).tolist()
-        if not self.categories:
-            return tuple(self.prompts[place] for place in order[:count])
-        shelves: dict[str, list[int]] = {}
+        if self.categories:
+            shelves: dict[str, list[int]] = {}
+            for place in order:
+                shelves.setdefault(self.categories[place], []).append(place)
+            rounds = sorted((turn, rank, p) for rank, s in enumerate(shelves.values()) for turn, p in enumerate(s))
+            order = [place for _, _, place in rounds]
+        first: dict[str, int] = {}
         for place in order:
-            shelves.setdefault(self.categories[place], []).append(place)
-        rounds = sorted((turn, rank, p) for rank, s in enumerate(shelves.values()) for turn, p in enumerate(s))
-        return tuple(self.prompts[place] for _, _, place in rounds[:count])
+            first.setdefault(self.prompts[place], place)
+        chosen = list(first.values())[:count]
+        names = tuple(self.categories[place] for place in chosen) if self.categories else ()
+        return PromptSet(tuple(self.prompts[place] for place in chosen), names)
+
+    def sample(self, count: int, seed: int = 0) -> tuple[str, ...]:
+        """The prompts of `draw`."""
+        return self.draw(count, seed).prompts
 
 
-def read_prompts(path: str | Path) -> PromptSet:
-    """A prompt set from a file, recognised by its ending.
+def read_prompts(path: str | Path | Sequence[str | Path]) -> PromptSet:
+    """The prompts of a file, of several, or of a folder.
 
-    .json: MJHQ-30K's meta_data.json (id → {"prompt", "category"}), or a list of texts or of such objects. .csv, .tsv:
-    a table with a column "Prompt" (PartiPrompts), and "Category" if it has one. Anything else: a prompt a line. Empty
-    prompts are left out. UserError for a file that cannot be read, is not UTF-8, or has no prompts.
+    Text has a prompt a line. A table (.csv by RFC 4180; .tsv, whose quotes are text) has a column Prompt, Prompts,
+    caption or text in any case (the first of these that is there), and Category or tag if it has categories, as
+    PartiPrompts and DrawBench do. JSON is an entry a line (GenEval), a list, or a dictionary of texts or of objects
+    with such keys (MJHQ-30K's meta_data.json, COCO's captions, HPSv2's styles). UTF-8, or UTF-16 with its mark. Empty
+    prompts are left out, and those that are too long are counted.
+
+    A folder is all prompt files in it, in the order of their names with numbers by value (DPG-Bench, T2I-CompBench).
+    Where one of several files has more than one prompt and no categories, its name is the category.
+
+    Args:
+        path: a file, a folder, or several files.
+
+    Returns:
+        The prompts with their categories.
+
+    Raises:
+        UserError: a file that cannot be read, is larger than 64 MB, is no list of prompts (a picture, say) or has none,
+            or more than 100,000 prompts; one sentence says which.
     """
-    path = Path(path)
-    text = _read(path)
-    if path.suffix.lower() == ".json":
-        pairs = _from_json(text, path)
-    elif path.suffix.lower() in (".csv", ".tsv"):
-        pairs = _from_table(text, path)
-    else:
-        pairs = [(line, "") for line in text.splitlines()]
-    pairs = [(prompt.strip(), category.strip()) for prompt, category in pairs if prompt.strip()]
-    for number, (prompt, category) in enumerate(pairs, 1):
-        check_text(prompt + category, f"Prompt {number} of {path.name}")
-    if not pairs:
-        raise UserError(f"{path.name} has no prompts; write one a line, or give a table with a column Prompt.")
-    if len(pairs) > MAX_PROMPTS:
-        raise UserError(f"{path.name} has {len(pairs):,} prompts, more than {MAX_PROMPTS:,}; shorten it.")
-    categories = tuple(category for _, category in pairs)
-    return PromptSet(tuple(prompt for prompt, _ in pairs), categories if any(categories) else ())
+    files = _files(path)
+    name = files[0].name if len(files) == 1 else f"{files[0].parent.name} ({len(files):,} files)"
+    many = len(files) > 1
+    parts = [(file, [(p.strip(), c.strip()) for p, c in read_file(file) if p.strip()]) for file in files]
+    # A folder of single prompts, a file each, has no categories, but one of lists has.
+    named = many and any(len(pairs) > 1 for _, pairs in parts)
+    pairs = []
+    for file, found in parts:
+        for number, (prompt, category) in enumerate(found, 1):
+            check_text(prompt + category, f"Prompt {number} of {file.name}")
+        own = file.stem if named and not any(category for _, category in found) else ""
+        pairs += [(prompt, category or own) for prompt, category in found]
+    kept = [pair for pair in pairs if len(pair[0]) <= MAX_PROMPT]
+    if not kept:
+        what = f" of at most {MAX_PROMPT:,} characters" if pairs else ""
+        raise UserError(f"{name} has no prompts{what}; write one a line, or give a table with a column Prompt.")
+    if len(kept) > MAX_PROMPTS:
+        raise UserError(f"{name} has {len(kept):,} prompts, more than {MAX_PROMPTS:,}; shorten it.")
+    categories = tuple(category for _, category in kept)
+    prompts = tuple(prompt for prompt, _ in kept)
+    return PromptSet(prompts, categories if any(categories) else (), len(pairs) - len(kept))
+
+
+def _files(path: str | Path | Sequence[str | Path]) -> list[Path]:
+    """The files to read, at least one. UserError for a folder without any, and for too many or too large ones."""
+    several = not isinstance(path, (str, Path))
+    files = [Path(one) for one in path] if several else [Path(path)]
+    if len(files) == 1 and files[0].is_dir():
+        folder = files[0]
+        files = sorted((file for file in folder.iterdir() if _is_prompt_file(file)), key=_by_number)
+        if not files:
+            raise UserError(f"{folder} holds no prompt files; they end in {', '.join(PROMPT_FILES)}.")
+    if not files:
+        raise UserError("There is no prompt file; give at least one.")
+    if len(files) > MAX_FILES:
+        raise UserError(f"There are {len(files):,} prompt files, more than {MAX_FILES:,}; put the prompts in one file.")
+    if len(files) > 1 and sum(file.stat().st_size for file in files if file.is_file()) > MAX_BYTES:
+        raise UserError(f"The prompt files are larger than {MAX_BYTES >> 20} MB together; give fewer.")
+    return sorted(files, key=_by_number) if several else files
+
+
+def _is_prompt_file(file: Path) -> bool:
+    return file.suffix.lower() in PROMPT_FILES and not file.name.startswith(".") and file.is_file()
+
+
+def _by_number(file: Path) -> list:
+    """2.txt before 10.txt."""
+    parts = re.split(r"(\d+)", file.name)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+
+
+def _many(count: int, noun: str, plural: str = "") -> str:
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def split(prompts: Sequence[str], count: int, seed: int = 0) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -96,46 +184,3 @@ def held_out(pool: Sequence[str], evaluation: Sequence[str]) -> tuple[str, ...]:
     if not rest:
         raise UserError("Every prompt for calibration is in the evaluation too; use fewer prompts, or other ones.")
     return rest
-
-
-def _read(path: Path) -> str:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{path.name} is larger than {MAX_BYTES >> 20} MB; give a shorter prompt set.")
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        reason = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else "cannot be read"
-        raise UserError(f"{path} {reason}; give a text, CSV, TSV or JSON file with prompts.") from error
-
-
-def _from_json(text: str, path: Path) -> list[tuple[str, str]]:
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path.name} is not readable JSON; give MJHQ-30K's meta_data.json or a list.") from error
-    entries = list(content.values()) if isinstance(content, dict) else content
-    pairs = []
-    for entry in entries if isinstance(entries, list) else [None]:
-        entry = {"prompt": entry} if isinstance(entry, str) else entry
-        if not isinstance(entry, dict) or not isinstance(entry.get("prompt"), str):
-            raise UserError(f'{path.name} has an entry without a "prompt"; give meta_data.json or a list of texts.')
-        pairs.append((entry["prompt"], str(entry.get("category") or "")))
-    return pairs
-
-
-def _from_table(text: str, path: Path) -> list[tuple[str, str]]:
-    try:
-        rows = list(csv.reader(io.StringIO(text), delimiter="\t" if path.suffix.lower() == ".tsv" else ","))
-    except csv.Error as error:
-        raise UserError(f"{path.name} is not a readable table ({error}); save it as CSV or TSV again.") from error
-    header = [name.strip().lower() for name in rows[0]] if rows else []
-    if _COLUMN not in header:
-        raise UserError(f"{path.name} has no column Prompt in its first line; add one.")
-    at, group = header.index(_COLUMN), header.index("category") if "category" in header else None
-
-    def cell(row: list[str], place: int | None) -> str:
-        return row[place] if place is not None and place < len(row) else ""
-
-    return [(cell(row, at), cell(row, group)) for row in rows[1:]]

@@ -14,6 +14,9 @@ from dit_prune_viz.metrics.clip_mean import mean_clip
 SCORES = ("clip", "ssim", "psnr", "latent_mse")
 """Per picture: 100·cos of picture and prompt; SSIM, PSNR (dB) and mean squared latent error to the dense picture."""
 
+UNREAD = ("not_drawn", "not_scored")
+"""Per prompt: its end that the model, or the CLIP, does not read."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -22,6 +25,8 @@ class Row:
     experiment, digest: digests of what was asked for, and of the recipe with the versions of its methods. level: as
     people read it; sparsity: the share of prunable weights that went. damage: predicted. scores: name of the score →
     one value per prompt, None where there is none (a PSNR of equal pictures, a latent that is not finite, no CLIP).
+    unread: "not_drawn" or "not_scored" → for every prompt the end that the model or the CLIP does not read, "" for
+    none; without a name where it reads all prompts to their end. None in rows of older versions, which did not look.
     """
 
     experiment: str
@@ -34,6 +39,7 @@ class Row:
     prune_seconds: float
     seconds: float
     scores: dict[str, list[float | None]] = field(default_factory=dict)
+    unread: dict[str, list[str]] | None = None
 
     @property
     def key(self) -> tuple[str, str, str, int]:
@@ -109,12 +115,24 @@ class Results:
 
 def _row(line: bytes) -> Row | None:
     try:
-        values = json.loads(line)
+        values = {"unread": None, **json.loads(line)}
         row = Row(**{item.name: values[item.name] for item in fields(Row)})
     except (ValueError, KeyError, TypeError):
         return None
-    good = isinstance(row.scores, dict) and all(isinstance(part, list) for part in row.scores.values())
+    lists = (row.scores, row.unread or {})
+    good = all(isinstance(part, dict) and all(isinstance(each, list) for each in part.values()) for part in lists)
     return row if good and isinstance(row.seed, int) else None
+
+
+def unread_sentences(row: Row) -> list[str]:
+    """Of how many prompts the model or the CLIP does not read the end, a sentence each where there are any."""
+    found = {name: sum(map(bool, words)) for name, words in (row.unread or {}).items()}
+    readers = {"not_drawn": "The model", "not_scored": "The CLIP"}
+    return [
+        f"{reader} does not read {found[name]:,} {'prompt' if found[name] == 1 else 'prompts'} to the end."
+        for name, reader in readers.items()
+        if found.get(name)
+    ]
 
 
 def mean_score(score: str, values: Iterable[float | None]) -> float | None:

@@ -16,11 +16,20 @@ from dit_prune_viz.disk_cache import DiskCache
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.experiments.dense_pictures import DenseStore
 from dit_prune_viz.experiments.draw_cells import CellDrawer
-from dit_prune_viz.experiments.experiment import DESCRIPTION, Experiment, check, describe, digest, write_description
+from dit_prune_viz.experiments.experiment import (
+    DESCRIPTION,
+    Experiment,
+    check,
+    describe,
+    digest,
+    documented,
+    write_description,
+)
 from dit_prune_viz.experiments.levels import Level
 from dit_prune_viz.experiments.processes import Alone
 from dit_prune_viz.experiments.requests import default_batch
-from dit_prune_viz.experiments.results import Results, Row
+from dit_prune_viz.experiments.results import UNREAD, Results, Row
+from dit_prune_viz.generation.unread import find_unread
 from dit_prune_viz.metrics.clip import ClipScorer
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pruning.named_recipes import DENSE, NamedRecipe
@@ -78,10 +87,10 @@ def run(
     processes = processes or Alone()
     folder = Path(folder)
     results = Results(folder / RESULTS)
-    description = describe(experiment, model, clip)
-    name = digest(description)
+    description = documented(experiment, describe(experiment, model, clip))
+    name = description["digest"]
     if processes.main:
-        write_description(folder / DESCRIPTION, description | {"digest": name})
+        write_description(folder / DESCRIPTION, description)
     cells = [(_DENSE, Level(0.0)), *experiment.cells()]
     wanted = [(c, level, seed) for c, level in cells for seed in experiment.seeds]
     known = {row.key: row for row in results.of(name)}
@@ -92,11 +101,16 @@ def run(
         if on_row:
             on_row(row)
     missing = [cell for cell in wanted if _key(name, *cell) not in known]
+    if missing or any(row.unread is None for row in mine):
+        with turn():
+            unread = _unread(model, experiment, clip)
+        mine = [replace(row, unread=unread) for row in mine]
     if missing:
         size = default_batch(model) if batch is None else whole(batch, "The batch", 1, 1024)
         store = DenseStore(Path(pictures) if pictures else folder / PICTURES, model)
         drawer = CellDrawer(model, experiment, clip, store, size, turn, processes, progress, len(missing))
         for row in _measure(drawer, missing, name, calibration, cache):
+            row = replace(row, unread=unread)
             if processes.main:
                 results.append(row)
             mine.append(row)
@@ -104,6 +118,12 @@ def run(
                 on_row(row)
     order = {_key(name, *cell): place for place, cell in enumerate(wanted)}
     return Outcome(tuple(sorted(mine, key=lambda row: order[row.key])), results.notice)
+
+
+def _unread(model: Model, experiment: Experiment, clip: ClipScorer | None) -> dict[str, list[str]]:
+    """As in `Row.unread`: of all cells alike."""
+    found = [unread.named for unread in find_unread(model, experiment.prompts, clip)]
+    return {name: words for name in UNREAD if any(words := [ends.get(name, "") for ends in found])}
 
 
 def cell_digest(named: NamedRecipe) -> str:

@@ -14,9 +14,10 @@ from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.device import choose_device
 from dit_prune_viz.pipelines.hub import Checkout, cached, hub_files, is_hub_id, unreachable
 from dit_prune_viz.pipelines.source import LOAD_ERRORS, local_path
+from dit_prune_viz.pipelines.unread_words import unread_words
 
 if TYPE_CHECKING:
-    from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+    from transformers import BatchEncoding, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 _BATCH = 32
 
@@ -62,15 +63,22 @@ class ClipScorer:
         """Unit vectors (n, d) float32 on the CPU; a text longer than the model reads is cut off."""
         return self._embed(list(texts), self._text_features)
 
+    def words_not_scored(self, text: str) -> str:
+        """The end of a text that is cut off before it is scored, from the first word that is not read in full; ""
+        where all is read."""
+        return unread_words(text, lambda part: self._tokens([part])["input_ids"])
+
     def _image_features(self, images: list[Image.Image]) -> torch.Tensor:
         pixels = self._processor(images=images, return_tensors="pt")["pixel_values"]
         return self._model.get_image_features(pixel_values=pixels.to(self._model.device)).pooler_output
 
     def _text_features(self, texts: list[str]) -> torch.Tensor:
-        tokens = self._tokenizer(
+        return self._model.get_text_features(**self._tokens(texts).to(self._model.device)).pooler_output
+
+    def _tokens(self, texts: list[str]) -> BatchEncoding:
+        return self._tokenizer(
             texts, padding="max_length", truncation=True, max_length=self._length, return_tensors="pt"
         )
-        return self._model.get_text_features(**tokens.to(self._model.device)).pooler_output
 
     @torch.no_grad()
     def _embed(self, items: list, features) -> torch.Tensor:

@@ -432,6 +432,28 @@ def test_methods_are_compared_and_the_figures_taken_away(page: Page, screenshots
     assert [line.split(",")[0] for line in table] == ["recipe", "dense", "magnitude", "wanda", "dit-pruning"]
 
 
+def test_words_that_are_not_read_and_prompt_files_are_told(page: Page, tmp_path):
+    """The bundled model and its CLIP read 16 tokens, two of them marks at most."""
+    page.get_by_role("tab", name="Compare").click()
+    page.locator("#prompt textarea").fill("red apple " * 6 + "beside the pizza and the very last lamp")
+    page.locator("#steps input").fill("1")
+    page.locator("#generate").click()
+    expect(page.locator("#scores .unread")).to_contain_text("lamp”")
+    expect(page.locator("#scores .unread")).to_contain_text("not drawn")
+    (tmp_path / "set.jsonl").write_text('{"tag": "one", "prompt": "red apple"}\n{"tag": "two", "prompt": "owl"}\n')
+    (tmp_path / "table.csv").write_text("name,value\nowl,1\n")
+    page.get_by_role("tab", name="Trade-off").click()
+    page.get_by_text("Your own prompts").click()
+    file = page.locator("#prompt-set input[type=file]")
+    file.set_input_files(tmp_path / "table.csv")
+    expect(page.locator("#prompt-preview [role=alert]")).to_contain_text("no column Prompt, caption or text")
+    page.locator("#prompt-set").get_by_label("Clear").click()
+    expect(page.locator("#prompt-preview")).not_to_contain_text("column")
+    page.locator("#prompt-set input[type=file]").set_input_files(tmp_path / "set.jsonl")
+    words = "2 prompts in 2 categories; 0 duplicates; 0 too long."
+    expect(page.locator("#prompt-preview [role=status]")).to_have_text(words)
+
+
 BAD_REQUESTS = (
     ("#prompt textarea", "", "The prompt is empty"),
     ("#prompt textarea", "a" * 10_000, "10,000 characters"),

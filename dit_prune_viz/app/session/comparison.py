@@ -19,6 +19,7 @@ from dit_prune_viz.errors import Cancelled, Progress, UserError
 from dit_prune_viz.generation.frames import clip_scores
 from dit_prune_viz.generation.request import Request, check_request, check_together
 from dit_prune_viz.generation.stream import stream_batch
+from dit_prune_viz.generation.unread import Unread, find_unread
 from dit_prune_viz.metrics.clip import ClipScorer
 from dit_prune_viz.metrics.clip_mean import mean_clip
 from dit_prune_viz.metrics.pictures import amplified_differences, psnr, ssim
@@ -72,7 +73,8 @@ class Comparison:
     """Both sides, and how far the right one is from the left, per prompt and over all.
 
     left is the dense model, or the run that was pinned in its place. differences are |left − right| times `gain`.
-    A PSNR is None where the pictures are identical (it would be infinite).
+    A PSNR is None where the pictures are identical (it would be infinite). unread: of each prompt, what the model does
+    not draw and the CLIP does not score; empty where it was not looked up.
     """
 
     requests: tuple[Request, ...]
@@ -84,6 +86,7 @@ class Comparison:
     differences: tuple[Image, ...]
     gain: int
     seconds: float
+    unread: tuple[Unread, ...] = ()
 
     @property
     def delta(self) -> float:
@@ -196,7 +199,8 @@ def compare_models(
             steps = requests[0].steps
             emit(Frame(LEFT, steps, steps, found.images, found.curve))
         other = _draw(RIGHT, model, right, requests, clip, emit, stages)
-    return measure(found, other, requests, clip.name, time.perf_counter() - begin)
+        unread = find_unread(model, [request.prompt for request in requests], clip)
+    return replace(measure(found, other, requests, clip.name, time.perf_counter() - begin), unread=unread)
 
 
 def keep_side(session: Session, chosen: DrawnModel, requests: tuple[Request, ...], side: Side) -> None:

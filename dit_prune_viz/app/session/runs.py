@@ -99,7 +99,8 @@ class Runs:
         shown, done = self.shown, self.shown.comparison
         left = kept_side(shown.session, self.left(shown.session), done.requests)
         if left is not None:
-            self._replace(shown, measure(left, done.right, done.requests, done.clip_name, done.seconds))
+            paired = measure(left, done.right, done.requests, done.clip_name, done.seconds)
+            self._replace(shown, replace(paired, unread=done.unread))
 
     def _is_pinned(self, run: Run) -> bool:
         return self.pinned is not None and run.number == self.pinned.number

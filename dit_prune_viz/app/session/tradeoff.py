@@ -14,11 +14,12 @@ from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.checks import whole
 from dit_prune_viz.disk_cache import user_folder
 from dit_prune_viz.errors import Progress, UserError
-from dit_prune_viz.experiments.experiment import Experiment, describe, with_seeds
+from dit_prune_viz.experiments.experiment import Experiment, describe, documented, with_seeds
 from dit_prune_viz.experiments.export import export
 from dit_prune_viz.experiments.levels import parse_levels
+from dit_prune_viz.experiments.prompt_files import PROMPT_FILES
 from dit_prune_viz.experiments.prompts import held_out, read_prompts, split
-from dit_prune_viz.experiments.results import Row
+from dit_prune_viz.experiments.results import Row, unread_sentences
 from dit_prune_viz.experiments.run import run
 from dit_prune_viz.experiments.table import COLUMNS, Line, tabulate
 from dit_prune_viz.figures import Figure
@@ -31,32 +32,32 @@ from dit_prune_viz.resources import ASSETS
 MAX_PROMPTS, MAX_SEEDS = 1024, 16
 PLANS = ASSETS / "damage.json"
 """Predicted damage and measured latent error of random plans on the bundled model, by the damage benchmark."""
-PROMPT_FILES = (".txt", ".csv", ".tsv", ".json")
 EMPTY = "Curves appear here while the comparison runs, one point per method and sparsity."
 NO_DAMAGE = "Measured damage appears here."
-_DIGITS = {"clip": 2, "ssim": 3, "psnr": 2, "latent_mse": 4, "damage": 4}
+DIGITS = {"clip": 2, "ssim": 3, "psnr": 2, "latent_mse": 4, "damage": 4}
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a person chose: names of recipes, sparsities as text, how many prompts and noises, a prompt file."""
+    """What a person chose: names of recipes, sparsities as text, how many prompts and noises, prompt files."""
 
     methods: tuple[str, ...]
     sparsities: str
     prompts: float
     seeds: float
     steps: float
-    prompt_set: str | None = None
+    prompt_set: str | tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """rows so far, by whom CLIP was scored, and the files to download once it is finished."""
+    """rows so far, by whom CLIP was scored, the files to download once it is finished, and the prompts' categories."""
 
     rows: tuple[Row, ...] = ()
     clip_name: str = ""
     files: tuple[str, ...] = ()
     notice: str | None = None
+    categories: tuple[str, ...] = ()
 
 
 def uploaded_file(path: object, uploads: Path) -> str | None:
@@ -91,16 +92,17 @@ def measure(
     asked: Asked,
     *,
     folder: Path | None = None,
+    experiment: Experiment | None = None,
     emit: Callable[[Row], None] | None = None,
     progress: Progress | None = None,
 ) -> Measured:
     """Run the comparison; cells that were measured before, in whatever session, are taken from the file.
 
-    `emit` gets every row as it is known. UserError for bad settings, before any work. `progress` may raise Cancelled:
-    finished cells stay.
+    `experiment` is what was asked for, where it is planned already. `emit` gets every row as it is known. UserError for
+    bad settings, before any work. `progress` may raise Cancelled: finished cells stay.
     """
     model = session.need_model()
-    experiment = plan_experiment(session, asked)
+    experiment = experiment or plan_experiment(session, asked)
     clip = session.store.clip()
     outcome = run(
         model,
@@ -112,8 +114,9 @@ def measure(
         turn=lambda: model.lock.hold(progress),
         cache=session.store.disk,
     )
-    files = export(outcome.rows, describe(experiment, model, clip), Path(tempfile.mkdtemp()), "tradeoff")
-    return Measured(outcome.rows, clip.name, tuple(map(str, files)), outcome.notice)
+    description = documented(experiment, describe(experiment, model, clip))
+    files = export(outcome.rows, description, Path(tempfile.mkdtemp()), "tradeoff")
+    return Measured(outcome.rows, clip.name, tuple(map(str, files)), outcome.notice, experiment.categories)
 
 
 def plan_experiment(session: Session, asked: Asked) -> Experiment:
@@ -125,13 +128,14 @@ def plan_experiment(session: Session, asked: Asked) -> Experiment:
     recipes, levels = find_recipes(asked.methods), parse_levels(asked.sparsities)
     if not recipes:
         raise UserError("Choose at least one method to compare.")
-    own = model.defaults.prompts
+    own, categories = model.defaults.prompts, ()
     if asked.prompt_set:
-        prompts = read_prompts(asked.prompt_set).sample(count)
+        chosen = read_prompts(asked.prompt_set).draw(count)
+        prompts, categories = chosen.prompts, chosen.categories
         calibration = held_out(own, prompts)
     else:
         prompts, calibration = split(own, count)
-    return with_seeds(Experiment(recipes, levels, prompts, calibration, steps=steps), seeds)
+    return with_seeds(Experiment(recipes, levels, prompts, calibration, steps=steps, categories=categories), seeds)
 
 
 def curves(rows: Sequence[Row], score: str) -> Figure:
@@ -177,13 +181,14 @@ def table(rows: Sequence[Row], clip_name: str = "") -> str:
     body = "".join(f"<tr>{_cells(line)}</tr>" for line in lines)
     source = f"CLIP: {escape(clip_name)}, {CLIP_UNIT}. " if clip_name else ""
     caption = f"{source}Means over {lines[0].prompts} prompts held out from calibration ± spread over seeds."
+    caption += "".join(f" {sentence}" for sentence in unread_sentences(rows[0]))
     return f'<table class="clusters tradeoff"><caption>{caption}</caption><thead><tr>{head}</tr></thead>' + (
         f"<tbody>{body}</tbody></table>"
     )
 
 
 def _cells(line: Line) -> str:
-    figures = [line.figures[score].text(_DIGITS[score]) if line.figures[score] else "–" for score in COLUMNS]
+    figures = [line.figures[score].text(DIGITS[score]) if line.figures[score] else "–" for score in COLUMNS]
     time = formatting.seconds(line.seconds) if line.recipe != "dense" else "–"
     values = [line.level, *figures, str(line.seeds), time]
     return f'<th scope="row">{escape(line.recipe)}</th>' + "".join(f"<td>{escape(value)}</td>" for value in values)

@@ -175,6 +175,12 @@ def test_generate(client, layer):
     assert scores["seconds"] > 0
 
 
+def test_generate_says_which_words_are_not_read(client, layer):
+    letters = "a b c d e f g h i j k l m n"
+    scores = client.predict(f"{letters} o p", 0, 2, api_name="/generate")[2]
+    assert (scores["not_drawn"], scores["not_scored"]) == ("o p", "o p")
+
+
 def test_identical_pictures_have_no_psnr(client, layer):
     client.predict("wanda", "row", 0, api_name="/prune")
     dense, pruned, scores = client.predict("a cat", 0, 2, api_name="/generate")

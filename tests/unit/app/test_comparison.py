@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.widgets import runs_strip
 from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.generation.request import Request
+from dit_prune_viz.generation.unread import Unread
 from dit_prune_viz.metrics.pictures import amplified_differences, psnr
 
 PROMPTS = ("a cat", "a red bus", "two dogs", "the moon")
@@ -271,3 +273,25 @@ def test_clip_scores_on_the_page_are_cut_off_at_zero_after_averaging():
     cells = re.findall(r"<td>([^<]*)</td>", compare_view.score_table(done))
     rows = [cells[start : start + 2] for start in range(0, len(cells), 5)]
     assert rows == [["0.00", "12.00"], ["10.00", "0.00"], ["0.00", "4.00"]]
+
+
+def test_words_that_are_not_read_are_told(ready):
+    """The tiny tokenizers end after 14 letters: both prompts give the same picture, and the page says why."""
+    letters = "a b c d e f g h i j k l m n"
+    pruned = pruned_by(ready, "magnitude", "layer", 0.5)
+    done = compare(pruned, [letters, f"{letters} o <p>", f"{letters} q"], 3, 2)
+    read, cut, other = done.unread
+    assert (read.drawn, read.scored) == ("", "")
+    assert (cut.drawn, cut.scored) == ("o <p>", "o <p>")
+    assert (other.drawn, other.scored) == ("q", "q")
+    words = re.findall(r'<p class="unread">(.*?)</p>', compare_view.score_table(done))
+    assert len(words) == 2
+    assert words[0].startswith(places(3)[1])
+    assert "not drawn and not scored</strong>, because neither the model nor CLIP reads further" in words[0]
+    assert words[0].endswith("“o &lt;p&gt;”")
+    alone = replace(done, unread=(Unread(), Unread("o", ""), Unread("p q", "q")))
+    words = re.findall(r'<p class="unread">(.*?)</p>', compare_view.score_table(alone))
+    assert "not drawn</strong>, because the model reads no further: “o”" in words[0]
+    assert "not scored" not in words[0]
+    assert "“p q”; <strong>not scored</strong>, because CLIP reads no further: “q”" in words[1]
+    assert 'class="unread"' not in compare_view.score_table(compare(pruned, "a cat", 3, 2))

@@ -208,3 +208,45 @@ def test_a_score_that_nobody_has_is_an_empty_figure():
     row = Row("e", "a", "a", "50 %", 0.5, 0, 0.1, 1.0, 1.0, {"clip": [None]})
     assert not work.curves([row], "clip").data
     assert len(work.curves([row], "damage").data) == 1
+
+
+@pytest.fixture
+def uploads(tmp_path, monkeypatch):
+    monkeypatch.setattr("dit_prune_viz.app.pages.tradeoff.listeners.get_upload_folder", lambda: str(tmp_path))
+    return tmp_path
+
+
+SET = "Prompt\tCategory\na cat\tpets\na dog\tpets\nthe sun\tsky\na cat\tpets\n" + "x" * 2001 + "\tsky\n"
+
+
+def test_an_upload_is_previewed(listeners, uploads):
+    path = uploads / "set.tsv"
+    path.write_text(SET + "<b>\t<i>\n")
+    words = listeners["show_prompts"]([str(path)])
+    assert "5 prompts in 3 categories; 1 duplicate, drawn once; 1 too long, left out" in words
+    assert "pets 3, sky 1, &lt;i&gt; 1" in words
+    assert "<li>a dog</li>" in words
+    assert "<b>" not in words
+    (uploads / "table.csv").write_text("name,value\n<u>,1\n")
+    words = listeners["show_prompts"]([str(uploads / "table.csv")])
+    assert 'role="alert">table.csv has no column Prompt' in words
+    assert listeners["show_prompts"](None) == listeners["show_prompts"]([]) == ""
+    assert "Upload the prompts" in listeners["show_prompts"](["/etc/passwd"])
+
+
+def test_the_tab_shows_what_breaks_first(listeners, uploads):
+    request = SimpleNamespace(session_hash="visitor")
+    (uploads / "a.tsv").write_text(SET)
+    (uploads / "b.txt").write_text("a tree\na house\n")
+    files = [str(uploads / name) for name in ("a.tsv", "b.txt")]
+    *_, last = listeners["compare"](None, ["magnitude"], "50", 5, 1, 1, files, "ssim", request, "method:magnitude")
+    measured = last[3]
+    assert sorted(measured.categories) == ["b", "b", "pets", "pets", "sky"]
+    assert {trace["name"] for trace in json.loads(last[4])["data"]} == {"b", "pets", "sky"}
+    by, table = listeners["offer_categories"](measured, "ssim", "method:magnitude")
+    assert (by.visible, by.value, len(by.choices)) == (True, "method:magnitude", 5)
+    assert "pets (2)" in table
+    assert "breaks first" in table
+    assert listeners["offer_categories"](work.Measured(), "ssim", "method:magnitude")[0].value == ""
+    description = json.loads(Path(measured.files[1]).read_text())["experiment"]
+    assert description["categories"] == list(measured.categories)

@@ -132,7 +132,7 @@ def test_prompts_of_mjhq(tmp_path):
     [
         ("a.txt", "\n \n", "no prompts"),
         ("a.txt", b"\xff\xfe\x00", "not UTF-8"),
-        ("a.csv", "text\na cat\n", "no column Prompt"),
+        ("a.csv", "name\na cat\n", "no column Prompt"),
         ("a.csv", "", "no column Prompt"),
         ("a.tsv", "Prompt\n" + "x" * 200_000, "not a readable table"),
         ("a.json", "{", "not readable JSON"),
@@ -144,7 +144,7 @@ def test_prompt_files_that_cannot_be_used(tmp_path, name, content, words):
     with pytest.raises(UserError, match=words):
         read_prompts(write(tmp_path, name, content))
     with pytest.raises(UserError, match="cannot be read"):
-        read_prompts(tmp_path)
+        read_prompts(tmp_path / "nothing")
 
 
 @given(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import pickle
@@ -20,9 +21,10 @@ from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.experiments.cli import main
 from dit_prune_viz.experiments.dense_pictures import DenseStore
 from dit_prune_viz.experiments.experiment import Experiment
+from dit_prune_viz.experiments.export import as_csv
 from dit_prune_viz.experiments.levels import Level
 from dit_prune_viz.experiments.requests import noise_seed, requests_for
-from dit_prune_viz.experiments.results import Results
+from dit_prune_viz.experiments.results import Results, unread_sentences
 from dit_prune_viz.experiments.run import cell_digest, run
 from dit_prune_viz.experiments.run import run as run_experiment
 from dit_prune_viz.generation.batch import draw_batch
@@ -105,6 +107,41 @@ def test_the_scores_are_those_of_single_pictures(flux, finished, tiny_clip, tmp_
     assert twin.experiment != row.experiment
     assert twin.scores["clip"] == [None] * 3
     assert twin.scores["latent_mse"] == row.scores["latent_mse"]
+
+
+def test_categories_and_cut_words_invalidate_nothing(flux, finished, tmp_path, monkeypatch):
+    """Results from before there were either are taken as they are, and say both from then on."""
+    folder, outcome = finished
+    lines = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    old = [{name: value for name, value in line.items() if name != "unread"} for line in lines]
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in old))
+    monkeypatch.setattr("dit_prune_viz.experiments.run.prune", None)  # would have to run for a cell that is missing
+    heard = []
+    again = run(flux, replace(EXPERIMENT, categories=("pets", "", "pets")), tmp_path, on_row=heard.append)
+    assert again.rows == outcome.rows
+    assert [row.unread for row in heard] == [None] * len(CELLS)
+    assert [row.unread for row in again.rows] == [{}] * len(CELLS)
+    written, before = (json.loads((path / "experiment.json").read_text()) for path in (tmp_path, folder))
+    assert written == {**before, "categories": ["pets", "", "pets"]}
+    with pytest.raises(UserError, match="a category for every prompt"):
+        run(flux, replace(EXPERIMENT, categories=("pets",)), tmp_path)
+
+
+def test_rows_and_tables_say_which_words_are_not_read(flux, tiny_clip, tmp_path):
+    letters = "a b c d e f g h i j k l m n"
+    small = replace(EXPERIMENT, prompts=("a cat", f"{letters} o p"), levels=(Level(0.5),), seeds=(0,), steps=1)
+    rows = run(flux, replace(small, recipes=small.recipes[:1]), tmp_path, clip=load_clip(tiny_clip)).rows
+    told = {"not_drawn": ["", "o p"], "not_scored": ["", "o p"]}
+    assert [row.unread for row in rows] == [told, told]
+    assert Results(tmp_path / "results.jsonl").rows == list(rows)
+    cells = list(csv.DictReader(as_csv(rows).splitlines()))
+    assert [(cell["not_drawn"], cell["not_scored"]) for cell in cells] == [("prompt 2: o p", "prompt 2: o p")] * 2
+    assert unread_sentences(rows[0]) == [
+        "The model does not read 1 prompt to the end.",
+        "The CLIP does not read 1 prompt to the end.",
+    ]
+    alone = run(flux, replace(small, recipes=small.recipes[:1]), tmp_path / "no clip").rows
+    assert alone[0].unread == {"not_drawn": ["", "o p"]}
 
 
 def test_a_run_that_was_stopped_goes_on_where_it_was(flux, finished, tmp_path):
@@ -290,6 +327,18 @@ def test_the_command_line_runs_prints_and_writes_files(tiny_flux, tmp_path, caps
     (tmp_path / "results.csv").unlink()
     assert main(["export", "--out", str(tmp_path)]) == 0
     assert (tmp_path / "results.csv").read_text().count("\n") == 1 + 6
+
+
+def test_the_command_line_tells_of_a_prompt_set_and_its_categories(tiny_flux, tmp_path, capsys):
+    (tmp_path / "set.tsv").write_text("Prompt\tCategory\na cat\tpets\na dog\tpets\nthe sun\tsky\na cat\tpets\n")
+    where = ["--model", str(tiny_flux), "--out", str(tmp_path / "out"), "--prompt-set", str(tmp_path / "set.tsv")]
+    assert main([*COMMAND, *where, "--methods", "magnitude", "--sparsities", "50"]) == 0
+    heard = capsys.readouterr()
+    assert "set.tsv: 4 prompts in 2 categories; 1 duplicate, drawn once; 0 too long.\n" in heard.err
+    assert "| Δ SSIM to dense | breaks first | pets | sky |" in heard.out
+    assert main(["table", "--out", str(tmp_path / "out")]) == 0
+    assert "| magnitude 50 % | " in capsys.readouterr().out
+    assert json.loads((tmp_path / "out/results.json").read_text())["experiment"]["categories"].count("pets") == 2
 
 
 def test_results_of_other_layers_are_not_continued(tiny_flux, tmp_path, capsys):

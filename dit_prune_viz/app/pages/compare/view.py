@@ -143,7 +143,25 @@ def score_table(done: Comparison) -> str:
     if len(frames_of(done.left.images[0], done.requests[0])) > 1:
         source += " Of a clip, CLIP is the mean over its frames; SSIM and PSNR are of the whole strip."
     shown = _figures(done) if len(done.requests) == 1 else _table(done)
-    return f'{shown}<p class="note">{source}</p>'
+    return f'{shown}{_unread(done)}<p class="note">{source}</p>'
+
+
+def _unread(done: Comparison) -> str:
+    """A line for every prompt that the model or the CLIP does not read to its end."""
+    text = ""
+    for place, unread in zip(places(len(done.requests), is_wide(done.left.images)), done.unread, strict=False):
+        if unread.drawn and unread.drawn == unread.scored:
+            told = [_told("not drawn and not scored", "neither the model nor CLIP reads further", unread.drawn)]
+        else:
+            ends = (("drawn", "the model", unread.drawn), ("scored", "CLIP", unread.scored))
+            told = [_told(f"not {what}", f"{reader} reads no further", words) for what, reader, words in ends if words]
+        if told:
+            text += f'<p class="unread">{place} {"; ".join(told)}</p>'
+    return text
+
+
+def _told(what: str, why: str, words: str) -> str:
+    return f"<strong>{what}</strong>, because {why}: “{escape(words)}”"
 
 
 def _figures(done: Comparison) -> str:

@@ -8,6 +8,7 @@ from html import escape
 import gradio as gr
 
 from dit_prune_viz.app.session import tradeoff
+from dit_prune_viz.app.session.tradeoff_categories import ALL
 from dit_prune_viz.app.widgets import plot
 from dit_prune_viz.experiments.table import COLUMNS
 from dit_prune_viz.figures.style import message
@@ -20,6 +21,7 @@ NOTE = (
     "prompts are held out from calibration. Measurements are kept: a run that was stopped resumes where it left off. "
     "The same on the command line: `python -m dit_prune_viz sweep --out FOLDER`."
 )
+PROMPT_SETS = "Text with a prompt a line, CSV, TSV, JSON or JSON lines; several files are read as one set"
 DAMAGE = (
     "**Predicted damage** needs no image: per layer Σ pruned W²·E[x²] / Σ W²·E[x²], averaged over layers by their "
     "weights. The plot sets it against what was measured: mean squared error of the final latents, against the dense "
@@ -39,6 +41,7 @@ class RunFields:
     start: gr.Button
     sweep: gr.Button
     prompt_set: gr.File
+    preview: gr.HTML
 
     @property
     def inputs(self) -> list:
@@ -48,11 +51,14 @@ class RunFields:
 
 @dataclass(frozen=True)
 class ResultViews:
-    """What is shown of the measurements; `files` are the downloads."""
+    """What is shown of the measurements; `files` are the downloads. by: which curves are drawn; it and the table of
+    categories are there where the prompts have categories."""
 
     score: gr.Dropdown
+    by: gr.Dropdown
     curves: gr.HTML
     table: gr.HTML
+    categories: gr.HTML
     files: list[gr.DownloadButton]
     damage: gr.HTML
 
@@ -82,18 +88,32 @@ def _run_fields() -> RunFields:
         sweep = gr.Button("Exponent sweep", scale=1, min_width=130, elem_id="tradeoff-sweep")
     with gr.Accordion("Your own prompts", open=False):
         prompt_set = gr.File(
-            label="One prompt per line, CSV/TSV with a column Prompt, or MJHQ-30K's meta_data.json",
+            label=PROMPT_SETS,
+            file_count="multiple",
             file_types=list(tradeoff.PROMPT_FILES),
             type="filepath",
             height=140,
+            elem_id="prompt-set",
         )
-    return RunFields(methods, levels, prompts, seeds, steps, start, sweep, prompt_set)
+        preview = gr.HTML("", elem_id="prompt-preview", apply_default_css=False)
+    return RunFields(methods, levels, prompts, seeds, steps, start, sweep, prompt_set, preview)
 
 
 def _result_views() -> ResultViews:
-    score = gr.Dropdown(SCORES, value="ssim", label="Score", scale=0, min_width=160, elem_id="tradeoff-score")
+    with gr.Row(elem_id="tradeoff-view"):
+        score = gr.Dropdown(SCORES, value="ssim", label="Score", scale=2, min_width=160, elem_id="tradeoff-score")
+        by = gr.Dropdown(
+            [("methods, all prompts", ALL)],
+            value=ALL,
+            label="Curves",
+            scale=3,
+            min_width=200,
+            visible=False,
+            elem_id="tradeoff-by",
+        )
     curves = plot.plot(message(tradeoff.EMPTY), height=420, elem_id="tradeoff-curves")
     table = gr.HTML("", elem_id="tradeoff-table", apply_default_css=False)
+    categories = gr.HTML("", elem_id="tradeoff-categories", apply_default_css=False)
     with gr.Row():
         files = [
             gr.DownloadButton(kind, interactive=False, size="sm", elem_id=f"tradeoff-{kind.lower()}")
@@ -101,7 +121,7 @@ def _result_views() -> ResultViews:
         ]
     gr.Markdown(DAMAGE, elem_classes="note")
     damage = plot.plot(message(tradeoff.NO_DAMAGE), height=380, elem_id="tradeoff-damage")
-    return ResultViews(score, curves, table, files, damage)
+    return ResultViews(score, by, curves, table, categories, files, damage)
 
 
 def explain_methods() -> str:

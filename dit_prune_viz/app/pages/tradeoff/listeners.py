@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from html import escape
 from pathlib import Path
 
 import gradio as gr
@@ -12,8 +13,10 @@ from dit_prune_viz.app.pages.actions import Actions, Frame, bar_updates, error_m
 from dit_prune_viz.app.pages.tradeoff.layout import ResultViews
 from dit_prune_viz.app.session import tradeoff
 from dit_prune_viz.app.session.jobs import Reporter, Result
+from dit_prune_viz.app.session.prompt_upload import preview, uploaded_files
 from dit_prune_viz.app.session.session import Session
-from dit_prune_viz.app.session.tradeoff import Asked, Measured, uploaded_file
+from dit_prune_viz.app.session.tradeoff import Asked, Measured
+from dit_prune_viz.app.session.tradeoff_categories import ALL, category_table, choices, curves_by
 from dit_prune_viz.app.widgets import plot
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.experiments.results import Row
@@ -39,54 +42,73 @@ class TradeoffListeners:
         prompt_set,
         score,
         request: gr.Request,
+        by: str = ALL,
     ) -> Iterator[tuple]:
         """Every method at every sparsity; the updates are for `Frame.outputs`, the measurements and the views."""
         try:
-            prompt_set = uploaded_file(prompt_set, Path(get_upload_folder()))
+            files = uploaded_files(prompt_set, Path(get_upload_folder()))
         except UserError as problem:
             raise error_message(problem) from problem
-        asked = Asked(tuple(methods or ()), levels or "", prompts, seeds, steps, prompt_set)
+        asked = Asked(tuple(methods or ()), levels or "", prompts, seeds, steps, files or None)
         rows: list[Row] = []
-        clip_name = ""
+        clip_name, categories = "", ()
 
         def work(session: Session, report: Reporter) -> tuple[Session, Measured]:
-            nonlocal clip_name
-            clip_name = session.store.clip_name
-            return session, tradeoff.measure(session, asked, folder=self._folder, emit=report.emit, progress=report)
+            nonlocal clip_name, categories
+            experiment = tradeoff.plan_experiment(session, asked)
+            clip_name, categories = session.store.clip_name, experiment.categories
+            return session, tradeoff.measure(
+                session, asked, folder=self._folder, experiment=experiment, emit=report.emit, progress=report
+            )
 
         for update in self._actions.watch(request, session, work):
             if isinstance(update, Row):
                 rows.append(update)
-                measured = Measured(tuple(rows), clip_name)
-                yield (*unchanged(self._frame.outputs), *show_measured(session, measured, score))
+                measured = Measured(tuple(rows), clip_name, categories=categories)
+                yield (*unchanged(self._frame.outputs), *show_measured(session, measured, score, by))
             elif isinstance(update, Result):
                 session, result = update.value
-                yield (*bar_updates(session, result.notice), *show_measured(session, result, score))
+                yield (*bar_updates(session, result.notice), *show_measured(session, result, score, by))
             else:
                 yield (*update, gr.skip(), *unchanged(self._views.outputs))
 
     def sweep_exponents(
-        self, session, levels, prompts, seeds, steps, prompt_set, score, request: gr.Request
+        self, session, levels, prompts, seeds, steps, prompt_set, score, request: gr.Request, by: str = ALL
     ) -> Iterator[tuple]:
         """`compare` for |W|^m · ‖X‖ with six exponents m."""
-        yield from self.compare(session, [SWEEP], levels, prompts, seeds, steps, prompt_set, score, request)
+        yield from self.compare(session, [SWEEP], levels, prompts, seeds, steps, prompt_set, score, request, by)
 
 
-def show_measured(session: Session | None, measured: Measured, score: str) -> tuple:
+def show_prompts(given: object) -> str:
+    """What an upload holds, as HTML; what is wrong with it, in a sentence, at the same place."""
+    try:
+        return preview(uploaded_files(given, Path(get_upload_folder())))
+    except UserError as problem:
+        return f'<div class="prompt-preview"><p role="alert">{escape(str(problem))}</p></div>'
+
+
+def offer_categories(measured: Measured, score: str, by: str) -> tuple:
+    """Updates for the choice of curves and the table of categories, where the prompts have some."""
+    ways = choices(measured)
+    kept = by if by in [value for _, value in ways] else ALL
+    return gr.Dropdown(choices=ways, value=kept, visible=len(ways) > 1), category_table(measured, score)
+
+
+def show_measured(session: Session | None, measured: Measured, score: str, by: str = ALL) -> tuple:
     """Updates for the page: measurements, curves, table, damage and the three downloads."""
     files = measured.files or (None, None, None)
     return (
         measured,
-        show_curves(measured, score),
+        show_curves(measured, score, by),
         tradeoff.table(measured.rows, measured.clip_name),
         show_damage(session, measured),
         *(gr.DownloadButton(value=file, interactive=file is not None) for file in files),
     )
 
 
-def show_curves(measured: Measured, score: str) -> str:
+def show_curves(measured: Measured, score: str, by: str = ALL) -> str:
     """The curves of one score."""
-    return plot.show(tradeoff.curves(measured.rows, score))
+    return plot.show(curves_by(measured, score, by))
 
 
 def show_damage(session: Session | None, measured: Measured) -> str:

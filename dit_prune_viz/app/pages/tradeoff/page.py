@@ -10,9 +10,16 @@ import gradio as gr
 from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.app.pages.tradeoff import speed
 from dit_prune_viz.app.pages.tradeoff.layout import lay_out
-from dit_prune_viz.app.pages.tradeoff.listeners import TradeoffListeners, show_curves, show_damage
+from dit_prune_viz.app.pages.tradeoff.listeners import (
+    TradeoffListeners,
+    offer_categories,
+    show_curves,
+    show_damage,
+    show_prompts,
+)
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.tradeoff import Measured
+from dit_prune_viz.app.session.tradeoff_categories import category_table
 
 
 @dataclass(frozen=True)
@@ -28,11 +35,20 @@ def build(frame: Frame, actions: Actions, folder: Path | None = None) -> Tradeof
     speed.build(frame, actions)
     listeners = TradeoffListeners(frame, actions, views, folder)
     measured = gr.State(Measured())
-    inputs = [*fields.inputs, views.score]
+    inputs = [*fields.inputs, views.score, views.by]
     outputs = [*frame.outputs, measured, *views.outputs]
     fields.start.click(listeners.compare, [frame.session, fields.methods, *inputs], outputs, **INTERNAL)
     fields.sweep.click(listeners.sweep_exponents, [frame.session, *inputs], outputs, **INTERNAL)
-    views.score.input(show_curves, [measured, views.score], views.curves, **INTERNAL)
+    gr.on(
+        [views.score.input, views.by.input],
+        show_curves,
+        [measured, views.score, views.by],
+        views.curves,
+        **INTERNAL,
+    )
+    views.score.input(category_table, [measured, views.score], views.categories, **INTERNAL)
+    measured.change(offer_categories, [measured, views.score, views.by], [views.by, views.categories], **INTERNAL)
+    fields.prompt_set.change(show_prompts, fields.prompt_set, fields.preview, **INTERNAL)
     frame.session.change(show_damage, [frame.session, measured], views.damage, **INTERNAL)
     return TradeoffTab(fields.steps)
 
