@@ -27,7 +27,14 @@ from dit_prune_viz.pruning.recipe import AUTO, Recipe
 
 def build(state: gr.State, actions: Actions) -> None:
     """Add the endpoints to the page, sharing `state` with nobody but their own client."""
+    with gr.Row(visible=False):
+        _model_endpoints(state, actions)
+        _recipe_endpoints(state, actions)
+        _cluster_endpoints(state, actions)
+        _picture_endpoints(state, actions)
 
+
+def _model_endpoints(state: gr.State, actions: Actions) -> None:
     def load_model(session: Session | None, model: str, also_prune: str, options: dict | None) -> tuple[Session, dict]:
         session = actions.call(session, lambda s: s.load_model(model, also_prune=also_prune, options=options))
         return session, describe_model(session)
@@ -36,6 +43,12 @@ def build(state: gr.State, actions: Actions) -> None:
         session = actions.call(session, lambda s: s.calibrate(samples, seed))
         return session, describe_calibration(session)
 
+    text, number = gr.Textbox, gr.Number
+    _endpoint(load_model, state, [text(label="model"), text("", label="also_prune"), gr.JSON({}, label="options")])
+    _endpoint(calibrate, state, [number(128, label="samples"), number(0, label="seed")])
+
+
+def _recipe_endpoints(state: gr.State, actions: Actions) -> None:
     def prune(session: Session | None, method: str, granularity: str, sparsity: float) -> tuple[Session, dict]:
         session = actions.call(session, lambda s: s.prune(_recipe(s, method, granularity, sparsity)))
         return session, describe_plan(session)
@@ -59,6 +72,18 @@ def build(state: gr.State, actions: Actions) -> None:
         text = actions.call(session, recipe_io.save_recipe_text)
         return session, {"recipe": text, "words": actions.call(session, recipe_io.recipe_in_words)}
 
+    text, number = gr.Textbox, gr.Number
+    _endpoint(
+        prune,
+        state,
+        [text("dit-pruning", label="method"), text("auto", label="granularity"), number(0.5, label="sparsity")],
+    )
+    _endpoint(prune_with, state, [gr.JSON(label="recipe")])
+    _endpoint(open_recipe, state, [text(label="recipe"), gr.Checkbox(False, label="carry_over")])
+    _endpoint(save_recipe, state, [])
+
+
+def _cluster_endpoints(state: gr.State, actions: Actions) -> None:
     def cluster(session: Session | None, layer: str, unit: str, algorithm: str, k: float) -> tuple[Session, dict]:
         session = actions.call(session, lambda s: s.cluster(layer, unit, algorithm, k))
         return session, describe_clusters(session, layer)
@@ -73,6 +98,21 @@ def build(state: gr.State, actions: Actions) -> None:
         session = actions.session(session)
         return session, actions.call(session, lambda s: describe_membership(s, layer))
 
+    text, number = gr.Textbox, gr.Number
+    _endpoint(
+        cluster,
+        state,
+        [text(label="layer"), text("row", label="unit"), text("kmeans", label="algorithm"), number(4, label="k")],
+    )
+    _endpoint(
+        set_cluster_sparsity,
+        state,
+        [text(label="layer"), number(0, label="cluster"), number(0.5, label="sparsity")],
+    )
+    _endpoint(clusters, state, [text(label="layer")])
+
+
+def _picture_endpoints(state: gr.State, actions: Actions) -> None:
     def generate(
         session: Session | None, prompt: str, seed: float, steps: float, frames: float = 1, picture: bytes | None = None
     ) -> tuple[Session, Image, Image, dict]:
@@ -80,32 +120,10 @@ def build(state: gr.State, actions: Actions) -> None:
         result = actions.call(session, lambda s: compare(s, prompt, seed, steps, frames=frames, picture=picture))
         return session, result.left.images[0], result.right.images[0], describe_scores(result)
 
-    with gr.Row(visible=False):
-        text, number = gr.Textbox, gr.Number
-        _endpoint(load_model, state, [text(label="model"), text("", label="also_prune"), gr.JSON({}, label="options")])
-        _endpoint(calibrate, state, [number(128, label="samples"), number(0, label="seed")])
-        _endpoint(
-            prune,
-            state,
-            [text("dit-pruning", label="method"), text("auto", label="granularity"), number(0.5, label="sparsity")],
-        )
-        _endpoint(prune_with, state, [gr.JSON(label="recipe")])
-        _endpoint(open_recipe, state, [text(label="recipe"), gr.Checkbox(False, label="carry_over")])
-        _endpoint(save_recipe, state, [])
-        _endpoint(
-            cluster,
-            state,
-            [text(label="layer"), text("row", label="unit"), text("kmeans", label="algorithm"), number(4, label="k")],
-        )
-        _endpoint(
-            set_cluster_sparsity,
-            state,
-            [text(label="layer"), number(0, label="cluster"), number(0.5, label="sparsity")],
-        )
-        _endpoint(clusters, state, [text(label="layer")])
-        pictures = [gr.Image(label=side, format="png") for side in ("dense", "pruned")]
-        drawing = [text(label="prompt"), number(0, label="seed"), number(20, label="steps"), number(1, label="frames")]
-        _endpoint(generate, state, [*drawing, gr.File(label="picture", type="binary")], pictures)
+    text, number = gr.Textbox, gr.Number
+    pictures = [gr.Image(label=side, format="png") for side in ("dense", "pruned")]
+    drawing = [text(label="prompt"), number(0, label="seed"), number(20, label="steps"), number(1, label="frames")]
+    _endpoint(generate, state, [*drawing, gr.File(label="picture", type="binary")], pictures)
 
 
 def _endpoint(fn, state: gr.State, inputs: list, extra: list | None = None) -> None:
