@@ -1,0 +1,1 @@
+"""Trade-off: what sparsity costs, method against method."""
