@@ -39,7 +39,9 @@ def serve(options: argparse.Namespace) -> None:
     gc.disable()
     from dit_prune_viz.app.session.startup import AppSettings, start
 
-    settings = AppSettings(read_load_settings(options), options.clip, cache)
+    settings = AppSettings(
+        read_load_settings(options), options.clip, cache, **({"out": options.out} if options.out else {})
+    )
     startup = start(settings, when_ready=_collect_garbage)  # in a thread, while gradio is imported in this one
     with without_stubs():
         from dit_prune_viz.app.server import build_app
@@ -69,6 +71,7 @@ def parse(
     add = parser.add_argument
     add_load_options(parser, model=short_path(BUNDLED_MODEL))
     add("--clip", default=short_path(BUNDLED_CLIP), help="hub id or folder of a CLIP")
+    add("--out", type=Path, help="folder for what is taken away (pruned, in the working folder)")
     add("--host", default="0.0.0.0" if space else "127.0.0.1", help="address to listen on")
     add("--port", type=int, default=7860)
     add(

@@ -1,8 +1,9 @@
-"""The whole page: top bar, left column, three tabs and the API, put together and wired to each other."""
+"""The whole page: top bar, left column, five tabs and the API, put together and wired to each other."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import gradio as gr
 
@@ -14,6 +15,8 @@ from dit_prune_viz.app.pages.controls import toggle as sidebar
 from dit_prune_viz.app.pages.events import value_of
 from dit_prune_viz.app.pages.layer import page as layer_tab
 from dit_prune_viz.app.pages.map import page as map_tab
+from dit_prune_viz.app.pages.takeaway import page as takeaway_tab
+from dit_prune_viz.app.pages.takeaway.listeners import Sources
 from dit_prune_viz.app.pages.topbar import hints
 from dit_prune_viz.app.pages.topbar import page as topbar
 from dit_prune_viz.app.pages.tradeoff import page as tradeoff_tab
@@ -31,7 +34,7 @@ TITLE = "DiT pruning, seen"
 def build_app(startup: Startup) -> gr.Blocks:
     """The app; a page that opens waits for the model that `startup` prepares."""
     plot.serve_plotly()
-    return _page(Actions(startup.jobs, startup), startup.source)
+    return _page(Actions(startup.jobs, startup), startup.source, startup.out)
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class TopBar:
 
 @dataclass(frozen=True)
 class Tabs:
-    """The four tabs: what each offers to the others, and the components that switch between them."""
+    """The tabs: what each offers to the others, and the components that switch between them."""
 
     tabs: gr.Tabs
     map_page: gr.Tab
@@ -57,7 +60,7 @@ class Tabs:
     tradeoff: tradeoff_tab.TradeoffTab
 
 
-def _page(actions: Actions, source: str) -> gr.Blocks:
+def _page(actions: Actions, source: str, folder: Path) -> gr.Blocks:
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
         state = gr.State(None)
         api.build(state, actions)  # first, so that its names are not taken by the page's own listeners
@@ -69,7 +72,7 @@ def _page(actions: Actions, source: str) -> gr.Blocks:
             with gr.Column(scale=0, min_width=280, elem_id="controls"):
                 controls.build(frame, actions, source)
             with gr.Column(scale=1, min_width=480):
-                tabs = _tabs(frame, actions)
+                tabs = _tabs(frame, actions, folder)
         _wire_top_bar(frame, top, actions)
         _wire_tabs(frame, tabs, actions)
         page.load(None, None, None, js=HOTKEYS)
@@ -96,7 +99,7 @@ def _wire_top_bar(frame: Frame, top: TopBar, actions: Actions) -> None:
     frame.session.change(actions.undo_buttons, None, [top.undo, top.redo], **INTERNAL)
 
 
-def _tabs(frame: Frame, actions: Actions) -> Tabs:
+def _tabs(frame: Frame, actions: Actions, folder: Path) -> Tabs:
     with gr.Tabs(elem_id="tabs") as tabs:
         with gr.Tab("Map", id="map", render_children=True) as map_page:
             map_view = map_tab.build(frame, actions)
@@ -106,6 +109,9 @@ def _tabs(frame: Frame, actions: Actions) -> Tabs:
             compare_view = compare_tab.build(frame, actions)
         with gr.Tab("Trade-off", id="tradeoff", render_children=True):
             tradeoff_view = tradeoff_tab.build(frame, actions)
+        with gr.Tab("Take away", id="takeaway", render_children=True):
+            sources = Sources(compare_view.runs, tradeoff_view.measured, layer_view.selection)
+            takeaway_tab.build(frame, actions, sources, folder)
     return Tabs(tabs, map_page, compare_page, map_view, layer_view, compare_view, tradeoff_view)
 
 

@@ -156,6 +156,7 @@ def write_numbers(
     folder: str | Path,
     *,
     clusters: Mapping[str, Clusters | ClusterPlan] | None = None,
+    selection: tuple[str, str, Sequence[int]] | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write layers.csv, layers.json and, where layers have clusters, clusters.csv and clusters.json.
@@ -164,15 +165,20 @@ def write_numbers(
         pruned: its masks are made.
         folder: to be made; complete or not there at all.
         clusters: layer → clusters with their names; None takes those of the plan, which have none.
+        selection: (layer, unit, indices) of units that are selected, for selection.csv and selection.json.
         overwrite: whether it may replace one that is there.
 
     Returns:
         The folder.
 
     Raises:
-        UserError: it exists or cannot be written to.
+        UserError: it exists or cannot be written to, or the selection is of units that the layer does not have.
     """
     texts = number_texts(pruned, clusters)
+    if selection is not None:
+        layer, unit, units = selection
+        chosen = layer, pruned.model.layer(layer).shape, unit, units
+        texts |= {"selection.csv": units_csv(*chosen), "selection.json": units_json(*chosen)}
     with new_folder(folder, needs=sum(len(text.encode()) for text in texts.values()), overwrite=overwrite) as new:
         for name, text in texts.items():
             (new / name).write_text(text, encoding="utf-8")

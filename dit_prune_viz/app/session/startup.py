@@ -7,6 +7,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from dit_prune_viz.app.session.jobs import Busy, Jobs, Reporter, Result
 from dit_prune_viz.app.session.model_store import ModelStore
@@ -27,11 +28,13 @@ _VISIT_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class AppSettings:
-    """load: the model to begin with; clip: hub id or folder; cache: None keeps nothing on disk."""
+    """load: the model to begin with; clip: hub id or folder; cache: None keeps nothing on disk; out: for what is taken
+    away."""
 
     load: LoadSettings
     clip: str
     cache: DiskCache | None = None
+    out: Path = Path("pruned")
 
 
 def start(settings: AppSettings, when_ready: Callable[[], None] | None = None) -> Startup:
@@ -52,7 +55,9 @@ def start(settings: AppSettings, when_ready: Callable[[], None] | None = None) -
         load=settings.load,
         disk=settings.cache,
     )
-    startup = Startup(Session(store), settings.load.model, Jobs(), when_ready, also_prune=settings.load.also_prune)
+    startup = Startup(
+        Session(store), settings.load.model, Jobs(), when_ready, also_prune=settings.load.also_prune, out=settings.out
+    )
     startup.start()
     return startup
 
@@ -68,8 +73,9 @@ class Startup:
         when_ready: Callable[[], None] | None = None,
         *,
         also_prune: tuple[str, ...] = (),
+        out: Path = AppSettings.out,
     ) -> None:
-        self.source, self.jobs = source, jobs
+        self.source, self.jobs, self.out = source, jobs, out
         self._also_prune = also_prune
         self._empty = empty
         self._session = empty

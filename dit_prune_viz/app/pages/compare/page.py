@@ -21,8 +21,9 @@ from dit_prune_viz.app.session.session import Session
 
 @dataclass(frozen=True)
 class CompareTab:
-    """The components that follow the model and the layer that is open."""
+    """The components that follow the model and the layer that is open, and the page's earlier comparisons."""
 
+    runs: gr.State
     prompt: gr.Textbox
     examples: gr.Dataset
     steps: gr.Number
@@ -60,7 +61,7 @@ def build(frame: Frame, actions: Actions) -> CompareTab:
     picture.bundled.click(lambda: input_picture.show(None), None, picture.outputs, **INTERNAL)
     cluster.layer.input(offer_clusters, [frame.session, cluster.layer], cluster.cluster, **INTERNAL)
     return CompareTab(
-        asked.prompt, asked.examples, asked.steps, asked.frames, picture.row, cluster.layer, cluster.cluster
+        runs, asked.prompt, asked.examples, asked.steps, asked.frames, picture.row, cluster.layer, cluster.cluster
     )
 
 

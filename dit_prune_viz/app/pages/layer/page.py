@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import gradio as gr
@@ -12,15 +13,20 @@ from dit_prune_viz.app.pages.layer.layout import LayerLayout, lay_out
 from dit_prune_viz.app.pages.layer.listeners import LayerListeners
 from dit_prune_viz.app.pages.layer.page_state import PageStates
 from dit_prune_viz.app.pages.layer.unit_answers import UnitAnswers
+from dit_prune_viz.app.session.selection import Selection
 from dit_prune_viz.app.session.session import Session
 
 
 @dataclass(frozen=True)
 class LayerTab:
-    """What the other pages need to open a layer here: the picker, and the listener that shows what it holds."""
+    """What the other pages need to open a layer here: the picker, and the listener that shows what it holds.
+
+    selection: of the visitor who asks.
+    """
 
     picker: gr.Dropdown
     open_args: dict
+    selection: Callable[[gr.Request], Selection]
 
 
 def build(frame: Frame, actions: Actions) -> LayerTab:
@@ -34,7 +40,7 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
     _wire_selecting(frame, layout, listeners)
     _wire_clusters(frame, layout, listeners)
     frame.session.change(listeners.refresh, frame.session, layout.views, **INTERNAL)
-    return LayerTab(layout.controls.picker, open_args)
+    return LayerTab(layout.controls.picker, open_args, lambda request: states.of_visitor(request).selection)
 
 
 def _wire_opening(frame: Frame, layout: LayerLayout, listeners: LayerListeners) -> dict:

@@ -6,17 +6,18 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from dit_prune_viz.app.session.takeaway import WAYS, Way
+from dit_prune_viz.app.session.takeaway import EXACT, INT8, WORDS
+from dit_prune_viz.export.ways import WAYS, Way
 
 NOTE = (
-    "Take the pruned model with you. Everything is written into one folder on the machine that runs the app, whole or "
-    "not at all. The same on the command line: `dit-prune-viz prune MODEL --recipe FILE --out FOLDER --as packed`."
+    "Everything is written into one folder on the machine that runs the app, whole or not at all. The same on the "
+    "command line: `dit-prune-viz prune MODEL --recipe FILE --out FOLDER --as packed,report`."
 )
 OPEN_NOTE = (
     "A recipe that was saved here, on the command line or by hand. One that was made for another model is refused, "
     "unless you ask for what fits to be carried over."
 )
-VALUES = [("as they are, without loss", "exact"), ("rounded to int8, smaller still", "int8")]
+VALUES = [("without loss", EXACT), ("rounded to int8, smaller", INT8)]
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,11 @@ class WayFields:
 
 @dataclass(frozen=True)
 class OpenFields:
-    """A recipe file to open."""
+    """A recipe file to open, and what was said about it."""
 
     file: gr.File
     carry_over: gr.Checkbox
+    open: gr.Button
     notes: gr.Markdown
 
 
@@ -66,36 +68,35 @@ def lay_out(folder: str) -> TakeawayLayout:
     headline = gr.HTML("", elem_id="takeaway-headline", apply_default_css=False)
     gr.Markdown(NOTE, elem_classes="note")
     with gr.Row(equal_height=True, elem_classes="tab-controls"):
-        name = gr.Textbox(
-            label=f"Name, inside {folder}", max_lines=1, scale=3, min_width=240, elem_id="takeaway-name"
-        )
+        name = gr.Textbox(label=f"Name, inside {folder}", max_lines=1, scale=3, min_width=240, elem_id="takeaway-name")
         values = gr.Dropdown(
-            VALUES, value="exact", label="Values of the packed folder", scale=2, min_width=220, elem_id="takeaway-values"
+            VALUES, value=EXACT, label="Values of the packed folder", scale=2, min_width=200, elem_id="takeaway-values"
         )
         overwrite = gr.Checkbox(
-            False, label="Replace what has this name", scale=1, min_width=200, elem_id="takeaway-overwrite"
+            False, label="Replace what has this name", scale=2, min_width=200, elem_id="takeaway-overwrite"
         )
     with gr.Row(elem_id="takeaway-ways"):
-        ways = tuple(_way(way) for way in WAYS)
+        ways = tuple(_way(way) for way in WAYS.values())
     told = gr.Markdown("", elem_id="takeaway-told", elem_classes="note")
-    with gr.Column(elem_classes="card", elem_id="takeaway-open"):
-        gr.Markdown("### Open a recipe", elem_classes="way-title")
+    with gr.Accordion("Open a recipe", open=False, elem_id="takeaway-open"):
         gr.Markdown(OPEN_NOTE, elem_classes="note")
         file = gr.File(
             label="Recipe, .json", file_types=[".json"], type="filepath", height=120, elem_id="takeaway-recipe"
         )
-        carry_over = gr.Checkbox(False, label="Carry over what fits from another model", elem_id="takeaway-carry")
+        with gr.Row(elem_classes="tab-controls"):
+            carry_over = gr.Checkbox(False, label="Carry over what fits from another model", elem_id="takeaway-carry")
+            button = gr.Button("Open", size="sm", scale=0, min_width=90, elem_id="takeaway-open-run")
         notes = gr.Markdown("", elem_classes="note", elem_id="takeaway-notes")
-    return TakeawayLayout(headline, name, overwrite, values, ways, told, OpenFields(file, carry_over, notes))
+    return TakeawayLayout(headline, name, overwrite, values, ways, told, OpenFields(file, carry_over, button, notes))
 
 
 def _way(way: Way) -> WayFields:
-    with gr.Column(elem_classes=["card", "way"], min_width=260, elem_id=f"way-{way.name}"):
-        gr.Markdown(f"### {way.title}", elem_classes="way-title")
+    with gr.Column(elem_classes=["card", "way"], min_width=250, elem_id=f"way-{way.name}"):
+        gr.Markdown(f"### {way.name.replace('-', ' ').capitalize()}", elem_classes="way-title")
         size = gr.HTML("", elem_classes="way-size", apply_default_css=False)
-        gr.Markdown(way.words, elem_classes="note")
-        with gr.Row():
-            write = gr.Button("Write", size="sm", variant="primary", min_width=80, elem_id=f"write-{way.name}")
+        gr.Markdown(WORDS[way.name], elem_classes="note")
+        with gr.Row(elem_classes="way-buttons"):
+            write = gr.Button("Write", size="sm", variant="primary", min_width=70, elem_id=f"write-{way.name}")
             download = gr.DownloadButton(
                 "Download", size="sm", interactive=False, min_width=90, elem_id=f"download-{way.name}"
             )

@@ -17,18 +17,15 @@ def build(frame: Frame, actions: Actions, sources: Sources, folder: Path) -> Non
     listeners = TakeawayListeners(frame, actions, layout, sources, folder)
     inputs = [frame.session, layout.name, layout.overwrite, layout.values, sources.runs, sources.measured]
     for fields in layout.ways:
-        fields.write.click(
-            listeners.write(fields.way.name), inputs, [*frame.outputs, *layout.written], **INTERNAL
-        )
+        fields.write.click(listeners.write(fields.way.name), inputs, [*frame.outputs, *layout.written], **INTERNAL)
     opening = layout.opening
-    gr.on(
-        [opening.file.upload, opening.carry_over.input],
+    opening.open.click(
         listeners.open_recipe,
         [frame.session, opening.file, opening.carry_over],
         [*frame.outputs, opening.notes],
         **INTERNAL,
     )
-    shown = gr.State("")  # the name that was suggested last: one that a person typed stays
+    suggested = gr.State("")  # a name that a person typed stays
     frame.session.change(
-        listeners.show, [frame.session, layout.name, shown], [shown, *layout.shown], **INTERNAL
+        listeners.show, [frame.session, layout.name, suggested], [suggested, *layout.shown], **INTERNAL
     )

@@ -24,9 +24,10 @@ from dit_prune_viz.app.session.tradeoff_categories import category_table
 
 @dataclass(frozen=True)
 class TradeoffTab:
-    """The components that follow the model."""
+    """The components that follow the model, and what was measured."""
 
     steps: gr.Number
+    measured: gr.State
 
 
 def build(frame: Frame, actions: Actions, folder: Path | None = None) -> TradeoffTab:
@@ -50,7 +51,7 @@ def build(frame: Frame, actions: Actions, folder: Path | None = None) -> Tradeof
     measured.change(offer_categories, [measured, views.score, views.by], [views.by, views.categories], **INTERNAL)
     fields.prompt_set.change(show_prompts, fields.prompt_set, fields.preview, **INTERNAL)
     frame.session.change(show_damage, [frame.session, measured], views.damage, **INTERNAL)
-    return TradeoffTab(fields.steps)
+    return TradeoffTab(fields.steps, measured)
 
 
 def suggestions(session: Session | None) -> int:
