@@ -8,6 +8,7 @@ from importlib.util import find_spec
 
 import pytest
 from quick_prune import quickly_pruned
+from readme import DOCS, README, python_block
 
 import dit_prune_viz as dpv
 from dit_prune_viz.errors import Cancelled, UserError
@@ -102,3 +103,27 @@ def test_the_verb_has_the_name_of_its_package():
     assert dpv.export.pack.pack is dpv.pack
     with pytest.raises(UserError, match="There is no way 'zip' to take a model away"):
         dpv.export(None, "x", "zip")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on the size of files")
+@pytest.mark.parametrize("way", ["diffusers", "packed", "single-file"])
+def test_a_disk_that_fills_up_in_the_middle_leaves_nothing(pruned, tmp_path, way):
+    """A limit on the size of files stands in for it: the system itself refuses to write on."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, before[1]))
+    try:
+        with pytest.raises(UserError, match=r"could not be written \(.*File too large.*\); free some space or choose"):
+            export(pruned, target(tmp_path / "a", way), way)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("word", "page"), [("emoji-70-folder", README), ("flux-60", DOCS / "taking-away.md")])
+def test_the_pages_examples_run(pruned, tmp_path, monkeypatch, word, page):
+    monkeypatch.chdir(tmp_path)
+    exec(python_block(word, page), {"dpv": dpv, "pruned": pruned})
+    assert len(list(tmp_path.iterdir())) == python_block(word, page).count("dpv.export(")
+    assert list(tmp_path.rglob("model_index.json"))
