@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from importlib.util import find_spec
 
 import pytest
 from quick_prune import quickly_pruned
@@ -30,10 +29,7 @@ def size(path):
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-WRITTEN = [way for way in WAYS if way != "report" or find_spec("dit_prune_viz.export.report")]
-
-
-@pytest.mark.parametrize("way", WRITTEN)
+@pytest.mark.parametrize("way", WAYS)
 def test_every_way_writes_whole_or_not_at_all(pruned, tmp_path, way):
     path = target(tmp_path, way)
     assert export(pruned, path, way) == path
@@ -47,7 +43,7 @@ def test_every_way_writes_whole_or_not_at_all(pruned, tmp_path, way):
         export(pruned, target(tmp_path / "file", way), way)
 
 
-@pytest.mark.parametrize("way", WRITTEN)
+@pytest.mark.parametrize("way", WAYS)
 def test_no_way_replaces_the_source(flux, tmp_path, way, tiny_flux):
     model = load_model(dpv.export(quickly_pruned(flux), tmp_path / "source"), device="cpu")
     source = tmp_path / f"source{WAYS[way].suffix}"
