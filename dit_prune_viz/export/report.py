@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +10,8 @@ import dit_prune_viz
 from dit_prune_viz.calibration.layer_statistics import layer_statistics, weight_statistics
 from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.clustering.clusters import Clusters
-from dit_prune_viz.errors import Progress, UserError
+from dit_prune_viz.errors import Progress
+from dit_prune_viz.export.folders import new_file
 from dit_prune_viz.export.report_parts.content import Pair, ReportContent, TradeoffLine
 from dit_prune_viz.export.report_parts.drawings import MOST_DOTS, draw_maps, draw_scatters, draw_tradeoff
 from dit_prune_viz.export.report_parts.facts import headline, model_facts, pictures_scores, recipe_content
@@ -105,34 +103,7 @@ def write_report(path: str | Path, content: ReportContent, *, overwrite: bool = 
     Raises:
         UserError: the file exists, cannot be written, or the disk is full.
     """
-    path = Path(os.path.expanduser(path)).absolute()
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; give the name of a file, such as report.html.")
-    if (path.exists() or path.is_symlink()) and not overwrite:
-        raise UserError(f"{path} exists already; choose another name, or ask for it to be overwritten.")
     text = render(content).encode("utf-8", "replace")
-    part = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
-            part = Path(file.name)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.chmod(0o666 & ~_umask())  # temporary files are for their owner only
-        part.replace(path)
-        part = None
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"{path} could not be written ({reason}); free some space or choose another folder.") from error
-    finally:
-        if part is not None:
-            with suppress(OSError):
-                part.unlink()
-    return path
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with new_file(path, needs=len(text), overwrite=overwrite) as new:
+        new.write_bytes(text)
+    return Path(path)

@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 
 from dit_prune_viz.calibration.settings import steps_of_run
+from dit_prune_viz.export.folders import readable_bytes
 from dit_prune_viz.export.report_parts.content import Fact, Pair, RecipeContent
-from dit_prune_viz.formatting import count, percent, seconds, signed, size
+from dit_prune_viz.formatting import count, percent, seconds, signed
 from dit_prune_viz.masks.groups import n_of_m
 from dit_prune_viz.methods.allocation.base import Allocation
 from dit_prune_viz.methods.catalogue import find_method
@@ -17,6 +18,8 @@ from dit_prune_viz.pipelines.dense_parts import dense_sentence
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pruning.named_recipes import name_of
 from dit_prune_viz.pruning.pruned_model import PrunedModel
+from dit_prune_viz.pruning.recipe_file import recipe_text
+from dit_prune_viz.pruning.recipe_words import in_words, label_of
 
 _KNOWN = ("clip", "clip_dense", "clip_name", "ssim", "psnr", "prompts", "seeds")
 """Scores that have a place of their own on the first screen."""
@@ -47,10 +50,10 @@ def headline(pruned: PrunedModel, scores: Mapping[str, object], packed_bytes: in
     dense = dense_bytes(model)
     precision = str(model.dtype).removeprefix("torch.")
     if packed_bytes:
-        detail = f"{dense / packed_bytes:.1f} times smaller than the dense {size(dense)} in {precision}"
-        facts.append(Fact("Packed transformer", size(packed_bytes), detail))
+        detail = f"{dense / packed_bytes:.1f} times smaller than the dense {readable_bytes(dense)} in {precision}"
+        facts.append(Fact("Packed transformer", readable_bytes(packed_bytes), detail))
     else:
-        facts.append(Fact("Dense transformer", size(dense), f"in {precision}, before anything is saved"))
+        facts.append(Fact("Dense transformer", readable_bytes(dense), f"in {precision}, before anything is saved"))
     guess = "≈ " if report.estimated else ""
     lost = "share of the layers' output energy that the masks remove, weighted by their number of weights"
     facts.append(Fact("Predicted damage", f"{guess}{percent(report.damage, 2)}", lost))
@@ -118,35 +121,15 @@ def model_facts(model: Model) -> tuple[Fact, ...]:
 
 def recipe_content(pruned: PrunedModel) -> RecipeContent:
     """The recipe in words, setting by setting, and as the file that replays it."""
-    return RecipeContent(_words(pruned), tuple(_settings(pruned)), _text(pruned))
-
-
-def _text(pruned: PrunedModel) -> str:
-    try:
-        from dit_prune_viz.pruning.recipe_file import recipe_text
-    except ModuleNotFoundError:
-        return pruned.recipe.to_json() + "\n"
-    return recipe_text(pruned, pruned.model)
-
-
-def _words(pruned: PrunedModel) -> str:
-    try:
-        from dit_prune_viz.pruning.recipe_words import in_words
-    except ModuleNotFoundError:
-        return _short_words(pruned)
-    return in_words(pruned.plan.as_recipe(), pruned.model)
-
-
-def _short_words(pruned: PrunedModel) -> str:
-    level = pruned.recipe.granularity if n_of_m(pruned.recipe.granularity) else percent(pruned.report.achieved, 1)
-    return f"{name_of(pruned.recipe) or pruned.recipe.method.title}, {level}"
+    words = in_words(pruned.plan.as_recipe(), pruned.model)
+    return RecipeContent(words, tuple(_settings(pruned)), recipe_text(pruned, pruned.model))
 
 
 def _settings(pruned: PrunedModel):
     recipe = pruned.recipe
     name = name_of(recipe)
     if name:
-        yield Fact("Named recipe", name)
+        yield Fact("Named recipe", label_of(name))
     yield Fact("Target sparsity", percent(recipe.sparsity, 2), f"achieved: {percent(pruned.report.achieved, 4)}")
     yield _method("Saliency", recipe.method)
     if n_of_m(recipe.granularity):
@@ -160,11 +143,10 @@ def _settings(pruned: PrunedModel):
     share = find_method(Allocation, recipe.allocation)
     weighed = "; weighted by measured sensitivity" if recipe.sensitivity else ""
     yield Fact("Allocation", share.title, f"{share.formula}{weighed}")
-    ignored, bounds = getattr(recipe, "ignore", ()), getattr(recipe, "bounds", ())
-    if ignored:
-        yield Fact("Kept dense", ", ".join(ignored))
-    if bounds:
-        words = [f"{one.pattern}: {percent(one.least)} to {percent(one.greatest)}" for one in bounds]
+    if recipe.ignore:
+        yield Fact("Kept dense", ", ".join(recipe.ignore))
+    if recipe.bounds:
+        words = [f"{one.pattern}: {percent(one.least)} to {percent(one.greatest)}" for one in recipe.bounds]
         yield Fact("Bounds of layers", "; ".join(words))
     for search in recipe.searches:
         yield _method("Search", search)

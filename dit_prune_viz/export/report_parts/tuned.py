@@ -73,7 +73,7 @@ def _found(pruned: PrunedModel, clusters: Mapping[str, Clusters] | None) -> dict
 
 def _clusters(plan: ClusterPlan) -> Clusters:
     """The clusters of a plan, with their names where it knows them."""
-    return Clusters(plan.unit, "as the plan has them", plan.labels, plan.k, tags=tuple(getattr(plan, "tags", ()) or ()))
+    return Clusters(plan.unit, "as the plan has them", plan.labels, plan.k, tags=plan.tags)
 
 
 def _ruled(pruned: PrunedModel, name: str) -> bool:

@@ -10,6 +10,7 @@ import io
 import json
 import re
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from inspect import signature
 
@@ -33,6 +34,7 @@ from dit_prune_viz.metrics.clip import load_clip
 from dit_prune_viz.metrics.pictures import psnr, ssim
 from dit_prune_viz.pruning.prune import prune
 from dit_prune_viz.pruning.recipe import Recipe
+from dit_prune_viz.pruning.recipe_file import read_recipe
 
 LAYER = "transformer_blocks.0.attn.to_q"
 RECIPE = Recipe(sparsity=0.4, calibration=CalibrationSettings(samples=8))
@@ -108,6 +110,7 @@ def test_the_first_screen_says_how_sparse_how_large_and_at_what_cost(flux, by_ha
     assert "CLIP score 29.50 dense 31.25, difference −1.75; by some CLIP" in page.text
     assert page.tags.count(("h1", {"id": "title"})) == 1
     assert "tiny-flux" in page.text
+    assert content.recipe.words == "DiT-Pruning, 40 %, two clusters by hand"
     assert content.recipe.words in page.text
 
 
@@ -312,6 +315,20 @@ def test_a_recipe_too_long_for_a_page_is_left_out_with_a_word(content):
     assert "save-recipe" not in {about.get("id") for _, about in page.tags}
 
 
+def test_the_recipe_in_the_report_replays_the_masks(flux, by_hand, content):
+    (text,) = re.findall(r'<pre[^>]*id="recipe-text">(.*?)</pre>', render(content), re.S)
+    recipe = read_recipe(unescape(text), flux).recipe
+    again = prune(flux, recipe)
+    assert all(mask.equal(by_hand[0].masks[name]) for name, mask in again.masks.items())
+
+
+def test_what_stays_dense_or_within_bounds_is_told(flux):
+    found = gather(prune(flux, replace(RECIPE, ignore=("*.attn.to_q",), bounds={"mlp in": (0.1, 0.2)})))
+    text = Page(render(found)).text
+    assert "Kept dense *.attn.to_q" in text
+    assert "mlp in: 10.0 % to 20.0 %" in text
+
+
 def test_scores_of_the_caller_go_before_those_of_the_pictures(by_hand, content):
     scores = {"clip": 28.0, "ssim": 0.75, "prompts": 64, "seeds": 3, "FID": 12.5}
     found = gather(by_hand[0], pictures=content.pairs, scores=scores)
@@ -337,14 +354,15 @@ def test_a_report_is_written_whole_or_not_at_all(content, tmp_path, monkeypatch)
     write_report(path, replace(content, name="other"), overwrite=True)
     assert b'<h1 id="title">other' in path.read_bytes()
     with pytest.raises(UserError, match="is a folder"):
-        write_report(tmp_path, content, overwrite=True)
-    with pytest.raises(UserError, match="could not be written"):
+        write_report(tmp_path / "new", content, overwrite=True)
+    with pytest.raises(UserError, match="Not a directory"):
         write_report(path / "below-a-file.html", content)
 
-    def full(file):
+    def full(self, data):
+        self.touch()
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(reports.os, "fsync", full)
+    monkeypatch.setattr(reports.Path, "write_bytes", full)
     before = path.read_bytes()
     with pytest.raises(UserError, match="No space left"):
         write_report(path, content, overwrite=True)
