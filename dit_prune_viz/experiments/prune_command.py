@@ -23,6 +23,7 @@ from dit_prune_viz.pruning.named_recipes import NAMED_RECIPES, find_recipe
 from dit_prune_viz.pruning.prune import calibrate_for, prune
 from dit_prune_viz.pruning.pruned_model import PrunedModel
 from dit_prune_viz.pruning.recipe import Recipe
+from dit_prune_viz.pruning.recipe_file import RecipeFile, parse_recipe, read_text
 
 _WORST = 10
 """Layers that are named, those with the most predicted damage."""
@@ -67,15 +68,18 @@ def add_prune(commands) -> list[argparse.ArgumentParser]:
 def _prune(options: argparse.Namespace) -> None:
     model_named, recipe_named = _named(options)
     settings = read_load_settings(argparse.Namespace(**vars(options) | {"model": model_named}))
-    text = _recipe_file(recipe_named)
-    recipe = find_recipe(recipe_named) if text is None else None
+    file = _recipe_file(recipe_named)
+    recipe = find_recipe(recipe_named) if file is None else file.recipe
     level = parse_level(options.sparsity) if options.sparsity else None
     take_away = read_take_away(options, settings, _short(level, recipe))
     model = load(settings, tell=say)
     if take_away is not None:
         take_away.check(model)
-    if text is not None:
-        recipe = _carried(text, recipe_named, model, options.carry_over)
+    if file is not None:
+        carried = file.fit(model, carry_over=options.carry_over)
+        recipe = carried.recipe
+        for dropped in carried.dropped:
+            say(f"Left out: {dropped}")
     recipe = _calibrated(recipe if level is None else level.of(recipe), options)
     pruned = _pruned(model, recipe, options)
     print(_summary(pruned))
@@ -110,47 +114,19 @@ def _is_model(what: str) -> bool:
     return what.endswith(_WEIGHTS) or (not what.endswith(".json") and is_hub_id(split_hub_path(what)[0]))
 
 
-def _recipe_file(named: str) -> str | None:
-    """The text of a recipe's file; None where a recipe is named. UserError if it cannot be read."""
+def _recipe_file(named: str) -> RecipeFile | None:
+    """What a recipe's file says; None where a recipe is named. UserError if it cannot be read or holds no recipe."""
     path = local_path(named)
     if named in NAMED_RECIPES or not (named.endswith(".json") or (path is not None and path.is_file())):
         return None
-    try:
-        text = Path(named).expanduser().read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
-        raise UserError(f"The recipe {named} cannot be read ({reason}); give a recipe's JSON file.") from None
-    _check_json(text)
-    return text
+    return parse_recipe(read_text(named))
 
 
-def _check_json(text: str) -> None:
-    """Refuse at once what is no recipe for any model."""
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError):
-        values = None
-    if not isinstance(values, dict):
-        Recipe.from_json(text)  # says what a recipe looks like
-
-
-def _short(level: Level | None, recipe: Recipe | None) -> str:
+def _short(level: Level | None, recipe: Recipe) -> str:
     """What a model is pruned to, for the name of a file."""
     if level is not None:
         return level.pattern.replace(":", "of") or f"{100 * level.sparsity:g}"
-    return "pruned" if recipe is None else f"{100 * recipe.sparsity:g}"
-
-
-def _carried(text: str, named: str, model: Model, carry_over: bool) -> Recipe:
-    """The recipe in a file, for this model."""
-    try:
-        from dit_prune_viz.pruning.recipe_file import read_recipe
-    except ModuleNotFoundError:
-        return find_recipe(Path(named))
-    carried = read_recipe(text, model, carry_over=carry_over)
-    for dropped in carried.dropped:
-        say(f"Left out: {dropped}")
-    return carried.recipe
+    return f"{100 * recipe.sparsity:g}"
 
 
 def _calibrated(recipe: Recipe, options: argparse.Namespace) -> Recipe:

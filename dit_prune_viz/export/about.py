@@ -13,8 +13,7 @@ from dit_prune_viz.pruning.recipe import Recipe
 
 def recipe_of(pruned: PrunedModel) -> Recipe:
     """The recipe that gives this model again, with all that was changed by hand since it was planned."""
-    replay = getattr(pruned.plan, "as_recipe", None)
-    return pruned.recipe if replay is None else replay()
+    return pruned.plan.as_recipe()
 
 
 def about(pruned: PrunedModel) -> dict[str, str]:

@@ -10,7 +10,6 @@ from types import MappingProxyType
 
 from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import Progress, UserError
-from dit_prune_viz.export.about import recipe_of
 from dit_prune_viz.export.diffusers_folder import diffusers_bytes, write_diffusers
 from dit_prune_viz.export.folders import check_target, new_file
 from dit_prune_viz.export.numbers import number_texts, write_numbers
@@ -18,6 +17,7 @@ from dit_prune_viz.export.pack import pack, packed_bytes_at_most
 from dit_prune_viz.export.part_files import own_files, written_bytes
 from dit_prune_viz.export.single_file import single_file_bytes, write_single_file
 from dit_prune_viz.pruning.pruned_model import PrunedModel
+from dit_prune_viz.pruning.recipe_file import recipe_text
 
 
 @dataclass(frozen=True)
@@ -121,10 +121,6 @@ def _packed_bytes(pruned: PrunedModel) -> int:
 
 
 def _recipe_text(pruned: PrunedModel) -> str:
-    try:
-        from dit_prune_viz.pruning.recipe_file import recipe_text
-    except ModuleNotFoundError:
-        return recipe_of(pruned).to_json() + "\n"
     return recipe_text(pruned, pruned.model)
 
 

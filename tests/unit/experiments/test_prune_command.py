@@ -34,10 +34,10 @@ def test_several_ways_lie_in_one_folder(tiny_flux, recipe, tmp_path, capsys):
     out = tmp_path / "out"
     ways = "diffusers,packed,single-file,recipe,numbers,diffusers"
     assert main(["prune", str(tiny_flux), "--recipe", str(recipe), "--out", str(out), "--as", ways, *QUICK]) == 0
-    expected = ["diffusers", "numbers", "packed", "recipe.json", "tiny-flux-pruned.safetensors"]
+    expected = ["diffusers", "numbers", "packed", "recipe.json", "tiny-flux-30.safetensors"]
     assert sorted(path.name for path in out.iterdir()) == expected
     one, other = DiffusionPipeline.from_pretrained(out / "diffusers"), load_packed(out / "packed")
-    single = load_file(out / "tiny-flux-pruned.safetensors")
+    single = load_file(out / "tiny-flux-30.safetensors")
     removed = zeros(one.transformer.state_dict())
     assert zeros(other.transformer.state_dict()) == zeros(single) == removed
     told = capsys.readouterr().out
@@ -47,7 +47,7 @@ def test_several_ways_lie_in_one_folder(tiny_flux, recipe, tmp_path, capsys):
     assert sum(line.startswith("To be written: ") for line in lines) == 5
     assert [line.split(" (")[0] for line in lines if line.startswith("Written: ")] == [
         f"Written: {out / name}"
-        for name in ("diffusers", "packed", "tiny-flux-pruned.safetensors", "recipe.json", "numbers")
+        for name in ("diffusers", "packed", "tiny-flux-30.safetensors", "recipe.json", "numbers")
     ]
 
 
@@ -158,3 +158,15 @@ def test_stopped_writing_says_so_and_leaves_nothing(tiny_flux, tmp_path, capsys,
     assert main(command) == 130
     assert "stopped; what is written is complete, and nothing of the rest is left." in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_recipe_of_another_model_is_refused_or_carried_over(tiny_flux, tiny_sana, tmp_path, capsys):
+    out = tmp_path / "mine.json"
+    assert main(["prune", str(tiny_flux), "--recipe", "magnitude", "--out", str(out), "--as", "recipe", *QUICK]) == 0
+    command = ["prune", str(tiny_sana), "--recipe", str(out), "--out", str(tmp_path / "it"), "--as", "numbers", *QUICK]
+    capsys.readouterr()
+    assert main(command) == 2
+    assert "carry over what fits (--carry-over)" in capsys.readouterr().err
+    assert main([*command, "--carry-over"]) == 0
+    assert "Left out: " in capsys.readouterr().err
+    assert (tmp_path / "it" / "layers.csv").is_file()

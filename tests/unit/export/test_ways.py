@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from importlib.util import find_spec
 
 import pytest
 from quick_prune import quickly_pruned
+from readme import DOCS, README, python_block
 
 import dit_prune_viz as dpv
 from dit_prune_viz.errors import Cancelled, UserError
@@ -29,10 +29,7 @@ def size(path):
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-WRITTEN = [way for way in WAYS if way != "report" or find_spec("dit_prune_viz.export.report")]
-
-
-@pytest.mark.parametrize("way", WRITTEN)
+@pytest.mark.parametrize("way", WAYS)
 def test_every_way_writes_whole_or_not_at_all(pruned, tmp_path, way):
     path = target(tmp_path, way)
     assert export(pruned, path, way) == path
@@ -46,7 +43,7 @@ def test_every_way_writes_whole_or_not_at_all(pruned, tmp_path, way):
         export(pruned, target(tmp_path / "file", way), way)
 
 
-@pytest.mark.parametrize("way", WRITTEN)
+@pytest.mark.parametrize("way", WAYS)
 def test_no_way_replaces_the_source(flux, tmp_path, way, tiny_flux):
     model = load_model(dpv.export(quickly_pruned(flux), tmp_path / "source"), device="cpu")
     source = tmp_path / f"source{WAYS[way].suffix}"
@@ -102,3 +99,27 @@ def test_the_verb_has_the_name_of_its_package():
     assert dpv.export.pack.pack is dpv.pack
     with pytest.raises(UserError, match="There is no way 'zip' to take a model away"):
         dpv.export(None, "x", "zip")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on the size of files")
+@pytest.mark.parametrize("way", ["diffusers", "packed", "single-file"])
+def test_a_disk_that_fills_up_in_the_middle_leaves_nothing(pruned, tmp_path, way):
+    """A limit on the size of files stands in for it: the system itself refuses to write on."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, before[1]))
+    try:
+        with pytest.raises(UserError, match=r"could not be written \(.*File too large.*\); free some space or choose"):
+            export(pruned, target(tmp_path / "a", way), way)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("word", "page"), [("emoji-70-folder", README), ("flux-60", DOCS / "taking-away.md")])
+def test_the_pages_examples_run(pruned, tmp_path, monkeypatch, word, page):
+    monkeypatch.chdir(tmp_path)
+    exec(python_block(word, page), {"dpv": dpv, "pruned": pruned})
+    assert len(list(tmp_path.iterdir())) == python_block(word, page).count("dpv.export(")
+    assert list(tmp_path.rglob("model_index.json"))
