@@ -21,10 +21,10 @@ from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.experiments.results import Row
 from dit_prune_viz.experiments.table import tabulate
 from dit_prune_viz.export.folders import new_file
+from dit_prune_viz.export.folders import readable_bytes as size
 from dit_prune_viz.export.report_parts.content import Pair
 from dit_prune_viz.export.report_parts.pairs import draw_pairs, make_pair
 from dit_prune_viz.export.ways import WAYS, Way, export, sizes
-from dit_prune_viz.formatting import size
 from dit_prune_viz.pruning.named_recipes import name_of
 from dit_prune_viz.pruning.pruned_model import PrunedModel
 
@@ -68,7 +68,7 @@ class Taken:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What other pages have found that goes along: comparisons, measured cells, and the selection of a layer's units."""
+    """What other pages have found that goes along: comparisons, measured cells, selected units of a layer."""
 
     runs: Sequence[Run] = ()
     rows: Sequence[Row] = ()

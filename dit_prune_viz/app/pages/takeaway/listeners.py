@@ -22,6 +22,7 @@ from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.takeaway import Found, Taken
 from dit_prune_viz.app.session.tradeoff import Measured, uploaded_file
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.export.folders import readable_bytes
 
 NOTHING = "Prune the model first; then it can be taken away."
 MASKS_WAIT = "Sizes are told once the masks of a model this large are made, with the first picture or file."
@@ -121,4 +122,4 @@ def _size(sizes: dict[str, int], way: str) -> str:
     if way not in sizes:
         return '<span class="way-unknown">size known once it is written</span>' if sizes else ""
     about = "≈ " if way == "packed" else ""
-    return f"<b>{about}{formatting.size(sizes[way])}</b>"
+    return f"<b>{about}{readable_bytes(sizes[way])}</b>"
