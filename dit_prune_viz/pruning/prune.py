@@ -51,7 +51,7 @@ def prune(
     Args:
         model: the dense model.
         recipe: a `Recipe`, the name of one ("distilled-mask", see `NAMED_RECIPES`), a saliency ("stw:1.5,1"), or the
-            path of a recipe's JSON file, which is refused if it was made for another model; see `find_carried`.
+            path of a recipe's JSON file, which is refused if it was made for another model; see `read_recipe`.
         sparsity: share of the prunable weights, 0–1, or N:M such as "2:4"; None leaves it to the recipe. Another one
             than the recipe's leaves out what it sets layer by layer.
         statistics: of the model's inputs, where the model is calibrated already; None calibrates it as the recipe says.
