@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -90,8 +91,7 @@ def _panel(
         value = low + (high - low) * (step + 0.5) / 5
         pen.line([at(left, value), at(right, value)], _GRID, 1)
         pen.text(x0 + _LEFT - 8, at(left, value)[1], f"{value:.3g}", "rm")
-    evenly = [left + (right - left) * (step + 0.5) / _TICKS for step in range(_TICKS)]
-    for tick in sorted({round(x) for x in xs}) if axis.ticks else evenly:
+    for tick in sorted({round(x) for x in xs}) if axis.ticks else _round_numbers(left, right):
         pen.text(at(tick, low)[0], y0 + HEIGHT - _BOTTOM + 14, f"{tick:.4g}", "mm")
     pen.text(x0 + (_LEFT + WIDTH - _RIGHT) / 2, y0 + HEIGHT - 14, axis.title, "mm")
     if axis.dense is not None:
@@ -104,6 +104,13 @@ def _panel(
         for line, figure, x in own:
             pen.line([at(x, figure.mean + sign * figure.spread) for sign in (-1, 1)], colour, 1)
             pen.mark(*at(x, figure.mean), place, filled=":" not in line.level)
+
+
+def _round_numbers(low: float, high: float) -> list[float]:
+    """At most `_TICKS` multiples of 1, 2 or 5 times a power of ten."""
+    power = 10 ** math.floor(math.log10((high - low) / _TICKS))
+    step = next(power * times for times in (1, 2, 5, 10) if power * times * _TICKS >= high - low)
+    return [step * place for place in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 class _Pen:
