@@ -9,7 +9,6 @@ step 8/7 as wide. Nothing is calibrated: GPTQ (Frantar et al., arXiv 2210.17323)
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -27,6 +26,7 @@ CODES = MappingProxyType({8: (-127, 127), 4: (-8, 7)})
 """Bits of a code → least and greatest code."""
 
 _MOST_INPUTS = 1 << 30
+_PIECES_OF_GPU = 64
 _CLOSE = 1 / 256
 """How far a float16 scale may be off; a layer with a scale that is further off, as tiny ones are, keeps float32."""
 
@@ -72,9 +72,11 @@ class Rounded:
         """
         codes = self.codes.view(self.shape) if self.mask is None else spread(self.mask, self.codes)
         table = torch.empty(self.shape, dtype=dtype or self.dtype, device=codes.device) if out is None else out
-        for rows in _row_slices(self.shape):
-            wide = _wide(self.scales[rows], self.group, self.shape[1])
-            table[rows] = codes[rows].float().mul_(wide).add_(0.0)  # a code of 0 times a scale below 0 is −0
+        for rows in _row_slices(self.shape, codes.device):
+            piece = codes[rows].float()
+            grouped, scales = _matched(piece, self.scales[rows].float(), self.group)
+            grouped.mul_(scales).add_(0.0)  # a code of 0 times a scale below 0 is −0
+            table[rows] = piece
         return table
 
     def kept(self, dtype: torch.dtype | None = None) -> Tensor:
@@ -115,9 +117,11 @@ def round_to_nearest(values: Tensor, *, bits: int, group: int | None = None, mas
     scales = _narrow(torch.cat(scales)) if scales else values.new_zeros((len(values), 0), dtype=torch.float16)
     codes, low_high, done = [], CODES[bits], 0
     for table, keep in _pieces(values, mask):
-        wide = _wide(scales[done : done + len(table)], group, table.shape[1])
         # In a group of zeros, and only there, the scale is zero; there 0/1 does as well.
-        found = table.div_(wide.masked_fill_(wide == 0, 1)).round_().clamp_(*low_high).to(torch.int8)
+        own = scales[done : done + len(table)].to(torch.float32, copy=True)
+        grouped, own = _matched(table, own.masked_fill_(own == 0, 1), group)
+        grouped.div_(own).round_().clamp_(*low_high)
+        found = table.to(torch.int8)
         codes.append(found.view(-1) if keep is None else found[keep])
         done += len(table)
     codes = torch.cat(codes) if codes else torch.zeros(0, dtype=torch.int8, device=values.device)
@@ -138,7 +142,7 @@ def _check(values: Tensor, bits: object, group: object, mask: PackedMask | None)
 
 def _pieces(values: Tensor, mask: PackedMask | None) -> Iterator[tuple[Tensor, Tensor | None]]:
     """New float32 tables of some rows each with zeros where the mask prunes, and the rows of the mask."""
-    for rows in _row_slices(values.shape):
+    for rows in _row_slices(values.shape, values.device):
         table = values[rows].to(torch.float32, copy=True)
         if mask is None:
             yield table, None
@@ -148,9 +152,10 @@ def _pieces(values: Tensor, mask: PackedMask | None) -> Iterator[tuple[Tensor, T
         yield table.masked_fill_(~keep, 0), keep
 
 
-def _row_slices(shape: tuple[int, int]) -> Iterator[slice]:
-    """About PIECE values at a time; a multiple of eight rows, as a mask's bytes want it."""
-    height = max(8, PIECE // max(1, shape[1]) // 8 * 8)
+def _row_slices(shape: tuple[int, int], device: torch.device) -> Iterator[slice]:
+    """About PIECE values at a time, more on a GPU; a multiple of eight rows, as a mask's bytes want it."""
+    most = PIECE if device.type == "cpu" else _PIECES_OF_GPU * PIECE
+    height = max(8, most // max(1, shape[1]) // 8 * 8)
     for start in range(0, shape[0] if shape[1] else 0, height):
         yield slice(start, start + height)
 
@@ -175,7 +180,9 @@ def _narrow(scales: Tensor) -> Tensor:
     return half if good else scales
 
 
-def _wide(scales: Tensor, group: int, width: int) -> Tensor:
-    """The scale of every weight (rows, d_in) float32, a new tensor."""
-    repeated = scales.float().repeat_interleave(group, dim=1)
-    return repeated[:, :width] if math.prod(repeated.shape) else repeated.new_zeros((len(scales), width))
+def _matched(table: Tensor, scales: Tensor, group: int) -> tuple[Tensor, Tensor]:
+    """The same table (rows, d_in) and its scales (rows, groups), in shapes that multiply each weight by its own."""
+    width = table.shape[1]
+    if width % group == 0:
+        return table.view(len(table), -1, group), scales[:, :, None]
+    return table, scales.repeat_interleave(group, dim=1)[:, :width]
