@@ -18,8 +18,8 @@ LARGE = 500_000_000
 def stored_bytes(pruned: PrunedModel, progress: Progress | None = None) -> int | None:
     """Bytes of a pruned model's transformers in the form in which a person would keep them.
 
-    A model of which nothing is pruned and all prunable layers are rounded: its codes at their bits, its scales, and
-    its other tensors as `dense_bytes` counts them. Any other: the packed format, estimated for large models.
+    A model of which nothing is pruned and layers are rounded: their codes at their bits, their scales, and all other
+    tensors as `dense_bytes` counts them. Any other: the packed format, estimated for large models.
 
     Args:
         pruned: only read.
@@ -28,9 +28,10 @@ def stored_bytes(pruned: PrunedModel, progress: Progress | None = None) -> int |
     Returns:
         The bytes; None where a model cannot be packed, such as one whose blocks stream.
     """
-    if not pruned.report.removed and all(layer.rounded for layer in pruned.layers.values()):
-        rounded = {name: layer.rounded.file_bytes for name, layer in pruned.layers.items()}
-        return dense_bytes(pruned.model, rounded)
+    if not pruned.report.removed:
+        rounded = {name: layer.rounded.file_bytes for name, layer in pruned.layers.items() if layer.rounded}
+        if rounded:
+            return dense_bytes(pruned.model, rounded)
     try:
         if pruned.model.parameters > LARGE:
             return PackedSizes(pruned.model).estimate(pruned)

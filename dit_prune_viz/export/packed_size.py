@@ -5,6 +5,7 @@ from __future__ import annotations
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.export.pack import _jobs, _layers_of, _pack
 from dit_prune_viz.export.pipeline_files import transformers_of
+from dit_prune_viz.pipelines.resting import Resting
 from dit_prune_viz.pruning.pruned_model import PrunedModel
 
 
@@ -13,7 +14,7 @@ def packed_bytes(pruned: PrunedModel, progress: Progress | None = None) -> int:
     total = 0
     for name, transformer in transformers_of(pruned.model.pipeline).items():
         layers, state = _layers_of(pruned, name), transformer.state_dict()
-        for done, job in enumerate(_jobs(state, layers)):
+        for done, job in enumerate(_jobs(Resting(transformer), state, layers)):
             if progress:
                 progress(done, len(state), f"Weighing {job.name}")
             total += _pack(job, layers).nbytes

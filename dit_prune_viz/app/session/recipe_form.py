@@ -115,8 +115,7 @@ def form_fields() -> tuple[FormField, ...]:
 def visible(values: Values) -> dict[str, bool]:
     """Which fields mean anything while the others have these values."""
     fixed = values["granularity"] == PATTERN
-    saliency = methods_of(Saliency).get(values["saliency"])
-    prunes = saliency is None or saliency.prunes
+    prunes = _prunes(values)
     updater = find_method(Update, values["update"]) if values["update"] in methods_of(Update) else None
     searching = any(values[f"search:{name}"] for name in methods_of(Search))
     shown = {
@@ -163,7 +162,7 @@ def recipe_of(values: Values, calibration: CalibrationSettings | None = None) ->
         sequential=bool(values["sequential"]),
         calibration=calibration or CalibrationSettings(),
         ignore=read_layer_patterns(values["ignore"] or ""),
-        bounds=() if fixed else bounds_of(values["bounds"] or ""),
+        bounds=() if fixed or not _prunes(values) else bounds_of(values["bounds"] or ""),
     )
 
 
@@ -176,10 +175,10 @@ def values_of(recipe: Recipe, kept: Values | None = None) -> dict[str, Any]:
         values |= {"granularity": PATTERN, "pattern": recipe.granularity}
     else:
         values |= {"granularity": recipe.granularity, "sensitivity": recipe.sensitivity}
+        values |= _values(find_method(Allocation, recipe.allocation), {"allocation"})
         if recipe.method.prunes:
             values["sparsity"] = round(100 * recipe.sparsity, 6)
-        values |= _values(find_method(Allocation, recipe.allocation), {"allocation"})
-        values["bounds"] = ", ".join(map(_spelled_bounds, recipe.bounds))
+            values["bounds"] = ", ".join(map(_spelled_bounds, recipe.bounds))
     values["ignore"] = ", ".join(recipe.ignore)
     values |= _values(recipe.method, {"saliency"})
     values["update"] = ""
@@ -296,6 +295,11 @@ def _option(name: str, option: Option) -> FormField:
     bounds = [None if bound is None else bound * scale for bound in (option.low, option.high, option.step)]
     widget = SLIDER if option.slider or isinstance(option.default, int) else NUMBER
     return FormField(name, widget, label, option.default * scale, "", (), *bounds, scale)
+
+
+def _prunes(values: Values) -> bool:
+    saliency = methods_of(Saliency).get(values["saliency"])
+    return saliency is None or saliency.prunes
 
 
 def _spec(kind: type[Method], name: str, values: Values) -> str:

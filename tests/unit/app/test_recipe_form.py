@@ -149,7 +149,7 @@ def test_options_are_seen_only_where_their_method_is_chosen():
 
 
 def test_a_recipe_that_prunes_nothing_asks_for_no_sparsity():
-    at_seventy = {**form.defaults(), "sparsity": 70}
+    at_seventy = {**form.defaults(), "sparsity": 70, "bounds": "adaLN: 10-40"}
     values = form.choose("int4", at_seventy)
     assert form.recipe_of(values) == find_recipe("int4")
     assert form.recipe_of(values).sparsity == 0
