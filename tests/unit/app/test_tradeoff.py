@@ -96,7 +96,9 @@ def test_pictures_of_the_rows(session, tmp_path):
 
 
 def sized(recipe: str, level: str, sparsity: float, nbytes: int | None, ssim: float) -> Row:
-    return Row("e", recipe, recipe, level, sparsity, 0, sparsity, 1.0, 1.0, {"ssim": [ssim], "clip": [80.0]}, nbytes)
+    return Row(
+        "e", recipe, recipe, level, sparsity, 0, sparsity, 1.0, 1.0, {"ssim": [ssim], "clip": [80.0]}, nbytes=nbytes
+    )
 
 
 def test_curves_over_size_have_every_method_where_its_file_is():

@@ -201,7 +201,7 @@ def test_nothing_left_for_calibration():
 
 def row(recipe, level, seed, nbytes=None, **scores):
     sparsity = parse_level(level).sparsity
-    return Row("e", recipe, recipe, parse_level(level).label, sparsity, seed, 0.1, 2.0, 3.0, scores, nbytes)
+    return Row("e", recipe, recipe, parse_level(level).label, sparsity, seed, 0.1, 2.0, 3.0, scores, nbytes=nbytes)
 
 
 def test_results_survive_a_kill_at_any_byte(tmp_path):
