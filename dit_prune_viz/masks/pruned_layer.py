@@ -68,6 +68,8 @@ class PrunedLayer:
             A tensor of that shape, dtype and device, with zeros where the mask prunes.
         """
         mask = self.mask.to(weight.device)
+        if self.new is None and out is None and weight.requires_grad and torch.is_grad_enabled():
+            return weight * mask.unpack()
         out = torch.empty_like(weight, memory_format=torch.contiguous_format) if out is None else out
         if self.rounded:
             return self.rounded.to(weight.device).values(out=out)
