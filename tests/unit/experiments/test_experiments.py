@@ -117,7 +117,7 @@ def test_categories_and_cut_words_invalidate_nothing(flux, finished, tmp_path, m
     lines = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
     old = [{name: value for name, value in line.items() if name != "unread"} for line in lines]
     (tmp_path / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in old))
-    monkeypatch.setattr("dit_prune_viz.experiments.prune_cells.prune", None)  # would have to run for a cell that is missing
+    monkeypatch.setattr("dit_prune_viz.experiments.prune_cells.prune", None)  # runs for what is missing
     heard = []
     again = run(flux, replace(EXPERIMENT, categories=("pets", "", "pets")), tmp_path, on_row=heard.append)
     assert again.rows == outcome.rows
