@@ -78,6 +78,13 @@ _ALL = (
         replace(_BIASED, search=("distil:1600",), update="tuned"),
         "masks that learn from the dense model's outputs for longer, then kept weights and biases that do",
     ),
+    NamedRecipe("int8", Recipe("none", update="round"), "nothing pruned, rounded to int8 in groups of 64 (RTN)"),
+    NamedRecipe("int4", Recipe("none", update="round:4,64"), "nothing pruned, rounded to 4 bits in groups of 64 (RTN)"),
+    NamedRecipe(
+        "dit-pruning+int8",
+        Recipe(update="round:8,128"),
+        "DiT-Pruning's masks, kept weights rounded to int8 in groups of 128",
+    ),
 )
 NAMED_RECIPES = MappingProxyType({one.name: one for one in _ALL})
 """Name → recipe, the paper's first."""
