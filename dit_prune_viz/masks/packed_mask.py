@@ -9,7 +9,11 @@ from functools import cache, cached_property
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+TILE = 1024
+"""Weights of which the mask knows how many are kept before them, see `PackedMask.starts`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +36,13 @@ class PackedMask:
     def kept(self) -> int:
         """The number of weights that stay."""
         return int((torch.bincount(self.bits.cpu(), minlength=256) * _ones()).sum())
+
+    @cached_property
+    def starts(self) -> Tensor:
+        """int32 (⌈weights / 1024⌉,), on the bits' device: how many weights are kept before every tile of 1,024."""
+        ones = _count(self.bits)
+        tiles = F.pad(ones, (0, -len(ones) % (TILE // 8))).view(-1, TILE // 8).sum(1, dtype=torch.int32)
+        return (tiles.cumsum(0) - tiles).to(torch.int32)
 
     @property
     def removed(self) -> int:
@@ -65,11 +76,41 @@ class PackedMask:
         eights = _table(self.bits.device).index_select(0, bits.to(torch.int32))
         return eights.view(torch.bool)[: stop - start]
 
+    def transposed(self) -> PackedMask:
+        """The mask of the transposed table (d_in, d_out); the bits lie on the CPU."""
+        rows, columns = self.shape
+        if rows % 8 or columns % 8 or not self.weights:
+            return pack(self.unpack().T)
+        squares = self.bits.cpu().numpy().reshape(rows // 8, 8, columns // 8).transpose(0, 2, 1)
+        turned = _turn_squares(np.ascontiguousarray(squares).reshape(-1).view("<u8"))
+        bits = np.ascontiguousarray(turned.view(np.uint8).reshape(rows // 8, columns).T)
+        return PackedMask(torch.from_numpy(bits.reshape(-1)), (columns, rows))
+
 
 def pack(mask: Tensor) -> PackedMask:
     """Pack a bool mask (d_out, d_in); the bits lie on the CPU."""
     bits = np.packbits(mask.detach().cpu().numpy().reshape(-1), bitorder="little")
     return PackedMask(torch.from_numpy(bits), tuple(mask.shape))
+
+
+_SWAPS = ((7, 0x00AA00AA00AA00AA), (14, 0x0000CCCC0000CCCC), (28, 0x00000000F0F0F0F0))
+"""Bits that trade places, and how far apart they are, with neighbours, pairs and fours of rows and columns."""
+
+
+def _turn_squares(squares: np.ndarray) -> np.ndarray:
+    """Eight rows of eight bits in every uint64, transposed: three steps of swaps (Warren, Hacker's Delight, 7-3)."""
+    for distance, mask in _SWAPS:
+        apart, chosen = np.uint64(distance), np.uint64(mask)
+        swapped = (squares ^ (squares >> apart)) & chosen
+        squares = squares ^ swapped ^ (swapped << apart)
+    return squares
+
+
+def _count(bits: Tensor) -> Tensor:
+    """uint8: how many bits are set in every byte, in pairs, fours and eights of them."""
+    pairs = bits - (bits >> 1 & 0x55)
+    fours = (pairs & 0x33) + (pairs >> 2 & 0x33)
+    return fours + (fours >> 4) & 0x0F
 
 
 @cache

@@ -1,0 +1,198 @@
+"""A sample of a layer's weights that tells how many bits a mask and the kept values take in the packed format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dit_prune_viz.export.byte_planes import bits_of, narrowest, planes_of
+from dit_prune_viz.export.coding import FAR, bits_each, bits_of_counts
+from dit_prune_viz.masks.groups import n_of_m
+from dit_prune_viz.masks.layer_plan import ClusterPlan
+from dit_prune_viz.masks.packed_mask import PackedMask
+
+GRID = np.array([0, 0.005, 0.02, 0.05, *np.arange(0.1, 0.95, 0.05), 0.95, 0.98, 0.995, 1.0])
+"""Sparsities at which a sample is looked at; in between, sizes are interpolated."""
+
+_ROWS, _COLUMNS = 64, 512
+_RUN = 64
+"""Columns that stand side by side in the sample, a multiple of 8: whole bytes of a mask."""
+
+
+@dataclass(frozen=True)
+class Bits:
+    """What a layer takes: bits of its mask per weight, bits of a kept value, and the share of weights that is kept."""
+
+    mask: float
+    value: float
+    kept: float
+
+
+@dataclass(frozen=True, eq=False)
+class LayerSample:
+    """Some weights of a layer: those in some rows, eight of them side by side, and some columns.
+
+    Attributes:
+        shape: (d_out, d_in) of the layer.
+        rows: (r,) which rows.
+        columns: (c,) which columns.
+        weights: float32 (r, c), their absolute values.
+        first: uint8 (r, c), the highest byte of each as it is stored.
+        others: bits that the other bytes of a value take.
+    """
+
+    shape: tuple[int, int]
+    rows: np.ndarray
+    columns: np.ndarray
+    weights: np.ndarray
+    first: np.ndarray
+    others: float
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes it takes in memory."""
+        return self.weights.nbytes + self.first.nbytes + self.rows.nbytes + self.columns.nbytes
+
+    def scores(self, exponents: tuple[float, float], norm: np.ndarray | None) -> np.ndarray:
+        """(r, c), in the order of |W|^m · ‖X‖^n; without norms in that of |W|."""
+        m, n = exponents
+        if norm is None or not n:
+            return self.weights
+        if not m:
+            return np.broadcast_to(norm[self.columns], self.weights.shape)
+        return self.weights * norm[self.columns].astype(np.float32) ** np.float32(n / m)
+
+    def table(self, scores: np.ndarray, granularity: str) -> np.ndarray:
+        """(points, 2): bits of the mask per weight, and of a kept value, at every sparsity of GRID.
+
+        Args:
+            scores: of the sample.
+            granularity: the groups that are ranked.
+        """
+        rank = self.ranks(scores, granularity)
+        place = np.searchsorted(GRID, rank.reshape(-1), side="right")
+        counts = np.bincount(place * 256 + self.first.reshape(-1), minlength=256 * (len(GRID) + 1))
+        # What is pruned at one point of the grid is pruned at the next ones.
+        kept = counts.reshape(-1, 256)[::-1].cumsum(0)[::-1][1:]
+        found = [(_mask_bits(rank >= share), _first_bits(kept[i])) for i, share in enumerate(GRID)]
+        return np.array(found) + np.array([0.0, self.others])
+
+    def ranks(self, scores: np.ndarray, granularity: str) -> np.ndarray:
+        """(r, c) 0–1: up to which sparsity a weight is kept."""
+        pattern = n_of_m(granularity)
+        r, c = scores.shape
+        if pattern and c % pattern[1] == 0:
+            n, m = pattern
+            position = _positions(scores.reshape(-1, m), 1).reshape(r, c)
+            return np.where(position < m - n, 0.0, 1.0)
+        axis = {"layer": None, "column": 0}.get(granularity, 1)
+        return _positions(scores, axis) / (scores.size if axis is None else scores.shape[axis])
+
+    def bits(self, keep: np.ndarray) -> Bits:
+        """What a mask (r, c) of the sample says of the layer."""
+        counts = np.bincount(self.first[keep], minlength=256)
+        return Bits(_mask_bits(keep), _first_bits(counts) + self.others, float(keep.mean()))
+
+    def of_mask(self, mask: PackedMask) -> np.ndarray:
+        """The mask of the sample, bool (r, c), from that of the layer."""
+        bits = mask.bits.cpu().numpy()
+        places = self.rows[:, None] * self.shape[1] + self.columns
+        return (bits[places >> 3] >> (places & 7) & 1).astype(bool)
+
+    def with_clusters(
+        self, keep: np.ndarray, scores: np.ndarray, clusters: ClusterPlan, granularity: str
+    ) -> np.ndarray:
+        """The mask of the sample in which every cluster with a sparsity of its own has it.
+
+        Args:
+            keep: the mask without clusters.
+            scores: of the sample.
+            clusters: of the layer.
+            granularity: the groups that are ranked inside of each cluster.
+        """
+        keep, under = keep.copy(), clusters.beneath
+        layers = [(clusters.labels, clusters.unit, clusters.sparsity)]
+        if under is not None:
+            layers.insert(0, (under.deciding(self.shape), under.unit, (None, *under.sparsity)))
+        for labels, unit, sparsities in layers:
+            own = self._labels(labels, unit)
+            for cluster, sparsity in enumerate(sparsities):
+                members = own == cluster
+                if sparsity is not None and members.any():
+                    axis = {"layer": None, "row": 1, "column": 0}[granularity]
+                    position = _positions(np.where(members, scores, np.inf), axis)
+                    keep[members] = (position >= members.sum(axis, keepdims=True) * sparsity)[members]
+        return keep
+
+    def _labels(self, labels: np.ndarray, unit: str) -> np.ndarray:
+        """(r, c) labels of the sample."""
+        if unit == "weight":
+            return labels.reshape(self.shape)[self.rows[:, None], self.columns]
+        own = labels[self.rows][:, None] if unit == "row" else labels[self.columns]
+        return np.broadcast_to(own, self.weights.shape)
+
+
+def sample_layer(weight: Tensor) -> LayerSample:
+    """A sample of a weight (d_out, d_in), of which no more than some rows are read."""
+    d_out, d_in = weight.shape
+    rows = _runs(d_out, _ROWS, 8)
+    columns = _runs(d_in, _COLUMNS, _RUN)
+    taken = weight.detach()[torch.from_numpy(rows).to(weight.device)].cpu()[:, torch.from_numpy(columns)]
+    first, *others = planes_of(bits_of(narrowest(taken.reshape(-1))))
+    size = tuple(taken.shape)
+    low = sum(_coded(bits_each(plane)) for plane in others)
+    return LayerSample((d_out, d_in), rows, columns, taken.float().abs().numpy(), first.reshape(size), low)
+
+
+def _runs(total: int, most: int, run: int) -> np.ndarray:
+    """Places 0..total−1 in runs of neighbours that are spread evenly; all of them where they are few."""
+    if total <= most:
+        return np.arange(total)
+    starts = np.linspace(0, total // run - 1, most // run).astype(np.int64) * run
+    return (starts[:, None] + np.arange(run)).reshape(-1)
+
+
+def _positions(scores: np.ndarray, axis: int | None) -> np.ndarray:
+    """The place of every score in the order of its group; `axis` None is one group."""
+    flat = scores.reshape(1, -1) if axis is None else scores
+    along = 1 if axis is None else axis
+    order = np.argsort(flat, axis=along, kind="stable")
+    places = np.empty(order.shape, np.int64)
+    steps = np.arange(order.shape[along]).reshape((-1, 1) if along == 0 else (1, -1))
+    np.put_along_axis(places, order, np.broadcast_to(steps, order.shape), along)
+    return places.reshape(scores.shape)
+
+
+def _mask_bits(keep: np.ndarray) -> float:
+    """Bits a weight of a mask, in the shorter order."""
+    r, c = keep.shape
+    rows = np.packbits(keep[:, : max(8, c // 8 * 8)], axis=1)
+    columns = np.packbits(keep[: max(8, r // 8 * 8)], axis=0) if r % 8 else _eights(keep)
+    return min(_coded(bits_each(rows.reshape(-1))), _coded(bits_each(columns.reshape(-1)))) / 8
+
+
+def _eights(keep: np.ndarray) -> np.ndarray:
+    r, c = keep.shape
+    return np.packbits(keep.reshape(r // 8, 8, c), axis=1)
+
+
+def _first_bits(counts: np.ndarray) -> float:
+    """Bits that the highest byte of a value takes, by how often each occurs (256,): in pairs of distances or alone."""
+    total = counts.sum()
+    if not total:
+        return 0.0
+    alone = _coded(bits_of_counts(counts))
+    top = int(np.flatnonzero(counts)[-1])
+    near = np.append(counts[max(0, top - FAR + 1) : top + 1], counts[: max(0, top - FAR + 1)].sum())
+    far = near[-1] / total
+    if far * 8 >= 1:
+        return alone
+    return min(4.0, bits_of_counts(near)) + (far * bits_of_counts(counts[: top - FAR + 1]) if far else 0.0)
+
+
+def _coded(bits: float) -> float:
+    """What zstd makes of bytes with that entropy; what gains too little is left alone."""
+    return bits if bits < 7.97 else 8.0
