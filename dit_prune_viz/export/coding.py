@@ -24,7 +24,7 @@ _BY_FREQUENCY = zstandard.ZstdCompressionParameters(
 )
 _PROBE, _PROBES = 1 << 12, 16
 """Bytes of a piece that is looked at, and how many of them, before a long run of bytes is coded."""
-_WORTH = 7.97
+WORTH = 7.97
 """Bits a byte above which coding gains nothing that is worth the time."""
 
 
@@ -141,4 +141,4 @@ def _as_good_as_random(data: np.ndarray) -> bool:
     if len(data) < 2 * _PROBE * _PROBES:
         return False
     starts = np.linspace(0, len(data) - _PROBE, _PROBES).astype(np.int64)
-    return bits_each(np.concatenate([data[start : start + _PROBE] for start in starts])) > _WORTH
+    return bits_each(np.concatenate([data[start : start + _PROBE] for start in starts])) > WORTH

@@ -9,14 +9,16 @@ import numpy as np
 import torch
 
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.export.coding import bits_each, decode, encode
+from dit_prune_viz.export.coding import RAW, WORTH, bits_each, decode, encode
 from dit_prune_viz.masks.packed_mask import PackedMask
 
 ROWS, COLUMNS = "rows", "columns"
 _PROBES = 32
-"""Pieces of a mask that tell which order is shorter."""
-_SURE = 0.01
-"""Bits a byte by which one order must look shorter for the other one not to be tried."""
+"""Eights of rows that tell which order is shorter."""
+_FEW = 1 << 16
+"""Weights of a mask that is so small that both orders are tried."""
+_GAIN = 0.02
+"""Bits a byte by which columns have to be shorter: a mask that lies row by row is read sooner."""
 
 
 def pack_mask(mask: PackedMask) -> tuple[dict[str, str], np.ndarray]:
@@ -24,14 +26,16 @@ def pack_mask(mask: PackedMask) -> tuple[dict[str, str], np.ndarray]:
 
     Channels differ in how much of them is kept, which makes whole bytes of one channel's bits alike.
     """
-    by_rows, by_columns = bits_by_order(mask)
-    orders = []
-    if by_rows < by_columns + _SURE:
-        orders.append((ROWS, *encode(mask.bits.numpy())))
-    if by_columns < by_rows + _SURE and min(by_rows, by_columns) < 8 - _SURE:
-        orders.append((COLUMNS, *encode(mask.transposed().bits.numpy())))
-    order, coding, stored = min(orders, key=lambda one: len(one[2]))
-    return {"order": order, "coding": coding}, stored
+    few = mask.weights <= _FEW
+    by_rows, by_columns = (0.0, 0.0) if few else bits_by_order(mask)
+    columns, rows = (RAW, mask.bits.numpy()), None
+    if few or by_columns < min(by_rows, WORTH) - _GAIN:
+        columns = encode(mask.transposed().bits.numpy())
+    if few or columns[0] == RAW:
+        rows = encode(mask.bits.numpy())
+    if rows is not None and len(rows[1]) <= len(columns[1]):
+        return {"order": ROWS, "coding": rows[0]}, rows[1]
+    return {"order": COLUMNS, "coding": columns[0]}, columns[1]
 
 
 def unpack_mask(coded: Mapping[str, str], stored: np.ndarray, shape: tuple[int, int]) -> PackedMask:
@@ -54,14 +58,17 @@ def unpack_mask(coded: Mapping[str, str], stored: np.ndarray, shape: tuple[int, 
 
 
 def bits_by_order(mask: PackedMask) -> tuple[float, float]:
-    """The entropy of a mask's bytes in either order, in bits a byte, from a sample of its rows."""
+    """The entropy of a mask's bytes row by row and column by column, in bits a byte, from a sample of its rows.
+
+    Args:
+        mask: with 8 rows or more.
+    """
     d_out, d_in = mask.shape
-    if min(mask.shape) < 8:
-        return 0.0, 0.0  # so few that both are tried
     firsts = np.unique(np.linspace(0, d_out // 8 - 1, min(_PROBES, d_out // 8)).astype(np.int64)) * 8
-    rows, columns = [], []
-    for first in firsts:
-        eight = mask.unpack_flat(first * d_in, (first + 8) * d_in).numpy().view(np.uint8).reshape(8, d_in)
-        rows.append(np.packbits(eight[:, : d_in // 8 * 8]))
-        columns.append(np.packbits(eight, axis=0).reshape(-1))
-    return bits_each(np.concatenate(rows)), bits_each(np.concatenate(columns))
+    if d_in % 8 == 0:
+        bits = mask.bits.numpy().reshape(d_out, d_in // 8)[(firsts[:, None] + np.arange(8)).reshape(-1)]
+    else:
+        eights = [mask.unpack_flat(first * d_in, (first + 8) * d_in).numpy() for first in firsts]
+        bits = np.packbits(np.stack(eights).reshape(-1, d_in)[:, : d_in // 8 * 8], axis=1, bitorder="little")
+    sample = PackedMask(torch.from_numpy(bits.reshape(-1)), (len(bits), 8 * bits.shape[1]))
+    return bits_each(sample.bits.numpy()), bits_each(sample.transposed().bits.numpy())

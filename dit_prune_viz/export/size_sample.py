@@ -9,13 +9,16 @@ import torch
 from torch import Tensor
 
 from dit_prune_viz.export.byte_planes import bits_of, narrowest, planes_of
-from dit_prune_viz.export.coding import FAR, bits_each, bits_of_counts
+from dit_prune_viz.export.coding import BLOCK, FAR, WORTH, bits_each, bits_of_counts
 from dit_prune_viz.masks.groups import n_of_m
 from dit_prune_viz.masks.layer_plan import ClusterPlan
 from dit_prune_viz.masks.packed_mask import PackedMask
 
 GRID = np.array([0, 0.005, 0.02, 0.05, *np.arange(0.1, 0.95, 0.05), 0.95, 0.98, 0.995, 1.0])
 """Sparsities at which a sample is looked at; in between, sizes are interpolated."""
+
+_TABLE = 60
+"""Bytes that zstd says of the frequencies of a block, and of its frame."""
 
 _ROWS, _COLUMNS = 64, 512
 _RUN = 64
@@ -41,7 +44,8 @@ class LayerSample:
         columns: (c,) which columns.
         weights: float32 (r, c), their absolute values.
         first: uint8 (r, c), the highest byte of each as it is stored.
-        others: bits that the other bytes of a value take.
+        second: the next byte.
+        others: bits that any further bytes of a value take.
     """
 
     shape: tuple[int, int]
@@ -49,12 +53,14 @@ class LayerSample:
     columns: np.ndarray
     weights: np.ndarray
     first: np.ndarray
+    second: np.ndarray
     others: float
 
     @property
     def nbytes(self) -> int:
         """Bytes it takes in memory."""
-        return self.weights.nbytes + self.first.nbytes + self.rows.nbytes + self.columns.nbytes
+        parts = self.weights, self.first, self.second, self.rows, self.columns
+        return sum(part.nbytes for part in parts)
 
     def scores(self, exponents: tuple[float, float], norm: np.ndarray | None) -> np.ndarray:
         """(r, c), in the order of |W|^m · ‖X‖^n; without norms in that of |W|."""
@@ -73,12 +79,18 @@ class LayerSample:
             granularity: the groups that are ranked.
         """
         rank = self.ranks(scores, granularity)
-        place = np.searchsorted(GRID, rank.reshape(-1), side="right")
-        counts = np.bincount(place * 256 + self.first.reshape(-1), minlength=256 * (len(GRID) + 1))
-        # What is pruned at one point of the grid is pruned at the next ones.
-        kept = counts.reshape(-1, 256)[::-1].cumsum(0)[::-1][1:]
-        found = [(_mask_bits(rank >= share), _first_bits(kept[i])) for i, share in enumerate(GRID)]
-        return np.array(found) + np.array([0.0, self.others])
+        place = np.searchsorted(GRID, rank.reshape(-1), side="right") * 256
+        every = []
+        for plane in (self.first, self.second):
+            counts = np.bincount(place + plane.reshape(-1), minlength=256 * (len(GRID) + 1)).reshape(-1, 256)
+            # What is pruned at one point of the grid is pruned at the next ones.
+            every.append(counts[::-1].cumsum(0)[::-1][1:])
+        return np.array(
+            [
+                (self._mask_bits(rank >= share), self._value_bits(first, second))
+                for share, first, second in zip(GRID, *every, strict=True)
+            ]
+        )
 
     def ranks(self, scores: np.ndarray, granularity: str) -> np.ndarray:
         """(r, c) 0–1: up to which sparsity a weight is kept."""
@@ -93,8 +105,8 @@ class LayerSample:
 
     def bits(self, keep: np.ndarray) -> Bits:
         """What a mask (r, c) of the sample says of the layer."""
-        counts = np.bincount(self.first[keep], minlength=256)
-        return Bits(_mask_bits(keep), _first_bits(counts) + self.others, float(keep.mean()))
+        counts = [np.bincount(plane[keep], minlength=256) for plane in (self.first, self.second)]
+        return Bits(self._mask_bits(keep), self._value_bits(*counts), float(keep.mean()))
 
     def of_mask(self, mask: PackedMask) -> np.ndarray:
         """The mask of the sample, bool (r, c), from that of the layer."""
@@ -127,6 +139,22 @@ class LayerSample:
                     keep[members] = (position >= members.sum(axis, keepdims=True) * sparsity)[members]
         return keep
 
+    def _mask_bits(self, keep: np.ndarray) -> float:
+        """Bits a weight of a mask, in the shorter order."""
+        r, c = keep.shape
+        rows = np.packbits(keep[:, : max(8, c // 8 * 8)], axis=1)
+        columns = np.packbits(keep, axis=0) if r % 8 else np.packbits(keep.reshape(r // 8, 8, c), axis=1)
+        size = self.shape[0] * self.shape[1] / 8
+        return min(coded(bits_each(order.reshape(-1)), size) for order in (rows, columns)) / 8
+
+    def _value_bits(self, first: np.ndarray, second: np.ndarray) -> float:
+        """Bits of a kept value, by how often each byte (256,) is the highest one of a kept value, and the next."""
+        total = first.sum()
+        if not total:
+            return 0.0
+        kept = self.shape[0] * self.shape[1] * total / self.first.size
+        return _first_bits(first, kept) + coded(bits_of_counts(second), kept) + self.others
+
     def _labels(self, labels: np.ndarray, unit: str) -> np.ndarray:
         """(r, c) labels of the sample."""
         if unit == "weight":
@@ -141,10 +169,10 @@ def sample_layer(weight: Tensor) -> LayerSample:
     rows = _runs(d_out, _ROWS, 8)
     columns = _runs(d_in, _COLUMNS, _RUN)
     taken = weight.detach()[torch.from_numpy(rows).to(weight.device)].cpu()[:, torch.from_numpy(columns)]
-    first, *others = planes_of(bits_of(narrowest(taken.reshape(-1))))
-    size = tuple(taken.shape)
-    low = sum(_coded(bits_each(plane)) for plane in others)
-    return LayerSample((d_out, d_in), rows, columns, taken.float().abs().numpy(), first.reshape(size), low)
+    first, second, *others = planes_of(bits_of(narrowest(taken.reshape(-1))))
+    size, low = tuple(taken.shape), sum(coded(bits_each(plane), plane.size) for plane in others)
+    weights = taken.float().abs().numpy()
+    return LayerSample((d_out, d_in), rows, columns, weights, first.reshape(size), second.reshape(size), low)
 
 
 def _runs(total: int, most: int, run: int) -> np.ndarray:
@@ -166,33 +194,26 @@ def _positions(scores: np.ndarray, axis: int | None) -> np.ndarray:
     return places.reshape(scores.shape)
 
 
-def _mask_bits(keep: np.ndarray) -> float:
-    """Bits a weight of a mask, in the shorter order."""
-    r, c = keep.shape
-    rows = np.packbits(keep[:, : max(8, c // 8 * 8)], axis=1)
-    columns = np.packbits(keep[: max(8, r // 8 * 8)], axis=0) if r % 8 else _eights(keep)
-    return min(_coded(bits_each(rows.reshape(-1))), _coded(bits_each(columns.reshape(-1)))) / 8
-
-
-def _eights(keep: np.ndarray) -> np.ndarray:
-    r, c = keep.shape
-    return np.packbits(keep.reshape(r // 8, 8, c), axis=1)
-
-
-def _first_bits(counts: np.ndarray) -> float:
-    """Bits that the highest byte of a value takes, by how often each occurs (256,): in pairs of distances or alone."""
-    total = counts.sum()
-    if not total:
-        return 0.0
-    alone = _coded(bits_of_counts(counts))
+def _first_bits(counts: np.ndarray, kept: float) -> float:
+    """Bits that the highest byte of a value takes: in pairs of distances or alone."""
+    alone = coded(bits_of_counts(counts), kept)
     top = int(np.flatnonzero(counts)[-1])
-    near = np.append(counts[max(0, top - FAR + 1) : top + 1], counts[: max(0, top - FAR + 1)].sum())
-    far = near[-1] / total
+    low = max(0, top - FAR + 1)
+    far = counts[:low].sum() / counts.sum()
     if far * 8 >= 1:
         return alone
-    return min(4.0, bits_of_counts(near)) + (far * bits_of_counts(counts[: top - FAR + 1]) if far else 0.0)
+    pairs = coded(2 * bits_of_counts(np.append(counts[low : top + 1], counts[:low].sum())), kept / 2)
+    return pairs / 2 + far * coded(bits_of_counts(counts[:low]), far * kept)
 
 
-def _coded(bits: float) -> float:
-    """What zstd makes of bytes with that entropy; what gains too little is left alone."""
-    return bits if bits < 7.97 else 8.0
+def coded(bits: float, size: float) -> float:
+    """What zstd makes of bytes with that entropy, tables included, in bits a byte; what gains too little is left alone.
+
+    Args:
+        bits: the entropy.
+        size: how many bytes there are.
+    """
+    if bits <= 0:
+        return 0.0  # one byte, again and again
+    bits += 8 * _TABLE / max(1.0, min(size, BLOCK))
+    return bits if bits < WORTH else 8.0

@@ -35,7 +35,7 @@ class PackedMask:
     @cached_property
     def kept(self) -> int:
         """The number of weights that stay."""
-        return int((torch.bincount(self.bits.cpu(), minlength=256) * _ones()).sum())
+        return ones(self.bits.cpu().numpy())
 
     @cached_property
     def starts(self) -> Tensor:
@@ -58,8 +58,7 @@ class PackedMask:
         """The number of weights that are kept by one of two masks of the same shape and pruned by the other."""
         if other is self:
             return 0
-        changed = self.bits.cpu() ^ other.bits.cpu()
-        return int((torch.bincount(changed, minlength=256) * _ones()).sum())
+        return ones(self.bits.cpu().numpy() ^ other.bits.cpu().numpy())
 
     def to(self, device: torch.device | str) -> PackedMask:
         """The same mask with its bits on `device`."""
@@ -93,6 +92,12 @@ def pack(mask: Tensor) -> PackedMask:
     return PackedMask(torch.from_numpy(bits), tuple(mask.shape))
 
 
+def ones(bits: np.ndarray) -> int:
+    """How many bits of uint8 (n,) are set; whole words of 64 are counted eight times as fast as bytes."""
+    words = len(bits) // 8 * 8
+    return int(np.bitwise_count(bits[:words].view(np.uint64)).sum() + np.bitwise_count(bits[words:]).sum())
+
+
 _SWAPS = ((7, 0x00AA00AA00AA00AA), (14, 0x0000CCCC0000CCCC), (28, 0x00000000F0F0F0F0))
 """Bits that trade places, and how far apart they are, with neighbours, pairs and fours of rows and columns."""
 
@@ -117,12 +122,6 @@ def _count(bits: Tensor) -> Tensor:
 def _table(device: torch.device) -> Tensor:
     """int64 (256,): the eight bools of every byte, side by side in memory."""
     return _bools().view(torch.int64).flatten().to(device)
-
-
-@cache
-def _ones() -> Tensor:
-    """int64 (256,): the number of bits set in every byte."""
-    return _bools().sum(1)
 
 
 def _bools() -> Tensor:

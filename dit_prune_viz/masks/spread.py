@@ -38,13 +38,14 @@ def spread(mask: PackedMask, values: Tensor, *, threads: int = 1, out: Tensor | 
         if not spread_on_gpu(mask, values, table):
             table.view(mask.shape).zero_().masked_scatter_(mask.unpack(), values)
         return table.view(mask.shape)
-    whole = _INTEGERS[values.dtype.itemsize]
-    into, source = table.view(-1).view(whole), values.contiguous().view(whole)
+    # NumPy, not torch: its threads would wait for each other inside of these.
+    into, source = _integers(table), _integers(values.contiguous())
 
     def fill(first: int, bits: np.ndarray, start: int) -> None:
         for piece, places in _places(bits):
-            own = into[8 * first + piece.start : 8 * first + piece.stop].zero_()
-            own.index_copy_(0, torch.from_numpy(places), source[start : start + len(places)])
+            own = into[8 * first + piece.start : 8 * first + piece.stop]
+            own[:] = 0
+            own[places] = source[start : start + len(places)]
             start += len(places)
 
     _share(mask, fill, threads)
@@ -53,14 +54,19 @@ def spread(mask: PackedMask, values: Tensor, *, threads: int = 1, out: Tensor | 
 
 def gather(mask: PackedMask, table: Tensor) -> Tensor:
     """The values (kept,) of a table (d_out, d_in) on the CPU that the mask keeps, row by row."""
-    source = table.contiguous().view(-1).view(_INTEGERS[table.element_size()])
-    values = torch.empty(mask.kept, dtype=source.dtype)
+    source = _integers(table.contiguous())
+    values = np.empty(mask.kept, source.dtype)
     start = 0
     for piece, places in _places(mask.bits.numpy()):
         stop = start + len(places)
-        torch.index_select(source[piece], 0, torch.from_numpy(places), out=values[start:stop])
+        values[start:stop] = source[piece][places]
         start = stop
-    return values.view(table.dtype)
+    return torch.from_numpy(values).view(table.dtype)
+
+
+def _integers(table: Tensor) -> np.ndarray:
+    """The bits of a contiguous table, one dimension, in its own memory."""
+    return table.detach().view(-1).view(_INTEGERS[table.element_size()]).numpy()
 
 
 def _places(bits: np.ndarray):
