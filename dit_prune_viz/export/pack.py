@@ -27,8 +27,8 @@ EXACT, INT8 = "exact", "int8"
 VALUES = (EXACT, INT8)
 """How kept weights are stored: every bit of them, or rounded to eight bits."""
 
-GROUP = 128
-"""Inputs of a row that share a scale in int8."""
+GROUP = None
+"""Inputs of a row that share a scale in int8: all of them."""
 
 _SPARE = 64 << 20
 """Room for tokenizers and configurations."""
