@@ -91,7 +91,8 @@ class PackedSizes:
         resting = Resting(model.transformer)
         self._layers = {layer.name: layer for layer in model.layers}
         self._samples = {
-            name: sample_layer(resting(f"{name}.weight").reshape(layer.shape)) for name, layer in self._layers.items()
+            name: sample_layer(resting(f"{name}.weight").reshape(layer.shape), _part(f"{name}.weight", "byte0"))
+            for name, layer in self._layers.items()
         }
         self._fixed = self._fixed_bytes(model, resting)
         self._tables: dict[tuple, np.ndarray] = {}
@@ -217,6 +218,7 @@ class PackedSizes:
         typical = next(iter(self._layers))
         some = resting(f"{typical}.weight").reshape(self._layers[typical].shape)[:64].cpu()
         packed = pack_tensor(some, pack(some.abs() > some.abs().float().median()))
+        packed.parts.pop("byte0", None)  # which the samples count
         return total + sum(_described(key, packed) for key in pruned) + _FILES * len(transformers_of(model.pipeline))
 
 
@@ -237,5 +239,9 @@ def _piece(tensor: Tensor) -> tuple[PackedTensor, float]:
 
 def _described(key: str, packed: PackedTensor) -> int:
     """Bytes that header and file say of a packed tensor."""
-    parts = sum(len(key) + 1 + len(part) + _IN_FILE for part in packed.parts)
-    return len(key) + len(json.dumps(packed.entry)) + _IN_HEADER + parts
+    return len(key) + len(json.dumps(packed.entry)) + _IN_HEADER + sum(_part(key, part) for part in packed.parts)
+
+
+def _part(key: str, part: str) -> int:
+    """Bytes that a file says of a part."""
+    return len(key) + 1 + len(part) + _IN_FILE

@@ -27,7 +27,13 @@ _RUN = 64
 
 @dataclass(frozen=True)
 class Bits:
-    """What a layer takes: bits of its mask per weight, bits of a kept value, and the share of weights that is kept."""
+    """What a layer takes.
+
+    Attributes:
+        mask: bits of mask and description per weight.
+        value: bits of a kept value.
+        kept: share of the weights that is kept.
+    """
 
     mask: float
     value: float
@@ -46,6 +52,7 @@ class LayerSample:
         first: uint8 (r, c), the highest byte of each as it is stored.
         second: the next byte.
         others: bits that any further bytes of a value take.
+        described: bytes that a file says of the part with the highest bytes; there is none where all are alike.
     """
 
     shape: tuple[int, int]
@@ -55,6 +62,7 @@ class LayerSample:
     first: np.ndarray
     second: np.ndarray
     others: float
+    described: int
 
     @property
     def nbytes(self) -> int:
@@ -72,7 +80,7 @@ class LayerSample:
         return self.weights * norm[self.columns].astype(np.float32) ** np.float32(n / m)
 
     def table(self, scores: np.ndarray, granularity: str) -> np.ndarray:
-        """(points, 2): bits of the mask per weight, and of a kept value, at every sparsity of GRID.
+        """(points, 2): bits of mask and description per weight, and of a kept value, at every sparsity of GRID.
 
         Args:
             scores: of the sample.
@@ -87,7 +95,7 @@ class LayerSample:
             every.append(counts[::-1].cumsum(0)[::-1][1:])
         return np.array(
             [
-                (self._mask_bits(rank >= share), self._value_bits(first, second))
+                (self._mask_bits(rank >= share) + self._part_bits(first), self._value_bits(first, second))
                 for share, first, second in zip(GRID, *every, strict=True)
             ]
         )
@@ -106,7 +114,7 @@ class LayerSample:
     def bits(self, keep: np.ndarray) -> Bits:
         """What a mask (r, c) of the sample says of the layer."""
         counts = [np.bincount(plane[keep], minlength=256) for plane in (self.first, self.second)]
-        return Bits(self._mask_bits(keep), self._value_bits(*counts), float(keep.mean()))
+        return Bits(self._mask_bits(keep) + self._part_bits(counts[0]), self._value_bits(*counts), float(keep.mean()))
 
     def of_mask(self, mask: PackedMask) -> np.ndarray:
         """The mask of the sample, bool (r, c), from that of the layer."""
@@ -147,6 +155,10 @@ class LayerSample:
         size = self.shape[0] * self.shape[1] / 8
         return min(coded(bits_each(order.reshape(-1)), size) for order in (rows, columns)) / 8
 
+    def _part_bits(self, first: np.ndarray) -> float:
+        """Bits a weight that are said of the part with the highest bytes, by how often each (256,) is a kept one's."""
+        return 8 * self.described / (self.shape[0] * self.shape[1]) if np.count_nonzero(first) > 1 else 0.0
+
     def _value_bits(self, first: np.ndarray, second: np.ndarray) -> float:
         """Bits of a kept value, by how often each byte (256,) is the highest one of a kept value, and the next."""
         total = first.sum()
@@ -163,8 +175,8 @@ class LayerSample:
         return np.broadcast_to(own, self.weights.shape)
 
 
-def sample_layer(weight: Tensor) -> LayerSample:
-    """A sample of a weight (d_out, d_in), of which no more than some rows are read."""
+def sample_layer(weight: Tensor, described: int = 0) -> LayerSample:
+    """A sample of a weight (d_out, d_in), of which no more than some rows are read; `described` as above."""
     d_out, d_in = weight.shape
     rows = _runs(d_out, _ROWS, 8)
     columns = _runs(d_in, _COLUMNS, _RUN)
@@ -172,7 +184,8 @@ def sample_layer(weight: Tensor) -> LayerSample:
     first, second, *others = planes_of(bits_of(narrowest(taken.reshape(-1))))
     size, low = tuple(taken.shape), sum(coded(bits_each(plane), plane.size) for plane in others)
     weights = taken.float().abs().numpy()
-    return LayerSample((d_out, d_in), rows, columns, weights, first.reshape(size), second.reshape(size), low)
+    first, second = first.reshape(size), second.reshape(size)
+    return LayerSample((d_out, d_in), rows, columns, weights, first, second, low, described)
 
 
 def _runs(total: int, most: int, run: int) -> np.ndarray:
