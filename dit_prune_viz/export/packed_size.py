@@ -95,6 +95,7 @@ class PackedSizes:
             for name, layer in self._layers.items()
         }
         self._fixed = self._fixed_bytes(model, resting)
+        self._recipe = Recipe()
         self._tables: dict[tuple, np.ndarray] = {}
         self._single: dict[str, tuple[object, float]] = {}
         self.nbytes = sum(sample.nbytes for sample in self._samples.values())
@@ -103,11 +104,13 @@ class PackedSizes:
         """About how many bytes the model takes in the packed format.
 
         Args:
-            pruned: of this model. Of a pruned model the masks that are made by now are looked at.
+            pruned: of this model. Of a pruned model the masks that are made by now are looked at. A report does not say
+                how weights were ranked: as in the last plan that was estimated, or by the paper's method.
         """
         if isinstance(pruned, PlanReport):
             layers = {one.name: LayerPlan(one.name, one.granularity, one.g_out, one.sparsity) for one in pruned.layers}
-            return self._total(Recipe(), layers, {}, {one.name: one.removed for one in pruned.layers})
+            return self._total(self._recipe, layers, {}, {one.name: one.removed for one in pruned.layers})
+        self._recipe = pruned.recipe
         if isinstance(pruned, PruningPlan):
             return self._total(pruned.recipe, pruned.layers, {}, {})
         counts = {one.name: one.removed for one in pruned.report.layers}

@@ -31,11 +31,16 @@ def check_sums(folder: Path) -> None:
     """Check a folder's files by its list of digests.
 
     Raises:
-        UserError: the list is missing or no list, names a file outside of the folder, or a file is missing, has changed
-            or is a link that leads out of the folder.
+        UserError: the list is missing or no list, names a file outside of the folder, or a file is missing, has
+            changed, is not listed or is a link that leads out of the folder.
     """
     _check_links(folder)
     listed = _read(folder)
+    names = {name for _, name in listed}
+    for path in sorted(folder.rglob("*")):
+        own = path.relative_to(folder)
+        if own.as_posix() not in names and _is_read(own) and path.is_file() and not _is_shard(path):
+            raise UserError(f"{path} is not among the digests of {SUMS}; {_AGAIN}")
     with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:
         for name, same in pool.map(lambda one: (one[1], _same(folder / one[1], one[0])), listed):
             if not same:
@@ -49,13 +54,13 @@ def _read(folder: Path) -> list[tuple[str, str]]:
             raise UserError(f"{folder} has no {SUMS}, the list of its digests; {_AGAIN}")
         if path.stat().st_size > _MOST_BYTES:
             raise ValueError
-        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        *lines, last = path.read_text(encoding="utf-8").split("\n")
     except (OSError, ValueError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path} is not readable; {_AGAIN}") from None
     found = [_LINE.fullmatch(line) for line in lines]
-    if not all(found) or any(not _inside(match[2]) for match in found):
+    if last or not all(found) or any(not _inside(match[2]) for match in found):
         raise UserError(f"{path} is damaged; {_AGAIN}")
     return [(match[1], match[2]) for match in found]
 
@@ -74,6 +79,12 @@ def _digest(path: Path) -> str:
 
 def _is_shard(path: Path) -> bool:
     return path.suffix == SUFFIX and (path.parent / HEADER).exists()
+
+
+def _is_read(path: Path) -> bool:
+    """Whether a file matters to the pipeline: beside it may lie model cards, pictures and hidden files."""
+    hidden = any(part.startswith(".") for part in path.parts)
+    return not hidden and (len(path.parts) > 1 or path.suffix == ".json")
 
 
 def _inside(name: str) -> bool:

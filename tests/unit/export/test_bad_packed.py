@@ -289,6 +289,14 @@ def test_the_list_of_digests_is_needed_and_every_listed_file_is_read(copied):
     assert "has no packed.sha256" in refused(copied)
 
 
+def test_a_file_that_is_not_listed_is_refused_unless_it_is_none_of_the_pipelines(copied):
+    (copied / "README.md").write_text("a model card")
+    (copied / ".gitattributes").write_text("*.safetensors filter=lfs")
+    assert loading(copied) is None
+    (copied / "vae/more.json").write_text("{}")
+    assert f"{copied / 'vae/more.json'} is not among the digests of packed.sha256" in refused(copied)
+
+
 @pytest.mark.parametrize("name", ["model.txt", SHARD, "vae/config.json", "scheduler"])
 def test_no_link_leads_out_of_the_folder(copied, tmp_path, name):
     path = copied / name
