@@ -90,9 +90,7 @@ def _check_memory(folder: Path, headers: Mapping[str, Mapping], resident: bool) 
         raise UserError(f"{folder} needs {needs / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are free; {way}.")
 
 
-def _assemble(
-    folder: Path, index: dict, pruned: dict, parts: Mapping, dtype: torch.dtype | None
-) -> DiffusionPipeline:
+def _assemble(folder: Path, index: dict, pruned: dict, parts: Mapping, dtype: torch.dtype | None) -> DiffusionPipeline:
     import diffusers
 
     # DiffusionPipeline itself would look for the files of parts that a pipeline may be without, also of those given.
