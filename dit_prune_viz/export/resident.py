@@ -24,7 +24,8 @@ class Scratch(threading.local):
         size = torch.Size(shape).numel() * dtype.itemsize
         if self._memory.device != device or len(self._memory) < size:
             self._memory = torch.empty(0, dtype=torch.uint8)  # frees the old before the new is made
-            self._memory = torch.empty(size, dtype=torch.uint8, device=device)
+            with torch.inference_mode(False):  # or only inference could write to it
+                self._memory = torch.empty(size, dtype=torch.uint8, device=device)
         return self._memory[:size].view(dtype).view(shape)
 
     def __deepcopy__(self, memo: dict) -> Scratch:
