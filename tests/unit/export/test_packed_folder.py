@@ -192,3 +192,22 @@ def test_the_readmes_example_packs_and_loads(flux, pruned, tmp_path, monkeypatch
     exec(python_block("load_packed"), names)
     assert digest(names["pipeline"].transformer) == digest(load_packed(tmp_path / "emoji-70").transformer)
     assert _draw(flux, names["pipeline"])
+
+
+def test_values_in_int8_come_back_as_they_were_rounded(pruned, tmp_path):
+    """Of layers whose weights have moved and of others; nothing else is rounded, and resident layers are the same."""
+    folder = pack(pruned, tmp_path / "int8", values="int8")
+    plain, resident = load_packed(folder), load_packed(folder, resident=True)
+    exact = load_packed(pack(pruned, tmp_path / "exact")).transformer.state_dict()
+    for key, found in plain.transformer.state_dict().items():
+        layer = pruned.layers.get(key.removesuffix(".weight"))
+        if layer is None or not key.endswith(".weight"):
+            assert torch.equal(found, exact[key])
+            continue
+        scales = exact[key].abs().amax(1, keepdim=True) / 127
+        half = scales.half().float()
+        if ((half - scales).abs() <= scales / 256).all():
+            scales = half
+        codes = (exact[key] / scales.where(scales != 0, torch.ones(()))).round().clamp(-127, 127)
+        assert torch.equal(found, (codes * scales) * layer.mask.unpack())
+        assert torch.equal(resident.transformer.get_submodule(key.removesuffix(".weight")).weight, found)
