@@ -37,7 +37,7 @@ from dit_prune_viz.methods.update.tune import Tune
 from dit_prune_viz.pipelines.layers import Layer
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pruning import recipe as _all_built_in_methods  # noqa: F401
-from dit_prune_viz.pruning.solve_layers import Solved, solve_layers
+from dit_prune_viz.pruning.solve_layers import Solved, solve_layers, update_weights
 
 FILE = Path(__file__).resolve().parent / "data/golden_methods.json"
 RENEW = "python -m tests.golden_methods --renew"
@@ -114,7 +114,8 @@ class Problem:
     def _saliency(self, kind) -> dict[str, object]:
         layer = self.model.layers[0].name
         known = {name: self.statistics.get(name, layer) for name in kind.needs}
-        return {"scores": _numbers(layer_scores(kind(), layer, self.model.weight(layer), known))}
+        scores = _numbers(layer_scores(kind(), layer, self.model.weight(layer), known))
+        return {"scores": scores} if kind.prunes else {"scores": scores, "prunes": False}
 
     def _granularity(self, kind) -> dict[str, object]:
         return kind().choose(G_OUT)
@@ -138,6 +139,8 @@ class Problem:
 
     def _update(self, kind) -> dict[str, object]:
         method = Tune(STEPS) if kind is Tune else kind()
+        if not method.needs_inputs:
+            return {name: self._values(one) for name, one in update_weights(self.model, self.masks, method).items()}
         if method.layerwise:
             return {name: self._values(layer) for name, layer in self._solved(update=method).layers.items()}
         return {name: self._values(layer) for name, layer in method.update(self._whole(), self.masks).items()}

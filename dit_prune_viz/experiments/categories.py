@@ -24,7 +24,7 @@ class CategoryLine:
     """One recipe at one level, by category.
 
     changes: category → how far its mean is from the dense model's on the same prompts and noises, for the scores of
-    `TO_DENSE`, else the mean itself; categories without a score are left out.
+    `TO_DENSE`, else the mean itself; categories without a score are left out. nbytes: as in `Line`.
     """
 
     recipe: str
@@ -32,6 +32,7 @@ class CategoryLine:
     sparsity: float
     score: str
     changes: Mapping[str, Difference]
+    nbytes: int | None = None
 
     @property
     def worst(self) -> str | None:
@@ -79,7 +80,7 @@ def by_category(rows: Sequence[Row], categories: Sequence[str], score: str) -> l
             continue
         cell = line.recipe, line.level
         changes = {name: change for name, part in parts.items() if (change := _change(part, score, cell))}
-        found.append(CategoryLine(*cell, line.sparsity, score, changes))
+        found.append(CategoryLine(*cell, line.sparsity, score, changes, line.nbytes))
     return found
 
 

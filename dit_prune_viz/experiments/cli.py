@@ -29,7 +29,7 @@ from dit_prune_viz.experiments.prompts import PromptSet, held_out, read_prompts,
 from dit_prune_viz.experiments.prune_command import add_prune
 from dit_prune_viz.experiments.results import Results, Row, unread_sentences
 from dit_prune_viz.experiments.run import RESULTS, run
-from dit_prune_viz.experiments.table import COLUMNS, markdown, tabulate
+from dit_prune_viz.experiments.table import COLUMNS, markdown, savings, tabulate
 from dit_prune_viz.metrics.clip import load_clip
 from dit_prune_viz.pipelines.input_picture import read_picture
 from dit_prune_viz.pipelines.load_settings import add_load_options, read_load_settings
@@ -262,6 +262,8 @@ def _show(rows: Sequence[Row], categories: Sequence[str] = ()) -> None:
         parts = [line for line in by_category(rows, categories, score) if line.changes]
         if parts:
             print("\n" + markdown_by_category(parts, digits))
+    if saved := savings(lines):
+        print("\nWhat it saves, in bytes of the transformer as it would be stored:\n\n" + saved)
     for sentence in unread_sentences(rows[0]):
         print("\n" + sentence)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from dit_prune_viz.calibration.settings import steps_of_run
 from dit_prune_viz.checks import whole
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.experiments.levels import Level
+from dit_prune_viz.experiments.levels import Level, level_of
 from dit_prune_viz.experiments.requests import requests_for
 from dit_prune_viz.generation.request import Request
 from dit_prune_viz.metrics.clip import ClipScorer
@@ -54,9 +54,12 @@ class Experiment:
         return Request("", 0, steps, self.guidance_scale, self.height, self.width, self.frames, self.picture)
 
     def cells(self) -> list[tuple[NamedRecipe, Level]]:
-        """What is pruned: every recipe at every level, level by level; patterns only where they mean something."""
-        pairs = [(recipe, level) for level in self.levels for recipe in self.recipes]
-        return [(recipe, level) for recipe, level in pairs if not level.pattern or recipe.recipe.takes_patterns]
+        """What is pruned: every recipe at every level, level by level; patterns only where they mean something. Recipes
+        with one sparsity come first, each once."""
+        fixed = [(named, level_of(named.recipe)) for named in self.recipes if named.recipe.fixed]
+        free = [named for named in self.recipes if not named.recipe.fixed]
+        pairs = [(named, level) for level in self.levels for named in free]
+        return fixed + [(named, level) for named, level in pairs if not level.pattern or named.recipe.takes_patterns]
 
 
 def check(experiment: Experiment) -> None:

@@ -14,7 +14,12 @@ from dit_prune_viz.experiments.curves_png import draw_curves
 from dit_prune_viz.experiments.results import SCORES, UNREAD, Row
 from dit_prune_viz.experiments.table import tabulate
 
-_FIELDS = ("recipe", "level", "sparsity", "seed", "prompts", *SCORES, "damage", "prune_seconds", "seconds", *UNREAD)
+_FIELDS = (
+    *("recipe", "level", "sparsity", "nbytes", "seed", "prompts"),
+    *SCORES,
+    *("damage", "prune_seconds", "seconds"),
+    *UNREAD,
+)
 
 
 def as_csv(rows: Sequence[Row]) -> str:

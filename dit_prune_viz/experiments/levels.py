@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.masks.groups import n_of_m
 from dit_prune_viz.pruning.recipe import Recipe
 
 _LONGEST = 20
@@ -20,12 +21,17 @@ class Level:
 
     def of(self, recipe: Recipe) -> Recipe:
         """The recipe at this level. UserError for a pattern that means nothing for it."""
-        return recipe.at(self.pattern or self.sparsity)
+        return recipe if recipe.fixed else recipe.at(self.pattern or self.sparsity)
 
     @property
     def label(self) -> str:
         """ "50 %" or "2:4"."""
         return self.pattern or f"{100 * self.sparsity:g} %"
+
+
+def level_of(recipe: Recipe) -> Level:
+    """The one level of a recipe that prunes as much as it does whatever is asked for."""
+    return Level(recipe.sparsity, recipe.granularity if n_of_m(recipe.granularity) else "")
 
 
 def parse_level(text: str | float) -> Level:

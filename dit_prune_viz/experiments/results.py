@@ -27,6 +27,7 @@ class Row:
     one value per prompt, None where there is none (a PSNR of equal pictures, a latent that is not finite, no CLIP).
     unread: "not_drawn" or "not_scored" → for every prompt the end that the model or the CLIP does not read, "" for
     none; without a name where it reads all prompts to their end. None in rows of older versions, which did not look.
+    nbytes: of the transformers as they would be stored, see `stored_bytes`; None where that is not known.
     """
 
     experiment: str
@@ -40,6 +41,7 @@ class Row:
     seconds: float
     scores: dict[str, list[float | None]] = field(default_factory=dict)
     unread: dict[str, list[str]] | None = None
+    nbytes: int | None = None
 
     @property
     def key(self) -> tuple[str, str, str, int]:
@@ -115,12 +117,13 @@ class Results:
 
 def _row(line: bytes) -> Row | None:
     try:
-        values = {"unread": None, **json.loads(line)}
+        values = {"unread": None, "nbytes": None, **json.loads(line)}
         row = Row(**{item.name: values[item.name] for item in fields(Row)})
     except (ValueError, KeyError, TypeError):
         return None
     lists = (row.scores, row.unread or {})
     good = all(isinstance(part, dict) and all(isinstance(each, list) for each in part.values()) for part in lists)
+    good = good and (row.nbytes is None or (isinstance(row.nbytes, int) and row.nbytes >= 0))
     return row if good and isinstance(row.seed, int) else None
 
 

@@ -8,9 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dit_prune_viz.calibration.calibrate import calibrate
 from dit_prune_viz.calibration.result import Calibration
-from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.checks import whole
 from dit_prune_viz.disk_cache import DiskCache
 from dit_prune_viz.errors import Progress
@@ -27,19 +25,15 @@ from dit_prune_viz.experiments.experiment import (
 )
 from dit_prune_viz.experiments.levels import Level
 from dit_prune_viz.experiments.processes import Alone
+from dit_prune_viz.experiments.prune_cells import DENSE_RECIPE, CellPruner, is_quick
 from dit_prune_viz.experiments.requests import default_batch
 from dit_prune_viz.experiments.results import UNREAD, Results, Row
 from dit_prune_viz.generation.unread import find_unread
 from dit_prune_viz.metrics.clip import ClipScorer
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pruning.named_recipes import DENSE, NamedRecipe
-from dit_prune_viz.pruning.prune import prune
-from dit_prune_viz.pruning.pruned_model import PrunedModel
-from dit_prune_viz.pruning.recipe import Recipe
 
 RESULTS, PICTURES = "results.jsonl", "dense"
-
-_DENSE = NamedRecipe(DENSE, Recipe("magnitude"), "the model as it is")
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +85,7 @@ def run(
     name = description["digest"]
     if processes.main:
         write_description(folder / DESCRIPTION, description)
-    cells = [(_DENSE, Level(0.0)), *experiment.cells()]
+    cells = [(DENSE_RECIPE, Level(0.0)), *experiment.cells()]
     wanted = [(c, level, seed) for c, level in cells for seed in experiment.seeds]
     known = {row.key: row for row in results.of(name)}
     known = processes.same(known)
@@ -105,17 +99,22 @@ def run(
         with turn():
             unread = _unread(model, experiment, clip)
         mine = [replace(row, unread=unread) for row in mine]
-    if missing:
+    if missing or any(row.nbytes is None for row in mine):
         size = default_batch(model) if batch is None else whole(batch, "The batch", 1, 1024)
         store = DenseStore(Path(pictures) if pictures else folder / PICTURES, model)
-        drawer = CellDrawer(model, experiment, clip, store, size, turn, processes, progress, len(missing))
-        for row in _measure(drawer, missing, name, calibration, cache):
+        drawer = CellDrawer(model, experiment, clip, store, size, turn, processes, progress, max(1, len(missing)))
+        pruner = CellPruner(drawer, calibration, cache)
+        for row in _measure(drawer, pruner, missing, name):
             row = replace(row, unread=unread)
             if processes.main:
                 results.append(row)
             mine.append(row)
             if on_row:
                 on_row(row)
+        if processes.main:
+            for row in _weigh(pruner, wanted, mine, name):
+                results.append(row)
+                mine = [row if one.key == row.key else one for one in mine]
     order = {_key(name, *cell): place for place, cell in enumerate(wanted)}
     return Outcome(tuple(sorted(mine, key=lambda row: order[row.key])), results.notice)
 
@@ -140,31 +139,11 @@ def _key(name: str, recipe: NamedRecipe, level: Level, seed: int) -> tuple[str, 
 
 
 def _measure(
-    drawer: CellDrawer,
-    missing: list[tuple[NamedRecipe, Level, int]],
-    name: str,
-    calibration: Calibration | None,
-    cache: DiskCache | None,
+    drawer: CellDrawer, pruner: CellPruner, missing: list[tuple[NamedRecipe, Level, int]], name: str
 ) -> Iterator[Row]:
-    experiment, model = drawer.experiment, drawer.model
-    pruned_as: tuple[NamedRecipe, Level] | None = None
-    pruned: PrunedModel | None = None
     for recipe, level, seed in missing:
         start = time.perf_counter()
-        if recipe is not _DENSE and pruned_as != (recipe, level):
-            with drawer.turn():
-                calibration = calibration or calibrate(
-                    model,
-                    samples=experiment.samples,
-                    seed=experiment.calibration_seed,
-                    prompts=experiment.calibration_prompts,
-                    progress=drawer.aside,
-                    cache=cache,
-                )
-                pruned = None  # its new weights first, or those of two recipes lie beside the model
-                statistics = Statistics(model, calibration, drawer.aside, cache)
-                pruned = prune(model, level.of(recipe.recipe), statistics=statistics, progress=drawer.aside)
-            pruned_as = recipe, level
+        pruned, nbytes = pruner.of(recipe, level)
         scores = drawer.draw(pruned, f"{recipe.name} {level.label}", seed)
         yield Row(
             experiment=name,
@@ -177,4 +156,18 @@ def _measure(
             prune_seconds=pruned.seconds if pruned else 0.0,
             seconds=time.perf_counter() - start,
             scores=scores,
+            nbytes=nbytes,
         )
+
+
+def _weigh(
+    pruner: CellPruner, cells: list[tuple[NamedRecipe, Level, int]], rows: list[Row], name: str
+) -> Iterator[Row]:
+    """Rows of an earlier version, which lack their bytes, with them; those whose pruning takes seconds."""
+    lacking = {row.key: row for row in rows if row.nbytes is None}
+    for recipe, level, seed in cells:
+        row = lacking.get(_key(name, recipe, level, seed))
+        if row is not None and is_quick(recipe):
+            nbytes = pruner.of(recipe, level)[1]
+            if nbytes is not None:
+                yield replace(row, nbytes=nbytes)

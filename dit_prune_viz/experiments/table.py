@@ -35,6 +35,7 @@ class Line:
     """One recipe at one level over its seeds.
 
     figures: score → Figure, or None where no picture has that score. seconds: to prune, calibration excluded.
+    nbytes: of the transformers as they would be stored; None where that is not known.
     """
 
     recipe: str
@@ -44,6 +45,7 @@ class Line:
     prompts: int
     seconds: float
     figures: dict[str, Figure | None]
+    nbytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,48 @@ def markdown(lines: Sequence[Line], score: str) -> str:
     return "\n".join(text)
 
 
+@dataclass(frozen=True)
+class Unit:
+    """In what sizes are shown: its name and its bytes."""
+
+    name: str
+    nbytes: float
+
+    def of(self, nbytes: int | None) -> float | None:
+        """A size in this unit."""
+        return None if nbytes is None else nbytes / self.nbytes
+
+    def text(self, nbytes: int | None) -> str:
+        """The figure without its unit, or a dash."""
+        if nbytes is None:
+            return "–"
+        return f"{nbytes / self.nbytes:.{1 if self.name == 'MB' else 2}f}"
+
+
+def unit_of(lines: Sequence[Line]) -> Unit:
+    """GB if any of the sizes is above one, else MB; powers of ten, as disks and downloads are sold."""
+    most = max((line.nbytes or 0 for line in lines), default=0)
+    return Unit("GB", 1e9) if most >= 1e9 else Unit("MB", 1e6)
+
+
+def savings(lines: Sequence[Line]) -> str:
+    """A Markdown table of what every cell saves and what it costs, the largest first; empty where no size is known."""
+    known = sorted((line for line in lines if line.nbytes is not None), key=lambda line: -line.nbytes)
+    dense = next((line.nbytes for line in known if line.recipe == "dense"), None)
+    if not known:
+        return ""
+    scores, unit = [score for score in ("ssim", "clip") if any(line.figures[score] for line in known)], unit_of(known)
+    text = [f"| stored | {unit.name} | smaller | " + " | ".join(COLUMNS[score] for score in scores) + " |"]
+    text.append("|---" * (3 + len(scores)) + "|")
+    for line in known:
+        name = line.recipe if line.sparsity == 0 else f"{line.recipe} {line.level}"
+        times = f"{dense / line.nbytes:.2f}×" if dense else "–"
+        figures = [line.figures[score] for score in scores]
+        shown = [figure.text(_DIGITS[score]) if figure else "–" for score, figure in zip(scores, figures, strict=True)]
+        text.append("| " + " | ".join([name, unit.text(line.nbytes), times, *shown]) + " |")
+    return "\n".join(text)
+
+
 def _latest(rows: Iterable[Row]) -> list[Row]:
     """The rows without those of a recipe as it was earlier."""
     rows = list(rows)
@@ -117,6 +161,7 @@ def _line(group: Sequence[Row]) -> Line:
         prompts=first.prompts,
         seconds=max(row.prune_seconds for row in group),
         figures=figures | {"damage": Figure(first.damage, 0.0)},
+        nbytes=next((row.nbytes for row in group if row.nbytes is not None), None),
     )
 
 

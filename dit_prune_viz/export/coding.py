@@ -16,9 +16,16 @@ from dit_prune_viz.errors import UserError
 RAW, ZERO, ZSTD = "raw", "zero", "zstd"
 FAR = 15
 """Distance of exponents that are stored apart."""
+BLOCK = 1 << 17
+"""Bytes that zstd codes by the same frequencies."""
+
 _BY_FREQUENCY = zstandard.ZstdCompressionParameters(
     window_log=17, hash_log=6, chain_log=6, min_match=7, strategy=zstandard.STRATEGY_FAST
 )
+_PROBE, _PROBES = 1 << 12, 16
+"""Bytes of a piece that is looked at, and how many of them, before a long run of bytes is coded."""
+WORTH = 7.97
+"""Bits a byte above which coding gains nothing that is worth the time."""
 
 
 def encode(data: np.ndarray) -> tuple[str, np.ndarray]:
@@ -30,6 +37,8 @@ def encode(data: np.ndarray) -> tuple[str, np.ndarray]:
     Returns:
         The way, and what to store, uint8.
     """
+    if _as_good_as_random(data):
+        return RAW, data
     if not data.any():
         return ZERO, np.zeros(0, np.uint8)
     # A new compressor for every run: one of them must not be used by two threads.
@@ -73,15 +82,14 @@ def to_pairs(exponents: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
         The greatest exponent, uint8 (⌈n / 2⌉,) pairs, and the exponents whose distance is 15 or more, in their order.
     """
     top = int(exponents.max())
-    distance = np.subtract(top, exponents, dtype=np.uint8)
-    far = exponents[distance >= FAR]
-    if len(far):
+    distance = np.zeros(len(exponents) + len(exponents) % 2, np.uint8)
+    np.subtract(top, exponents, out=distance[: len(exponents)], dtype=np.uint8)
+    far = exponents[:0]
+    if top - int(exponents.min()) >= FAR:
+        far = exponents[np.flatnonzero(distance >= FAR)]
         np.minimum(distance, FAR, out=distance)
-    if len(distance) % 2:
-        distance = np.append(distance, np.uint8(0))
-    pairs = distance[0::2] << 4
-    pairs |= distance[1::2]
-    return top, pairs, far
+    both = distance.view("<u2")
+    return top, (both << 4 | both >> 8).astype(np.uint8), far
 
 
 def from_pairs(top: int, pairs: np.ndarray, far: np.ndarray, size: int) -> np.ndarray:
@@ -90,17 +98,47 @@ def from_pairs(top: int, pairs: np.ndarray, far: np.ndarray, size: int) -> np.nd
     Raises:
         UserError: numbers that do not fit together.
     """
-    distance = _halves()[pairs].view(np.uint8)[:size]
-    exponents = np.subtract(top, distance, dtype=np.uint8)
+    both = pairs.astype("<u2")
+    both = both >> 4 | (both & 15) << 8
+    distance = both.view(np.uint8)[:size]
     apart = np.flatnonzero(distance == FAR) if len(far) or distance.max(initial=0) == FAR else ()
     if len(apart) != len(far):
         raise UserError("The exponents of a packed tensor are damaged; download or pack the model again.")
+    exponents = np.subtract(top, distance, dtype=np.uint8)
     if len(far):
         exponents[apart] = far
     return exponents
 
 
-def _halves() -> np.ndarray:
-    """(256,) uint16 whose two bytes in memory are the halves of every byte, the upper one first."""
-    every = np.arange(256, dtype=np.uint8)
-    return np.stack([every >> 4, every & 15], axis=1).reshape(-1).view(np.uint16)
+def bits_each(data: np.ndarray) -> float:
+    """Bits a byte that coding by frequency takes, as `bits_of_counts` tells."""
+    return bits_of_counts(np.bincount(data, minlength=256))
+
+
+def bits_of_counts(counts: np.ndarray) -> float:
+    """About how many bits a symbol takes when it is coded by its frequency, the shortest code being one bit.
+
+    That is the entropy, corrected for what few symbols leave out of sight (Miller and Madow), and more where one symbol
+    comes nearly always.
+
+    Args:
+        counts: (symbols,) how often each one occurs.
+    """
+    total = counts.sum()
+    if not total:
+        return 0.0
+    shares = counts[counts > 0] / total
+    entropy = float(-(shares * np.log2(shares)).sum() + (len(shares) - 1) / (2 * np.log(2) * total))
+    most = float(shares.max())
+    if most > 0.5 and len(shares) > 1:  # Huffman's code spends a bit on it
+        others = entropy + most * np.log2(most) + (1 - most) * np.log2(1 - most)
+        return max(entropy, 1 + max(0.0, others))
+    return entropy
+
+
+def _as_good_as_random(data: np.ndarray) -> bool:
+    """Whether pieces of a long run of bytes look as if coding would not make it shorter."""
+    if len(data) < 2 * _PROBE * _PROBES:
+        return False
+    starts = np.linspace(0, len(data) - _PROBE, _PROBES).astype(np.int64)
+    return bits_each(np.concatenate([data[start : start + _PROBE] for start in starts])) > WORTH

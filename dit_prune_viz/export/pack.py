@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from dit_prune_viz.errors import Progress
+import torch
+from torch import Tensor, nn
+
+from dit_prune_viz.checks import brief
+from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.export.folders import new_folder
 from dit_prune_viz.export.packed_files import Job, write_packed
-from dit_prune_viz.export.packed_tensor import PackedTensor, pack_tensor, pack_values
+from dit_prune_viz.export.packed_tensor import PackedTensor, pack_rounded, pack_tensor, pack_values
 from dit_prune_viz.export.part_files import own_files, write_config, write_defaults
 from dit_prune_viz.export.pipeline_files import parts_bytes, transformers_of, write_parts
+from dit_prune_viz.export.sums import write_sums
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
+from dit_prune_viz.masks.rounding import Rounded, round_to_nearest
 from dit_prune_viz.pipelines.resting import Resting
 from dit_prune_viz.pruning.pruned_model import PrunedModel
+
+EXACT, INT8 = "exact", "int8"
+VALUES = (EXACT, INT8)
+"""How kept weights are stored: every bit of them, or rounded to eight bits."""
+
+GROUP = None
+"""Inputs of a row that share a scale in int8: all of them."""
 
 _SPARE = 64 << 20
 """Room for tokenizers and configurations."""
@@ -24,6 +38,7 @@ def pack(
     pruned: PrunedModel,
     folder: str | Path,
     *,
+    values: str = EXACT,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Path:
@@ -35,6 +50,8 @@ def pack(
     Args:
         pruned: only read.
         folder: to be made; complete or not there at all.
+        values: "exact", or "int8" to round the kept weights of pruned layers to eight bits, which loses a little. What
+            the recipe has rounded already is stored as it is either way.
         overwrite: whether it may replace one that is there.
         progress: called before every tensor; may raise `Cancelled`.
 
@@ -42,29 +59,82 @@ def pack(
         The folder.
 
     Raises:
-        UserError: it exists, cannot be written to, or the disk is too small.
+        UserError: it exists, cannot be written to, or the disk is too small, unknown values, or a precision that is not
+            packed.
     """
+    sources = packings(pruned, values)
     pipeline = pruned.model.pipeline
     needs = packed_bytes_at_most(pruned) + parts_bytes(pipeline) + _SPARE
     with new_folder(folder, needs=needs, overwrite=overwrite, keep=own_files(pruned.model)) as new:
         precisions = write_parts(pipeline, new, progress)
-        for name, transformer in transformers_of(pipeline).items():
-            write_config(transformer, new / name)
-            layers = _layers_of(pruned, name)
-            state = transformer.state_dict()
-            about = {
-                "recipe": json.loads(pruned.recipe.to_json()),
-                "model": pruned.model.name,
-                "fingerprint": pruned.model.fingerprint,
-                "precision": str(transformer.dtype).removeprefix("torch."),
-                "parts": precisions,
-            }
-            jobs = _jobs(Resting(transformer), state, layers)
-            write_packed(
-                jobs, lambda job, own=layers: _pack(job, own), new / name, about, total=len(state), progress=progress
-            )
+        for name, source in sources.items():
+            write_config(source.transformer, new / name)
+            source.write(new / name, {"parts": precisions}, progress)
         write_defaults(pruned.model, new)
+        write_sums(new)
     return Path(folder)
+
+
+@dataclass(frozen=True, eq=False)
+class Packing:
+    """One transformer of a pruned model that is to be packed.
+
+    Attributes:
+        transformer: its dense module, only read.
+        layers: module path inside it → pruned layer.
+        pruned: the model.
+        values: as in `pack`.
+    """
+
+    transformer: nn.Module
+    layers: Mapping[str, PrunedLayer]
+    pruned: PrunedModel
+    values: str = EXACT
+
+    def write(self, folder: Path | None, about: Mapping[str, object], progress: Progress | None = None) -> int:
+        """Pack it into a folder; None only counts the bytes, which are returned, those of its config.json apart.
+
+        Args:
+            folder: exists.
+            about: further entries of the header.
+            progress: as in `pack`.
+        """
+        names, resting = list(self.transformer.state_dict()), Resting(self.transformer)
+        about = {
+            "recipe": json.loads(self.pruned.recipe.to_json()),
+            "model": self.pruned.model.name,
+            "fingerprint": self.pruned.model.fingerprint,
+            "precision": _name(self.transformer.dtype),
+            **about,
+        }
+        jobs = (Job(key, resting(key), _of(self.layers, key)) for key in names)
+        return write_packed(jobs, self._pack, folder, about, total=len(names), progress=progress)
+
+    def _pack(self, job: Job) -> PackedTensor:
+        layer, last = job.layer, job.name.rpartition(".")[2]
+        dtype, shape = job.tensor.dtype, tuple(job.tensor.shape)
+        if layer is None or last not in ("weight", "bias"):
+            return pack_tensor(job.tensor.detach().cpu())
+        if last == "bias":
+            return pack_tensor((job.tensor.detach() if layer.bias is None else layer.bias.to(dtype)).cpu())
+        if layer.rounded or self.values == INT8:
+            return pack_rounded((layer.rounded or _round(job.tensor, layer)).to("cpu"), shape, dtype)
+        mask = layer.mask.to("cpu")
+        if layer.new is not None:
+            return pack_values(layer.new.cpu().to(dtype), shape, mask)
+        return pack_tensor(job.tensor.detach().cpu(), mask)
+
+
+def packings(pruned: PrunedModel, values: str = EXACT) -> dict[str, Packing]:
+    """Part of the pipeline → what packs it.
+
+    Raises:
+        UserError: unknown values.
+    """
+    if values not in VALUES:
+        raise UserError(f"Kept weights are stored {' or '.join(VALUES)}, not {brief(values)}.")
+    parts = transformers_of(pruned.model.pipeline)
+    return {name: Packing(part, _layers_of(pruned, name), pruned, values) for name, part in parts.items()}
 
 
 def packed_bytes_at_most(pruned: PrunedModel) -> int:
@@ -73,7 +143,7 @@ def packed_bytes_at_most(pruned: PrunedModel) -> int:
     for name, transformer in transformers_of(pruned.model.pipeline).items():
         layers = _layers_of(pruned, name)
         for key, tensor in transformer.state_dict().items():
-            layer = layers.get(key.removesuffix(".weight")) if key.endswith(".weight") else None
+            layer = _of(layers, key) if key.endswith(".weight") else None
             if layer is None:
                 total += tensor.nbytes
             else:
@@ -81,26 +151,26 @@ def packed_bytes_at_most(pruned: PrunedModel) -> int:
     return total
 
 
-def _layers_of(pruned: PrunedModel, transformer: str) -> dict[str, PrunedLayer]:
+def _layers_of(pruned: PrunedModel, transformer: str) -> Mapping[str, PrunedLayer]:
     """Module path inside one transformer → pruned layer."""
     if len(transformers_of(pruned.model.pipeline)) == 1:
-        return dict(pruned.layers)
+        return pruned.layers
     start = f"{transformer}."
     return {name.removeprefix(start): layer for name, layer in pruned.layers.items() if name.startswith(start)}
 
 
-def _jobs(resting: Resting, names: Iterable[str], layers: dict[str, PrunedLayer]) -> Iterator[Job]:
-    for key in names:
-        layer = layers.get(key.removesuffix(".weight")) if key.endswith(".weight") else None
-        yield Job(key, resting(key), layer and layer.mask)
+def _of(layers: Mapping[str, PrunedLayer], key: str) -> PrunedLayer | None:
+    """The pruned layer that a tensor of the state dict belongs to."""
+    return layers.get(key.rpartition(".")[0])
 
 
-def _pack(job: Job, layers: dict[str, PrunedLayer]) -> PackedTensor:
-    owner, _, last = job.name.rpartition(".")
-    layer = layers.get(owner)
-    dtype = job.tensor.dtype
-    if layer is not None and last == "weight" and layer.values is not None:
-        return pack_values(layer.values.cpu().to(dtype), tuple(job.tensor.shape), layer.mask.to("cpu"))
-    if layer is not None and last == "bias" and layer.bias is not None:
-        return pack_tensor(layer.bias.cpu().to(dtype))
-    return pack_tensor(job.tensor.detach().cpu(), job.mask and job.mask.to("cpu"))
+def _round(weight: Tensor, layer: PrunedLayer) -> Rounded:
+    """A pruned layer's kept weights in eight bits."""
+    table = weight.detach().reshape(layer.mask.shape)
+    if layer.new is not None:
+        table = layer.dense(table)
+    return round_to_nearest(table, bits=8, group=GROUP, mask=layer.mask)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,4 +1,4 @@
-"""One tensor in the packed format: which values are kept, and their bytes by significance."""
+"""One tensor in the packed format: which values are kept, and their bytes by significance, or their codes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ import torch
 from torch import Tensor
 
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.export import mask_coding
+from dit_prune_viz.export.byte_planes import bits_from, bits_of, narrowest, planes_of, values_of
 from dit_prune_viz.export.coding import ZERO, decode, encode, from_pairs, to_pairs
-from dit_prune_viz.masks.packed_mask import PackedMask, pack
-from dit_prune_viz.masks.spread import spread
+from dit_prune_viz.masks.packed_mask import PackedMask
+from dit_prune_viz.masks.rounding import Rounded
+from dit_prune_viz.masks.spread import gather, spread
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 _AGAIN = "download or pack the model again."
-_MASK, _FAR = "mask", "far"
+_MASK, _FAR, _CODES, _SCALES = "mask", "far", "codes", "scales."
+_NOTHING = np.zeros(0, np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +43,17 @@ class PackedTensor:
         """Bytes of all parts."""
         return sum(part.nbytes for part in self.parts.values())
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the tensor."""
+        return tuple(self.entry["shape"])
+
+    @property
+    def table(self) -> tuple[int, int]:
+        """(d_out, d_in) of a tensor with a mask or codes: its columns are all dimensions but the first."""
+        rows, *rest = self.shape
+        return rows, math.prod(rest)
+
 
 def pack_tensor(tensor: Tensor, mask: PackedMask | None = None) -> PackedTensor:
     """Pack a tensor without loss.
@@ -50,24 +65,47 @@ def pack_tensor(tensor: Tensor, mask: PackedMask | None = None) -> PackedTensor:
     Raises:
         UserError: another precision.
     """
-    kept = tensor if mask is None else tensor.reshape(mask.shape)[mask.unpack()]
-    return pack_values(kept.reshape(-1), tuple(tensor.shape), mask)
+    _name(tensor.dtype)
+    kept = tensor.reshape(-1) if mask is None else gather(mask, tensor.detach().reshape(mask.shape))
+    return pack_values(kept, tuple(tensor.shape), mask)
 
 
 def pack_values(values: Tensor, shape: tuple[int, ...], mask: PackedMask | None) -> PackedTensor:
     """As `pack_tensor`, from the kept values (n,), row by row; the mask's columns are all dimensions but the first."""
     dtype = _name(values.dtype)
-    if dtype not in DTYPES:
-        raise UserError(f"A tensor in {dtype} cannot be packed; load the model in {', '.join(DTYPES)}.")
-    values = _narrowest(values.detach())
+    narrow = narrowest(values.detach())
     parts: dict[str, np.ndarray] = {}
     entry: dict[str, object] = {"shape": list(shape), "dtype": dtype, "kept": values.numel()}
-    if dtype != _name(values.dtype):
-        entry["stored"] = _name(values.dtype)
+    if narrow.dtype != values.dtype:
+        entry["stored"] = _name(narrow.dtype)
     if mask is not None:
-        entry[_MASK], parts[_MASK] = _pack_mask(mask)
-    entry["bytes"] = _pack_bytes(_rotated(values), parts) if values.numel() else []
-    return PackedTensor(entry, {name: part for name, part in parts.items() if len(part)})
+        entry[_MASK], parts[_MASK] = mask_coding.pack_mask(mask)
+    entry["bytes"] = _pack_bytes(narrow, parts)
+    return _made(entry, parts)
+
+
+def pack_rounded(rounded: Rounded, shape: tuple[int, ...], dtype: torch.dtype) -> PackedTensor:
+    """Pack rounded weights: their codes and scales, and their mask where they have one.
+
+    Args:
+        rounded: on the CPU.
+        shape: of the tensor; its columns are all dimensions but the first.
+        dtype: the precision that code · scale comes back in.
+    """
+    parts: dict[str, np.ndarray] = {}
+    codes = rounded.codes.numpy().view(np.uint8)
+    entry: dict[str, object] = {"shape": list(shape), "dtype": _name(dtype), "kept": len(codes)}
+    if rounded.mask is not None:
+        entry[_MASK], parts[_MASK] = mask_coding.pack_mask(rounded.mask)
+    coding, parts[_CODES] = encode(codes if rounded.bits == 8 else _halved(codes))
+    entry["rounded"] = {
+        "bits": rounded.bits,
+        "group": rounded.group,
+        "coding": coding,
+        "dtype": _name(rounded.scales.dtype),
+        "bytes": _pack_bytes(rounded.scales.reshape(-1), parts, _SCALES),
+    }
+    return _made(entry, parts)
 
 
 def unpack_tensor(packed: PackedTensor) -> Tensor:
@@ -76,8 +114,10 @@ def unpack_tensor(packed: PackedTensor) -> Tensor:
     Raises:
         UserError: an entry and parts that do not fit together.
     """
+    if "rounded" in packed.entry:
+        return unpack_rounded(packed).values().view(packed.shape)
     values, mask = unpack_values(packed), unpack_mask(packed)
-    return (values if mask is None else spread(mask, values)).view(_shape(packed.entry))
+    return (values if mask is None else spread(mask, values)).view(packed.shape)
 
 
 def unpack_values(packed: PackedTensor) -> Tensor:
@@ -86,23 +126,27 @@ def unpack_values(packed: PackedTensor) -> Tensor:
     Raises:
         UserError: as in `unpack_tensor`.
     """
-    entry, size = packed.entry, packed.entry["kept"]
-    dtype = DTYPES[entry.get("stored", entry["dtype"])]
-    if not size:
-        return torch.zeros(0, dtype=DTYPES[entry["dtype"]])
-    planes = []
-    for place, coded in enumerate(entry["bytes"]):
-        planes.append(_unpack_byte(coded, packed.parts, f"byte{place}", size))
-    if len(planes) != dtype.itemsize:
-        raise UserError(f"A packed tensor in {entry['dtype']} has {len(planes)} bytes a value; {_AGAIN}")
-    kind = np.dtype(f"<u{dtype.itemsize}")
-    rotated = np.empty((size, len(planes)), np.uint8)
-    for place, plane in enumerate(planes):
-        rotated[:, len(planes) - 1 - place] = plane
-    bits = rotated.view(kind)[:, 0]
-    values = (bits >> 1) | (bits << (8 * len(planes) - 1))
-    narrow = torch.from_numpy(values.view(np.dtype(f"<i{dtype.itemsize}"))).view(dtype)
-    return narrow.to(DTYPES[entry["dtype"]])
+    entry = packed.entry
+    if "rounded" in entry:
+        return unpack_rounded(packed).kept()
+    stored = DTYPES[entry.get("stored", entry["dtype"])]
+    return _unpack_bytes(entry["bytes"], packed.parts, entry["kept"], stored).to(DTYPES[entry["dtype"]])
+
+
+def unpack_rounded(packed: PackedTensor) -> Rounded:
+    """The codes and scales of rounded weights.
+
+    Raises:
+        UserError: as in `unpack_tensor`.
+    """
+    entry, about = packed.entry, packed.entry["rounded"]
+    kept, bits, group, (rows, columns) = entry["kept"], about["bits"], about["group"], packed.table
+    codes = decode(about["coding"], packed.parts.get(_CODES, _NOTHING), kept if bits == 8 else -(-kept // 2))
+    codes = codes.view(np.int8) if bits == 8 else _whole(codes, kept)
+    groups = -(-columns // group)
+    scales = _unpack_bytes(about["bytes"], packed.parts, rows * groups, DTYPES[about["dtype"]], _SCALES)
+    mask, codes = unpack_mask(packed), torch.from_numpy(codes if codes.flags.writeable else codes.copy())
+    return Rounded(codes, scales.view(rows, groups), (rows, columns), bits, group, mask, DTYPES[entry["dtype"]])
 
 
 def unpack_mask(packed: PackedTensor) -> PackedMask | None:
@@ -111,60 +155,54 @@ def unpack_mask(packed: PackedTensor) -> PackedMask | None:
     Raises:
         UserError: as in `unpack_tensor`.
     """
-    coded = packed.entry.get(_MASK)
+    coded, kept = packed.entry.get(_MASK), packed.entry["kept"]
     if coded is None:
         return None
-    rows, *rest = _shape(packed.entry)
-    shape = (rows, math.prod(rest))
-    bits = decode(coded["coding"], packed.parts.get(_MASK, _NOTHING), -(-math.prod(shape) // 8))
-    mask = PackedMask(torch.from_numpy(bits.copy()), shape if coded["order"] == "rows" else shape[::-1])
-    if coded["order"] == "columns":
-        mask = pack(mask.unpack().T)
-    if mask.kept != packed.entry["kept"]:
-        raise UserError(f"A packed mask keeps {mask.kept:,} weights where there are {packed.entry['kept']:,}; {_AGAIN}")
+    mask = mask_coding.unpack_mask(coded, packed.parts.get(_MASK, _NOTHING), packed.table)
+    if mask.kept != kept:
+        raise UserError(f"A packed mask keeps {mask.kept:,} weights where there are {kept:,}; {_AGAIN}")
     return mask
 
 
-_NOTHING = np.zeros(0, np.uint8)
-_INTEGERS = {2: torch.int16, 4: torch.int32}
-
-
 def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+    name = str(dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        raise UserError(f"A tensor in {name} cannot be packed; load the model in {', '.join(DTYPES)}.")
+    return name
 
 
-def _narrowest(values: Tensor) -> Tensor:
-    """The values in half the bytes where none of them changes: float32 is often loaded from bfloat16 or float16."""
-    if values.dtype == torch.float32:
-        for dtype in (torch.bfloat16, torch.float16):
-            narrow = values.to(dtype)
-            if torch.equal(narrow.to(torch.float32).view(torch.int32), values.view(torch.int32)):
-                return narrow
-    return values
+def _made(entry: dict[str, object], parts: dict[str, np.ndarray]) -> PackedTensor:
+    return PackedTensor(entry, {name: part for name, part in parts.items() if len(part)})
 
 
-def _rotated(values: Tensor) -> np.ndarray:
-    """Unsigned integers (n,) of the values' bits, rotated left by one: the sign goes last, the exponent first."""
-    size = values.element_size()
-    bits = values.contiguous().view(_INTEGERS[size]).numpy().view(np.dtype(f"<u{size}"))
-    return (bits << 1) | (bits >> (8 * size - 1))
-
-
-def _pack_bytes(rotated: np.ndarray, parts: dict[str, np.ndarray]) -> list[dict[str, object]]:
-    """Code every byte of the values, the most significant first, into `parts`; what the header says of each."""
-    size = rotated.dtype.itemsize
-    bytes_of = rotated.view(np.uint8).reshape(-1, size)
-    entries = []
-    for place in range(size):
-        name, plane = f"byte{place}", np.ascontiguousarray(bytes_of[:, size - 1 - place])
-        if place == 0:
-            entry, shortest = _pack_exponents(name, plane)
-        else:
-            coding, stored = encode(plane)
-            entry, shortest = {"coding": coding}, {name: stored}
-        entries.append(entry)
-        parts.update(shortest)
+def _pack_bytes(values: Tensor, parts: dict[str, np.ndarray], start: str = "") -> list[dict[str, object]]:
+    """Code every byte of the values (n,) into `parts`, their names after `start`; what the header says of each."""
+    if not values.numel():
+        return []
+    first, *others = planes_of(bits_of(values))
+    entry, shortest = _pack_exponents(f"{start}byte0", first)
+    parts.update(shortest)
+    entries = [entry]
+    for place, plane in enumerate(others, 1):
+        coding, parts[f"{start}byte{place}"] = encode(plane)
+        entries.append({"coding": coding})
     return entries
+
+
+def _unpack_bytes(
+    entries: list[Mapping[str, object]],
+    parts: Mapping[str, np.ndarray],
+    size: int,
+    dtype: torch.dtype,
+    start: str = "",
+) -> Tensor:
+    """The values (size,) that `_pack_bytes` coded."""
+    if not size:
+        return torch.zeros(0, dtype=dtype)
+    if len(entries) != dtype.itemsize:
+        raise UserError(f"A packed tensor in {_name(dtype)} has {len(entries)} bytes a value; {_AGAIN}")
+    planes = [_unpack_byte(entry, parts, f"{start}byte{place}", size) for place, entry in enumerate(entries)]
+    return values_of(bits_from(planes), dtype)
 
 
 def _pack_exponents(name: str, plane: np.ndarray) -> tuple[dict[str, object], dict[str, np.ndarray]]:
@@ -189,13 +227,13 @@ def _unpack_byte(entry: Mapping[str, object], parts: Mapping[str, np.ndarray], n
     return from_pairs(entry["top"], pairs, far, size)
 
 
-def _pack_mask(mask: PackedMask) -> tuple[dict[str, str], np.ndarray]:
-    """The bits row by row or column by column, whichever is shorter: channels differ in how much of them is kept."""
-    rows = ("rows", *encode(mask.bits.numpy()))
-    columns = ("columns", *encode(pack(mask.unpack().T).bits.numpy()))
-    order, coding, stored = min(rows, columns, key=lambda one: len(one[2]))
-    return {"order": order, "coding": coding}, stored
+def _halved(codes: np.ndarray) -> np.ndarray:
+    """Codes of four bits, two in a byte, the first in its upper half."""
+    even = np.append(codes, np.zeros(len(codes) % 2, np.uint8))
+    return even[0::2] << 4 | even[1::2] & 15
 
 
-def _shape(entry: Mapping[str, object]) -> tuple[int, ...]:
-    return tuple(entry["shape"])
+def _whole(pairs: np.ndarray, size: int) -> np.ndarray:
+    """int8 (size,) codes that `_halved` put together."""
+    both = np.stack([pairs, pairs << 4], axis=1).reshape(-1)[:size]
+    return both.view(np.int8) >> 4

@@ -30,20 +30,30 @@ def write_parts(pipeline: DiffusionPipeline, folder: Path, progress: Progress | 
     Returns:
         part → precision it runs in, such as "float32".
     """
-    precisions = {}
-    for name, part in pipeline.components.items():
-        if part is None or name in transformers_of(pipeline) or not hasattr(part, "save_pretrained"):
-            continue
+    parts = _others(pipeline)
+    for done, (name, part) in enumerate(parts.items()):
         if progress:
-            progress(len(precisions), len(pipeline.components), f"Writing {name}")
+            progress(done, len(parts), f"Writing {name}")
         save_part(part, folder / name)
         if isinstance(part, nn.Module):
-            precisions[name] = str(part.dtype).removeprefix("torch.")
             for file in (folder / name).glob("*.safetensors"):
                 _narrow(file)
     pipeline.save_config(folder)
     clean_settings(pipeline, folder)
-    return precisions
+    return precisions_of(pipeline)
+
+
+def precisions_of(pipeline: DiffusionPipeline) -> dict[str, str]:
+    """Part → precision it runs in, such as "float32"; the transformers and what has no weights are left out."""
+    modules = {name: part for name, part in _others(pipeline).items() if isinstance(part, nn.Module)}
+    return {name: str(part.dtype).removeprefix("torch.") for name, part in modules.items()}
+
+
+def _others(pipeline: DiffusionPipeline) -> dict[str, object]:
+    """All that is saved of a pipeline but its transformers."""
+    pruned = transformers_of(pipeline)
+    parts = {name: part for name, part in pipeline.components.items() if name not in pruned}
+    return {name: part for name, part in parts.items() if part is not None and hasattr(part, "save_pretrained")}
 
 
 def transformers_of(pipeline: DiffusionPipeline) -> dict[str, nn.Module]:

@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+import threading
 from types import MappingProxyType
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dit_prune_viz.masks.packed_mask import PackedMask
 from dit_prune_viz.masks.spread import spread
+
+
+class Scratch(threading.local):
+    """Memory that the layers of a model make their weights in, one after the other; every thread has its own."""
+
+    def __init__(self) -> None:
+        self._memory = torch.empty(0, dtype=torch.uint8)
+
+    def table(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+        """A tensor in that memory, whose content is left over from another one."""
+        size = torch.Size(shape).numel() * dtype.itemsize
+        if self._memory.device != device or len(self._memory) < size:
+            self._memory = torch.empty(0, dtype=torch.uint8)  # frees the old before the new is made
+            with torch.inference_mode(False):  # or only inference could write to it
+                self._memory = torch.empty(size, dtype=torch.uint8, device=device)
+        return self._memory[:size].view(dtype).view(shape)
+
+    def __deepcopy__(self, memo: dict) -> Scratch:
+        return Scratch()
+
+    def __reduce__(self) -> tuple:
+        return Scratch, ()
 
 
 class _Resident:
@@ -20,12 +44,27 @@ class _Resident:
     @property
     def weight(self) -> Tensor:
         """The pruned weight in the layer's own shape, a new tensor with the same bits every time."""
-        table = spread(PackedMask(self.mask_bits, self.mask_shape), self.values, threads=torch.get_num_threads())
-        return table.view(self.weight_shape)
+        return self._make(None)
+
+    def _make(self, out: Tensor | None) -> Tensor:
+        return spread(self._mask(), self.values, threads=torch.get_num_threads(), out=out).view(self.weight_shape)
+
+    def _mask(self) -> PackedMask:
+        """The mask, another one only when its bits have moved: it remembers what was counted in it."""
+        if self._own_mask.bits is not self.mask_bits:
+            self._own_mask = PackedMask(self.mask_bits, self._own_mask.shape)
+        return self._own_mask
 
 
 class ResidentLinear(_Resident, nn.Linear):
     """A Linear of that kind."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """As a Linear's; without gradients the weight is needed no longer than this takes."""
+        if torch.is_grad_enabled():
+            return super().forward(input)
+        out = self._scratch.table(self.weight_shape, self.values.dtype, self.values.device)
+        return F.linear(input, self._make(out), self.bias)
 
 
 class ResidentConv1d(_Resident, nn.Conv1d):
@@ -51,17 +90,18 @@ RESIDENT = MappingProxyType(
 """Class of a layer → its resident one."""
 
 
-def make_resident(module: nn.Module, mask: PackedMask, values: Tensor) -> None:
+def make_resident(module: nn.Module, mask: PackedMask, values: Tensor, scratch: Scratch | None = None) -> None:
     """Turn a layer into a resident one, in place; what its weight was before goes.
 
     Args:
         module: a Linear or a convolution.
         mask: of its weight as a table (d_out, d_in).
         values: (kept,) row by row.
+        scratch: of the model; None is one of its own.
     """
     module.weight_shape = tuple(module.weight.shape)
-    module.mask_shape = tuple(mask.shape)
     del module._parameters["weight"]
     module.__class__ = RESIDENT[type(module)]
     module.register_buffer("mask_bits", mask.bits)
     module.register_buffer("values", values)
+    module._own_mask, module._scratch = mask, scratch or Scratch()

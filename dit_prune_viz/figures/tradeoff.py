@@ -1,4 +1,4 @@
-"""What sparsity costs: a score over the share of pruned weights, a curve per method; and predicted against measured."""
+"""What pruning costs: a score over sparsity or size, a curve per method; and predicted against measured damage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
 @dataclass(frozen=True)
 class Point:
-    """One method at one sparsity: x in percent of the weights, a score's mean and its spread over seeds.
+    """One method at one sparsity: x in percent of the weights or as a size, a score's mean and its spread over seeds.
 
     label: the sparsity as people read it; a pattern such as 2:4 is drawn as a lone open mark.
     """
@@ -30,16 +30,31 @@ class Point:
 
 
 def tradeoff(
-    curves: Mapping[str, Sequence[Point]], *, title: str, note: str = "", dense: float | None = None
+    curves: Mapping[str, Sequence[Point]],
+    *,
+    title: str,
+    note: str = "",
+    dense: float | None = None,
+    unit: str = "",
+    dense_size: float | None = None,
 ) -> go.Figure:
-    """One curve per method with whiskers of one spread; `dense`, the dense model's score, as a level line."""
+    """One curve per method with whiskers of one spread, over sparsity or over size.
+
+    Args:
+        curves: method → its points.
+        title: the score.
+        note: a second line of the title.
+        dense: the dense model's score, drawn as a level line.
+        unit: of the points' x where they are sizes, such as "MB"; empty where they are sparsities in percent.
+        dense_size: the dense model's size in that unit, drawn as an upright line.
+    """
     points = sum(map(len, curves.values()))
     figure = style.blank(
         f"{title}<br><sup>{note}</sup>" if note else title,
-        alt=f"{title} over sparsity: {points} points of {len(curves)} methods.",
-        x="pruned weights, %",
+        alt=f"{title} over {'size' if unit else 'sparsity'}: {points} points of {len(curves)} methods.",
+        x=f"transformer as stored, {unit}" if unit else "pruned weights, %",
         y=title,
-        revision=f"tradeoff {title}",
+        revision=f"tradeoff {title} {unit}",
     )
     for index, (name, own) in enumerate(curves.items()):
         line = {"color": style.colour(index), "dash": DASHES[index // len(style.COLOURS) % len(DASHES)], "width": 2.5}
@@ -55,7 +70,13 @@ def tradeoff(
         line = {"color": style.GREY, "dash": "dot", "width": 1.5}
         figure.add_hline(y=dense, line=line, annotation={"text": f"dense {dense:.4g}", "font": {"size": 11}})
     places = [point.x for own in curves.values() for point in own]
-    figure.update_xaxes(nticks=9, showgrid=False, range=[min(places) - 5, max(places) + 5] if places else None)
+    if dense_size is not None:
+        line = {"color": style.GREY, "dash": "dot", "width": 1.5}
+        said = {"text": f"dense {dense_size:.4g} {unit}", "font": {"size": 11}}
+        figure.add_vline(x=dense_size, line=line, annotation=said, annotation_position="bottom left")
+        places.append(dense_size)
+    room = 0.05 * (max(places) - min(places)) or 1.0 if unit and places else 5
+    figure.update_xaxes(nticks=9, showgrid=False, range=[min(places) - room, max(places) + room] if places else None)
     style.legend_below(figure)
     figure.update_layout(margin={"t": 60, "b": 96})
     return figure

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.masks.packed_mask import PackedMask
+from dit_prune_viz.masks.rounding import Rounded
 
 _PIECE = 1 << 20
 
@@ -19,7 +20,8 @@ class PrunedLayer:
 
     Attributes:
         mask: which weights stay.
-        values: (kept,) floating point, the kept weights row by row; None leaves them as they are and takes no memory.
+        new: (kept,) floating point, the kept weights row by row, or rounded ones, which become weights when the layer
+            runs; None leaves them as they are and takes no memory.
         bias: (d_out,) in the place of the layer's own bias; None leaves that one.
 
     Raises:
@@ -27,24 +29,33 @@ class PrunedLayer:
     """
 
     mask: PackedMask
-    values: Tensor | None = None
+    new: Tensor | Rounded | None = None
     bias: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if self.values is not None and self.values.shape != (self.mask.kept,):
-            raise UserError(
-                f"A mask that keeps {self.mask.kept:,} weights does not fit {self.values.numel():,} values."
-            )
+        given = self.rounded.codes if self.rounded else self.new
+        if given is not None and given.shape != (self.mask.kept,):
+            raise UserError(f"A mask that keeps {self.mask.kept:,} weights does not fit {given.numel():,} values.")
+
+    @property
+    def rounded(self) -> Rounded | None:
+        """The kept weights as codes and scales, where they were rounded."""
+        return self.new if isinstance(self.new, Rounded) else None
+
+    @property
+    def values(self) -> Tensor | None:
+        """(kept,) floating point, row by row, made anew where they are rounded; None where the layer's own stay."""
+        return self.new.kept() if isinstance(self.new, Rounded) else self.new
 
     @property
     def updated(self) -> bool:
         """Whether anything but the mask differs from the dense layer."""
-        return self.values is not None or self.bias is not None
+        return self.new is not None or self.bias is not None
 
     @property
     def nbytes(self) -> int:
         """Bytes it takes."""
-        return sum(part.nbytes for part in (self.values, self.mask.bits, self.bias) if part is not None)
+        return sum(part.nbytes for part in (self.new, self.mask.bits, self.bias) if part is not None)
 
     def dense(self, weight: Tensor, out: Tensor | None = None) -> Tensor:
         """The weights the pruned layer runs with.
@@ -57,21 +68,27 @@ class PrunedLayer:
             A tensor of that shape, dtype and device, with zeros where the mask prunes.
         """
         mask = self.mask.to(weight.device)
+        if self.new is None and out is None and weight.requires_grad and torch.is_grad_enabled():
+            return weight * mask.unpack()
         out = torch.empty_like(weight, memory_format=torch.contiguous_format) if out is None else out
-        if self.values is None and weight.device.type == "cpu" and weight.is_contiguous():
+        if self.rounded:
+            return self.rounded.to(weight.device).values(out=out)
+        if self.new is None and weight.device.type == "cpu" and weight.is_contiguous():
             return _masked(weight, mask, out)
         keep = mask.unpack()
-        if self.values is None:
+        if self.new is None:
             return torch.mul(weight, keep, out=out)
-        return out.zero_().masked_scatter_(keep, self.values.to(weight.device, weight.dtype))
+        return out.zero_().masked_scatter_(keep, self.new.to(weight.device, weight.dtype))
 
     def to(self, device: torch.device | str) -> PrunedLayer:
         """The same on another device; itself where it is there already."""
-        parts = [part for part in (self.values, self.bias, self.mask.bits) if part is not None]
+        new = self.rounded.codes if self.rounded else self.new
+        parts = [part for part in (new, self.bias, self.mask.bits) if part is not None]
         if all(part.device == torch.device(device) for part in parts):
             return self
-        values, bias = (None if part is None else part.to(device) for part in (self.values, self.bias))
-        return PrunedLayer(self.mask.to(device), values, bias)
+        new, bias = (None if part is None else part.to(device) for part in (self.new, self.bias))
+        shared = isinstance(new, Rounded) and new.mask is not None
+        return PrunedLayer(new.mask if shared else self.mask.to(device), new, bias)
 
 
 def _masked(weight: Tensor, mask: PackedMask, product: Tensor) -> Tensor:

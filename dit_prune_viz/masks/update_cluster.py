@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dit_prune_viz.masks.counts import check_sparsity, removed
-from dit_prune_viz.masks.packed_mask import PackedMask, pack
+from dit_prune_viz.masks.packed_mask import PackedMask, ones, pack
 from dit_prune_viz.masks.select import keep_mask_groups
 from dit_prune_viz.masks.smallest import smallest
 from dit_prune_viz.masks.smallest_cpu import bracket, in_threads, of_rows
@@ -56,7 +56,7 @@ def update_cluster(
         chosen[cluster] = sparsity
         return pack(keep_mask_groups(scores, labels, chosen, granularity, unit, mask.unpack().to(scores.device)))
     member = _member_bits(labels, cluster, tuple(scores.shape), unit)
-    size = _ones(member)
+    size = ones(member)
     pruned = _pruned_bits(scores.detach().view(-1).numpy(), member, size, removed(size, sparsity))
     return PackedMask(torch.from_numpy((mask.bits.cpu().numpy() & ~member) | (member & ~pruned)), mask.shape)
 
@@ -139,12 +139,6 @@ def _compare(scores: np.ndarray, member: np.ndarray, low: float, high: float) ->
         bits = np.unpackbits(inside[at], bitorder="little").view(bool)
         within = np.flatnonzero(bits)
         values = part[at[within >> 3] * 8 + (within & 7)]
-        return np.array([_ones(less[span] & member[span])]), at + span.start, bits, values
+        return np.array([ones(less[span] & member[span])]), at + span.start, bits, values
 
     return less, in_threads(work, range(0, len(scores), _CHUNK))
-
-
-def _ones(bits: np.ndarray) -> int:
-    """How many bits are set; whole words of 64 are counted eight times as fast as bytes."""
-    words = len(bits) // 8 * 8
-    return int(np.bitwise_count(bits[:words].view(np.uint64)).sum() + np.bitwise_count(bits[words:]).sum())

@@ -10,18 +10,18 @@ from dit_prune_viz.methods.allocation import damage_aware, global_ranking, owl, 
 from dit_prune_viz.methods.base import Method
 from dit_prune_viz.methods.granularity import cag, groups  # noqa: F401
 from dit_prune_viz.methods.registry import registered
-from dit_prune_viz.methods.saliency import magnitude, obs, ria, stw, wanda  # noqa: F401
+from dit_prune_viz.methods.saliency import magnitude, none, obs, ria, stw, wanda  # noqa: F401
 from dit_prune_viz.methods.search import distil, swap  # noqa: F401
-from dit_prune_viz.methods.update import bias, least_squares, obs_update, tune  # noqa: F401
+from dit_prune_viz.methods.update import bias, least_squares, obs_update, rounding, tune  # noqa: F401
 
 Kind = TypeVar("Kind", bound=Method)
 
 _ORDER = {
-    "saliency": ("stw", "wanda", "magnitude", "ria", "obs"),
+    "saliency": ("stw", "wanda", "magnitude", "ria", "obs", "none"),
     "granularity": ("cag", "layer", "row", "column"),
     "allocation": ("uniform", "owl", "tempered", "damage-aware", "global"),
     "search": ("swap", "distil"),
-    "update": ("mean", "obs", "least-squares", "tuned"),
+    "update": ("mean", "obs", "least-squares", "tuned", "round"),
 }
 """How people are shown the built-in methods; searches also run in this order."""
 

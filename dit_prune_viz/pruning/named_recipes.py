@@ -12,7 +12,6 @@ from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.methods.catalogue import methods_of
 from dit_prune_viz.methods.saliency.base import Saliency
-from dit_prune_viz.pruning.carry_over import Carried, carry
 from dit_prune_viz.pruning.recipe import Recipe
 from dit_prune_viz.pruning.recipe_file import parse_recipe, read_text
 
@@ -79,6 +78,13 @@ _ALL = (
         replace(_BIASED, search=("distil:1600",), update="tuned"),
         "masks that learn from the dense model's outputs for longer, then kept weights and biases that do",
     ),
+    NamedRecipe("int8", Recipe("none", update="round"), "nothing pruned, rounded to int8 in groups of 64 (RTN)"),
+    NamedRecipe("int4", Recipe("none", update="round:4,64"), "nothing pruned, rounded to 4 bits in groups of 64 (RTN)"),
+    NamedRecipe(
+        "dit-pruning+int8",
+        Recipe(update="round:8,128"),
+        "DiT-Pruning's masks, kept weights rounded to int8 in groups of 128",
+    ),
 )
 NAMED_RECIPES = MappingProxyType({one.name: one for one in _ALL})
 """Name → recipe, the paper's first."""
@@ -123,23 +129,6 @@ def find_recipe(recipe: Recipe | str | Path, model: Model | None = None) -> Reci
         return Recipe(name)
     known = ", ".join([*NAMED_RECIPES, *(one for one in methods_of(Saliency) if one not in NAMED_RECIPES)])
     raise UserError(f"There is no recipe {brief(recipe)}; choose one of {known}, or give a .json file.")
-
-
-def find_carried(recipe: Recipe | str | Path, model: Model, *, carry_over: bool = False) -> Carried:
-    """What `find_recipe` finds; of a file for another model, if asked for, as much as fits this one.
-
-    Args:
-        recipe: as there.
-        model: that is to be pruned.
-        carry_over: whether to carry over what fits instead of refusing the file.
-
-    Raises:
-        UserError: as there.
-    """
-    if isinstance(recipe, Path) or (isinstance(recipe, str) and recipe.endswith(".json")):
-        return parse_recipe(read_text(recipe)).fit(model, carry_over=carry_over)
-    found = find_recipe(recipe)
-    return carry(found, model.layers, keep_threshold=True) if carry_over else Carried(found)
 
 
 def find_recipes(names: str | Sequence[str]) -> tuple[NamedRecipe, ...]:

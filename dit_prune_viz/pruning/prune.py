@@ -33,7 +33,7 @@ from dit_prune_viz.pruning.pruned_model import PrunedModel
 from dit_prune_viz.pruning.recipe import Recipe
 from dit_prune_viz.pruning.report import LayerReport, PlanReport, estimate_layer, report_layer, summarize
 from dit_prune_viz.pruning.scores import Scores
-from dit_prune_viz.pruning.solve_layers import solve_layers
+from dit_prune_viz.pruning.solve_layers import solve_layers, update_weights
 from dit_prune_viz.pruning.stored import stored_layers
 from dit_prune_viz.sensitivity.measure import measure_sensitivity
 
@@ -51,7 +51,7 @@ def prune(
     Args:
         model: the dense model.
         recipe: a `Recipe`, the name of one ("distilled-mask", see `NAMED_RECIPES`), a saliency ("stw:1.5,1"), or the
-            path of a recipe's JSON file, which is refused if it was made for another model; see `find_carried`.
+            path of a recipe's JSON file, which is refused if it was made for another model; see `read_recipe`.
         sparsity: share of the prunable weights, 0–1, or N:M such as "2:4"; None leaves it to the recipe. Another one
             than the recipe's leaves out what it sets layer by layer.
         statistics: of the model's inputs, where the model is calibrated already; None calibrates it as the recipe says.
@@ -202,7 +202,7 @@ def _finish(plan: PruningPlan, masks: Mapping[str, PackedMask], statistics: Stat
     if not recipe.learns:
         return _solve(plan, masks, statistics, layerwise, updater)
     if layerwise:
-        solved = _solve(plan, masks, statistics, layerwise, updater and Mean())
+        solved = _solve(plan, masks, statistics, layerwise, _compensation(recipe))
         masks = {name: layer.mask for name, layer in solved.items()}
     searches = [search for search in recipe.searches if not search.layerwise]
     searched = sum(search.learning_steps for search in searches)
@@ -211,7 +211,12 @@ def _finish(plan: PruningPlan, masks: Mapping[str, PackedMask], statistics: Stat
     # Weights learn from calls that the masks have not: what fits those already says nothing about others.
     first, second = examples.split(searched, tuning) if searched and tuning else (examples, examples)
     problem = ModelProblem(
-        statistics, plan.layers, recipe.timestep, bool(updater), examples=first, progress=statistics.progress
+        statistics,
+        plan.layers,
+        recipe.timestep,
+        _compensation(recipe) is not None,
+        examples=first,
+        progress=statistics.progress,
     )
     for search in searches:
         found = search.improve(replace(problem, steps=search.learning_steps), masks)
@@ -227,6 +232,12 @@ def _finish(plan: PruningPlan, masks: Mapping[str, PackedMask], statistics: Stat
     return {name: updated.get(name, PrunedLayer(mask)) for name, mask in masks.items()}
 
 
+def _compensation(recipe: Recipe) -> Mean | None:
+    """What stands for the recipe's update while masks are searched: biases move under every update that sees inputs."""
+    updater = recipe.updater
+    return Mean() if updater is not None and updater.needs_inputs else None
+
+
 def _found(search: Search, plan: LayerPlan, found: PackedMask | None, before: PackedMask) -> PackedMask:
     """The mask that a search of the whole model has found for one layer, checked."""
     check_found(search, plan, found.unpack() if isinstance(found, PackedMask) else found, before.unpack())
@@ -240,16 +251,21 @@ def _solve(
     searches: list[Search],
     update: Update | None,
 ) -> dict[str, PrunedLayer]:
-    return solve_layers(
+    blind = update is not None and not update.needs_inputs
+    layers = solve_layers(
         statistics,
         plan.layers,
         masks,
         searches=searches,
-        update=update,
+        update=None if blind else update,
         timestep=plan.recipe.timestep,
         sequential=plan.recipe.sequential,
         progress=statistics.progress,
     ).layers
+    if not blind:
+        return layers
+    masks = {name: layer.mask for name, layer in layers.items()}
+    return update_weights(statistics.model, masks, update, statistics.progress)
 
 
 def _plan(recipe: Recipe, statistics: Statistics, weights: Mapping[str, float] | None) -> PruningPlan:
@@ -283,7 +299,7 @@ def _plan_alone(recipe: Recipe, statistics: Statistics, weights: Mapping[str, fl
         found.layers,
         build_masks(found, scores, layers=searched, progress=statistics.progress),
         searches=layerwise,
-        update=Mean() if recipe.update else None,
+        update=_compensation(recipe),
         timestep=recipe.timestep,
         progress=statistics.progress,
     )

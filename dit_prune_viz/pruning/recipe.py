@@ -111,6 +111,10 @@ class Recipe:
         bins = self.calibration.bins
         timestep_weights(self.timestep, [place / bins for place in range(bins + 1)])
         pattern = n_of_m(self.granularity)
+        if not self.method.prunes:
+            if pattern:
+                raise UserError(f"The saliency {self.saliency} keeps all weights; choose another granularity than N:M.")
+            set_(self, "sparsity", 0.0)
         if pattern:
             set_(self, "sparsity", 1 - pattern[0] / pattern[1])
             if self.allocation != "uniform":
@@ -172,7 +176,12 @@ class Recipe:
         A search works inside the groups, and does without its budget there. Floors and ceilings mean nothing there.
         """
         free = bool(self.search) or (self.granularity == AUTO and self.allocation == "uniform")
-        return free and not self.bounds
+        return free and not self.bounds and self.method.prunes
+
+    @property
+    def fixed(self) -> bool:
+        """Whether it prunes as much as it does whatever sparsity is asked for: as a pattern says, or nothing."""
+        return bool(n_of_m(self.granularity)) or not self.method.prunes
 
     @property
     def scoring(self) -> tuple[object, ...]:
@@ -185,7 +194,7 @@ class Recipe:
         return *self.scoring, self.resolved_granularity, self.threshold
 
     def at(self, sparsity: float | str) -> Recipe:
-        """The same recipe at another sparsity, 0–1, or with an N:M pattern such as "2:4".
+        """The same recipe at another sparsity, 0–1, or with an N:M pattern such as "2:4"; `fixed` ones keep theirs.
 
         Layers set by hand were set for the sparsity that there was: at another one the recipe is without them.
 
@@ -199,6 +208,7 @@ class Recipe:
             raise UserError(f"A sparsity is a number from 0 to 1 or a pattern such as 2:4, not {brief(sparsity)}.")
         if not self.takes_patterns:
             own = "has floors and ceilings" if self.bounds else "ranks weights in groups of its own"
+            own = own if self.method.prunes else "keeps all weights"
             raise UserError(f"This recipe {own}, so {sparsity} means nothing for it.")
         tuned = self.tuned if self.granularity == sparsity else ()
         return replace(self, granularity=sparsity, allocation="uniform", sensitivity=False, threshold=None, tuned=tuned)

@@ -16,6 +16,7 @@ from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.masks.layer_plan import LayerPlan
 from dit_prune_viz.masks.packed_mask import PackedMask, pack
 from dit_prune_viz.masks.pruned_layer import PrunedLayer, compact
+from dit_prune_viz.masks.rounding import Rounded
 from dit_prune_viz.masks.running import running_pruned
 from dit_prune_viz.methods.problem import DAMPING, LayerProblem
 from dit_prune_viz.methods.search.base import Search, check_found
@@ -23,6 +24,7 @@ from dit_prune_viz.methods.search.swap import error_left
 from dit_prune_viz.methods.update.base import Update, check_updated
 from dit_prune_viz.methods.update.bias import Mean
 from dit_prune_viz.pipelines.device import out_of_memory
+from dit_prune_viz.pipelines.model import Model
 
 _CONSTANT = 1e-5
 """Share of the inputs' energy about their mean below which they are constant, up to rounding."""
@@ -66,7 +68,8 @@ def solve_layers(
         plans: layer → its plan, whose groups a search respects.
         masks: layer → mask, where the searches start.
         searches: layerwise ones, in order.
-        update: a layerwise one, or None. With one, biases make up for whatever mean output is still lost.
+        update: a layerwise one that looks at inputs, or None. With one, biases make up for whatever mean output is
+            still lost.
         timestep: how the timestep bins are weighed.
         sequential: block by block, later ones see the inputs that the finished earlier ones give them. The target is
             then the dense output of the dense inputs, so that a layer makes up for errors before it.
@@ -125,6 +128,35 @@ def _check_shapes(statistics: Statistics, masks: Mapping[str, PackedMask]) -> No
     for name, mask in masks.items():
         if tuple(mask.shape) != statistics.model.layer(name).shape:
             raise UserError(f"The mask of layer {name} belongs to another model; prune the model that is loaded.")
+
+
+@torch.no_grad()
+def update_weights(
+    model: Model, masks: Mapping[str, PackedMask], update: Update, progress: Progress | None = None
+) -> dict[str, PrunedLayer]:
+    """New weights by an update that looks at nothing else; the model does not run, and biases stay.
+
+    Args:
+        model: the dense model, only read.
+        masks: layer → mask, which stays.
+        update: one that overrides `new_weights`.
+        progress: called before every layer; may raise `Cancelled`.
+
+    Raises:
+        UserError: weights that cannot be used, see `check_updated`.
+    """
+    layers = {}
+    for done, (name, mask) in enumerate(masks.items()):
+        if progress is not None:
+            progress(done, len(masks), f"Updating {name}")
+        weight = model.weight(name)
+        new = update.new_weights(weight, mask)
+        if new is not None and not isinstance(new, Rounded):
+            new = check_updated(update, name, new, mask.to(weight.device).unpack())
+            layers[name] = compact(new, mask, weight.dtype)
+        else:
+            layers[name] = PrunedLayer(mask, new)
+    return layers
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor
 
 from dit_prune_viz.calibration.statistics import Statistics
@@ -11,6 +12,7 @@ from dit_prune_viz.disk_cache import content_key, kept
 from dit_prune_viz.masks.layer_plan import ClusterPlan, LayerPlan
 from dit_prune_viz.masks.packed_mask import PackedMask
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
+from dit_prune_viz.masks.rounding import Rounded
 from dit_prune_viz.pruning.plan import PruningPlan
 from dit_prune_viz.pruning.recipe import Recipe
 
@@ -37,12 +39,16 @@ def stored_layers(
     if statistics.disk is None or not all(method.built_in for method in _finishing(plan.recipe)):
         return make()
     found = kept(statistics.disk, _key(plan, masks, statistics), lambda: _to_tensors(make()))
-    return {
-        name: PrunedLayer(
-            PackedMask(found[f"mask.{name}"], mask.shape), found.get(f"values.{name}"), found.get(f"bias.{name}")
-        )
-        for name, mask in masks.items()
-    }
+    return {name: _layer(found, name, mask.shape) for name, mask in masks.items()}
+
+
+def _layer(found: Mapping[str, Tensor], name: str, shape: tuple[int, int]) -> PrunedLayer:
+    mask, new = PackedMask(found[f"mask.{name}"], shape), found.get(f"values.{name}")
+    if f"codes.{name}" in found:
+        bits, group = found[f"grid.{name}"].tolist()
+        codes, scales = found[f"codes.{name}"], found[f"scales.{name}"]
+        new = Rounded(codes, scales, shape, bits, group, mask if mask.removed else None, found[f"like.{name}"].dtype)
+    return PrunedLayer(mask, new, found.get(f"bias.{name}"))
 
 
 def _finishing(recipe: Recipe) -> tuple:
@@ -73,6 +79,11 @@ def _clusters(clusters: ClusterPlan | None) -> str | None:
 def _to_tensors(layers: Mapping[str, PrunedLayer]) -> dict[str, Tensor]:
     parts = {}
     for name, layer in layers.items():
-        own = {"mask": layer.mask.bits, "values": layer.values, "bias": layer.bias}
+        own = {"mask": layer.mask.bits, "bias": layer.bias}
+        if (rounded := layer.rounded) is None:
+            own["values"] = layer.values
+        else:
+            grid, like = torch.tensor([rounded.bits, rounded.group]), torch.empty(0, dtype=rounded.dtype)
+            own |= {"codes": rounded.codes, "scales": rounded.scales, "grid": grid, "like": like}
         parts |= {f"{part}.{name}": tensor for part, tensor in own.items() if tensor is not None}
     return parts

@@ -29,6 +29,7 @@ from dit_prune_viz.masks.packed_mask import PackedMask, pack
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
 from dit_prune_viz.masks.select import keep_masks
 from dit_prune_viz.masks.sparse_kernels import FP8_KERNELS, KERNELS
+from dit_prune_viz.masks.spread import spread
 from dit_prune_viz.masks.two_of_four import Shape, Trial, run_trials
 from dit_prune_viz.pipelines.layers import Layer, list_layers
 
@@ -269,6 +270,25 @@ def unpacking(setup: Setup) -> dict:
     return result(value, "s for every layer", "", True, detail)
 
 
+def resident(setup: Setup) -> dict:
+    """Weights of all layers of FLUX.1 from masks and kept values at 50 %, against writing the weights once."""
+    counted, _ = shapes_of_one_block(setup)
+    packed, values, tables = [], [], []
+    for layer, _ in counted:
+        mask = pack(torch.rand(layer.shape) < SPARSITY).to(setup.device)
+        packed.append(mask)
+        values.append(torch.randn(mask.kept, device=setup.device, dtype=setup.dtype))
+        tables.append(torch.empty(layer.shape, device=setup.device, dtype=setup.dtype))
+    found = [spread(mask, own) for mask, own in zip(packed, values, strict=True)]
+    every = zip(tables, packed, values, strict=True)
+    plain = [torch.zeros_like(table).masked_scatter_(mask.unpack(), own) for table, mask, own in every]
+    same = all(torch.equal(*pair) for pair in zip(found, plain, strict=True))
+    value = by_block(setup, lambda places: [spread(packed[i], values[i], out=tables[i]) for i in places], counted)
+    writing = by_block(setup, lambda places: [tables[place].zero_() for place in places], counted)
+    detail = {"writing_s": round(writing, 4), "writings": round(value / writing, 1), "same_bits": same}
+    return result(value, "s for every layer", "same bits", same, detail)
+
+
 @torch.no_grad()
 def placement(setup: Setup) -> dict:
     """One call with the blocks streamed from the machine's memory by diffusers' group offload, against all there."""
@@ -296,7 +316,7 @@ def result(value: float, unit: str, goal: str, held: bool, detail: dict) -> dict
     return {"value": value, "unit": unit, "goal": goal, "held": held, "detail": detail}
 
 
-PARTS = {part.__name__: part for part in (masks, calibration, kernels, step, placement, unpacking)}
+PARTS = {part.__name__: part for part in (masks, calibration, kernels, step, placement, unpacking, resident)}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Run one part of the cuda benchmark.")

@@ -426,6 +426,9 @@ def test_methods_are_compared_and_the_figures_taken_away(page: Page, screenshots
     expect(rows).to_have_count(4)  # dense, magnitude, Wanda, DiT-Pruning
     expect(page.locator("#bar")).to_contain_text("Ready")
     shoot(page, screenshots, "tradeoff")
+    page.locator("#tradeoff-over label", has_text="size").click()
+    expect(page.locator("#tradeoff-curves .xtitle")).to_have_text("transformer as stored, MB")
+    shoot(page, screenshots, "tradeoff-size")
     with page.expect_download() as download:
         page.locator("#tradeoff-csv").click()
     table = download.value.path().read_text().splitlines()

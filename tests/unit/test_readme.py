@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +16,8 @@ import dit_prune_viz
 from dit_prune_viz.app import serve
 from dit_prune_viz.command import COMMANDS
 from dit_prune_viz.experiments import cli
+from dit_prune_viz.experiments.results import Results
+from dit_prune_viz.experiments.table import savings, tabulate
 from dit_prune_viz.methods import registry
 from dit_prune_viz.plugins import load_plugin
 from dit_prune_viz.pruning.named_recipes import find_recipe
@@ -57,6 +60,20 @@ def test_own_method_in_one_file(monkeypatch, tmp_path):
     weight, norm = torch.tensor([[1.0, -2.0], [0.5, 3.0]]), torch.tensor([2.0, 0.5])
     torch.testing.assert_close(recipe.method.score(weight, norm), torch.tensor([[2.0, 4.0], [0.25, 13.5]]))
     assert (recipe.method.label, recipe.method.formula) == ("Mine", "|W|³·‖X‖")
+
+
+def test_what_it_saves_is_what_was_measured():
+    """Every row of the table is one that the command beneath it prints."""
+    printed = savings(tabulate(Results(ROOT / "assets/measured/results.jsonl").rows)).splitlines()
+    (command,) = [line for block in blocks(README, "bash") for line in block.splitlines() if "table --out" in line]
+    assert cli._parser("dit-prune-viz").parse_args(shlex.split(command, comments=True)[1:]).out == Path(
+        "assets/measured"
+    )
+    lines = README.read_text(encoding="utf-8").splitlines()
+    start = lines.index(printed[0])
+    rows = lines[start : lines.index("", start)]
+    assert [row for row in rows if row not in printed] == []
+    assert len(rows) >= 2 + 8
 
 
 def _options(parser: argparse.ArgumentParser) -> set[str]:

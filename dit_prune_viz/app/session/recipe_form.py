@@ -115,19 +115,21 @@ def form_fields() -> tuple[FormField, ...]:
 def visible(values: Values) -> dict[str, bool]:
     """Which fields mean anything while the others have these values."""
     fixed = values["granularity"] == PATTERN
+    prunes = _prunes(values)
+    updater = find_method(Update, values["update"]) if values["update"] in methods_of(Update) else None
     searching = any(values[f"search:{name}"] for name in methods_of(Search))
     shown = {
         "pattern": fixed,
-        "sparsity": not fixed,
-        "allocation": not fixed,
-        "bounds": not fixed,
-        "sensitivity": values["allocation"] != "uniform" and not fixed,
-        "sequential": searching or bool(values["update"]),
+        "sparsity": not fixed and prunes,
+        "allocation": not fixed and prunes,
+        "bounds": not fixed and prunes,
+        "sensitivity": values["allocation"] != "uniform" and not fixed and prunes,
+        "sequential": searching or (updater is not None and updater.needs_inputs),
         "weights": values["timestep"] == BY_HAND,
     }
     for kind in (Saliency, Allocation, Update):
         for name, method in methods_of(kind).items():
-            chosen = values[kind.kind] == name and not (kind is Allocation and fixed)
+            chosen = values[kind.kind] == name and not (kind is Allocation and (fixed or not prunes))
             shown |= {f"{kind.kind}:{name}:{option.name}": chosen for option in method.options()}
     for name, method in methods_of(Search).items():
         shown |= {f"search:{name}:{option.name}": bool(values[f"search:{name}"]) for option in method.options()}
@@ -160,7 +162,7 @@ def recipe_of(values: Values, calibration: CalibrationSettings | None = None) ->
         sequential=bool(values["sequential"]),
         calibration=calibration or CalibrationSettings(),
         ignore=read_layer_patterns(values["ignore"] or ""),
-        bounds=() if fixed else bounds_of(values["bounds"] or ""),
+        bounds=() if fixed or not _prunes(values) else bounds_of(values["bounds"] or ""),
     )
 
 
@@ -173,9 +175,10 @@ def values_of(recipe: Recipe, kept: Values | None = None) -> dict[str, Any]:
         values |= {"granularity": PATTERN, "pattern": recipe.granularity}
     else:
         values |= {"granularity": recipe.granularity, "sensitivity": recipe.sensitivity}
-        values["sparsity"] = round(100 * recipe.sparsity, 6)
         values |= _values(find_method(Allocation, recipe.allocation), {"allocation"})
-        values["bounds"] = ", ".join(map(_spelled_bounds, recipe.bounds))
+        if recipe.method.prunes:
+            values["sparsity"] = round(100 * recipe.sparsity, 6)
+            values["bounds"] = ", ".join(map(_spelled_bounds, recipe.bounds))
     values["ignore"] = ", ".join(recipe.ignore)
     values |= _values(recipe.method, {"saliency"})
     values["update"] = ""
@@ -195,8 +198,8 @@ def defaults() -> dict[str, Any]:
 
 
 def recipe_names() -> tuple[str, ...]:
-    """The recipes a person picks by name: the named ones, and each registered saliency that has none."""
-    own = tuple(name for name in methods_of(Saliency) if name not in NAMED_RECIPES)
+    """The recipes a person picks by name: the named ones, and each registered saliency that prunes and has none."""
+    own = tuple(name for name, kind in methods_of(Saliency).items() if kind.prunes and name not in NAMED_RECIPES)
     return (*NAMED_RECIPES, *own)
 
 
@@ -292,6 +295,11 @@ def _option(name: str, option: Option) -> FormField:
     bounds = [None if bound is None else bound * scale for bound in (option.low, option.high, option.step)]
     widget = SLIDER if option.slider or isinstance(option.default, int) else NUMBER
     return FormField(name, widget, label, option.default * scale, "", (), *bounds, scale)
+
+
+def _prunes(values: Values) -> bool:
+    saliency = methods_of(Saliency).get(values["saliency"])
+    return saliency is None or saliency.prunes
 
 
 def _spec(kind: type[Method], name: str, values: Values) -> str:

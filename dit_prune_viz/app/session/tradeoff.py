@@ -14,6 +14,7 @@ from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.checks import whole
 from dit_prune_viz.disk_cache import user_folder
 from dit_prune_viz.errors import Progress, UserError
+from dit_prune_viz.experiments.categories import CategoryLine
 from dit_prune_viz.experiments.experiment import Experiment, describe, documented, with_seeds
 from dit_prune_viz.experiments.export import export
 from dit_prune_viz.experiments.levels import parse_levels
@@ -21,7 +22,8 @@ from dit_prune_viz.experiments.prompt_files import PROMPT_FILES
 from dit_prune_viz.experiments.prompts import held_out, read_prompts, split
 from dit_prune_viz.experiments.results import Row, unread_sentences
 from dit_prune_viz.experiments.run import run
-from dit_prune_viz.experiments.table import COLUMNS, Line, tabulate
+from dit_prune_viz.experiments.table import COLUMNS, Difference, Line, Unit, tabulate, unit_of
+from dit_prune_viz.experiments.table import Figure as Score
 from dit_prune_viz.figures import Figure
 from dit_prune_viz.figures.style import message
 from dit_prune_viz.figures.tradeoff import Point, damage_scatter, tradeoff
@@ -33,7 +35,10 @@ MAX_PROMPTS, MAX_SEEDS = 1024, 16
 PLANS = ASSETS / "damage.json"
 """Predicted damage and measured latent error of random plans on the bundled model, by the damage benchmark."""
 EMPTY = "Curves appear here while the comparison runs, one point per method and sparsity."
+NO_SIZES = "These measurements were made before sizes were noted."
 NO_DAMAGE = "Measured damage appears here."
+SPARSITY, SIZE = "sparsity", "size"
+"""What the curves can be drawn over."""
 DIGITS = {"clip": 2, "ssim": 3, "psnr": 2, "latent_mse": 4, "damage": 4}
 
 
@@ -138,21 +143,46 @@ def plan_experiment(session: Session, asked: Asked) -> Experiment:
     return with_seeds(Experiment(recipes, levels, prompts, calibration, steps=steps, categories=categories), seeds)
 
 
-def curves(rows: Sequence[Row], score: str) -> Figure:
-    """The figure of one score, an empty one for a score that there is not."""
-    if score not in COLUMNS:
+def curves(rows: Sequence[Row], score: str, over: str = SPARSITY) -> Figure:
+    """The figure of one score over SPARSITY or SIZE, an empty one for a score that there is not."""
+    if score not in COLUMNS or over not in (SPARSITY, SIZE):
         return message(EMPTY)
-    lines = [line for line in tabulate(rows) if line.figures[score]]
+    every = tabulate(rows)
+    lines = [line for line in every if line.figures[score]]
     shown = [line for line in lines if line.recipe != "dense"]
     if not shown:
         return message(EMPTY)
-    names = dict.fromkeys(line.recipe for line in shown)
-    points = {name: [_point(line, score) for line in shown if line.recipe == name] for name in names}
+    if over == SIZE:
+        shown = [line for line in shown if line.nbytes is not None]
+        if not shown:
+            return message(NO_SIZES)
+    names, unit = dict.fromkeys(line.recipe for line in shown), unit_of(every)
+    points = {
+        name: [point_of(line, line.figures[score], over, unit) for line in shown if line.recipe == name]
+        for name in names
+    }
     dense = next((line.figures[score].mean for line in lines if line.recipe == "dense"), None)
     seeds = max(line.seeds for line in shown)
     spread = f"{seeds} seeds; whiskers: spread over seeds" if seeds > 1 else "one seed"
     note = f"{formatting.count(shown[0].prompts)} prompts, {spread}"
-    return tradeoff(points, title=COLUMNS[score], note=note, dense=dense if score == "clip" else None)
+    dense = dense if score == "clip" else None
+    return tradeoff(points, title=COLUMNS[score], note=note, dense=dense, **axis_of(every, over))
+
+
+def axis_of(lines: Sequence[Line], over: str) -> dict[str, object]:
+    """What `figures.tradeoff` must know to draw over SIZE; nothing for SPARSITY."""
+    if over == SPARSITY:
+        return {}
+    unit = unit_of(lines)
+    return {"unit": unit.name, "dense_size": next((unit.of(o.nbytes) for o in lines if o.recipe == "dense"), None)}
+
+
+def point_of(line: Line | CategoryLine, figure: Score | Difference, over: str, unit: Unit) -> Point:
+    """Where a cell stands on a curve over SPARSITY or SIZE."""
+    if over == SPARSITY:
+        return Point(100 * line.sparsity, figure.mean, figure.spread, line.level)
+    label = f"{line.level}, {unit.text(line.nbytes)} {unit.name}"
+    return Point(unit.of(line.nbytes), figure.mean, figure.spread, label)
 
 
 def damage_figure(session: Session | None, rows: Sequence[Row]) -> Figure:
@@ -164,6 +194,7 @@ def damage_figure(session: Session | None, rows: Sequence[Row]) -> Figure:
             groups.setdefault(plan["sort"], []).append((plan["predicted"], plan["measured"]))
         return damage_scatter(groups, spearman=known["spearman"], what="random plans on the bundled model")
     lines = [line for line in tabulate(rows) if line.recipe != "dense" and line.figures["latent_mse"]]
+    lines = [line for line in lines if line.figures["damage"].mean]  # no mask, no predicted damage
     pairs: dict[str, list[tuple[float, float]]] = {}
     for line in lines:
         pair = line.figures["damage"].mean, line.figures["latent_mse"].mean
@@ -176,27 +207,26 @@ def table(rows: Sequence[Row], clip_name: str = "") -> str:
     lines = tabulate(rows)
     if not lines:
         return ""
-    heads = ("method", "sparsity", *COLUMNS.values(), "seeds", "time to prune")
+    unit = unit_of(lines)
+    heads = ("method", "sparsity", f"size, {unit.name}", *COLUMNS.values(), "seeds", "time to prune")
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
-    body = "".join(f"<tr>{_cells(line)}</tr>" for line in lines)
+    body = "".join(f"<tr>{_cells(line, unit)}</tr>" for line in lines)
     source = f"CLIP: {escape(clip_name)}, {CLIP_UNIT}. " if clip_name else ""
-    caption = f"{source}Means over {lines[0].prompts} prompts held out from calibration ± spread over seeds."
+    caption = (
+        f"{source}Means over {lines[0].prompts} prompts held out from calibration ± spread over seeds. Size: of the "
+        "transformer as it would be stored, pruned models packed."
+    )
     caption += "".join(f" {sentence}" for sentence in unread_sentences(rows[0]))
     return f'<table class="clusters tradeoff"><caption>{caption}</caption><thead><tr>{head}</tr></thead>' + (
         f"<tbody>{body}</tbody></table>"
     )
 
 
-def _cells(line: Line) -> str:
+def _cells(line: Line, unit: Unit) -> str:
     figures = [line.figures[score].text(DIGITS[score]) if line.figures[score] else "–" for score in COLUMNS]
     time = formatting.seconds(line.seconds) if line.recipe != "dense" else "–"
-    values = [line.level, *figures, str(line.seeds), time]
+    values = [line.level, unit.text(line.nbytes), *figures, str(line.seeds), time]
     return f'<th scope="row">{escape(line.recipe)}</th>' + "".join(f"<td>{escape(value)}</td>" for value in values)
-
-
-def _point(line: Line, score: str) -> Point:
-    figure = line.figures[score]
-    return Point(100 * line.sparsity, figure.mean, figure.spread, line.level)
 
 
 def _plans(session: Session | None) -> dict | None:

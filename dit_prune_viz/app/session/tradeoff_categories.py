@@ -5,11 +5,22 @@ from __future__ import annotations
 from html import escape
 
 from dit_prune_viz.app import formatting
-from dit_prune_viz.app.session.tradeoff import DIGITS, EMPTY, Measured, curves
+from dit_prune_viz.app.session.tradeoff import (
+    DIGITS,
+    EMPTY,
+    NO_SIZES,
+    SIZE,
+    SPARSITY,
+    Measured,
+    axis_of,
+    curves,
+    point_of,
+)
 from dit_prune_viz.experiments.categories import CategoryLine, by_category, of_category, score_title, sizes
+from dit_prune_viz.experiments.table import tabulate, unit_of
 from dit_prune_viz.figures import Figure
 from dit_prune_viz.figures.style import message
-from dit_prune_viz.figures.tradeoff import Point, tradeoff
+from dit_prune_viz.figures.tradeoff import tradeoff
 
 ALL = ""
 _CATEGORY, _METHOD = "category:", "method:"
@@ -26,14 +37,15 @@ def choices(measured: Measured) -> list[tuple[str, str]]:
     return ways
 
 
-def curves_by(measured: Measured, score: str, by: object = ALL) -> Figure:
-    """The figure of one score, drawn as one of `choices` says; anything else draws the methods on all prompts."""
+def curves_by(measured: Measured, score: str, by: object = ALL, over: str = SPARSITY) -> Figure:
+    """The figure of one score over SPARSITY or SIZE, drawn as one of `choices` says; anything else draws the methods on
+    all prompts."""
     by = by if isinstance(by, str) else ALL
     if any(measured.categories) and by.startswith(_CATEGORY):
-        return curves(of_category(measured.rows, measured.categories, by.removeprefix(_CATEGORY)), score)
+        return curves(of_category(measured.rows, measured.categories, by.removeprefix(_CATEGORY)), score, over)
     if any(measured.categories) and by.startswith(_METHOD):
-        return _of_method(measured, score, by.removeprefix(_METHOD))
-    return curves(measured.rows, score)
+        return _of_method(measured, score, by.removeprefix(_METHOD), over)
+    return curves(measured.rows, score, over)
 
 
 def category_table(measured: Measured, score: str) -> str:
@@ -71,17 +83,21 @@ def _figure(line: CategoryLine, name: str) -> str:
     return f"{shown} ± {change.spread:.{digits}f}" if change.spread else shown
 
 
-def _of_method(measured: Measured, score: str, name: str) -> Figure:
+def _of_method(measured: Measured, score: str, name: str, over: str) -> Figure:
     lines = [line for line in by_category(measured.rows, measured.categories, score) if line.recipe == name]
+    if over == SIZE:
+        lines = [line for line in lines if line.nbytes is not None]
+        if not lines:
+            return message(NO_SIZES)
+    every = tabulate(measured.rows)
+    unit = unit_of(every)
     points = {
-        category: [
-            Point(100 * line.sparsity, line.changes[category].mean, line.changes[category].spread, line.level)
-            for line in lines
-            if category in line.changes
-        ]
+        category: [point_of(line, line.changes[category], over, unit) for line in lines if category in line.changes]
         for category in sizes(measured.categories)
     }
     points = {category: own for category, own in points.items() if own}
     if not points:
         return message(EMPTY)
-    return tradeoff(points, title=score_title(score), note=f"{name}, by category of the prompts")
+    return tradeoff(
+        points, title=score_title(score), note=f"{name}, by category of the prompts", **axis_of(every, over)
+    )

@@ -20,10 +20,12 @@ class Saliency(Method, ABC):
 
     Attributes:
         granularity: what the recipe's granularity "auto" means for it.
+        prunes: whether any weight goes; False makes every recipe's sparsity 0.
     """
 
     kind: ClassVar[str] = "saliency"
     granularity: ClassVar[str] = "cag"
+    prunes: ClassVar[bool] = True
 
     @abstractmethod
     def score(self, weight: Tensor, *statistics: Tensor) -> Tensor:

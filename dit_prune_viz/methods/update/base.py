@@ -11,6 +11,7 @@ from torch import Tensor
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.masks.packed_mask import PackedMask
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
+from dit_prune_viz.masks.rounding import Rounded
 from dit_prune_viz.methods.base import Method
 from dit_prune_viz.methods.problem import LayerProblem, ModelProblem
 
@@ -19,7 +20,8 @@ class Update(Method):
     """Moves the kept weights, or only the biases, so that less of the model's outputs is lost. Masks stay.
 
     An update overrides `update_layer`, if it looks at one layer at a time, or `update`. Of layers with a bias, the bias
-    then makes up for whatever mean output is still lost.
+    then makes up for whatever mean output is still lost. One that needs no inputs of the layers overrides `new_weights`
+    instead; biases stay as they are then.
     """
 
     kind: ClassVar[str] = "update"
@@ -28,6 +30,11 @@ class Update(Method):
     def layerwise(self) -> bool:
         """Whether it looks at one layer at a time."""
         return type(self).update is Update.update
+
+    @property
+    def needs_inputs(self) -> bool:
+        """Whether it looks at the layers' inputs, or at the weights alone."""
+        return type(self).new_weights is Update.new_weights
 
     def learning_steps(self, searched: int) -> int:
         """In how many steps it learns from the dense model's outputs, after masks have learned in `searched` steps."""
@@ -44,6 +51,18 @@ class Update(Method):
             (d_out, d_in), zero where `keep` is False; None leaves the kept weights as they are.
         """
         raise NotImplementedError(f"{type(self).__name__} overrides neither update_layer nor update.")
+
+    def new_weights(self, weight: Tensor, mask: PackedMask) -> Tensor | Rounded | None:
+        """New weights of one layer, whatever its inputs are.
+
+        Args:
+            weight: (d_out, d_in), the dense weights, only read.
+            mask: which of them are kept.
+
+        Returns:
+            (d_out, d_in), zero where the mask prunes, or rounded weights; None leaves the kept weights as they are.
+        """
+        raise NotImplementedError(f"{type(self).__name__} looks at the layers' inputs.")
 
     def update(self, problem: ModelProblem, masks: Mapping[str, PackedMask]) -> dict[str, PrunedLayer]:
         """New weights of all layers.

@@ -148,6 +148,21 @@ def test_options_are_seen_only_where_their_method_is_chosen():
     assert not form.visible({**form.defaults(), "granularity": form.PATTERN})["sparsity"]
 
 
+def test_a_recipe_that_prunes_nothing_asks_for_no_sparsity():
+    at_seventy = {**form.defaults(), "sparsity": 70, "bounds": "adaLN: 10-40"}
+    values = form.choose("int4", at_seventy)
+    assert form.recipe_of(values) == find_recipe("int4")
+    assert form.recipe_of(values).sparsity == 0
+    shown = form.visible(values)
+    assert not any(shown[field] for field in ("sparsity", "allocation", "sensitivity", "sequential"))
+    assert shown["update:round:bits"]
+    assert shown["update:round:group"]
+    assert form.values_of(form.recipe_of(values), values) == values  # 70 is still there for the next recipe
+    assert form.recipe_of(form.choose("wanda", values)).sparsity == 0.7
+    assert "none" not in form.recipe_names()
+    assert form.visible(form.choose("dit-pruning+int8", values))["sparsity"]
+
+
 def test_a_recipe_in_json_starts_from_a_named_one_or_the_default(ready):
     best = read_recipe({"method": "exchange", "sparsity": 0.6}, ready.recipe)
     assert best == replace(find_recipe("swap"), sparsity=0.6, calibration=ready.recipe.calibration)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -94,6 +95,47 @@ def test_pictures_of_the_rows(session, tmp_path):
     assert work.table(()) == ""
 
 
+def sized(recipe: str, level: str, sparsity: float, nbytes: int | None, ssim: float) -> Row:
+    return Row(
+        "e", recipe, recipe, level, sparsity, 0, sparsity, 1.0, 1.0, {"ssim": [ssim], "clip": [80.0]}, nbytes=nbytes
+    )
+
+
+def test_curves_over_size_have_every_method_where_its_file_is():
+    rows = [sized("dense", "0 %", 0.0, 2_000_000_000, 1.0), sized("int4", "0 %", 0.0, 600_000_000, 0.9)]
+    rows += [sized("wanda", "50 %", 0.5, 900_000_000, 0.8), sized("wanda", "70 %", 0.7, 500_000_000, 0.6)]
+    rows += [sized("wanda", "2:4", 0.5, 800_000_000, 0.7), sized("old", "50 %", 0.5, None, 0.5)]
+    figure = work.curves(rows, "ssim", work.SIZE)
+    assert [(trace.name, list(trace.x), list(trace.y)) for trace in figure.data] == [
+        ("int4", [0.6], [0.9]),
+        ("wanda", [0.5, 0.9], [0.6, 0.8]),
+        ("wanda", [0.8], [0.7]),
+    ]
+    assert figure.data[1].customdata[0][0] == "70 %, 0.50 GB"
+    assert figure.layout.xaxis.title.text == "transformer as stored, GB"
+    low, high = figure.layout.xaxis.range
+    assert low < 0.5 < 2.0 < high
+    assert [(shape.x0, shape.x1) for shape in figure.layout.shapes] == [(2.0, 2.0)]
+    assert "dense 2 GB" in figure.layout.annotations[0].text
+    by_sparsity = work.curves(rows, "ssim")
+    assert [list(trace.x) for trace in by_sparsity.data] == [[0], [50, 70], [50], [50]]
+    assert not by_sparsity.layout.shapes
+    assert len(work.curves(rows, "clip", work.SIZE).layout.shapes) == 2
+    for nothing in (work.curves(rows[-1:], "ssim", work.SIZE), work.curves(rows, "ssim", "time")):
+        assert not nothing.data
+    assert "before sizes" in work.curves(rows[-1:], "ssim", work.SIZE).layout.meta["alt"]
+
+
+def test_the_table_says_sizes_and_rounding_has_no_predicted_damage():
+    rows = [sized("int8", "0 %", 0.0, 1_234_567, 0.9), sized("wanda", "50 %", 0.5, None, 0.8)]
+    text = work.table(rows)
+    assert '<th scope="col">size, MB</th>' in text
+    assert '<th scope="row">int8</th><td>0 %</td><td>1.2</td>' in text
+    assert '<th scope="row">wanda</th><td>50 %</td><td>–</td>' in text
+    measured = [replace(row, scores={"latent_mse": [0.5]}) for row in rows]
+    assert [trace.name for trace in work.damage_figure(None, measured).data] == ["wanda"]
+
+
 def test_the_benchmarks_plans_are_shown_for_their_model_only(session, tmp_path, monkeypatch):
     plans = [{"sort": "uniform", "predicted": 0.1, "measured": 0.2}]
     path = tmp_path / "damage.json"
@@ -172,9 +214,9 @@ def test_the_tab_grows_while_it_works(listeners):
     assert json.loads(last[4])["data"]
     assert "magnitude" in last[5]
     assert [button.interactive for button in last[7:]] == [True] * 3
-    assert (
-        json.loads(listeners["show_curves"](last[3], "latent_mse"))["layout"]["yaxis"]["title"]["text"] == "latent MSE"
-    )
+    shown = json.loads(listeners["show_curves"](last[3], "latent_mse", over="size"))["layout"]
+    assert shown["yaxis"]["title"]["text"] == "latent MSE"
+    assert shown["xaxis"]["title"]["text"] == "transformer as stored, MB"
 
 
 def test_a_mistake_in_the_tab_is_one_sentence(listeners):

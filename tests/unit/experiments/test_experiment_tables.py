@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.experiments.curves_png import HEIGHT, WIDTH
+from dit_prune_viz.experiments.experiment import Experiment
 from dit_prune_viz.experiments.export import as_csv, export
 from dit_prune_viz.experiments.levels import Level, parse_level, parse_levels
 from dit_prune_viz.experiments.presets import PRESETS, find_preset
 from dit_prune_viz.experiments.prompts import PromptSet, held_out, read_prompts, split
 from dit_prune_viz.experiments.results import Results, Row
-from dit_prune_viz.experiments.table import difference, markdown, tabulate
+from dit_prune_viz.experiments.table import difference, markdown, savings, tabulate
 from dit_prune_viz.pipelines.prompts import SCENES
 from dit_prune_viz.pruning.named_recipes import NAMED_RECIPES, NamedRecipe, find_recipes, parse_named_recipe
 from dit_prune_viz.pruning.recipe import Recipe
@@ -197,15 +199,15 @@ def test_nothing_left_for_calibration():
         held_out(SCENES[:2], SCENES)
 
 
-def row(recipe, level, seed, **scores):
+def row(recipe, level, seed, nbytes=None, **scores):
     sparsity = parse_level(level).sparsity
-    return Row("e", recipe, recipe, parse_level(level).label, sparsity, seed, 0.1, 2.0, 3.0, scores)
+    return Row("e", recipe, recipe, parse_level(level).label, sparsity, seed, 0.1, 2.0, 3.0, scores, nbytes=nbytes)
 
 
 def test_results_survive_a_kill_at_any_byte(tmp_path):
     path = tmp_path / "whole.jsonl"
     whole = Results(path)
-    rows = [row("a", "50", 0, ssim=[0.5, None]), row("ä\n", "2:4", 1, ssim=[0.25])]
+    rows = [row("a", "50", 0, ssim=[0.5, None]), row("ä\n", "2:4", 1, nbytes=12, ssim=[0.25])]
     for each in rows:
         whole.append(each)
     assert Results(path).rows == rows
@@ -232,6 +234,53 @@ def test_a_strange_line_is_named_and_nothing_is_lost(tmp_path, line):
     with pytest.raises(UserError, match="Line 2 of"):
         Results(path)
     assert path.read_bytes() == content
+
+
+def test_rows_without_bytes_are_read(tmp_path):
+    path = tmp_path / "results.jsonl"
+    Results(path).append(row("a", "50", 0, nbytes=7, ssim=[0.5]))
+    written = json.loads(path.read_text())
+    assert written.pop("nbytes") == 7
+    path.write_text(json.dumps(written) + "\n")  # as an earlier version wrote it
+    assert Results(path).rows == [row("a", "50", 0, ssim=[0.5])]
+    for wrong in ("many", -1, 0.5):
+        path.write_text(json.dumps({**written, "nbytes": wrong}) + "\n")
+        with pytest.raises(UserError, match="Line 1 of"):
+            Results(path)
+
+
+def test_what_is_saved_by_size():
+    rows = [row("dense", "0", 0, nbytes=80_000_000, ssim=[1.0], clip=[88.0])]
+    rows += [row("a", "50", seed, nbytes=32_000_000, ssim=[0.5 + seed / 10], clip=[80.0]) for seed in (0, 1)]
+    rows += [row("int8", "0", 0, nbytes=45_000_000, ssim=[0.99], clip=[87.5]), row("slow", "70", 0, ssim=[0.9])]
+    assert savings(tabulate(rows)).splitlines() == [
+        "| stored | MB | smaller | SSIM | CLIP |",
+        "|---|---|---|---|---|",
+        "| dense | 80.0 | 1.00× | 1.000 | 88.00 |",
+        "| int8 | 45.0 | 1.78× | 0.990 | 87.50 |",
+        "| a 50 % | 32.0 | 2.50× | 0.550 ± 0.071 | 80.00 |",
+    ]
+    large = [row("dense", "0", 0, nbytes=23_800_000_000), row("a", "50", 0, nbytes=8_700_000_000, ssim=[0.5])]
+    assert savings(tabulate(large)).splitlines()[2:] == [
+        "| dense | 23.80 | 1.00× | – |",
+        "| a 50 % | 8.70 | 2.74× | 0.500 |",
+    ]
+    assert savings(tabulate(large[1:])).endswith("| a 50 % | 8.70 | – | 0.500 |")
+    assert savings(tabulate(rows[-1:])) == ""
+
+
+def test_recipes_with_one_sparsity_have_one_cell():
+    half = NamedRecipe("half", Recipe("wanda", "2:4"))
+    recipes = (*find_recipes("wanda,int8,int4"), half)
+    levels = parse_levels("50,2:4,70")
+    asked = Experiment(recipes, levels, ("a",), ("b",))
+    assert [(named.name, level.label) for named, level in asked.cells()] == [
+        ("int8", "0 %"),
+        ("int4", "0 %"),
+        ("half", "2:4"),
+        *(("wanda", label) for label in ("50 %", "2:4", "70 %")),
+    ]
+    assert all(level.of(named.recipe) == named.recipe for named, level in asked.cells()[:3])
 
 
 def test_a_table_against_numpy():
@@ -282,6 +331,7 @@ def test_files_for_other_programs(tmp_path):
     table = list(csv.DictReader(io.StringIO(as_csv(rows))))
     assert [line["recipe"] for line in table] == ["dense", *"aaabbb"]
     assert (table[1]["ssim"], table[1]["psnr"], table[1]["clip"], table[0]["psnr"]) == ("0.375", "25.0", "", "")
+    assert {line["nbytes"] for line in table} == {""}
     paths = export(rows, {"model": "tiny"}, tmp_path / "new")
     assert [path.name for path in paths] == ["results.csv", "results.json", "results.png"]
     content = json.loads(paths[1].read_text())
@@ -290,6 +340,24 @@ def test_files_for_other_programs(tmp_path):
     picture = np.asarray(Image.open(paths[2]))
     colours = {tuple(pixel) for pixel in picture.reshape(-1, 3).tolist()}
     assert {(0, 114, 178), (230, 159, 0)} <= colours  # a curve for each of the two
+
+
+def test_files_with_sizes_have_them_in_every_form(tmp_path):
+    rows = [row("dense", "0", 0, nbytes=9_000_000, ssim=[1.0])]
+    rows += [row("a", level, 0, nbytes=nbytes, ssim=[0.5]) for level, nbytes in (("50", 5_000_000), ("70", 3_000_000))]
+    paths = export(rows, {}, tmp_path)
+    table = list(csv.DictReader(paths[0].open()))
+    assert [line["nbytes"] for line in table] == ["9000000", "5000000", "3000000"]
+    content = json.loads(paths[1].read_text())
+    assert [line["nbytes"] for line in content["table"]] == [9_000_000, 5_000_000, 3_000_000]
+    picture = np.asarray(Image.open(paths[2]))
+    blue = (picture == (0, 114, 178)).all(2)
+    # SSIM and predicted damage, each over sparsity on the left and over size on the right, and the legend.
+    assert picture.shape[1] == 2 * WIDTH
+    panels = [blue[y : y + HEIGHT, x : x + WIDTH] for y in (0, HEIGHT) for x in (0, WIDTH)]
+    centres = [np.flatnonzero(panel.any(0)).mean() for panel in panels]
+    assert all(panel.any() for panel in panels)
+    assert centres[1] < centres[0]  # the dense model's mark takes the right part of the axis
 
 
 def test_a_picture_of_nothing_but_the_dense_model(tmp_path):

@@ -27,6 +27,8 @@ from dit_prune_viz.experiments.requests import noise_seed, requests_for
 from dit_prune_viz.experiments.results import Results, unread_sentences
 from dit_prune_viz.experiments.run import cell_digest, run
 from dit_prune_viz.experiments.run import run as run_experiment
+from dit_prune_viz.experiments.stored_bytes import dense_bytes
+from dit_prune_viz.export.pack import pack
 from dit_prune_viz.generation.batch import draw_batch
 from dit_prune_viz.generation.request import Request
 from dit_prune_viz.generation.stream import generate
@@ -115,7 +117,7 @@ def test_categories_and_cut_words_invalidate_nothing(flux, finished, tmp_path, m
     lines = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
     old = [{name: value for name, value in line.items() if name != "unread"} for line in lines]
     (tmp_path / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in old))
-    monkeypatch.setattr("dit_prune_viz.experiments.run.prune", None)  # would have to run for a cell that is missing
+    monkeypatch.setattr("dit_prune_viz.experiments.prune_cells.prune", None)  # runs for what is missing
     heard = []
     again = run(flux, replace(EXPERIMENT, categories=("pets", "", "pets")), tmp_path, on_row=heard.append)
     assert again.rows == outcome.rows
@@ -178,6 +180,79 @@ def test_nothing_is_drawn_for_what_is_known(flux, finished):
     twin = NamedRecipe("my magnitude", Recipe("magnitude"))
     renamed = run(flux, replace(EXPERIMENT, recipes=(twin,), seeds=(5,)), folder, progress=refuse)
     assert [cell(row) for row in renamed.rows][1:] == [("my magnitude", level, 5) for level in ("50 %", "70 %")]
+
+
+BASELINES = replace(EXPERIMENT, recipes=find_recipes("int8,int4,dit-pruning+int8"), seeds=(0,))
+
+
+@pytest.fixture(scope="module")
+def baselines(flux, tmp_path_factory):
+    """The rows of rounded models."""
+    return run(flux, BASELINES, tmp_path_factory.mktemp("baselines")).rows
+
+
+def test_rounded_models_are_measured_once_whatever_sparsities_are_asked_for(baselines):
+    rows = {(row.recipe, row.level): row for row in baselines}
+    assert list(rows) == [
+        ("dense", "0 %"),
+        ("int8", "0 %"),
+        ("int4", "0 %"),
+        ("dit-pruning+int8", "50 %"),
+        ("dit-pruning+int8", "70 %"),
+    ]
+    assert (rows["int8", "0 %"].sparsity, rows["int8", "0 %"].damage) == (0, 0)
+    fine, coarse = (rows[name, "0 %"].mean("latent_mse") for name in ("int8", "int4"))
+    assert 0 < fine < coarse
+
+
+def test_every_cell_says_its_bytes(flux, baselines, tmp_path):
+    """The tiny model's weights are random float32, which nothing narrower holds, but for its norms' weights of one."""
+    nbytes = {(row.recipe, row.level): row.nbytes for row in baselines}
+    parameters = list(flux.transformer.parameters())
+    ones = sum(one.numel() for one in parameters if bool((one == 1).all()))
+    total = 4 * sum(one.numel() for one in parameters) - 2 * ones
+    assert nbytes["dense", "0 %"] == total
+    rest = total - 4 * flux.prunable_parameters
+    scales = sum(2 * rows * -(-columns // 64) for rows, columns in (layer.shape for layer in flux.layers))
+    assert nbytes["int8", "0 %"] == rest + scales + flux.prunable_parameters
+    assert nbytes["int4", "0 %"] == rest + scales + flux.prunable_parameters // 2
+    calibration = calibrate(flux, samples=8, prompts=BASELINES.calibration_prompts)
+    for level in (0.5, 0.7):
+        pruned = prune(flux, "dit-pruning+int8", sparsity=level, statistics=Statistics(flux, calibration))
+        files = list((pack(pruned, tmp_path / f"{level}") / "transformer").iterdir())
+        written = sum(file.stat().st_size for file in files)
+        assert nbytes["dit-pruning+int8", f"{100 * level:g} %"] == pytest.approx(written, rel=0.2)  # of small files
+
+
+def test_a_float32_model_from_half_the_bytes_is_weighed_as_such(tiny_flux):
+    model = load_model(tiny_flux, device="cpu", dtype="float32")
+    total = sum(parameter.numel() for parameter in model.transformer.parameters())
+    for kind in (torch.bfloat16, torch.float16):
+        for parameter in model.transformer.parameters():
+            parameter.data = torch.ones_like(parameter) * torch.tensor(1 + torch.finfo(kind).eps)
+        assert dense_bytes(model) == 2 * total
+    assert dense_bytes(load_model(tiny_flux, device="cpu", dtype="bfloat16")) == 2 * total
+
+
+def test_rows_of_an_earlier_version_get_their_bytes_without_a_picture(flux, tmp_path):
+    """Where pruning takes seconds; what would have to be searched or trained again keeps its row as it is."""
+    several = replace(BASELINES, recipes=(*BASELINES.recipes, *find_recipes("mean")), levels=(Level(0.5),))
+    whole = run(flux, several, tmp_path).rows
+    path = tmp_path / "results.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps({k: v for k, v in line.items() if k != "nbytes"}) + "\n" for line in lines))
+    drawn, seen = [], []
+    again = run(flux, several, tmp_path, progress=lambda *step: drawn.append(step), on_row=seen.append).rows
+    assert not any(": step" in what for *_, what in drawn)
+    assert all(done <= total for done, total, _ in drawn)
+    assert [row.nbytes for row in seen] == [None] * 5
+    assert [row.recipe for row in again if row.nbytes is None] == ["mean"]
+    assert [replace(row, nbytes=None) for row in again] == [replace(row, nbytes=None) for row in whole]
+    known = {cell(row): row.nbytes for row in whole}
+    assert all(row.nbytes == known[cell(row)] for row in again if row.recipe != "mean")
+    content = path.read_bytes()
+    assert run(flux, several, tmp_path).rows == again
+    assert path.read_bytes() == content
 
 
 def test_a_method_of_another_version_is_measured_again(flux, tmp_path, monkeypatch):

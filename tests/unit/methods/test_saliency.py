@@ -78,6 +78,7 @@ def test_obs_ranks_by_the_inverse_hessian():
     needs = {name: kind.needs for name, kind in methods_of(Saliency).items()}
     assert needs == {
         "magnitude": (),
+        "none": (),
         "obs": ("inverse_hessian",),
         "ria": ("norm",),
         "stw": ("norm",),

@@ -23,7 +23,7 @@ from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.clustering.clusters import Clusters, Tag
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.model import load_model
-from dit_prune_viz.pruning.named_recipes import find_carried, find_recipe
+from dit_prune_viz.pruning.named_recipes import find_recipe
 from dit_prune_viz.pruning.prune import prune, rank_again
 from dit_prune_viz.pruning.recipe import Recipe
 from dit_prune_viz.pruning.recipe_file import parse_recipe, read_recipe, recipe_text, write_recipe
@@ -93,7 +93,7 @@ def test_the_file_gives_the_same_masks_by_its_path(flux, tuned, statistics, tmp_
     assert same_masks(tuned, again)
     assert again.plan == tuned.plan
     assert same_masks(again, prune(flux, str(path), statistics=statistics))
-    assert find_recipe(path, flux) == find_carried(path, flux).recipe == tuned.plan.as_recipe()
+    assert find_recipe(path, flux) == find_recipe(path) == tuned.plan.as_recipe()
     plan_alone = json.loads(recipe_text(tuned.plan, flux))
     assert plan_alone["tuned"] == json.loads(path.read_text())["tuned"]
 
@@ -155,7 +155,7 @@ def test_another_model_is_refused_with_the_reason_and_the_way_out(sana, text, tm
     words = (
         r"made for tiny-flux \(fingerprint [0-9a-f]{12}\), this is tiny-sana \(fingerprint .*\); open .*--carry-over"
     )
-    for ask in (lambda: read_recipe(text, sana), lambda: prune(sana, path), lambda: find_carried(path, sana)):
+    for ask in (lambda: read_recipe(text, sana), lambda: prune(sana, path), lambda: find_recipe(path, sana)):
         with pytest.raises(UserError, match=words):
             ask()
 

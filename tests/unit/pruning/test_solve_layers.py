@@ -24,7 +24,7 @@ from dit_prune_viz.methods.update.least_squares import LeastSquares, least_squar
 from dit_prune_viz.pipelines.model import load_model
 from dit_prune_viz.pruning.solve_layers import DAMPING, Solved, solve_layers
 
-LAYERWISE = [name for name, kind in methods_of(Update).items() if kind().layerwise]
+LAYERWISE = [name for name, kind in methods_of(Update).items() if kind().layerwise and kind().needs_inputs]
 
 
 @pytest.fixture(scope="module")

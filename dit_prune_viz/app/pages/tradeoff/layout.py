@@ -16,10 +16,12 @@ from dit_prune_viz.pruning.named_recipes import NAMED_RECIPES, SWEEPS
 
 START = ("magnitude", "wanda", "dit-pruning")
 SCORES = [(label, score) for score, label in COLUMNS.items()]
+OVER = [("sparsity", tradeoff.SPARSITY), ("size", tradeoff.SIZE)]
 NOTE = (
-    "Every method prunes to every sparsity, then draws the same prompts from the same noise as the dense model. The "
-    "prompts are held out from calibration. Measurements are kept: a run that was stopped resumes where it left off. "
-    "The same on the command line: `python -m dit_prune_viz sweep --out FOLDER`."
+    "Every method prunes to every sparsity, then draws the same prompts from the same noise as the dense model. For "
+    "comparison `int8` and `int4` prune nothing and round the same layers. The prompts are held out from calibration. "
+    "Measurements are kept: a run that was stopped resumes where it left off. The same on the command line: "
+    "`python -m dit_prune_viz sweep --out FOLDER`."
 )
 PROMPT_SETS = "Text with a prompt a line, CSV, TSV, JSON or JSON lines; several files are read as one set"
 DAMAGE = (
@@ -52,10 +54,11 @@ class RunFields:
 @dataclass(frozen=True)
 class ResultViews:
     """What is shown of the measurements; `files` are the downloads. by: which curves are drawn; it and the table of
-    categories are there where the prompts have categories."""
+    categories are there where the prompts have categories. over: sparsity or size."""
 
     score: gr.Dropdown
     by: gr.Dropdown
+    over: gr.Radio
     curves: gr.HTML
     table: gr.HTML
     categories: gr.HTML
@@ -101,7 +104,7 @@ def _run_fields() -> RunFields:
 
 def _result_views() -> ResultViews:
     with gr.Row(elem_id="tradeoff-view"):
-        score = gr.Dropdown(SCORES, value="ssim", label="Score", scale=2, min_width=160, elem_id="tradeoff-score")
+        score = gr.Dropdown(SCORES, value="ssim", label="Score", scale=2, min_width=130, elem_id="tradeoff-score")
         by = gr.Dropdown(
             [("methods, all prompts", ALL)],
             value=ALL,
@@ -111,6 +114,7 @@ def _result_views() -> ResultViews:
             visible=False,
             elem_id="tradeoff-by",
         )
+        over = gr.Radio(OVER, value=tradeoff.SPARSITY, label="Over", scale=2, min_width=190, elem_id="tradeoff-over")
     curves = plot.plot(message(tradeoff.EMPTY), height=420, elem_id="tradeoff-curves")
     table = gr.HTML("", elem_id="tradeoff-table", apply_default_css=False)
     categories = gr.HTML("", elem_id="tradeoff-categories", apply_default_css=False)
@@ -121,7 +125,7 @@ def _result_views() -> ResultViews:
         ]
     gr.Markdown(DAMAGE, elem_classes="note")
     damage = plot.plot(message(tradeoff.NO_DAMAGE), height=380, elem_id="tradeoff-damage")
-    return ResultViews(score, by, curves, table, categories, files, damage)
+    return ResultViews(score, by, over, curves, table, categories, files, damage)
 
 
 def explain_methods() -> str:

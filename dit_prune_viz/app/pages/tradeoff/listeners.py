@@ -43,6 +43,7 @@ class TradeoffListeners:
         score,
         request: gr.Request,
         by: str = ALL,
+        over: str = tradeoff.SPARSITY,
     ) -> Iterator[tuple]:
         """Every method at every sparsity; the updates are for `Frame.outputs`, the measurements and the views."""
         try:
@@ -65,18 +66,28 @@ class TradeoffListeners:
             if isinstance(update, Row):
                 rows.append(update)
                 measured = Measured(tuple(rows), clip_name, categories=categories)
-                yield (*unchanged(self._frame.outputs), *show_measured(session, measured, score, by))
+                yield (*unchanged(self._frame.outputs), *show_measured(session, measured, score, by, over))
             elif isinstance(update, Result):
                 session, result = update.value
-                yield (*bar_updates(session, result.notice), *show_measured(session, result, score, by))
+                yield (*bar_updates(session, result.notice), *show_measured(session, result, score, by, over))
             else:
                 yield (*update, gr.skip(), *unchanged(self._views.outputs))
 
     def sweep_exponents(
-        self, session, levels, prompts, seeds, steps, prompt_set, score, request: gr.Request, by: str = ALL
+        self,
+        session,
+        levels,
+        prompts,
+        seeds,
+        steps,
+        prompt_set,
+        score,
+        request: gr.Request,
+        by: str = ALL,
+        over: str = tradeoff.SPARSITY,
     ) -> Iterator[tuple]:
         """`compare` for |W|^m · ‖X‖ with six exponents m."""
-        yield from self.compare(session, [SWEEP], levels, prompts, seeds, steps, prompt_set, score, request, by)
+        yield from self.compare(session, [SWEEP], levels, prompts, seeds, steps, prompt_set, score, request, by, over)
 
 
 def show_prompts(given: object) -> str:
@@ -94,21 +105,23 @@ def offer_categories(measured: Measured, score: str, by: str) -> tuple:
     return gr.Dropdown(choices=ways, value=kept, visible=len(ways) > 1), category_table(measured, score)
 
 
-def show_measured(session: Session | None, measured: Measured, score: str, by: str = ALL) -> tuple:
+def show_measured(
+    session: Session | None, measured: Measured, score: str, by: str = ALL, over: str = tradeoff.SPARSITY
+) -> tuple:
     """Updates for the page: measurements, curves, table, damage and the three downloads."""
     files = measured.files or (None, None, None)
     return (
         measured,
-        show_curves(measured, score, by),
+        show_curves(measured, score, by, over),
         tradeoff.table(measured.rows, measured.clip_name),
         show_damage(session, measured),
         *(gr.DownloadButton(value=file, interactive=file is not None) for file in files),
     )
 
 
-def show_curves(measured: Measured, score: str, by: str = ALL) -> str:
-    """The curves of one score."""
-    return plot.show(curves_by(measured, score, by))
+def show_curves(measured: Measured, score: str, by: str = ALL, over: str = tradeoff.SPARSITY) -> str:
+    """The curves of one score, over sparsity or size."""
+    return plot.show(curves_by(measured, score, by, over))
 
 
 def show_damage(session: Session | None, measured: Measured) -> str:

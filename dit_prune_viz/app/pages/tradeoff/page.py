@@ -36,14 +36,14 @@ def build(frame: Frame, actions: Actions, folder: Path | None = None) -> Tradeof
     speed.build(frame, actions)
     listeners = TradeoffListeners(frame, actions, views, folder)
     measured = gr.State(Measured())
-    inputs = [*fields.inputs, views.score, views.by]
+    inputs = [*fields.inputs, views.score, views.by, views.over]
     outputs = [*frame.outputs, measured, *views.outputs]
     fields.start.click(listeners.compare, [frame.session, fields.methods, *inputs], outputs, **INTERNAL)
     fields.sweep.click(listeners.sweep_exponents, [frame.session, *inputs], outputs, **INTERNAL)
     gr.on(
-        [views.score.input, views.by.input],
+        [views.score.input, views.by.input, views.over.input],
         show_curves,
-        [measured, views.score, views.by],
+        [measured, views.score, views.by, views.over],
         views.curves,
         **INTERNAL,
     )
