@@ -24,3 +24,11 @@ def seconds(value: float) -> str:
 def signed(value: float, digits: int = 2) -> str:
     """+1.25 or −0.40, with a real minus sign."""
     return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def size(value: int) -> str:
+    """Bytes in decimal units: 512 bytes, 81.1 kB, 40.6 MB, 23.8 GB, 108 GB."""
+    if value < 1000:
+        return f"{value} bytes"
+    unit, divisor = next(pair for pair in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)) if value >= pair[1])
+    return f"{value / divisor:.3g} {unit}" if value < 100 * divisor else f"{value / divisor:,.0f} {unit}"

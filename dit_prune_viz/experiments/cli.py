@@ -15,6 +15,7 @@ from dit_prune_viz.checks import brief
 from dit_prune_viz.disk_cache import add_cache_option, open_cache
 from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.experiments.categories import by_category, markdown_by_category
+from dit_prune_viz.experiments.chosen_clip import load_chosen_clip
 from dit_prune_viz.experiments.convergence import SIZES
 from dit_prune_viz.experiments.convergence_table import convergence_table, find_convergence
 from dit_prune_viz.experiments.experiment import DESCRIPTION, Experiment, read_description, with_seeds
@@ -30,17 +31,14 @@ from dit_prune_viz.experiments.prune_command import add_prune
 from dit_prune_viz.experiments.results import Results, Row, unread_sentences
 from dit_prune_viz.experiments.run import RESULTS, run
 from dit_prune_viz.experiments.table import COLUMNS, markdown, savings, tabulate
-from dit_prune_viz.metrics.clip import load_clip
 from dit_prune_viz.pipelines.input_picture import read_picture
 from dit_prune_viz.pipelines.load_settings import add_load_options, read_load_settings
 from dit_prune_viz.pipelines.model import Model, load
-from dit_prune_viz.pipelines.source import local_path
 from dit_prune_viz.plugins import add_plugin_option, load_plugins
 from dit_prune_viz.pruning.named_recipes import NAMED_RECIPES, SWEEPS, find_recipes, parse_named_recipe
-from dit_prune_viz.resources import BUNDLED_CLIP, BUNDLED_MODEL
+from dit_prune_viz.resources import BUNDLED_MODEL
 
 _STOPPED = "stopped; finished cells are kept, the same command goes on from there."
-OTHER_CLIP = "openai/clip-vit-base-patch32"
 _DRAWING = ("steps", "guidance", "height", "width")
 _USUAL = {
     "methods": "magnitude,wanda,dit-pruning",
@@ -156,7 +154,7 @@ def _sweep(options: argparse.Namespace) -> None:
         print(f"{crew.count} processes share the work.", file=sys.stderr)
     recipes = find_recipes(options.methods) + tuple(parse_named_recipe(text) for text in options.recipe)
     levels = parse_levels(options.sparsities)
-    source = options.model or str(BUNDLED_MODEL)
+    options.model or str(BUNDLED_MODEL)
     settings = read_load_settings(options)
     if options.device is None:
         settings = replace(settings, device=crew.device)
@@ -183,7 +181,7 @@ def _sweep(options: argparse.Namespace) -> None:
         model,
         experiment,
         options.out,
-        clip=_clip(source, options.clip, model),
+        clip=load_chosen_clip(options.clip, model),
         pictures=options.pictures,
         batch=options.batch,
         progress=talk,
@@ -217,17 +215,6 @@ def _prompts(
     count = usual if options.prompts is None else options.prompts
     prompts = chosen.draw(count, options.prompt_seed)
     return prompts, held_out(own, prompts.prompts)
-
-
-def _clip(source: str, asked: str | None, model: Model):
-    if asked == "none":
-        return None
-    folder = local_path(source)
-    bundled = folder is not None and folder.resolve() == BUNDLED_MODEL
-    chosen = asked or (str(BUNDLED_CLIP) if bundled else OTHER_CLIP)
-    path = local_path(chosen)
-    name = "bundled emoji-CLIP" if path is not None and path.resolve() == BUNDLED_CLIP else None
-    return load_clip(chosen, name=name, device=model.device)
 
 
 def _table(options: argparse.Namespace) -> None:

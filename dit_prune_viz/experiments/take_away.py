@@ -7,13 +7,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dit_prune_viz.checks import brief
+from dit_prune_viz.checks import brief, whole
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.experiments.chosen_clip import load_chosen_clip
 from dit_prune_viz.experiments.progress import TerminalProgress
-from dit_prune_viz.export.folders import check_space, check_target, readable_bytes
+from dit_prune_viz.export.folders import check_space, check_target
 from dit_prune_viz.export.part_files import own_files
+from dit_prune_viz.export.report_parts.pairs import FEW, MOST, draw_pairs
 from dit_prune_viz.export.single_file import check_single_file, file_names
 from dit_prune_viz.export.ways import WAYS, export, sizes
+from dit_prune_viz.formatting import size
 from dit_prune_viz.pipelines.load_settings import LoadSettings, split_hub_path
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pipelines.source import local_path
@@ -22,7 +25,6 @@ from dit_prune_viz.pruning.pruned_model import PrunedModel
 _SINGLE = "single-file"
 _NAMES = {"recipe": "recipe.json", "report": "report.html"}
 _USUAL = "diffusers"
-_LITTLE = 100_000
 
 
 def add_take_away_options(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +34,13 @@ def add_take_away_options(parser: argparse.ArgumentParser) -> None:
     add("--as", dest="ways", metavar="WAYS", help=f"how, of {','.join(WAYS)} ({_USUAL})")
     add("--overwrite", action="store_true", help="replace what is there")
     add("--values", metavar="TYPE", help="of a packed folder: int8 is smaller, and not without loss")
+    add(
+        "--pictures",
+        type=int,
+        default=FEW,
+        help="prompts that are drawn for a report, dense and pruned (%(default)s)",
+    )
+    add("--clip", help="folder or hub id of the CLIP that scores a report's pictures; none for no score")
 
 
 @dataclass(frozen=True)
@@ -42,11 +51,15 @@ class TakeAway:
         places: way → path.
         overwrite: whether it may replace what is there.
         packing: further options of `pack`.
+        pictures: how many prompts are drawn for a report.
+        clip: that scores them, as `load_chosen_clip` takes it.
     """
 
     places: Mapping[str, Path]
     overwrite: bool
     packing: Mapping[str, object]
+    pictures: int = 0
+    clip: str | None = None
 
     def check(self, model: Model | None = None) -> None:
         """Refuse what could not be written later on, which may be hours.
@@ -70,22 +83,32 @@ class TakeAway:
         expected = sizes(pruned)
         needs = {way: expected.get(way, 0) for way in self.places}
         for way, place in self.places.items():
-            size = f", {_size(needs[way])}" if needs[way] else ""
-            print(f"To be written: {place}, {WAYS[way].title}{size}.", flush=True)
+            told = f", {size(needs[way])}" if needs[way] else ""
+            print(f"To be written: {place}, {WAYS[way].title}{told}.", flush=True)
         for place in self.places.values():
             check_space(place, sum(needs.values()))
         for way, place in self.places.items():
             for path in self._written(pruned, way, place):
-                print(f"Written: {path} ({_size(_bytes(path))})", flush=True)
+                print(f"Written: {path} ({size(_bytes(path))})", flush=True)
 
     def _written(self, pruned: PrunedModel, way: str, place: Path) -> Iterator[Path]:
         progress = TerminalProgress(silent=False, unit="steps")
         if way != _SINGLE:
-            options = self.packing if way == "packed" else {}
+            options = self._options(pruned, way, progress)
             yield export(pruned, place, way, overwrite=self.overwrite, progress=progress, **options)
             return
         for part, path in self._files(pruned.model).items():
             yield export(pruned, path, way, overwrite=self.overwrite, progress=progress, part=part)
+
+    def _options(self, pruned: PrunedModel, way: str, progress: TerminalProgress) -> Mapping[str, object]:
+        if way == "packed":
+            return self.packing
+        if way != "report" or not self.pictures:
+            return {}
+        model = pruned.model
+        clip = load_chosen_clip(self.clip, model)
+        prompts = model.defaults.prompts[: self.pictures]
+        return {"pictures": draw_pairs(model, pruned, prompts, clip=clip, progress=progress)}
 
     def _files(self, model: Model) -> dict[str, Path]:
         place = self.places[_SINGLE]
@@ -115,7 +138,9 @@ def read_take_away(options: argparse.Namespace, settings: LoadSettings, level: s
     if options.values and "packed" not in ways:
         raise UserError("--values is about the packed folder; add packed to --as.")
     places = {way: _place(options.out, way, ways, f"{_name(settings.model)}-{level}") for way in ways}
-    take_away = TakeAway(places, options.overwrite, {"values": options.values} if options.values else {})
+    pictures = whole(options.pictures, "The number of pictures", 0, MOST)
+    packing = {"values": options.values} if options.values else {}
+    take_away = TakeAway(places, options.overwrite, packing, pictures, options.clip)
     take_away.check()
     return take_away
 
@@ -133,10 +158,6 @@ def _name(model: str) -> str:
     if path is None:
         return split_hub_path(model)[0].rpartition("/")[2]
     return path.resolve().stem if path.is_file() else path.resolve().name
-
-
-def _size(nbytes: int) -> str:
-    return readable_bytes(nbytes) if nbytes > _LITTLE else "under 0.1 MB"
 
 
 def _bytes(path: Path) -> int:

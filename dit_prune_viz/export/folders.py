@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 
 from dit_prune_viz.checks import first_sentence
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.formatting import size
 
 
 @contextmanager
@@ -105,7 +106,7 @@ def check_space(target: Path, needs: int) -> None:
     there = next(one for one in (target, *target.absolute().parents) if one.is_dir())
     free = shutil.disk_usage(there).free
     if free < needs:
-        least, left = readable_bytes(needs), readable_bytes(free)
+        least, left = size(needs), size(free)
         raise UserError(f"{target} needs {least}, but the disk has {left} left; free some space first.")
 
 
@@ -182,8 +183,3 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def readable_bytes(size: int) -> str:
-    """A number of bytes for people."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import Progress, UserError
+from dit_prune_viz.export.about import recipe_of
 from dit_prune_viz.export.folders import new_folder
 from dit_prune_viz.export.packed_files import Job, write_packed
 from dit_prune_viz.export.packed_tensor import PackedTensor, pack_rounded, pack_tensor, pack_values
@@ -101,7 +101,7 @@ class Packing:
         """
         names, resting = list(self.transformer.state_dict()), Resting(self.transformer)
         about = {
-            "recipe": json.loads(self.pruned.recipe.to_json()),
+            "recipe": recipe_of(self.pruned).to_dict(),
             "model": self.pruned.model.name,
             "fingerprint": self.pruned.model.fingerprint,
             "precision": _name(self.transformer.dtype),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import weakref
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ from dit_prune_viz.pruning.plan import PruningPlan
 from dit_prune_viz.pruning.pruned_model import PrunedModel
 from dit_prune_viz.pruning.recipe import Recipe
 from dit_prune_viz.pruning.report import PlanReport
+from dit_prune_viz.pruning.tuned_layer import TunedLayer
 
 _WHOLE = 1 << 18
 """Values of a dense tensor that are packed to know its size; most have fewer."""
@@ -109,12 +111,24 @@ class PackedSizes:
         """
         if isinstance(pruned, PlanReport):
             layers = {one.name: LayerPlan(one.name, one.granularity, one.g_out, one.sparsity) for one in pruned.layers}
-            return self._total(self._recipe, layers, {}, {one.name: one.removed for one in pruned.layers})
+            counts = {one.name: one.removed for one in pruned.layers}
+            return int(_length(self._recipe) + self._total(self._recipe, layers, {}, counts))
         self._recipe = pruned.recipe
         if isinstance(pruned, PruningPlan):
-            return self._total(pruned.recipe, pruned.layers, {}, {})
+            return int(self._recipe_bytes(pruned) + self._total(pruned.recipe, pruned.layers, {}, {}))
         counts = {one.name: one.removed for one in pruned.report.layers}
-        return self._total(pruned.recipe, pruned.plan.layers, pruned.layers.made, counts)
+        total = self._total(pruned.recipe, pruned.plan.layers, pruned.layers.made, counts)
+        return int(self._recipe_bytes(pruned.plan) + total)
+
+    def _recipe_bytes(self, plan: PruningPlan) -> float:
+        """Bytes of the recipe in the header; labels of clusters are most of it."""
+        plain = _length(plan.recipe)
+
+        def more(layer: LayerPlan) -> int:
+            return _length(replace(plan.recipe, tuned=(TunedLayer.of(layer),))) - plain
+
+        own = ((name, plan.layers[name]) for name in plan.by_hand)
+        return plain + sum(self._kept(f"{name} by hand", layer, lambda layer=layer: more(layer)) for name, layer in own)
 
     def _total(
         self,
@@ -122,7 +136,8 @@ class PackedSizes:
         plans: Mapping[str, LayerPlan],
         made: Mapping[str, PrunedLayer],
         counts: Mapping[str, int],
-    ) -> int:
+    ) -> float:
+        """All bytes but those of the recipe."""
         bits, waiting = 0.0, {}
         for name, plan in plans.items():
             if name in made:
@@ -132,10 +147,10 @@ class PackedSizes:
             else:
                 waiting[name] = plan
         bits += self._ranked(recipe, waiting, counts)
-        return int(self._fixed + len(recipe.to_json(None)) + bits / 8)
+        return self._fixed + bits / 8
 
     def _kept(self, name: str, key: object, make) -> float:
-        """The bits of a layer, made again only when its plan or mask is another one."""
+        """What was made of a layer, made again only when its plan or mask is another one."""
         known, bits = self._single.get(name, (None, 0.0))
         if known is not key:
             bits = make()
@@ -223,6 +238,10 @@ class PackedSizes:
         packed = pack_tensor(some, pack(some.abs() > some.abs().float().median()))
         packed.parts.pop("byte0", None)  # which the samples count
         return total + sum(_described(key, packed) for key in pruned) + _FILES * len(transformers_of(model.pipeline))
+
+
+def _length(recipe: Recipe) -> int:
+    return len(recipe.to_json(None))
 
 
 def _removed(plan: LayerPlan, layer: Layer, count: int | None) -> int:

@@ -6,9 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 from dit_prune_viz.calibration.settings import steps_of_run
-from dit_prune_viz.export.folders import readable_bytes
 from dit_prune_viz.export.report_parts.content import Fact, Pair, RecipeContent
-from dit_prune_viz.formatting import count, percent, seconds, signed
+from dit_prune_viz.formatting import count, percent, seconds, signed, size
 from dit_prune_viz.masks.groups import n_of_m
 from dit_prune_viz.methods.allocation.base import Allocation
 from dit_prune_viz.methods.catalogue import find_method
@@ -50,10 +49,10 @@ def headline(pruned: PrunedModel, scores: Mapping[str, object], packed_bytes: in
     dense = dense_bytes(model)
     precision = str(model.dtype).removeprefix("torch.")
     if packed_bytes:
-        detail = f"{dense / packed_bytes:.1f} times smaller than the dense {readable_bytes(dense)} in {precision}"
-        facts.append(Fact("Packed transformer", readable_bytes(packed_bytes), detail))
+        detail = f"{dense / packed_bytes:.1f} times smaller than the dense {size(dense)} in {precision}"
+        facts.append(Fact("Packed transformer", size(packed_bytes), detail))
     else:
-        facts.append(Fact("Dense transformer", readable_bytes(dense), f"in {precision}, before anything is saved"))
+        facts.append(Fact("Dense transformer", size(dense), f"in {precision}, before anything is saved"))
     guess = "≈ " if report.estimated else ""
     lost = "share of the layers' output energy that the masks remove, weighted by their number of weights"
     facts.append(Fact("Predicted damage", f"{guess}{percent(report.damage, 2)}", lost))

@@ -15,13 +15,12 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.export.folders import readable_bytes
 from dit_prune_viz.export.report_parts.content import Drawing, Pair, ReportContent
 from dit_prune_viz.export.report_parts.drawings import SCORES
 from dit_prune_viz.export.report_parts.pairs import bounded, media_type
 from dit_prune_viz.figures import style
 from dit_prune_viz.figures.library import PLOTLY_JS
-from dit_prune_viz.formatting import count, percent
+from dit_prune_viz.formatting import count, percent, size
 from dit_prune_viz.pipelines.kinds import KINDS
 
 LIMIT = 8_000_000
@@ -66,7 +65,7 @@ def render(content: ReportContent) -> str:
         text = _render(content, generosity)
         if len(text.encode("utf-8", "replace")) < LIMIT:
             return text
-    raise UserError(f"This report would have more than {readable_bytes(LIMIT)}; leave some of its figures out.")
+    raise UserError(f"This report would have more than {size(LIMIT)}; leave some of its figures out.")
 
 
 def _render(content: ReportContent, generosity: float) -> str:
@@ -76,7 +75,7 @@ def _render(content: ReportContent, generosity: float) -> str:
     environment.filters |= {
         "percent": percent,
         "count": count,
-        "size": readable_bytes,
+        "size": size,
         "number": _number,
         "fixed": _fixed,
     }

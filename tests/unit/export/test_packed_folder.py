@@ -171,7 +171,7 @@ def test_cancelled_packing_leaves_nothing(pruned, tmp_path):
 
 def test_a_disk_that_is_too_small_is_told_before_anything_is_written(pruned, tmp_path, monkeypatch):
     monkeypatch.setattr(folders.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 1000))
-    with pytest.raises(UserError, match=r"needs .* MB, but the disk has 0\.0 MB left; free some space first"):
+    with pytest.raises(UserError, match=r"needs .* MB, but the disk has 1 kB left; free some space first"):
         pack(pruned, tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
 
