@@ -96,6 +96,7 @@ def _wire_top_bar(frame: Frame, top: TopBar, actions: Actions) -> None:
     top.cancel.click(actions.cancel, queue=False, **INTERNAL)
     top.undo.click(actions.undo, frame.session, frame.outputs, **INTERNAL)
     top.redo.click(actions.redo, frame.session, frame.outputs, **INTERNAL)
+    frame.session.change(actions.weigh, frame.session, frame.bar, trigger_mode="always_last", **INTERNAL)
     frame.session.change(actions.undo_buttons, None, [top.undo, top.redo], **INTERNAL)
 
 
@@ -109,9 +110,9 @@ def _tabs(frame: Frame, actions: Actions, folder: Path) -> Tabs:
             compare_view = compare_tab.build(frame, actions)
         with gr.Tab("Trade-off", id="tradeoff", render_children=True):
             tradeoff_view = tradeoff_tab.build(frame, actions)
-        with gr.Tab("Take away", id="takeaway", render_children=True):
+        with gr.Tab(takeaway_tab.TITLE, id="takeaway", render_children=True):
             sources = Sources(compare_view.runs, tradeoff_view.measured, layer_view.selection)
-            takeaway_tab.build(frame, actions, sources, folder)
+            takeaway_tab.build(frame, actions, sources, folder, tabs)
     return Tabs(tabs, map_page, compare_page, map_view, layer_view, compare_view, tradeoff_view)
 
 

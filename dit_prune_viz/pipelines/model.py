@@ -80,6 +80,10 @@ class Model:
     lock: ModelLock = field(default_factory=ModelLock, repr=False)
     cache: Cache = field(default_factory=lambda: Cache(_CACHE_BYTES), repr=False)
 
+    def wait_until_open(self, seconds: float) -> bool:
+        """Whether the pipeline is in memory, waiting for it that long at most; a model that was loaded has it."""
+        return True
+
     @property
     def transformer(self) -> nn.Module:
         """The denoiser, the only part that is pruned; two of them are one `Denoisers`."""

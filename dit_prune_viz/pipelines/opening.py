@@ -60,6 +60,10 @@ class OpeningModel(Model):
     def pipeline(self, opener: _Opener) -> None:  # what the constructor of `Model` calls
         self.__dict__["_opener"] = opener
 
+    def wait_until_open(self, seconds: float) -> bool:
+        """As in `Model`; does not open it."""
+        return self._opener.opened.wait(seconds)
+
     def weight(self, name: str) -> torch.Tensor:
         """As in `Model`, from the file until the pipeline is open."""
         weights = self._opener.weights
@@ -85,6 +89,7 @@ class _Opener:
         self._folder, self._fingerprint = folder, fingerprint
         self._lock = threading.Lock()
         self._pipeline = None
+        self.opened = threading.Event()
         stored = load_file(folder / _WEIGHTS)
         self.weights: Mapping[str, torch.Tensor] | None = {name: value.float() for name, value in stored.items()}
 
@@ -95,6 +100,7 @@ class _Opener:
                 if model.fingerprint != self._fingerprint:
                     raise UserError(f"{self._folder} has changed since it was opened; load the model again.")
                 self._pipeline, self.weights = model.pipeline, None
+                self.opened.set()
             return self._pipeline
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from dit_prune_viz.app.pages.topbar import page as topbar
+from dit_prune_viz.app.session import packed
 from dit_prune_viz.app.session.history import History
 from dit_prune_viz.app.session.jobs import Busy, Jobs, Queued, Reporter, Result
 from dit_prune_viz.app.session.session import Session
@@ -22,6 +24,11 @@ INTERNAL = {"api_visibility": "private", "show_progress": "hidden"}
 """Listeners of the page that are no endpoints; the top bar shows their progress."""
 
 UNEXPECTED = "Something went wrong. Nothing has changed; the terminal shows the details."
+
+_REST_SECONDS = 0.7
+"""A plan rests once it has been the newest for so long."""
+_OPEN_SECONDS = 60.0
+"""The first page waits no longer than this for weights that it does not need."""
 
 Verb = Callable[[Session, Reporter], Session]
 
@@ -72,6 +79,23 @@ class Actions:
         """The page's present session, or else the given one."""
         history = self._histories.get(owner)
         return session if history is None or history.present is None else history.present
+
+    def weigh(self, session: Session | None, request: gr.Request) -> Any:
+        """The bar again, with the exact packed size of a plan that rests.
+
+        Sizes are estimated while a slider moves, which takes no time.
+        """
+        owner = request.session_hash
+        if session is None or session.pruned is None or self.is_early(session):
+            return gr.skip()
+        session.model.wait_until_open(_OPEN_SECONDS)  # its weights are packed
+        time.sleep(_REST_SECONDS)
+        if self._rests(owner, session):
+            packed.measure(session)
+        return topbar.render(session, problem=self._problems.get(owner)) if self._rests(owner, session) else gr.skip()
+
+    def _rests(self, owner: str | None, session: Session) -> bool:
+        return self.newest(owner, session) is session and not self._jobs.busy(owner)
 
     def after_viewing(self, owner: str | None, session: Session) -> tuple:
         """Updates for `Frame.outputs` after work that changed nothing: the last error stays in the bar."""

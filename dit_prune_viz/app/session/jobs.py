@@ -108,6 +108,11 @@ class Jobs:
             self._changed.notify_all()
         return bool(reporters)
 
+    def busy(self, owner: str) -> bool:
+        """Whether a job of the owner runs or waits."""
+        with self._changed:
+            return owner in self._lines
+
     def _is_first(self, owner: str, reporter: Reporter) -> bool:
         """Whether it is the job's turn, waiting a moment for it. Cancelled if the job is called off meanwhile."""
         line = self._lines[owner]

@@ -1,4 +1,4 @@
-"""What leaves the app: a session's pruned model as a recipe, a packed folder, a diffusers folder, a file or a report."""
+"""What leaves the app: a session's pruned model as a recipe, folders, a single file, a report or numbers."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.experiments.results import Row
 from dit_prune_viz.experiments.table import tabulate
 from dit_prune_viz.export.folders import new_file
-from dit_prune_viz.export.folders import readable_bytes as size
 from dit_prune_viz.export.report_parts.content import Pair
 from dit_prune_viz.export.report_parts.pairs import draw_pairs, make_pair
 from dit_prune_viz.export.ways import WAYS, Way, export, sizes
+from dit_prune_viz.formatting import size
 from dit_prune_viz.pruning.named_recipes import name_of
 from dit_prune_viz.pruning.pruned_model import PrunedModel
 

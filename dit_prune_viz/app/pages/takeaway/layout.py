@@ -65,7 +65,7 @@ class TakeawayLayout:
 
 def lay_out(folder: str) -> TakeawayLayout:
     """Lay the page out inside the current gradio context. `folder` is where files go, for people."""
-    headline = gr.HTML("", elem_id="takeaway-headline", apply_default_css=False)
+    headline = gr.HTML("", elem_id="takeaway-headline", apply_default_css=False, padding=False)
     gr.Markdown(NOTE, elem_classes="note")
     with gr.Row(equal_height=True, elem_classes="tab-controls"):
         name = gr.Textbox(label=f"Name, inside {folder}", max_lines=1, scale=3, min_width=240, elem_id="takeaway-name")
@@ -93,7 +93,7 @@ def lay_out(folder: str) -> TakeawayLayout:
 def _way(way: Way) -> WayFields:
     with gr.Column(elem_classes=["card", "way"], min_width=250, elem_id=f"way-{way.name}"):
         gr.Markdown(f"### {way.name.replace('-', ' ').capitalize()}", elem_classes="way-title")
-        size = gr.HTML("", elem_classes="way-size", apply_default_css=False)
+        size = gr.HTML("", elem_classes="way-size", apply_default_css=False, padding=False)
         gr.Markdown(WORDS[way.name], elem_classes="note")
         with gr.Row(elem_classes="way-buttons"):
             write = gr.Button("Write", size="sm", variant="primary", min_width=70, elem_id=f"write-{way.name}")

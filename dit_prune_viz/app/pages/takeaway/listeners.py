@@ -22,7 +22,6 @@ from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.takeaway import Found, Taken
 from dit_prune_viz.app.session.tradeoff import Measured, uploaded_file
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.export.folders import readable_bytes
 
 NOTHING = "Prune the model first; then it can be taken away."
 MASKS_WAIT = "Sizes are told once the masks of a model this large are made, with the first picture or file."
@@ -96,8 +95,10 @@ class TakeawayListeners:
             elif isinstance(update, tuple):
                 yield (*update, gr.skip())
 
-    def show(self, session: Session | None, name: str, suggested: str) -> tuple:
-        """The suggested name and updates for `TakeawayLayout.shown`."""
+    def show(self, session: Session | None, opened: bool, name: str, suggested: str) -> tuple:
+        """The suggested name and updates for `TakeawayLayout.shown`; none while another tab is open."""
+        if not opened:
+            return (gr.skip(),) * (1 + len(self._layout.shown))
         if session is None or session.pruned is None or self._actions.is_early(session):
             return gr.skip(), f"<p>{NOTHING}</p>", gr.skip(), *("" for _ in self._layout.ways)
         new, sizes, report = takeaway.suggested_name(session), takeaway.sizes_of(session), session.report
@@ -120,6 +121,7 @@ class TakeawayListeners:
 def _size(sizes: dict[str, int], way: str) -> str:
     """What a way would weigh."""
     if way not in sizes:
-        return '<span class="way-unknown">size known once it is written</span>' if sizes else ""
+        unknown = "depends on the pictures" if way == "report" else "nothing reads a single file of this family"
+        return f'<span class="way-unknown">{unknown}</span>' if sizes else ""
     about = "≈ " if way == "packed" else ""
-    return f"<b>{about}{readable_bytes(sizes[way])}</b>"
+    return f"<b>{about}{formatting.size(sizes[way])}</b>"

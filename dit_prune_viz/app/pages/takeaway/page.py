@@ -10,9 +10,19 @@ from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.app.pages.takeaway.layout import lay_out
 from dit_prune_viz.app.pages.takeaway.listeners import Sources, TakeawayListeners
 
+TITLE = "Take away"
 
-def build(frame: Frame, actions: Actions, sources: Sources, folder: Path) -> None:
-    """Lay out the tab and wire it. Files are written into `folder`; `sources` are other pages' results for them."""
+
+def build(frame: Frame, actions: Actions, sources: Sources, folder: Path, tabs: gr.Tabs) -> None:
+    """Lay out the tab and wire it.
+
+    Args:
+        frame: what every action writes.
+        actions: do the work.
+        sources: other pages' results that go along.
+        folder: where everything is written.
+        tabs: of which this is one, called `TITLE`; sizes are worked out while it is open.
+    """
     layout = lay_out(str(folder))
     listeners = TakeawayListeners(frame, actions, layout, sources, folder)
     inputs = [frame.session, layout.name, layout.overwrite, layout.values, sources.runs, sources.measured]
@@ -26,6 +36,17 @@ def build(frame: Frame, actions: Actions, sources: Sources, folder: Path) -> Non
         **INTERNAL,
     )
     suggested = gr.State("")  # a name that a person typed stays
-    frame.session.change(
-        listeners.show, [frame.session, layout.name, suggested], [suggested, *layout.shown], **INTERNAL
+    opened = gr.State(False)
+    tabs.select(_is_this, None, opened, **INTERNAL)
+    gr.on(
+        [frame.session.change, opened.change],
+        listeners.show,
+        [frame.session, opened, layout.name, suggested],
+        [suggested, *layout.shown],
+        trigger_mode="always_last",
+        **INTERNAL,
     )
+
+
+def _is_this(event: gr.SelectData) -> bool:
+    return event.value == TITLE

@@ -1,0 +1,71 @@
+"""How many bytes a session's plan takes in the packed format: estimated at once, exact where that takes no time."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from dit_prune_viz.app.session.finishing import finish, is_finished
+from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.errors import UserError
+from dit_prune_viz.experiments.stored_bytes import dense_bytes
+from dit_prune_viz.export.packed_size import packed_bytes, packed_sizes
+from dit_prune_viz.pipelines.model import Model
+
+EXACT_UP_TO = 200_000_000
+"""Parameters of a model that is packed to know its size, which takes a second for so many."""
+
+
+@dataclass(frozen=True)
+class PackedBytes:
+    """The transformer in the packed format.
+
+    Attributes:
+        nbytes: of it.
+        dense: bytes of the dense transformer as it would be stored.
+        exact: whether it was packed to know; else it is estimated, within 3 %.
+    """
+
+    nbytes: int
+    dense: int
+    exact: bool
+
+
+def known(session: Session) -> PackedBytes | None:
+    """What is known at once: exact bytes where `measure` has found them, else an estimate.
+
+    None without a plan, before the model's pipeline is open, and for a model that cannot be packed.
+    """
+    model, pruned = session.model, session.pruned
+    if model is None or pruned is None or not model.wait_until_open(0):
+        return None
+    try:
+        nbytes = model.cache.find(_key(session))
+        exact = nbytes is not None
+        return PackedBytes(nbytes if exact else packed_sizes(model).estimate(pruned), _dense(model), exact)
+    except UserError:
+        return None
+
+
+def measure(session: Session) -> bool:
+    """Pack the session's model to know its size; whether it could be done.
+
+    It is not done for a large model, and while searches or updates of the recipe are not done.
+    """
+    if session.pruned is None or session.model.parameters > EXACT_UP_TO or not is_finished(session):
+        return False
+    try:
+        session.model.cache.get(_key(session), lambda: packed_bytes(finish(session)))
+    except UserError:
+        return False
+    return True
+
+
+def _dense(model: Model) -> int:
+    return model.cache.get(("dense bytes",), lambda: dense_bytes(model))
+
+
+def _key(session: Session) -> Hashable:
+    # By the plan's own object, which the cache must not keep alive; what is computed with its update is another one.
+    return "packed bytes", weakref.ref(session.pruned), is_finished(session)
