@@ -53,7 +53,7 @@ def measure(session: Session) -> bool:
 
     It is not done for a large model, and while searches or updates of the recipe are not done.
     """
-    if session.pruned is None or session.model.parameters > EXACT_UP_TO or not is_finished(session):
+    if session.pruned is None or session.model.parameters > EXACT_UP_TO or not _done(session):
         return False
     try:
         session.model.cache.get(_key(session), lambda: packed_bytes(finish(session)))
@@ -68,4 +68,9 @@ def _dense(model: Model) -> int:
 
 def _key(session: Session) -> Hashable:
     # By the plan's own object, which the cache must not keep alive; what is computed with its update is another one.
-    return "packed bytes", weakref.ref(session.pruned), is_finished(session)
+    return "packed bytes", weakref.ref(session.pruned), _done(session)
+
+
+def _done(session: Session) -> bool:
+    """Whether nothing of the recipe is left to do."""
+    return not session.recipe.finishes or is_finished(session)
