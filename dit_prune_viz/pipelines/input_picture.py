@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 _CHANGES_A_PICTURE = re.compile(
     r"Edit|Img2Img|Inpaint|Fill|Control|Kontext|Refiner|Layered|Image2?(To)?Video|I2V|I2I|ChronoEdit|JoyImage"
 )
-_DRAWS_ONE = re.compile(r"Qwen\w*(Edit|Layered)|JoyImageEdit")
-"""Their processors want as many pictures as prompts, or refuse more than one prompt."""
+_DRAWS_ONE = re.compile(r"Qwen\w*(Edit|Layered)|JoyImageEdit|^PRX")
+"""Their processors want as many pictures as prompts, or refuse more than one prompt; PRX guides one prompt alone."""
 _PICTURES = ("image", "control_image")
 _MOST_PIXELS = 64_000_000
 _MOST_BYTES = 64 << 20

@@ -57,11 +57,28 @@ def check_packages(index: Mapping[str, object], name: str) -> None:
     if pipeline is not None:
         for package in _of_pipeline(pipeline):
             require(package, f"{name} ({pipeline.__name__})")
+        _lend_classes(pipeline, index)
     for part, entry in index.items():
         if isinstance(entry, list) and len(entry) == 2 and entry[0] in homes and isinstance(entry[1], str):
             for package in _of_part(getattr(homes[entry[0]], entry[1], None)):
                 command = None if package.isidentifier() else f"pip install {package}"
                 require(package.replace("-", "_"), f"The {part} of {name} ({entry[1]})", command)
+
+
+def _lend_classes(pipeline: type, index: Mapping[str, object]) -> None:
+    """Put a pipeline's own classes where its index says they are.
+
+    diffusers adds PRX's text encoder to transformers when it imports that pipeline, but transformers puts another module
+    in its place if it is not fully imported by then, and the class is gone.
+    """
+    import transformers
+
+    package = sys.modules.get(pipeline.__module__.rpartition(".")[0])
+    for entry in index.values():
+        if isinstance(entry, list) and len(entry) == 2 and entry[0] == "transformers" and isinstance(entry[1], str):
+            own = getattr(package, entry[1], None)
+            if isinstance(own, type) and getattr(transformers, entry[1], None) is None:
+                setattr(transformers, entry[1], own)
 
 
 def _of_pipeline(kind: type) -> Iterator[str]:

@@ -40,7 +40,6 @@ REAL = {
 }
 """What the published models have where a class's defaults are not theirs or do not suffice."""
 NOT_TRIED = {
-    "PRX": "transformers opens its text encoder at full size, whatever its configuration says",
     "Qwen-Image-Layered, GLM-Image, JoyImage, Helios, Kandinsky 5 videos, "
     "Allegro, Cosmos, EasyAnimate, LTX-2, HunyuanVideo 1.5, Sana Video, Wan image-to-video": "no tiny pipeline yet",
 }

@@ -292,6 +292,27 @@ def cogview4_transformer(channels: int = 4):
     )
 
 
+def prx():
+    from transformers.models.t5gemma.configuration_t5gemma import T5GemmaConfig
+    from transformers.models.t5gemma.modeling_t5gemma import T5GemmaEncoder
+
+    half = {name: value for name, value in parts.LANGUAGE.items() if name != "bos_token_id"}
+    half |= {"sliding_window": 64, "layer_types": ["full_attention"]}
+    config = T5GemmaConfig(encoder=half, decoder=half)
+    encoder = T5GemmaEncoder(config.encoder)
+    encoder.config = config  # published ones are saved with the whole model's
+    return diffusers.PRXPipeline(
+        scheduler=parts.flow(),
+        vae=parts.flux_autoencoder(),
+        text_encoder=encoder,
+        tokenizer=parts.byte_tokenizer(64),
+        default_sample_size=64,
+        transformer=diffusers.PRXTransformer2DModel(
+            in_channels=16, context_in_dim=16, hidden_size=32, num_heads=2, depth=2, axes_dim=[8, 8]
+        ),
+    )
+
+
 def qwen_image():
     return diffusers.QwenImagePipeline(**qwen_parts(), tokenizer=parts.byte_tokenizer())
 
@@ -486,6 +507,7 @@ IMAGES = {
     "hunyuan-image": hunyuan_image,
     "cogview3-plus": cogview3_plus,
     "cogview4": cogview4,
+    "prx": prx,
     "qwen-image": qwen_image,
     "z-image": z_image,
     "chroma": chroma,
