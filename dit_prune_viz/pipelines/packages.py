@@ -68,8 +68,8 @@ def check_packages(index: Mapping[str, object], name: str) -> None:
 def _lend_classes(pipeline: type, index: Mapping[str, object]) -> None:
     """Put a pipeline's own classes where its index says they are.
 
-    diffusers adds PRX's text encoder to transformers when it imports that pipeline, but transformers puts another module
-    in its place if it is not fully imported by then, and the class is gone.
+    diffusers adds PRX's text encoder to transformers when it imports that pipeline. If transformers is not fully
+    imported by then, it puts another module in its place, and the class is gone.
     """
     import transformers
 
