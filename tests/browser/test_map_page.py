@@ -9,7 +9,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 from test_app import bar_value, shoot
 
-PAGES = ("Map", "Layer", "Compare", "Trade-off")
+PAGES = ("Map", "Layer", "Compare", "Trade-off", "Take away")
 PHONE = {"width": 390, "height": 844}
 
 

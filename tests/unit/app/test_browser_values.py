@@ -6,6 +6,7 @@ import base64
 import itertools
 import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
@@ -244,7 +245,7 @@ def test_a_line_at_no_number_stays_where_it_is(app, anne):
 
 
 def test_a_click_on_a_layer_of_another_model_opens_nothing(app, ready, layer, anne):
-    page = server._page(app.actions, "none")
+    page = server._page(app.actions, "none", Path("pruned"))
     pick = next(fn.fn for fn in page.fns.values() if fn.name == "pick")
     for odd in ODD:
         assert pick(ready, anne, SimpleNamespace(id=odd)) == (gr.skip(), gr.skip())
