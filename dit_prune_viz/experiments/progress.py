@@ -6,6 +6,7 @@ import sys
 import time
 
 from dit_prune_viz.experiments.results import Row
+from dit_prune_viz.formatting import seconds
 
 _PERIOD = 5.0
 
@@ -20,16 +21,19 @@ class TerminalProgress:
 
     def __init__(self, *, silent: bool, unit: str = "pictures") -> None:
         self._silent, self._unit, self._next = silent, unit, 0.0
-        self._start: tuple[int, float] | None = None
+        self._stage: tuple[int, int, float] | None = None  # its total, and how far it was when it began, and when
+        self._done = 0
 
     def __call__(self, done: int, total: int, what: str) -> None:
         now = time.monotonic()
+        if self._stage is None or self._stage[0] != total or done < self._done:
+            self._stage = total, done, now
+        self._done = done
         if self._silent or now < self._next:
             return
         self._next = now + _PERIOD
-        self._start = self._start or (done, now)
-        drawn = done - self._start[0]
-        left = f", about {(now - self._start[1]) / drawn * (total - done) / 60:.0f} min left" if drawn else ""
+        _, first, start = self._stage
+        left = f", about {seconds((now - start) / (done - first) * (total - done))} left" if done > first else ""
         print(f"[{done:,}/{total:,} {self._unit}{left}] {what}", file=sys.stderr, flush=True)
 
     def row(self, row: Row) -> None:
