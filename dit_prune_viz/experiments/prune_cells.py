@@ -8,7 +8,7 @@ from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.disk_cache import DiskCache
 from dit_prune_viz.experiments.draw_cells import CellDrawer
 from dit_prune_viz.experiments.levels import Level
-from dit_prune_viz.experiments.stored_bytes import dense_bytes, stored_bytes
+from dit_prune_viz.export.stored_bytes import dense_bytes, stored_bytes
 from dit_prune_viz.pruning.named_recipes import DENSE, NamedRecipe
 from dit_prune_viz.pruning.prune import prune
 from dit_prune_viz.pruning.pruned_model import PrunedModel

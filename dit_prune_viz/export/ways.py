@@ -13,7 +13,8 @@ from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.export.diffusers_folder import diffusers_bytes, write_diffusers
 from dit_prune_viz.export.folders import check_target, new_file
 from dit_prune_viz.export.numbers import number_texts, write_numbers
-from dit_prune_viz.export.pack import pack, packed_bytes_at_most
+from dit_prune_viz.export.pack import pack
+from dit_prune_viz.export.packed_size import packed_sizes
 from dit_prune_viz.export.part_files import own_files, written_bytes
 from dit_prune_viz.export.single_file import single_file_bytes, write_single_file
 from dit_prune_viz.pruning.pruned_model import PrunedModel
@@ -112,12 +113,7 @@ def sizes(pruned: PrunedModel) -> dict[str, int]:
 
 
 def _packed_bytes(pruned: PrunedModel) -> int:
-    try:
-        from dit_prune_viz.export.packed_size import PackedSizes
-    except ModuleNotFoundError:
-        return packed_bytes_at_most(pruned)
-    known = pruned.model.cache.get("packed sizes", lambda: PackedSizes(pruned.model))
-    return known.estimate(pruned)
+    return packed_sizes(pruned.model).estimate(pruned)
 
 
 def _recipe_text(pruned: PrunedModel) -> str:
@@ -135,6 +131,7 @@ def _write_report(
 ) -> Path:
     from dit_prune_viz.export.report import gather, write_report
 
+    gathered.setdefault("packed_bytes", _packed_bytes(pruned))
     content = gather(pruned, scores=scores, progress=progress, **gathered)
     return write_report(target, content, overwrite=overwrite)
 

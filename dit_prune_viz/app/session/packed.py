@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from dit_prune_viz.app.session.finishing import finish, is_finished
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.experiments.stored_bytes import dense_bytes
 from dit_prune_viz.export.packed_size import packed_bytes, packed_sizes
+from dit_prune_viz.export.stored_bytes import dense_bytes
 from dit_prune_viz.pipelines.model import Model
 
 EXACT_UP_TO = 200_000_000

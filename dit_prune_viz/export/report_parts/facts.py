@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from dit_prune_viz.calibration.settings import steps_of_run
 from dit_prune_viz.export.report_parts.content import Fact, Pair, RecipeContent
+from dit_prune_viz.export.stored_bytes import dense_bytes
 from dit_prune_viz.formatting import count, percent, seconds, signed, size
 from dit_prune_viz.masks.groups import n_of_m
 from dit_prune_viz.methods.allocation.base import Allocation
@@ -22,11 +23,6 @@ from dit_prune_viz.pruning.recipe_words import in_words, label_of
 
 _KNOWN = ("clip", "clip_dense", "clip_name", "ssim", "psnr", "prompts", "seeds")
 """Scores that have a place of their own on the first screen."""
-
-
-def dense_bytes(model: Model) -> int:
-    """Bytes of the dense transformer in the precision it runs in."""
-    return sum(one.numel() * one.element_size() for one in model.transformer.parameters())
 
 
 def headline(pruned: PrunedModel, scores: Mapping[str, object], packed_bytes: int | None) -> tuple[Fact, ...]:
@@ -47,12 +43,11 @@ def headline(pruned: PrunedModel, scores: Mapping[str, object], packed_bytes: in
         Fact("Parameters left", count(report.remaining), f"of {count(report.parameters)} in the transformer"),
     ]
     dense = dense_bytes(model)
-    precision = str(model.dtype).removeprefix("torch.")
     if packed_bytes:
-        detail = f"{dense / packed_bytes:.1f} times smaller than the dense {size(dense)} in {precision}"
+        detail = f"{dense / packed_bytes:.1f} times smaller than the dense one, {size(dense)} as stored"
         facts.append(Fact("Packed transformer", size(packed_bytes), detail))
     else:
-        facts.append(Fact("Dense transformer", size(dense), f"in {precision}, before anything is saved"))
+        facts.append(Fact("Dense transformer", size(dense), "as stored, before anything is saved"))
     guess = "≈ " if report.estimated else ""
     lost = "share of the layers' output energy that the masks remove, weighted by their number of weights"
     facts.append(Fact("Predicted damage", f"{guess}{percent(report.damage, 2)}", lost))

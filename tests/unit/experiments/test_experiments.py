@@ -27,8 +27,8 @@ from dit_prune_viz.experiments.requests import noise_seed, requests_for
 from dit_prune_viz.experiments.results import Results, unread_sentences
 from dit_prune_viz.experiments.run import cell_digest, run
 from dit_prune_viz.experiments.run import run as run_experiment
-from dit_prune_viz.experiments.stored_bytes import dense_bytes
 from dit_prune_viz.export.pack import pack
+from dit_prune_viz.export.stored_bytes import dense_bytes
 from dit_prune_viz.generation.batch import draw_batch
 from dit_prune_viz.generation.request import Request
 from dit_prune_viz.generation.stream import generate

@@ -1,4 +1,4 @@
-"""How many bytes a cell's transformer takes as it would be stored, so that baselines share an axis with pruning."""
+"""How many bytes a transformer takes as it would be stored, dense, rounded or pruned."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dit_prune_viz.errors import Progress, UserError
-from dit_prune_viz.export.packed_size import PackedSizes, packed_bytes
+from dit_prune_viz.export.packed_size import packed_bytes, packed_sizes
 from dit_prune_viz.export.pipeline_files import transformers_of
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pruning.pruned_model import PrunedModel
@@ -34,7 +34,7 @@ def stored_bytes(pruned: PrunedModel, progress: Progress | None = None) -> int |
             return dense_bytes(pruned.model, rounded)
     try:
         if pruned.model.parameters > LARGE:
-            return PackedSizes(pruned.model).estimate(pruned)
+            return packed_sizes(pruned.model).estimate(pruned)
         return packed_bytes(pruned, progress)
     except UserError:
         return None
