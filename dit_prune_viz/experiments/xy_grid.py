@@ -14,7 +14,18 @@ from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.disk_cache import DiskCache
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.experiments.levels import Level, level_of
-from dit_prune_viz.experiments.xy_axes import BLOCK, GUIDANCE, PRESENT, PROMPT, RECIPE, SEED, SPARSITY, STEPS, Axis, Value
+from dit_prune_viz.experiments.xy_axes import (
+    BLOCK,
+    GUIDANCE,
+    PRESENT,
+    PROMPT,
+    RECIPE,
+    SEED,
+    SPARSITY,
+    STEPS,
+    Axis,
+    Value,
+)
 from dit_prune_viz.generation.batch import draw_batch
 from dit_prune_viz.generation.frames import clip_scores
 from dit_prune_viz.generation.request import Request, check_request
@@ -71,7 +82,7 @@ class Cell:
         row: from 0, from the top.
         column: from 0, from the left.
         recipe: what the model is pruned by; None is the dense model.
-        block: that is dropped beside that: none of its prunable layers adds anything; None drops no block.
+        block: whose prunable weights are all pruned beside that; None drops no block.
         request: checked.
     """
 
@@ -322,13 +333,10 @@ def _ssim(dense: Image, image: Image) -> float | None:
 
 
 def without_block(model: Model, layers: Mapping[str, PrunedLayer], block: int) -> Mapping[str, PrunedLayer]:
-    """Pruned layers, none of them for the dense model, with those of one block gone: their weights and biases are 0, so
-    that the block adds nothing to what passes by it."""
+    """Pruned layers, none of them for the dense model, with all prunable weights of one block gone; biases stay."""
     gone = {}
     for layer in model.layers:
         if layer.block == block:
-            bias = model.bias(layer.name)
             bits = torch.zeros(-(-layer.weights // 8), dtype=torch.uint8)
-            none = PackedMask(bits, layer.shape)
-            gone[layer.name] = PrunedLayer(none, bias=None if bias is None else torch.zeros_like(bias))
+            gone[layer.name] = PrunedLayer(PackedMask(bits, layer.shape))
     return PrunedLayers(layers).changed(gone)
