@@ -81,7 +81,7 @@ class Axis:
         """An axis from its kind and its values as a person writes them.
 
         Prompts are a line each. All other values stand between commas; where there are semicolons or several lines,
-        these separate them instead, so that "stw:1.5,1" can be a value. "0-3" are four numbers, and "30-70 by 20" three;
+        these separate them instead, so that "stw:1.5,1" can be a value. "0-3" are four numbers and "30-70 by 20" three;
         sparsities go by 10, and all else by 1, unless that is said.
 
         Raises:

@@ -17,10 +17,10 @@ from dit_prune_viz.experiments.xy_axes import KINDS, RECIPE, SPARSITY
 from dit_prune_viz.experiments.xy_grid import DrawnCell, Grid
 
 NOTE = (
-    "Any two settings against each other, from the same noise; all others are those at the top of this page. Values "
-    "stand between commas: `0-3`, `30-70 by 20, 2:4`, `dense, magnitude, present`; prompts are a line each, and those "
-    "above if none are written. `present` is the plan at hand. A block is dropped by pruning all its weights, of the dense "
-    "model unless the other axis is recipe or sparsity. The PNG holds all that is needed to draw the grid again: "
+    "Any two settings against each other; all others are those at the top of this page. Values stand between commas: "
+    "`0-3`, `30-70 by 20, 2:4`, `dense, magnitude, present`. Prompts are a line each, those above if none are written. "
+    "`present` is the plan at hand. Blocks are dropped by pruning all their weights, of the dense model unless the "
+    "other axis is recipe or sparsity. The PNG holds all that is needed to draw the grid again: "
     "`dit-prune-viz grid --repeat FILE.png --out again.png`."
 )
 
