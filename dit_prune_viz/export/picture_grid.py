@@ -12,7 +12,7 @@ from dit_prune_viz.errors import UserError
 _GAP, _SIZE = 8, 15
 _LEFT = 160
 """Pixels for the names of the rows."""
-_MOST_LINES = 6
+_MOST_LINES, _MOST_FOOTER = 6, 40
 _INK, _PAPER = "#222222", "white"
 _MOST_PIXELS = 40_000_000
 """Of the pictures of a sheet together; larger ones are made smaller."""
@@ -85,40 +85,45 @@ class _Sheet:
         footer = [*footer, _LACKING] if lacking else footer
         self._line, self._left = size + 3 + size // 8, _LEFT * size // _SIZE
         self._heads = [self._lines(name, width) for name in columns]
-        most = max(_MOST_LINES, self._height // self._line)
+        most = _MOST_LINES if notes is None else max(2 * _MOST_LINES, self._height // self._line)
         self._names = [self._lines(name, self._left - 2 * _GAP, most) for name in rows]
-        self._notes = [[self._lines(note, width) for note in row] for row in notes or [[""] * len(columns)] * len(rows)]
+        self._notes = [[self._lines(note, width) for note in row] for row in notes or ()]
         self._top = _GAP + max(map(len, self._heads)) * self._line
-        self._below = [max(map(len, row)) * self._line if notes else 0 for row in self._notes]
+        self._tall = [self._height] * len(rows)
+        if notes is not None:
+            below = [max(map(len, row)) * self._line for row in self._notes]
+            names = [len(lines) * self._line for lines in self._names]
+            self._tall = [max(self._height + note, name) for note, name in zip(below, names, strict=True)]
         self._across = self._left + len(columns) * (width + _GAP)
-        self._footer = [line for text in footer for line in self._lines(text, self._across - 2 * _GAP, most=40)]
+        self._footer = [line for text in footer for line in self._lines(text, self._across - 2 * _GAP, _MOST_FOOTER)]
 
     def draw(self) -> Image.Image:
-        rows = sum(self._height + _GAP + below for below in self._below)
         foot = _GAP + len(self._footer) * self._line if self._footer else 0
-        sheet = Image.new("RGB", (self._across, self._top + rows + foot), _PAPER)
-        self._pen = ImageDraw.Draw(sheet)
+        high = self._top + sum(tall + _GAP for tall in self._tall) + foot
+        sheet = Image.new("RGB", (self._across, high), _PAPER)
+        pen = ImageDraw.Draw(sheet)
         for place, lines in enumerate(self._heads):
             middle = self._left + place * (self._width + _GAP) + self._width // 2
-            self._write((middle, self._top - _GAP // 2), lines, "md")
+            self._write(pen, (middle, self._top - _GAP // 2 - len(lines) * self._line), lines, "ma")
         y = self._top
-        for row, below in enumerate(self._below):
-            self._write((_GAP, y + self._height // 2), self._names[row], "lm")
+        for row, tall in enumerate(self._tall):
+            names = self._names[row]
+            beside = self._height if len(names) * self._line <= self._height else tall
+            self._write(pen, (_GAP, y + (beside - len(names) * self._line) // 2), names, "la")
             for column, picture in enumerate(self._pictures[row]):
                 x = self._left + column * (self._width + _GAP)
                 if picture is not None:
                     sheet.paste(picture.convert("RGB"), (x, y))
-                    if below:
-                        self._write((x + self._width // 2, y + self._height + 2), self._notes[row][column], "ma")
-            y += self._height + below + _GAP
-        self._write((_GAP, y + _GAP // 2), self._footer, "la")
+                if picture is not None and self._notes:
+                    self._write(pen, (x + self._width // 2, y + self._height + 2), self._notes[row][column], "ma")
+            y += tall + _GAP
+        self._write(pen, (_GAP, y), self._footer, "la")
         return sheet
 
-    def _write(self, place: tuple[int, int], lines: Sequence[str], anchor: str) -> None:
-        align = "center" if anchor[0] == "m" else "left"
-        spacing = self._line - sum(self._font.getmetrics())
-        text = "\n".join(lines)
-        self._pen.multiline_text(place, text, _INK, self._font, anchor=anchor, align=align, spacing=spacing)
+    def _write(self, pen: ImageDraw.ImageDraw, place: tuple[int, int], lines: Sequence[str], anchor: str) -> None:
+        x, y = place
+        for number, line in enumerate(lines):
+            pen.text((x, y + number * self._line), line, _INK, self._font, anchor=anchor)
 
     def _lines(self, text: str, width: int, most: int = _MOST_LINES) -> list[str]:
         """The text in lines that fit, cut after so many of them."""
@@ -191,7 +196,8 @@ def _font_for(text: str, size: int) -> tuple[ImageFont.FreeTypeFont, bool]:
 def _lacking(text: Iterable[str], font: ImageFont.FreeTypeFont) -> set[str]:
     """The characters that the font draws as it draws those that are none."""
     none = _drawn("\uffff", font)
-    return {one for one in set(text) if one.isprintable() and not one.isspace() and _drawn(one, font) == none}
+    seen = {one for one in text if one.isprintable() and not one.isspace() and not "\ufe00" <= one <= "\ufe0f"}
+    return {one for one in seen if _drawn(one, font) == none}
 
 
 def _drawn(letter: str, font: ImageFont.FreeTypeFont) -> tuple[tuple[int, int], bytes]:
