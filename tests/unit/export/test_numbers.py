@@ -16,6 +16,7 @@ from quick_prune import quickly_pruned
 
 from dit_prune_viz.clustering.clusters import Clusters, Tag
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.export import picture_grid as picture_grid_module
 from dit_prune_viz.export.numbers import (
     clusters_csv,
     clusters_json,
@@ -26,7 +27,6 @@ from dit_prune_viz.export.numbers import (
     units_json,
     write_numbers,
 )
-from dit_prune_viz.export import picture_grid as picture_grid_module
 from dit_prune_viz.export.picture_grid import picture_grid
 from dit_prune_viz.masks.layer_plan import ClusterPlan
 from dit_prune_viz.pruning.recipe import Recipe
