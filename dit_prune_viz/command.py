@@ -16,8 +16,8 @@ PROGRAM = "dit-prune-viz"
 COMMANDS = MappingProxyType(
     {
         "prune": "prune a model by a recipe, say what it costs, write the result",
-        "grid": "draw a grid of pictures over two settings, with scores, as one PNG",
         "sweep": "measure methods × sparsities × prompts × seeds",
+        "grid": "draw a grid of pictures over two settings, with scores, as one PNG",
         "converge": "how much masks change with more calibration samples",
         "table": "print what a sweep measured",
         "export": "write a sweep's files",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -34,6 +34,8 @@ _FONTS = (
     "NotoSansDevanagari-Regular.ttf",
 )
 """Of the machine, tried where Pillow's own font lacks a character."""
+_SIGNS = str.maketrans("×−–", "x--")
+"""Signs that Pillow's own font lacks, and what stands for them."""
 _LACKING = "Boxes stand for characters that no font of this machine has; the file's own text holds them."
 
 
@@ -47,8 +49,8 @@ def picture_grid(
 ) -> Image.Image:
     """Lay pictures out as a table.
 
-    Pillow's own font has Latin letters. Text in another script is drawn with a font of the machine that has it, if
-    there is one.
+    Pillow's own font has the letters of English. Text in another script is drawn with a font of the machine that has
+    it, if there is one, and else as boxes, which the sheet says.
 
     Args:
         pictures: a row of them per prompt; None leaves a place empty.
@@ -81,7 +83,7 @@ class _Sheet:
         self._height = max(one.height for row in pictures for one in row if one is not None)
         size = _SIZE if notes is None else min(_LARGEST_TEXT, max(_SIZE, width // 26))
         texts = [*rows, *columns, *footer, *(note for row in notes or () for note in row)]
-        self._font, lacking = _font_for("".join(texts), size)
+        self._font, self._signs, lacking = _font_for("".join(texts), size)
         footer = [*footer, _LACKING] if lacking else footer
         self._line, self._left = size + 3 + size // 8, _LEFT * size // _SIZE
         self._heads = [self._lines(name, width) for name in columns]
@@ -127,7 +129,7 @@ class _Sheet:
 
     def _lines(self, text: str, width: int, most: int = _MOST_LINES) -> list[str]:
         """The text in lines that fit, cut after so many of them."""
-        lines = list(_wrapped(text, width, self._font))
+        lines = list(_wrapped(text.translate(self._signs), width, self._font))
         if len(lines) > most:
             last = lines[most - 1]
             while last and self._font.getlength(f"{last} …") > width:
@@ -175,11 +177,13 @@ def _scaled(pictures, there: Sequence[Image.Image], cells: int) -> tuple[list[li
     return [[None if one is None else resized(one) for one in row] for row in pictures], words
 
 
-def _font_for(text: str, size: int) -> tuple[ImageFont.FreeTypeFont, bool]:
-    """A font for all of a text, and whether it lacks some of its characters: Pillow's own, or the machine's font that
-    lacks least."""
+def _font_for(text: str, size: int) -> tuple[ImageFont.FreeTypeFont, Mapping[int, int], bool]:
+    """A font for all of a text, signs to be exchanged, and whether it still lacks some of the characters.
+
+    It is Pillow's own, so that a sheet looks the same everywhere, or the machine's font that lacks least.
+    """
     own = ImageFont.load_default(size)
-    best, least = own, len(_lacking(text, own))
+    best, signs, least = own, _SIGNS, len(_lacking(text.translate(_SIGNS), own))
     for name in _FONTS if least else ():
         try:
             font = ImageFont.truetype(name, size)
@@ -187,10 +191,10 @@ def _font_for(text: str, size: int) -> tuple[ImageFont.FreeTypeFont, bool]:
             continue
         lacks = len(_lacking(text, font))
         if lacks < least:
-            best, least = font, lacks
+            best, signs, least = font, {}, lacks
         if not least:
             break
-    return best, least > 0
+    return best, signs, least > 0
 
 
 def _lacking(text: Iterable[str], font: ImageFont.FreeTypeFont) -> set[str]:

@@ -179,10 +179,12 @@ def test_a_grid_with_scores_and_a_footer(monkeypatch):
 def test_letters_that_no_font_has_are_told(monkeypatch):
     """Pillow's own font has no Chinese; what a machine has besides is another matter."""
     own = picture_grid_module.ImageFont.load_default(15)
-    assert picture_grid_module._lacking("Größe 猫 × …", own) == {"猫"}
+    assert picture_grid_module._lacking("A cat, 猫…", own) == {"猫"}
     monkeypatch.setattr(picture_grid_module, "_FONTS", ("no such font.ttf",))
-    assert picture_grid_module._font_for("猫", 15)[1]
-    assert not picture_grid_module._font_for("SSIM 0.9 · −1 × Δ – …", 15)[1]
+    assert picture_grid_module._font_for("猫", 15)[2]
+    _, signs, lacks = picture_grid_module._font_for("64 × 64 · −1.2, 3–4 …", 15)
+    assert not lacks
+    assert "64 × 64, −1.2, 3–4".translate(signs) == "64 x 64, -1.2, 3-4"
     lines = list(picture_grid_module._wrapped("猫" * 40, 100, own))
     assert "".join(lines) == "猫" * 40
     assert all(own.getlength(line) <= 100 for line in lines)
