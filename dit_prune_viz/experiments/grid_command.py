@@ -12,17 +12,9 @@ from dit_prune_viz.experiments.levels import Level, parse_level
 from dit_prune_viz.experiments.progress import TerminalProgress, say
 from dit_prune_viz.experiments.prune_command import calibrated_as_asked
 from dit_prune_viz.experiments.xy_axes import EXAMPLES, KINDS, PROMPT, Axis
-from dit_prune_viz.experiments.xy_grid import (
-    DrawnCell,
-    GridPlan,
-    Start,
-    by_recipe,
-    draw_grid,
-    plan_grid,
-    starts_dense,
-    usual_level,
-)
+from dit_prune_viz.experiments.xy_grid import DrawnCell, by_recipe, draw_grid
 from dit_prune_viz.experiments.xy_grid_file import read_grid, scores_in_words, write_grid
+from dit_prune_viz.experiments.xy_plan import GridPlan, Start, plan_grid, starts_dense, usual_level
 from dit_prune_viz.export.folders import check_target, new_file
 from dit_prune_viz.export.part_files import own_files
 from dit_prune_viz.formatting import size
@@ -139,4 +131,4 @@ def _recipe(model: Model, named: str, level: Level | None, options: argparse.Nam
 
 def _line(plan: GridPlan, drawn: DrawnCell) -> str:
     cell = drawn.cell
-    return f"{plan.rows.labels[cell.row]}, {plan.columns.labels[cell.column]}: {scores_in_words(drawn)}"
+    return f"{plan.rows.labels[cell.row]}, {plan.columns.labels[cell.column]}: {', '.join(scores_in_words(drawn))}"

@@ -1,34 +1,21 @@
-"""A grid of pictures over two settings: what is drawn in each cell, and drawing it cell by cell from the same noise."""
+"""Draw a grid of pictures over two settings, cell by cell from the same noise, and score each beside the dense one."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from PIL.Image import Image
 
-from dit_prune_viz.calibration.settings import CalibrationSettings
 from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.disk_cache import DiskCache
 from dit_prune_viz.errors import Progress, UserError
-from dit_prune_viz.experiments.levels import Level, level_of
-from dit_prune_viz.experiments.xy_axes import (
-    BLOCK,
-    GUIDANCE,
-    PRESENT,
-    PROMPT,
-    RECIPE,
-    SEED,
-    SPARSITY,
-    STEPS,
-    Axis,
-    Value,
-)
+from dit_prune_viz.experiments.xy_plan import Cell, GridPlan
 from dit_prune_viz.generation.batch import draw_batch
 from dit_prune_viz.generation.frames import clip_scores
-from dit_prune_viz.generation.request import Request, check_request
+from dit_prune_viz.generation.request import Request
 from dit_prune_viz.masks.packed_mask import PackedMask
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
 from dit_prune_viz.masks.pruned_layers import PrunedLayers
@@ -37,78 +24,12 @@ from dit_prune_viz.metrics.clip_mean import mean_clip
 from dit_prune_viz.metrics.pictures import ssim
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pipelines.steps import Denoised
-from dit_prune_viz.pruning.make_plan import check_layers
-from dit_prune_viz.pruning.named_recipes import DENSE, find_recipe
 from dit_prune_viz.pruning.prune import calibrate_for, prune
 from dit_prune_viz.pruning.pruned_model import PrunedModel
 from dit_prune_viz.pruning.recipe import Recipe
 
-MOST_CELLS = 100
-
 Maker = Callable[[Recipe, Progress | None], PrunedModel]
 """Prunes the model by a recipe."""
-
-
-@dataclass(frozen=True)
-class Start:
-    """What all cells have in common where no axis says otherwise.
-
-    Attributes:
-        request: prompt, seed, steps, size and so on.
-        recipe: what the model is pruned by, "present" on an axis; None is the dense model.
-        level: how much recipes that are called by a name prune; None leaves it to them.
-        calibration: of recipes that are called by a name; None leaves it to them.
-    """
-
-    request: Request
-    recipe: Recipe | None = None
-    level: Level | None = None
-    calibration: CalibrationSettings | None = None
-
-
-@dataclass(frozen=True)
-class Heads:
-    """What the rows or the columns are called: the setting that changes, and a label for each."""
-
-    kind: str
-    labels: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One picture of a grid.
-
-    Attributes:
-        row: from 0, from the top.
-        column: from 0, from the left.
-        recipe: what the model is pruned by; None is the dense model.
-        block: whose prunable weights are all pruned beside that; None drops no block.
-        request: checked.
-    """
-
-    row: int
-    column: int
-    recipe: Recipe | None
-    block: int | None
-    request: Request
-
-
-@dataclass(frozen=True)
-class GridPlan:
-    """What is drawn where: all cells, row by row."""
-
-    columns: Heads
-    rows: Heads
-    cells: tuple[Cell, ...]
-
-    @property
-    def recipes(self) -> tuple[Recipe | None, ...]:
-        """Each recipe once, the dense model first, then in the order of the cells."""
-        found: list[Recipe | None] = [None] if any(cell.recipe is None for cell in self.cells) else []
-        for cell in self.cells:
-            if cell.recipe not in found:
-                found.append(cell.recipe)
-        return tuple(found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,84 +58,6 @@ class Grid:
     plan: GridPlan
     drawn: tuple[DrawnCell, ...] = ()
     clip_name: str = ""
-
-
-def starts_dense(columns: Axis, rows: Axis) -> bool:
-    """Whether a grid is of the dense model unless somebody says otherwise: one of dropped blocks, where neither axis
-    says how the model is pruned."""
-    kinds = {columns.kind, rows.kind}
-    return BLOCK in kinds and not kinds & {RECIPE, SPARSITY}
-
-
-def plan_grid(model: Model, columns: Axis, rows: Axis, start: Start) -> GridPlan:
-    """Expand two axes into cells.
-
-    Args:
-        model: that will draw.
-        columns: what changes from left to right.
-        rows: what changes from top to bottom; another setting.
-        start: all other settings.
-
-    Raises:
-        UserError: the same setting twice, more than `MOST_CELLS`, a recipe, block, prompt or number that the model
-            cannot be drawn with.
-    """
-    if columns.kind == rows.kind:
-        raise UserError(f"Both axes of the grid are {columns.kind}; choose another one for the rows.")
-    count = len(columns.values) * len(rows.values)
-    if count > MOST_CELLS:
-        raise UserError(f"The grid would have {count} pictures, but {MOST_CELLS} are the most; leave values out.")
-    cells = []
-    for row, row_value in enumerate(rows.values):
-        for column, column_value in enumerate(columns.values):
-            values = {columns.kind: column_value, rows.kind: row_value}
-            block = _checked_block(model, values.get(BLOCK))
-            cells.append(Cell(row, column, _recipe(model, values, start), block, _request(model, values, start)))
-    plan = GridPlan(Heads(columns.kind, columns.labels), Heads(rows.kind, rows.labels), tuple(cells))
-    for recipe in plan.recipes:
-        if recipe is not None:
-            check_layers(recipe, model.layers)
-    return plan
-
-
-def _request(model: Model, values: Mapping[str, Value], start: Start) -> Request:
-    names = {PROMPT: "prompt", SEED: "seed", STEPS: "steps", GUIDANCE: "guidance_scale"}
-    own = {names[kind]: value for kind, value in values.items() if kind in names}
-    return check_request(model, replace(start.request, **own))
-
-
-def _checked_block(model: Model, block: int | None) -> int | None:
-    known = sorted({layer.block for layer in model.layers})
-    if block is not None and block not in known:
-        raise UserError(f"This model has no block {block}; its blocks are {known[0]} to {known[-1]}.")
-    return block
-
-
-def _recipe(model: Model, values: Mapping[str, Value], start: Start) -> Recipe | None:
-    """What a cell is pruned by. UserError for a name that is none, and a level that means nothing for a recipe."""
-    name, level = values.get(RECIPE, PRESENT), values.get(SPARSITY)
-    if name == DENSE:
-        return None
-    if name == PRESENT:
-        if start.recipe is None and (RECIPE in values or level is not None):
-            raise UserError("The grid has no recipe to prune by; name one, or prune the model first.")
-        recipe = start.recipe
-    else:
-        recipe = find_recipe(name, model)
-        if not name.endswith(".json"):
-            level = start.level if level is None else level
-            recipe = replace(recipe, calibration=start.calibration or recipe.calibration)
-    if recipe is None or level is None:
-        return recipe
-    try:
-        return level.of(recipe)
-    except UserError as error:
-        raise UserError(f"{name} at {level.label}: {error}") from error
-
-
-def usual_level(recipe: Recipe | None) -> Level | None:
-    """How much recipes that are called by a name prune beside this one: as much. None where it prunes nothing."""
-    return level_of(recipe) if recipe is not None and recipe.method.prunes else None
 
 
 def by_recipe(model: Model, disk: DiskCache | None = None) -> Maker:
@@ -263,7 +106,7 @@ class _Drawing:
         self._model, self._plan, self._clip, self._emit = model, plan, clip, emit
         self._progress = progress
         self._dense: dict[Request, tuple[Image, float | None]] = {}
-        pruned = [cell for cell in plan.cells if not _is_dense(cell)]
+        pruned = [cell for cell in plan.cells if not cell.is_dense]
         requests = {cell.request for cell in plan.cells}
         self._total = sum(cell.request.steps for cell in pruned) + sum(request.steps for request in requests)
         self._done = 0
@@ -286,7 +129,7 @@ class _Drawing:
             self._dense[cell.request] = image, self._score(image, cell.request)
         dense, dense_clip = self._dense[cell.request]
         image, score = dense, dense_clip
-        if not _is_dense(cell):
+        if not cell.is_dense:
             layers = layers if cell.block is None else without_block(self._model, layers, cell.block)
             image = self._draw(cell.request, layers, f"{number[:1].upper()}{number[1:]}")
             score = self._score(image, cell.request)
@@ -319,10 +162,6 @@ class _Drawing:
             return None
         score = float(clip_scores(self._clip, self._model, [image], [request])[0])
         return mean_clip([score]) if math.isfinite(score) else None
-
-
-def _is_dense(cell: Cell) -> bool:
-    return cell.recipe is None and cell.block is None
 
 
 def _ssim(dense: Image, image: Image) -> float | None:

@@ -14,7 +14,8 @@ import dit_prune_viz
 from dit_prune_viz.checks import brief, check_keys, unmarked, whole
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.experiments.xy_axes import GUIDANCE, KINDS, PROMPT, SEED, STEPS
-from dit_prune_viz.experiments.xy_grid import MOST_CELLS, Cell, DrawnCell, Grid, GridPlan, Heads
+from dit_prune_viz.experiments.xy_grid import DrawnCell, Grid
+from dit_prune_viz.experiments.xy_plan import MOST_CELLS, Cell, GridPlan, Heads
 from dit_prune_viz.export.picture_grid import picture_grid
 from dit_prune_viz.formatting import signed
 from dit_prune_viz.generation.request import MAX_PROMPT, Request, check_request
@@ -68,20 +69,20 @@ def grid_picture(grid: Grid, model: Model) -> Image.Image:
         [[drawn and drawn.image for drawn in row] for row in table],
         rows,
         columns,
-        notes=[[scores_in_words(drawn) if drawn else "" for drawn in row] for row in table],
+        notes=[["\n".join(scores_in_words(drawn)) if drawn else "" for drawn in row] for row in table],
         footer=_footer(grid, model),
     )
 
 
-def scores_in_words(drawn: DrawnCell) -> str:
-    """The scores of a cell, such as "CLIP 87.1 (−1.2) · SSIM 0.912"; the difference is that to the dense picture."""
+def scores_in_words(drawn: DrawnCell) -> tuple[str, ...]:
+    """The scores of a cell, such as "CLIP 87.1 (−1.2)" and "SSIM 0.912"; in brackets the difference to dense."""
     words = []
     if drawn.clip is not None:
-        apart = "" if drawn.dense_clip is None else f" ({signed(drawn.clip - drawn.dense_clip, 1)})"
-        words.append(f"CLIP {drawn.clip:.1f}{apart}")
+        alone = drawn.cell.is_dense or drawn.dense_clip is None
+        words.append(f"CLIP {drawn.clip:.1f}{'' if alone else f' ({signed(drawn.clip - drawn.dense_clip, 1)})'}")
     if drawn.ssim is not None:
         words.append(f"SSIM {drawn.ssim:.3f}")
-    return " · ".join(words)
+    return tuple(words)
 
 
 def grid_values(grid: Grid, model: Model) -> dict[str, Any]:

@@ -56,8 +56,9 @@ def picture_grid(
         pictures: a row of them per prompt; None leaves a place empty.
         rows: prompts, or whatever a row has in common.
         columns: settings, or whatever a column has in common.
-        notes: a text below each picture, such as its scores. With notes the text grows with the pictures, small
-            pictures are enlarged by a whole number, and large ones shrink to 40 million pixels together.
+        notes: a text below each picture, such as its scores, in one line or several. With notes the text grows with
+            the pictures, small pictures are enlarged by a whole number, and large ones shrink to 40 million pixels
+            together.
         footer: paragraphs below all pictures.
 
     Raises:
@@ -129,7 +130,8 @@ class _Sheet:
 
     def _lines(self, text: str, width: int, most: int = _MOST_LINES) -> list[str]:
         """The text in lines that fit, cut after so many of them."""
-        lines = list(_wrapped(text.translate(self._signs), width, self._font))
+        parts = text.translate(self._signs).splitlines()
+        lines = [line for part in parts for line in _wrapped(part, width, self._font)]
         if len(lines) > most:
             last = lines[most - 1]
             while last and self._font.getlength(f"{last} …") > width:

@@ -509,7 +509,7 @@ def test_a_grid_over_two_settings_grows_and_its_png_says_how_to_repeat_it(page: 
     pictures = page.locator("table.xy-grid img")
     expect(page.locator("#xy-pictures [role=status]")).to_have_text("4 of 4 pictures")
     expect(pictures).to_have_count(4)
-    assert pictures.last.get_attribute("alt") == "Picture: present, seed 1"
+    assert pictures.last.get_attribute("alt") == "Picture: present: DiT-Pruning, seed 1"
     expect(page.locator("table.xy-grid td").last).to_contain_text("SSIM")
     shoot(page, screenshots, "xy-grid")
     expect(page.locator("#xy-download")).to_be_enabled()

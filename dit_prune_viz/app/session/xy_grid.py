@@ -17,17 +17,9 @@ from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.experiments.xy_axes import BLOCK, EXAMPLES, KINDS, PRESENT, PROMPT, RECIPE, Axis
-from dit_prune_viz.experiments.xy_grid import (
-    DrawnCell,
-    Grid,
-    GridPlan,
-    Start,
-    draw_grid,
-    plan_grid,
-    starts_dense,
-    usual_level,
-)
+from dit_prune_viz.experiments.xy_grid import DrawnCell, Grid, draw_grid
 from dit_prune_viz.experiments.xy_grid_file import scores_in_words, write_grid
+from dit_prune_viz.experiments.xy_plan import GridPlan, Start, plan_grid, starts_dense, usual_level
 from dit_prune_viz.generation.request import Request
 from dit_prune_viz.metrics.clip_mean import CLIP_UNIT
 from dit_prune_viz.pipelines.layers import OUTSIDE
@@ -167,5 +159,5 @@ def _picture(drawn: DrawnCell | None, plan: GridPlan, side: int) -> str:
         return '<td class="waiting">…</td>'
     labels = plan.rows.labels[drawn.cell.row], plan.columns.labels[drawn.cell.column]
     spoken = escape(f"Picture: {labels[0]}, {labels[1]}")
-    words = "".join(f"<span>{escape(part)}</span>" for part in scores_in_words(drawn).split(" · "))
+    words = "".join(f"<span>{escape(part)}</span>" for part in scores_in_words(drawn))
     return f'<td><img src="{thumbnail([drawn.image], side)}" alt="{spoken}">{words}</td>'

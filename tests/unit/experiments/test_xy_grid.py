@@ -15,8 +15,9 @@ from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.experiments.cli import main
 from dit_prune_viz.experiments.levels import Level
 from dit_prune_viz.experiments.xy_axes import MOST_VALUES, Axis
-from dit_prune_viz.experiments.xy_grid import Grid, Start, draw_grid, plan_grid, starts_dense, without_block
+from dit_prune_viz.experiments.xy_grid import Grid, draw_grid, without_block
 from dit_prune_viz.experiments.xy_grid_file import KEY, plan_of_values, read_grid, scores_in_words, write_grid
+from dit_prune_viz.experiments.xy_plan import Start, plan_grid, starts_dense
 from dit_prune_viz.generation.request import Request
 from dit_prune_viz.generation.stream import generate
 from dit_prune_viz.masks.running import running_pruned
@@ -91,7 +92,7 @@ def test_cells_by_hand(flux):
         for column, seed in enumerate((3, 9))
     ]
     assert plan.recipes == (None, *recipes[:2])
-    assert plan.rows.labels == ("present", "Wanda", "dense")
+    assert plan.rows.labels == ("present: Magnitude", "Wanda", "dense")
     assert plan.columns.labels == ("seed 3", "seed 9")
 
     plan = plan_grid(flux, Axis.parse("sparsity: 30, 2:4"), Axis.parse("recipe: int8, wanda, dense"), START)
@@ -314,7 +315,7 @@ def test_captions_name_everything(flux, made, monkeypatch, tmp_path):
     _, make = made
     plan = plan_grid(flux, Axis.parse("seed: 1, 2"), Axis.parse("recipe: dense, wanda"), START)
     grid = draw_grid(flux, plan, lambda *asked: make(flux, *asked))
-    assert scores_in_words(grid.drawn[0]) == "SSIM 1.000"
+    assert scores_in_words(grid.drawn[0]) == ("SSIM 1.000",)
     seen = {}
     from dit_prune_viz.experiments import xy_grid_file
 

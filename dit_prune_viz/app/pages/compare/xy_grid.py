@@ -62,7 +62,10 @@ def build(frame: Frame, actions: Actions, request: RequestFields) -> None:
             rows = _axis_fields("Rows", "rows", RECIPE)
             button = gr.Button("Draw grid", variant="primary", scale=1, min_width=110, elem_id="xy-draw")
         grid = gr.HTML("", elem_id="xy-pictures", apply_default_css=False, padding=False)
-        download = gr.DownloadButton("Download PNG", size="sm", interactive=False, elem_id="xy-download")
+        with gr.Row():
+            download = gr.DownloadButton(
+                "Download PNG", size="sm", interactive=False, scale=0, min_width=150, elem_id="xy-download"
+            )
     fields = GridFields(columns, rows, button, grid, download)
     listener = _Listener(frame, actions)
     button.click(
@@ -76,7 +79,7 @@ def build(frame: Frame, actions: Actions, request: RequestFields) -> None:
 
 
 def _axis_fields(label: str, name: str, kind: str) -> AxisFields:
-    chosen = gr.Dropdown(list(KINDS), value=kind, label=label, scale=1, min_width=120, elem_id=f"xy-{name}")
+    chosen = gr.Dropdown(list(KINDS), value=kind, label=label, scale=1, min_width=140, elem_id=f"xy-{name}")
     values = gr.Textbox(
         xy_grid.suggested_values(None, kind),
         label=f"{label}: values",
