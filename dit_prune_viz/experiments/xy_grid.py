@@ -123,15 +123,15 @@ class _Drawing:
         return Grid(self._plan, tuple(self._drawn), self._clip.name if self._clip else "")
 
     def _cell(self, cell: Cell, layers: Mapping[str, PrunedLayer]) -> None:
-        number = f"picture {len(self._drawn) + 1} of {len(self._plan.cells)}"
+        number = f"Picture {len(self._drawn) + 1} of {len(self._plan.cells)}"
         if cell.request not in self._dense:
-            image = self._draw(cell.request, {}, f"Dense picture for {number}")
+            image = self._draw(cell.request, {}, f"{number}, dense")
             self._dense[cell.request] = image, self._score(image, cell.request)
         dense, dense_clip = self._dense[cell.request]
         image, score = dense, dense_clip
         if not cell.is_dense:
             layers = layers if cell.block is None else without_block(self._model, layers, cell.block)
-            image = self._draw(cell.request, layers, f"{number[:1].upper()}{number[1:]}")
+            image = self._draw(cell.request, layers, number)
             score = self._score(image, cell.request)
         drawn = DrawnCell(cell, image, score, dense_clip, _ssim(dense, image))
         self._drawn.append(drawn)
