@@ -36,6 +36,9 @@ _MOST_TOLD = 12
 """Recipes that the footer tells in words."""
 _DIGITS = 16
 """Of a fingerprint."""
+_MOST_TEXT = 32 << 20
+"""Characters of a recipe that goes along; Pillow reads no more than 64 MB of a PNG's texts."""
+_TOO_LARGE = "What was set by hand is too large to go along in this file: save it as a recipe's file."
 
 
 def write_grid(grid: Grid, model: Model, path: str | Path) -> None:
@@ -145,9 +148,13 @@ def _about(model: Model) -> dict[str, str]:
     return dict(zip(_MODEL, (model.name, model.fingerprint, model.identity, precision, model.device.type), strict=True))
 
 
-def _recipe_values(recipe: Recipe, model: Model) -> dict[str, Any]:
-    """As a recipe's file has it, with the model that it is for."""
-    return {"model": MadeFor.of(model, recipe).to_dict(), **recipe.to_dict()}
+def _recipe_values(recipe: Recipe, model: Model) -> dict[str, Any] | None:
+    """As a recipe's file has it, with the model that it is for; None where it is too large."""
+    return None if _is_large(recipe) else {"model": MadeFor.of(model, recipe).to_dict(), **recipe.to_dict()}
+
+
+def _is_large(recipe: Recipe) -> bool:
+    return bool(recipe.tuned) and len(recipe.to_json(indent=None)) > _MOST_TEXT
 
 
 def _footer(grid: Grid, model: Model) -> list[str]:
@@ -166,6 +173,10 @@ def _footer(grid: Grid, model: Model) -> list[str]:
     if len(settings) == 1:
         one = next(iter(settings))
         facts[-1] += f" Calibration: {one.samples} inputs, seed {one.seed}."
+    if any(map(_is_large, recipes)):
+        facts.append(_TOO_LARGE)
+    if any(cell.block is not None for cell in plan.cells):
+        facts.append("Without a block: all its prunable weights are pruned, its biases stay.")
     facts.append(f"{_fixed(plan)}.")
     clip = f"CLIP: {grid.clip_name}, {CLIP_UNIT} (difference to dense). " if grid.clip_name else ""
     facts.append(f"{clip}SSIM: to the dense picture of the same request. dit_prune_viz {dit_prune_viz.__version__}.")
@@ -222,6 +233,10 @@ def _check_model(told: Mapping[str, object], model: Model) -> None:
 
 
 def _recipe(values: object, model: Model) -> Recipe:
+    if values is None:
+        raise UserError(
+            "A recipe of this grid was too large to go along with it; draw it anew with that recipe's file."
+        )
     return parse_recipe(json.dumps(_object(values, "recipe"))).fit(model).recipe
 
 

@@ -12,10 +12,11 @@ from PIL import Image, PngImagePlugin
 from quick_prune import quickly_pruned
 
 from dit_prune_viz.errors import Cancelled, UserError
+from dit_prune_viz.experiments import xy_grid_file
 from dit_prune_viz.experiments.cli import main
 from dit_prune_viz.experiments.levels import Level
 from dit_prune_viz.experiments.xy_axes import MOST_VALUES, Axis
-from dit_prune_viz.experiments.xy_grid import Grid, draw_grid, without_block
+from dit_prune_viz.experiments.xy_grid import DrawnCell, Grid, draw_grid, without_block
 from dit_prune_viz.experiments.xy_grid_file import KEY, plan_of_values, read_grid, scores_in_words, write_grid
 from dit_prune_viz.experiments.xy_plan import Start, plan_grid, starts_dense
 from dit_prune_viz.generation.request import Request
@@ -317,8 +318,6 @@ def test_captions_name_everything(flux, made, monkeypatch, tmp_path):
     grid = draw_grid(flux, plan, lambda *asked: make(flux, *asked))
     assert scores_in_words(grid.drawn[0]) == ("SSIM 1.000",)
     seen = {}
-    from dit_prune_viz.experiments import xy_grid_file
-
     sheet = xy_grid_file.picture_grid
     monkeypatch.setattr(
         xy_grid_file, "picture_grid", lambda *given, **named: seen.update(named, given=given) or sheet(*given, **named)
@@ -338,3 +337,17 @@ def test_captions_name_everything(flux, made, monkeypatch, tmp_path):
         assert words in text
     assert "seed 3" not in text
     assert read_grid(tmp_path / "part.png", flux) == plan
+
+
+def test_a_recipe_that_is_too_large_stays_behind_and_that_is_told(flux, monkeypatch, tmp_path):
+    layer = {"layer": flux.layers[0].name, "sparsity": 0.9}
+    recipe = Recipe.from_dict({"saliency": "magnitude", "tuned": [layer]})
+    plan = plan_grid(flux, Axis.parse("seed: 1"), Axis.parse("recipe: present"), replace(START, recipe=recipe))
+    grid = Grid(plan, (DrawnCell(plan.cells[0], Image.new("RGB", (64, 64)), None, None, 1.0),), "")
+    write_grid(grid, flux, tmp_path / "small.png")
+    assert read_grid(tmp_path / "small.png", flux) == plan
+    monkeypatch.setattr(xy_grid_file, "_MOST_TEXT", 100)
+    write_grid(grid, flux, tmp_path / "large.png")
+    assert any("too large to go along" in fact for fact in xy_grid_file._footer(grid, flux))
+    with pytest.raises(UserError, match="too large to go along"):
+        read_grid(tmp_path / "large.png", flux)
