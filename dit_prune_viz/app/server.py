@@ -118,6 +118,7 @@ def _tabs(frame: Frame, actions: Actions, folder: Path) -> Tabs:
 
 def _wire_tabs(frame: Frame, tabs: Tabs, actions: Actions) -> None:
     compare_tab.follow_layer(frame, tabs.compare, tabs.layer.picker, tabs.compare_page)
+    compare_tab.paint_in_layer(frame, actions, tabs.compare, tabs.layer.paints, tabs.layer.picker, tabs.tabs)
     _open_on_click(frame, tabs, actions)
     # Not when a layer is opened, so that nothing keeps the browser from drawing it.
     tabs.map_page.select(layer_list.mark, tabs.layer.picker, tabs.map.list, **INTERNAL)

@@ -24,6 +24,7 @@ from dit_prune_viz.app.session.parts import Part
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.generation.request import Request
+from dit_prune_viz.generation.unread import Unread, find_unread
 from dit_prune_viz.masks.damage import damage
 from dit_prune_viz.metrics.clip import ClipScorer
 from dit_prune_viz.sensitivity.measure import OutputError
@@ -149,6 +150,7 @@ class _Run:
         self._steps, self._pictures, self._drawn = requests[0].steps, parts + 1, 0
         self._clip: ClipScorer = session.store.clip()
         self._told = (0, "Drawing the dense picture")
+        self._unread: tuple[Unread, ...] = ()
 
     def dense(self) -> Side:
         """The dense pictures, which comparisons share."""
@@ -157,6 +159,8 @@ class _Run:
             if side is None:
                 side = self._draw(LEFT, DENSE)
                 keep_side(self._session, DENSE, self._requests, side)
+            prompts = [request.prompt for request in self._requests]
+            self._unread = find_unread(self._session.model, prompts, self._clip)
         self._drawn += 1
         return side
 
@@ -173,6 +177,7 @@ class _Run:
             error = None if output is None else output.of(masks)
         self._drawn += 1
         done = measure(dense, side, self._requests, self._clip.name, time.perf_counter() - begin, gain=1)
+        done = replace(done, unread=self._unread)
         removed = sum(mask.removed for mask in masks.values())
         return Finding(part, drawn, done, removed, predicted_damage(self._session, part, drawn), error)
 
