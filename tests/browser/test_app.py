@@ -490,3 +490,45 @@ def test_an_unknown_model_shows_one_sentence_and_keeps_the_one_that_is_loaded(pa
     assert bar_value(page, "Model") == "emoji-flux"
     assert not TRACEBACK.search(page.content())
     shoot(page, screenshots, "mistake")
+
+
+def test_which_part_does_what_grows_is_cancelled_and_opens_in_full(page: Page, screenshots):
+    cards = page.locator("#parts-grid li.part")
+    page.get_by_role("tab", name="Compare").click()
+    page.locator("#prompt textarea").fill("red apple")
+    page.locator("#steps input").fill("2")
+    page.get_by_role("button", name="Which part does what?").click()
+    page.locator("#parts-start").click()
+    expect(cards).to_have_count(3)  # the dense picture and two blocks
+    page.locator("#cancel").click()
+    expect(page.locator("#parts-grid .parts-words")).to_contain_text("stopped")
+    assert 3 <= cards.count() < 10  # what was drawn stays
+    page.locator("#parts-start").click()
+    expect(cards).to_have_count(10)
+    expect(page.locator("#parts-grid .parts-words")).to_contain_text("9 parts")
+    widths = page.evaluate(
+        """async () => {
+            const images = [...document.querySelectorAll("#parts-grid img")];
+            await Promise.all(images.map((image) => image.decode()));
+            return images.map((image) => image.naturalWidth);
+        }"""
+    )
+    assert widths == [128] * 19  # of all but the dense one the difference, too
+    ssims = [float(text) for text in page.locator("#parts-grid dl div:nth-child(2) dd").all_inner_texts()]
+    assert ssims == sorted(ssims)
+    page.locator("#parts-grid select").select_option("order")
+    names = page.locator("#parts-grid li.part strong").all_inner_texts()
+    assert names == ["Dense", *(f"block {i}" for i in range(9))]
+    expect(page.locator("#parts-words")).to_contain_text("Rank correlation")
+    shoot(page, screenshots, "parts")
+    cards.nth(1).get_by_role("button").click()
+    expect(page.locator("#picture-pruned label").first).to_contain_text("Without block 0")
+    expect(page.locator("#runs li")).to_have_count(1)
+
+    page.get_by_role("tab", name="Layer").click()
+    page.locator("#layer-paint-start").click()
+    expect(page.locator("#layer-paint-grid li.part")).to_have_count(2)
+    expect(page.locator("#layer-paint-grid")).to_contain_text("cluster")
+    page.locator("#layer-paint-grid button").click()
+    expect(page.get_by_role("tab", name="Compare")).to_have_attribute("aria-selected", "true")
+    expect(page.locator("#runs li")).to_have_count(2)
