@@ -19,9 +19,9 @@ def blocks_ablated() -> dict:
     from dit_prune_viz.app.session.model_store import ModelStore
     from dit_prune_viz.app.session.parts import BLOCKS, parts_of
     from dit_prune_viz.app.session.session import Session
-    from dit_prune_viz.resources import BUNDLED_MODEL
+    from dit_prune_viz.resources import BUNDLED_CLIP, BUNDLED_MODEL
 
-    session = Session(ModelStore(device="cpu")).load_model(str(BUNDLED_MODEL)).calibrate()
+    session = Session(ModelStore(clip=BUNDLED_CLIP, device="cpu")).load_model(str(BUNDLED_MODEL)).calibrate()
     session.store.clip()
     _ = session.model.pipeline  # a person has drawn a picture before
     requests = check_prompts(session.model, example_prompts(session.model, 1)[0], 0, STEPS)

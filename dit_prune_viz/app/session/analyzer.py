@@ -26,6 +26,7 @@ from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.generation.request import Request
 from dit_prune_viz.generation.unread import Unread, find_unread
 from dit_prune_viz.masks.damage import damage
+from dit_prune_viz.masks.packed_mask import PackedMask
 from dit_prune_viz.metrics.clip import ClipScorer
 from dit_prune_viz.sensitivity.measure import OutputError
 from dit_prune_viz.sensitivity.stored import place_of
@@ -203,11 +204,17 @@ def predicted_damage(session: Session, part: Part, drawn: DrawnModel) -> float |
     if session.statistics is None:
         return None
     model = session.model
+
+    def share(name: str, mask: PackedMask) -> float:
+        weight = model.weight(name)
+        return damage(weight, session.mean_square(name), mask.to(weight.device).unpack())
+
+    # Where parts are kept alone, most layers are the same from one part to the next.
+    basis = "damage", session.calibration.key, session.recipe.centred
     lost = 0.0
     for name, layer in drawn.layers.items():
-        weight = model.weight(name)
-        mask = layer.mask.to(weight.device).unpack()
-        lost += damage(weight, session.mean_square(name), mask) * layer.mask.weights
+        key = (*basis, name, layer.mask.digest)
+        lost += model.cache.get(key, lambda name=name, mask=layer.mask: share(name, mask)) * layer.mask.weights
     return lost / sum(model.layer(name).weights for name in part.among)
 
 

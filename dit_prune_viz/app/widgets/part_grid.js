@@ -76,7 +76,7 @@ function read() {
   empty.textContent = cards.length ? "" : props.empty;
   words.textContent = value.words ?? "";
   if (cards.length) {
-    if (!made.has("dense")) made.set("dense", build("dense", { name: "Dense", detail: "nothing is taken away" }));
+    if (!made.has("dense")) made.set("dense", build("dense", { name: "Dense", detail: "nothing is pruned" }));
     fill(made.get("dense"), value.dense, 1);
   }
   for (const card of cards) {

@@ -81,10 +81,10 @@ def _words(findings: Findings) -> str:
         count = f"{found} of {total} parts{', stopped' if findings.done else ''}"
     else:
         count = "1 part" if total == 1 else f"{total} parts"
-    done = "Kept alone" if findings.mode == ONLY else "Taken away alone"
+    done = "Kept alone" if findings.mode == ONLY else "Removed alone"
     if findings.sparsity < 1:
         whose = "everything else" if findings.mode == ONLY else "it"
-        done = f"With {formatting.percent(findings.sparsity)} of {whose} pruned"
+        done = f"With {100 * findings.sparsity:.4g} % of {whose} pruned"
     request = findings.found[0].comparison.requests[0]
     return f"{done}: {count}. Seed {request.seed}, {request.steps} steps, from the same noise as the dense picture."
 

@@ -13,13 +13,13 @@ from dit_prune_viz.app.widgets import part_grid, plot
 from dit_prune_viz.figures.style import message
 
 WAYS = [("blocks", BLOCKS), ("kinds of layers", KINDS_OF_LAYERS), ("clusters of a layer", CLUSTERS)]
-MODES = [("take each away", WITHOUT), ("keep each alone", ONLY)]
-CLUSTER_MODES = [("take it away", WITHOUT), ("keep only it in its layer", ONLY)]
+MODES = [("Remove each alone", WITHOUT), ("Keep each alone", ONLY)]
+CLUSTER_MODES = [("Remove this cluster", WITHOUT), ("Keep only this cluster of its layer", ONLY)]
 NOTE = (
     "Draws the prompt above once for every part, with nothing but that part pruned, and compares each picture with the "
     "dense one. The measured error is that of the transformer's output on inputs that the calibration has not seen. "
-    "Predicted damage is the share of output energy that goes, a mean over all layers by their weights: where a part "
-    "is taken away whole, it is no more than the part's share of the weights."
+    "Predicted damage is the share of output energy that goes, a mean over all layers by their weights (of clusters: "
+    "of their layer). For blocks and kinds that are removed whole it is no more than their share of the weights."
 )
 LAYER_NOTE = (
     "**What does it paint?** Draws the Compare page's prompt without a cluster, or with nothing else left of this "
