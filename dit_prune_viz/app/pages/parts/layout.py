@@ -13,8 +13,8 @@ from dit_prune_viz.app.widgets import part_grid, plot
 from dit_prune_viz.figures.style import message
 
 WAYS = [("blocks", BLOCKS), ("kinds of layers", KINDS_OF_LAYERS), ("clusters of a layer", CLUSTERS)]
-MODES = [("Remove each alone", WITHOUT), ("Keep each alone", ONLY)]
-CLUSTER_MODES = [("Remove this cluster", WITHOUT), ("Keep only this cluster of its layer", ONLY)]
+MODES = [("remove each alone", WITHOUT), ("keep each alone", ONLY)]
+CLUSTER_MODES = [("remove this cluster", WITHOUT), ("keep only this cluster of its layer", ONLY)]
 NOTE = (
     "Draws the prompt above once for every part, with nothing but that part pruned, and compares each picture with the "
     "dense one. The measured error is that of the transformer's output on inputs that the calibration has not seen. "
