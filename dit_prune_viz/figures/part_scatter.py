@@ -35,7 +35,7 @@ def part_scatter(
         "Predicted and measured, part by part<br><sup>above the line: costs more than predicted</sup>",
         alt=f"Measured error of the transformer's output over predicted damage, {len(shown)} parts.",
         x="predicted damage (share of output energy)",
-        y="measured error of the output",
+        y="measured output error",
         revision="parts",
     )
     sorts = (("as predicted", "circle", style.BLUE, False), ("misleading", "diamond", style.VERMILLION, True))
@@ -47,7 +47,7 @@ def part_scatter(
             text=[names[i] for i in members],
             name=name,
             mode="markers+text" if outlying or len(shown) <= _NAMED else "markers",
-            textposition="top center",
+            textposition="middle right",
             textfont={"size": 11},
             cliponaxis=False,
             marker={"symbol": symbol, "size": 10, "color": colour, "line": style.OUTLINE},

@@ -516,7 +516,7 @@ def test_which_part_does_what_grows_is_cancelled_and_opens_in_full(page: Page, s
     assert widths == [128] * 19  # of all but the dense one the difference, too
     ssims = [float(text) for text in page.locator("#parts-grid dl div:nth-child(2) dd").all_inner_texts()]
     assert ssims == sorted(ssims)
-    page.locator("#parts-grid select").select_option("order")
+    page.get_by_label("Order of the cards").first.select_option("order")
     names = page.locator("#parts-grid li.part strong").all_inner_texts()
     assert names == ["Dense", *(f"block {i}" for i in range(9))]
     expect(page.locator("#parts-words")).to_contain_text("Rank correlation")

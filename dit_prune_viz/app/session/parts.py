@@ -83,7 +83,8 @@ def kind_parts(model: Model) -> tuple[Part, ...]:
 def group_parts(model: Model, groups: Mapping[str, Iterable[str]]) -> tuple[Part, ...]:
     """A part for every group of layers.
 
-    The way in for groups that were made elsewhere, such as clusters of layers.
+    The way in for groups that were made elsewhere, such as clusters of the model's layers: a page that has some turns
+    them into names and layers, and offers them beside blocks and kinds.
 
     Args:
         model: whose layers they are.

@@ -1,12 +1,14 @@
 // Runs once inside gr.HTML, after shared.js. Cards are made once per part and moved when the order changes.
 const head = element.querySelector(".parts-head");
 const words = element.querySelector(".parts-words");
-const order = element.querySelector("select");
+const order = element.querySelector('select[data-of="order"]');
+const loud = element.querySelector('select[data-of="gain"]');
 const list = element.querySelector(".parts-cards");
 const empty = element.querySelector(".parts-empty");
 
 let number = null; // of the analysis whose cards are shown
 let cards = []; // what the server said of them last
+let fitting = 1; // the amplification at which little of all the differences is cut off
 let made = new Map(); // id → its element; "dense" is the picture that all are compared with
 
 function figure(parent, alt, caption) {
@@ -32,15 +34,10 @@ function build(id, { name, detail = "", drawn = name }) {
   return card;
 }
 
-function fill(card, { picture, difference, figures }, gain) {
+function fill(card, { picture, difference, figures }) {
   for (const [of, source] of Object.entries({ picture, difference })) {
     const box = card.querySelector(`[data-of="${of}"]`);
     if (box && source) box.firstChild.src = source;
-  }
-  const box = card.querySelector('[data-of="difference"]');
-  if (box) {
-    box.firstChild.style.filter = `brightness(${gain})`;
-    box.lastChild.textContent = gain > 1 ? `difference × ${gain}` : "difference";
   }
   card.querySelector("dl").replaceChildren(
     ...figures.map(([name, value]) => {
@@ -50,6 +47,14 @@ function fill(card, { picture, difference, figures }, gain) {
       return pair;
     })
   );
+}
+
+function amplify() {
+  const gain = Number(loud.value || fitting);
+  for (const box of list.querySelectorAll('[data-of="difference"]')) {
+    box.firstChild.style.filter = `brightness(${gain})`;
+    box.lastChild.textContent = gain > 1 ? `difference × ${gain}` : "difference";
+  }
 }
 
 function compare(a, b) {
@@ -68,24 +73,30 @@ function arrange() {
 }
 
 function read() {
-  const value = JSON.parse(props.value || '{"number": null, "cards": []}');
+  // On a tab that was not open yet, gradio puts its own object in the place of a value that a listener skipped.
+  const sent = typeof props.value === "string" && props.value;
+  const value = sent ? JSON.parse(sent) : { number: null, cards: [] };
   if (value.number !== number) made = new Map();
   number = value.number;
   cards = value.cards;
   head.hidden = !cards.length;
-  empty.textContent = cards.length ? "" : props.empty;
+  empty.hidden = cards.length > 0;
+  order.parentElement.hidden = cards.length < 2;
   words.textContent = value.words ?? "";
   if (cards.length) {
     if (!made.has("dense")) made.set("dense", build("dense", { name: "Dense", detail: "nothing is pruned" }));
-    fill(made.get("dense"), value.dense, 1);
+    fill(made.get("dense"), value.dense);
   }
   for (const card of cards) {
     if (!made.has(card.id)) made.set(card.id, build(card.id, card));
-    fill(made.get(card.id), card, value.gain);
+    fill(made.get(card.id), card);
   }
+  fitting = value.gain ?? 1;
   arrange();
+  amplify();
 }
 
 order.addEventListener("change", arrange);
+loud.addEventListener("change", amplify);
 read();
 watch("value", read);

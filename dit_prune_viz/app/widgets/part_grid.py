@@ -10,6 +10,7 @@ import base64
 import io
 import json
 from collections.abc import Collection
+from html import escape
 
 import gradio as gr
 from PIL import Image
@@ -31,12 +32,15 @@ ORDERS = {
     "damage": "largest predicted damage",
     "order": "the model's order",
 }
+GAINS = {"": "as they fit", "1": "× 1", "2": "× 2", "4": "× 4", "8": "× 8"}
 TEMPLATE = (
     '<div class="parts"><div class="parts-head" hidden><p class="parts-words" role="status"></p>'
-    '<label>Sorted by <select aria-label="Order of the cards">'
+    '<label>Differences <select data-of="gain" aria-label="Amplification of the differences">'
+    + "".join(f'<option value="{key}">{label}</option>' for key, label in GAINS.items())
+    + '</select></label><label class="parts-order">Sorted by <select data-of="order" aria-label="Order of the cards">'
     + "".join(f'<option value="{key}">{label}</option>' for key, label in ORDERS.items())
     + '</select></label></div><ol class="parts-cards" aria-label="Parts of the model"></ol>'
-    '<p class="parts-empty note"></p></div>'
+    '<p class="parts-empty note">%s</p></div>'
 )
 
 
@@ -44,12 +48,11 @@ def grid(elem_id: str, empty: str) -> gr.HTML:
     """Update it by returning `show(findings)`; `empty` is what it says while there is nothing to show."""
     return gr.HTML(
         value="",
-        html_template=TEMPLATE,
+        html_template=TEMPLATE % escape(empty),
         js_on_load=SCRIPT,
         elem_id=elem_id,
         elem_classes="part-grid",
         apply_default_css=False,
-        empty=empty,
     )
 
 

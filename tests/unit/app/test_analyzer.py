@@ -235,7 +235,7 @@ def test_parts_that_mislead_are_named():
     assert told.better == (("cheap", pytest.approx(10)),)
     assert agreement(plain).rank == pytest.approx(1)
     assert agreement([finding("x", None, None)]).ratio is None
-    figure, words = view.compared([*plain, finding("<b>dear", 0.1, 0.2)], "")
+    figure, words = view.compared([*plain, finding("<b>dear", 0.1, 0.2)])
     assert "&lt;b&gt;dear (10 times more than its prediction says)" in words
     outlying = next(trace for trace in figure.data if trace.name == "misleading")
     assert list(outlying.text) == ["&lt;b&gt;dear"]

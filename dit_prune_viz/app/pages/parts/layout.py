@@ -26,7 +26,6 @@ LAYER_NOTE = (
     "layer; all other layers stay dense."
 )
 EMPTY = "A card appears here for every part as soon as its picture is drawn."
-NO_SCATTER = "Predicted damage and measured error of every part appear here."
 EVERY = -1
 """Stands for all clusters of the layer."""
 
@@ -77,27 +76,27 @@ def lay_out() -> PartFields:
     with gr.Accordion("Which part does what?", open=False, elem_id="parts-box") as box:
         gr.Markdown(NOTE, elem_classes="note")
         with gr.Row(equal_height=True, elem_classes="tab-controls"):
-            by = gr.Dropdown(WAYS, value=BLOCKS, label="Parts are", scale=2, min_width=150, elem_id="parts-by")
-            layer = gr.Dropdown([], label="Layer", scale=3, min_width=200, visible=False, elem_id="parts-layer")
+            by = gr.Dropdown(WAYS, value=BLOCKS, label="Parts are", scale=2, min_width=130, elem_id="parts-by")
+            layer = gr.Dropdown([], label="Layer", scale=3, min_width=140, visible=False, elem_id="parts-layer")
             chosen = gr.Dropdown(
                 [],
                 value=[],
                 multiselect=True,
                 label="Which (none: all)",
-                scale=4,
-                min_width=220,
+                scale=3,
+                min_width=150,
                 elem_id="parts-chosen",
             )
-            mode = gr.Dropdown(MODES, value=WITHOUT, label="What to do", scale=2, min_width=150, elem_id="parts-mode")
+            mode = gr.Dropdown(MODES, value=WITHOUT, label="What to do", scale=2, min_width=140, elem_id="parts-mode")
             sparsity = gr.Number(
-                100, label="% pruned", minimum=0, maximum=100, scale=1, min_width=90, elem_id="parts-sparsity"
+                100, label="% pruned", minimum=0, maximum=100, scale=1, min_width=80, elem_id="parts-sparsity"
             )
             start = gr.Button("Draw them", variant="primary", scale=1, min_width=120, elem_id="parts-start")
         measured = gr.Checkbox(True, label="measure the error of the transformer's output too", container=False)
         grid = part_grid.grid("parts-grid", EMPTY)
         with gr.Row(elem_id="parts-compared"):
             with gr.Column(scale=3, min_width=320):
-                scatter = plot.plot(message(NO_SCATTER), height=340, elem_id="parts-scatter")
+                scatter = plot.plot(message(""), height=340, elem_id="parts-scatter", visible=False)
             with gr.Column(scale=2, min_width=260):
                 words = gr.HTML("", elem_id="parts-words", apply_default_css=False)
     views = PartViews(grid, (scatter, words))

@@ -10,7 +10,7 @@ import gradio as gr
 from dit_prune_viz.app.pages.actions import Actions, Frame, bar_updates, unchanged
 from dit_prune_viz.app.pages.events import value_of
 from dit_prune_viz.app.pages.parts import view
-from dit_prune_viz.app.pages.parts.layout import EVERY, NO_SCATTER, PartViews
+from dit_prune_viz.app.pages.parts.layout import EVERY, PartViews
 from dit_prune_viz.app.session.analyzer import Finding, Findings, analyze
 from dit_prune_viz.app.session.comparison import check_prompts, measure, split_prompts
 from dit_prune_viz.app.session.drawing_inputs import taken
@@ -122,8 +122,8 @@ class PartListeners:
         cards = part_grid.show(findings, new)
         if self._views.comparing is None:
             return (cards,)
-        figure, words = view.compared(findings.found, NO_SCATTER)
-        return cards, plot.show(figure), words
+        figure, words = view.compared(findings.found)
+        return cards, gr.HTML(value=plot.show(figure), visible=bool(findings.found)), words
 
     def follow_model(self, session: Session | None, findings: Findings) -> tuple:
         """What was found of a model that is no longer loaded is forgotten."""
@@ -157,7 +157,7 @@ def offer(session: Session | None, by: object, layer: object, offered: tuple | N
         parts = parts_of(session, by, layer) if number is not None else ()
     except UserError:  # no layer has clusters yet
         parts = ()
-    return basis, layers, gr.Dropdown(choices=[(part.name, part.key) for part in parts], value=[])
+    return basis, layers, gr.Dropdown(choices=[(part.name, part.key) for part in parts], value=None)
 
 
 def offer_paint(session: Session | None, layer: object, offered: tuple | None) -> tuple:

@@ -14,10 +14,8 @@ NOT_MEASURED = "Tick the box above to see predicted damage beside the measured e
 _SHOWN = 3
 
 
-def compared(findings: Sequence[Finding], nothing: str) -> tuple[Figure, str]:
-    """The scatter, and where the prediction misleads in words; the sentence `nothing` while there is nothing."""
-    if not findings:
-        return message(nothing), ""
+def compared(findings: Sequence[Finding]) -> tuple[Figure, str]:
+    """The scatter, and where the prediction misleads in words."""
     known = [one for one in findings if one.damage is not None and one.error is not None]
     if not known:
         return message(NOT_MEASURED), ""
