@@ -26,10 +26,10 @@ SCRIPT = script("widgets/shared.js", "widgets/part_grid.js")
 SIDE = 224
 """Pictures are at most so many pixels wide and high."""
 ORDERS = {
-    "ssim": "largest change of the picture (SSIM)",
-    "delta": "largest loss of CLIP score",
-    "error": "largest measured error",
-    "damage": "largest predicted damage",
+    "ssim": "effect (SSIM)",
+    "delta": "loss of CLIP score",
+    "error": "measured error",
+    "damage": "predicted damage",
     "order": "the model's order",
 }
 GAINS = {"": "as they fit", "1": "× 1", "2": "× 2", "4": "× 4", "8": "× 8"}
