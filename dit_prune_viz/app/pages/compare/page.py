@@ -13,8 +13,8 @@ from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.app.pages.compare import input_picture
 from dit_prune_viz.app.pages.compare.layout import CLASSES, NUMBERS, PROMPTS, SUGGESTIONS, lay_out
 from dit_prune_viz.app.pages.compare.listeners import CompareListeners, offer_clusters, offer_layers, show_run
+from dit_prune_viz.app.pages.layer.page import LayerTab
 from dit_prune_viz.app.pages.parts import page as parts
-from dit_prune_viz.app.pages.parts.layout import PaintFields
 from dit_prune_viz.app.session.comparison import MAX_PROMPTS
 from dit_prune_viz.app.session.drawing_inputs import example_prompts, takes_classes, takes_frames, takes_picture
 from dit_prune_viz.app.session.runs import Runs
@@ -83,10 +83,10 @@ def build(frame: Frame, actions: Actions) -> CompareTab:
 
 
 def paint_in_layer(
-    frame: Frame, actions: Actions, tab: CompareTab, fields: PaintFields, open_layer: gr.Dropdown, tabs: gr.Tabs
+    frame: Frame, actions: Actions, tab: CompareTab, layer: LayerTab, page: gr.Tab, tabs: gr.Tabs
 ) -> None:
     """What the clusters of the open layer paint, shown on the Layer page; a card opens here."""
-    parts.wire_layer(frame, actions, fields, open_layer, tab.runs, tab.asked, show_run, tab.shown, tabs)
+    parts.wire_layer(frame, actions, layer.paints, layer.picker, page, tab.runs, tab.asked, show_run, tab.shown, tabs)
 
 
 def follow_layer(frame: Frame, tab: CompareTab, open_layer: gr.Dropdown, page: gr.Tab) -> None:

@@ -59,13 +59,14 @@ def wire_layer(
     actions: Actions,
     fields: PaintFields,
     picker: gr.Dropdown,
+    page: gr.Tab,
     runs: gr.State,
     asked: list,
     show: ShowRun,
     outputs: list,
     tabs: gr.Tabs,
 ) -> None:
-    """The Layer page's section, as `wire`; `picker` names the open layer. A card opens on the Compare page."""
+    """The Layer page's section, as `wire`; `picker` names the open layer of the `page`. A card opens on the Compare page."""
     findings = gr.State(Findings())
     listeners = PartListeners(frame, actions, fields.views)
     views = fields.views.outputs
@@ -77,6 +78,14 @@ def wire_layer(
         [frame.session.change, picker.change],
         offer_paint,
         [frame.session, picker, offered],
+        [offered, fields.cluster],
+        trigger_mode="always_last",
+        **INTERNAL,
+    )
+    # What a list on a page that was never open is sent may be lost.
+    page.select(
+        lambda session, layer: offer_paint(session, layer, None),
+        [frame.session, picker],
         [offered, fields.cluster],
         **INTERNAL,
     )
