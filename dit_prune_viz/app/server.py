@@ -53,6 +53,7 @@ class Tabs:
 
     tabs: gr.Tabs
     map_page: gr.Tab
+    layer_page: gr.Tab
     compare_page: gr.Tab
     map: map_tab.MapTab
     layer: layer_tab.LayerTab
@@ -104,7 +105,7 @@ def _tabs(frame: Frame, actions: Actions, folder: Path) -> Tabs:
     with gr.Tabs(elem_id="tabs") as tabs:
         with gr.Tab("Map", id="map", render_children=True) as map_page:
             map_view = map_tab.build(frame, actions)
-        with gr.Tab("Layer", id="layer", render_children=True):
+        with gr.Tab("Layer", id="layer", render_children=True) as layer_page:
             layer_view = layer_tab.build(frame, actions)
         with gr.Tab("Compare", id="compare", render_children=True) as compare_page:
             compare_view = compare_tab.build(frame, actions)
@@ -113,11 +114,12 @@ def _tabs(frame: Frame, actions: Actions, folder: Path) -> Tabs:
         with gr.Tab(takeaway_tab.TITLE, id="takeaway", render_children=True):
             sources = Sources(compare_view.runs, tradeoff_view.measured, layer_view.selection)
             takeaway_tab.build(frame, actions, sources, folder, tabs)
-    return Tabs(tabs, map_page, compare_page, map_view, layer_view, compare_view, tradeoff_view)
+    return Tabs(tabs, map_page, layer_page, compare_page, map_view, layer_view, compare_view, tradeoff_view)
 
 
 def _wire_tabs(frame: Frame, tabs: Tabs, actions: Actions) -> None:
     compare_tab.follow_layer(frame, tabs.compare, tabs.layer.picker, tabs.compare_page)
+    compare_tab.paint_in_layer(frame, actions, tabs.compare, tabs.layer, tabs.layer_page, tabs.tabs)
     _open_on_click(frame, tabs, actions)
     # Not when a layer is opened, so that nothing keeps the browser from drawing it.
     tabs.map_page.select(layer_list.mark, tabs.layer.picker, tabs.map.list, **INTERNAL)

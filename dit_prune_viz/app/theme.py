@@ -10,9 +10,15 @@ from gradio.themes.utils.fonts import Font
 from dit_prune_viz.app.widgets.scripts import script
 
 HERE = Path(__file__).parent / "pages"
-SHEETS = [
-    HERE / name for name in ("page.css", "map/page.css", "compare/xy_grid.css", "takeaway/page.css", "topbar/hints.css")
-]
+NAMES = (
+    "page.css",
+    "map/page.css",
+    "compare/xy_grid.css",
+    "parts/page.css",
+    "takeaway/page.css",
+    "topbar/hints.css",
+)
+SHEETS = [HERE / name for name in NAMES]
 SANS = [Font(name) for name in ("system-ui", "Segoe UI", "Roboto", "Noto Sans", "DejaVu Sans", "sans-serif")]
 MONO = [Font(name) for name in ("ui-monospace", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace")]
 

@@ -53,8 +53,13 @@ def difference(a: Image.Image, b: Image.Image) -> Image.Image:
 
 def amplified_differences(
     pairs: Sequence[tuple[Image.Image, Image.Image]],
+    gain: int | None = None,
 ) -> tuple[tuple[Image.Image, ...], int]:
     """`difference` of every pair, all times the same gain, so that small changes can be seen side by side.
+
+    Args:
+        pairs: of pictures of one size each.
+        gain: None chooses it, see below.
 
     Returns:
         The pictures and the gain: the largest of 1, 2, 4 and 8 at which at most one value in 200 of all the pairs'
@@ -66,11 +71,20 @@ def amplified_differences(
     if not pairs:
         raise UserError("There are no pictures to compare.")
     plain = [np.asarray(difference(*pair)) for pair in pairs]
-    high = float(np.quantile(np.concatenate([values.ravel() for values in plain]), 0.995))
-    differ = any(values.any() for values in plain)
-    gain = next(gain for gain in (8, 4, 2, 1) if gain * high <= 255) if differ else 1
+    gain = fitting_gain(plain) if gain is None else gain
     louder = [np.minimum(values.astype(np.uint16) * gain, 255).astype(np.uint8) for values in plain]
     return tuple(map(Image.fromarray, louder)), gain
+
+
+def fitting_gain(differences: Sequence[Image.Image | np.ndarray]) -> int:
+    """The largest of 1, 2, 4 and 8 at which at most one value in 200 of all the differences would be cut off.
+
+    Args:
+        differences: as from `difference`, at least one. 1 where nothing differs.
+    """
+    values = np.concatenate([np.asarray(one).ravel() for one in differences])
+    high = float(np.quantile(values, 0.995))
+    return next(gain for gain in (8, 4, 2, 1) if gain * high <= 255) if values.any() else 1
 
 
 def _arrays(a: Image.Image, b: Image.Image) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -18,8 +19,9 @@ from dit_prune_viz.masks.packed_mask import PackedMask
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
 from dit_prune_viz.masks.running import running_pruned
 from dit_prune_viz.pipelines.device import out_of_memory
+from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.sensitivity.result import Sensitivity
-from dit_prune_viz.sensitivity.stored import StoredFigures
+from dit_prune_viz.sensitivity.stored import StoredFigures, place_of
 
 Ranking = Callable[[str, Sequence[float]], Sequence[PackedMask]]
 """(layer, sparsities) → the layer's mask at each of them."""
@@ -55,22 +57,19 @@ def measure_sensitivity(
         raise UserError("Sensitivity needs at least one sparsity to prune the layers at.")
     start = time.perf_counter()
     model = statistics.model
-    held_out = _HeldOut(statistics, inputs)
+    held_out = OutputError(statistics, inputs)
     errors: dict[str, tuple[float, ...]] = {}
     damages: dict[str, tuple[float, ...]] = {}
     try:
-        for done, layer in enumerate(model.layers):
-            if progress is not None:
-                left = _time_left(held_out.seconds, held_out.measured, (len(model.layers) - done) * len(levels))
-                progress(done, len(model.layers), f"Sensitivity of {layer.name}{left}")
-            masks = ranking(layer.name, levels)
-            weight, mean_square = model.weight(layer.name), statistics.mean_square(layer.name)
-            damages[layer.name] = tuple(damage(weight, mean_square, mask.unpack()) for mask in masks)
-            errors[layer.name] = tuple(held_out.error(layer.name, mask) for mask in masks)
-    except (RuntimeError, MemoryError) as error:
-        if out_of_memory(error):
-            raise UserError(f"Measuring sensitivity does not fit into the memory of {model.device}.") from error
-        raise
+        with _telling_of_memory(model):
+            for done, layer in enumerate(model.layers):
+                if progress is not None:
+                    left = _time_left(held_out.seconds, held_out.measured, (len(model.layers) - done) * len(levels))
+                    progress(done, len(model.layers), f"Sensitivity of {layer.name}{left}")
+                masks = ranking(layer.name, levels)
+                weight, mean_square = model.weight(layer.name), statistics.mean_square(layer.name)
+                damages[layer.name] = tuple(damage(weight, mean_square, mask.unpack()) for mask in masks)
+                errors[layer.name] = tuple(held_out.of({layer.name: mask}) for mask in masks)
     finally:
         held_out.keep()
     if progress is not None:
@@ -78,8 +77,16 @@ def measure_sensitivity(
     return Sensitivity(levels, errors, damages, held_out.samples, time.perf_counter() - start)
 
 
-class _HeldOut:
-    """The held-out inputs, drawn when the first figure is not known yet, and the dense outputs for them."""
+class OutputError:
+    """What masks do to the transformer's output on held-out inputs.
+
+    The inputs are drawn when the first figure is not known yet, and the dense outputs for them computed once. Figures
+    are kept by content, see `measure_sensitivity`.
+
+    Args:
+        statistics: of the dense model; its lock is held while something is measured.
+        samples: how many held-out transformer inputs.
+    """
 
     def __init__(self, statistics: Statistics, samples: int) -> None:
         self.samples = samples
@@ -94,15 +101,20 @@ class _HeldOut:
         if self.seconds > LONG_SECONDS:
             self._figures.keep()
 
-    def error(self, layer: str, mask: PackedMask) -> float:
-        """Relative squared error of the output with this one layer pruned."""
-        if not mask.removed:
+    def of(self, masks: Mapping[str, PackedMask]) -> float:
+        """Relative squared error Σ‖y'−y‖²/Σ‖y‖² of the output with these layers pruned and all others dense.
+
+        Raises:
+            UserError: a calibration of another model, too little memory.
+        """
+        if not any(mask.removed for mask in masks.values()):
             return 0.0
-        key = ("sensitivity", self._statistics.calibration.key, self.samples, layer, mask.digest)
-        return self._model.cache.get(key, lambda: self._figures.get(layer, mask, self._measure))
+        key = ("sensitivity", self._statistics.calibration.key, self.samples, *place_of(masks))
+        with _telling_of_memory(self._model):
+            return self._model.cache.get(key, lambda: self._figures.get(masks, self._measure))
 
     @torch.no_grad()
-    def _measure(self, layer: str, mask: PackedMask) -> float:
+    def _measure(self, masks: Mapping[str, PackedMask]) -> float:
         model = self._model
         with model.lock.hold(self._statistics.progress):
             if self._inputs is None:
@@ -110,7 +122,7 @@ class _HeldOut:
                 self._dense = [run_call(model, call) for call in self._inputs.calls]
             start = time.perf_counter()
             lost = energy = 0.0
-            with running_pruned(model, {layer: PrunedLayer(mask)}):
+            with running_pruned(model, {layer: PrunedLayer(mask) for layer, mask in masks.items()}):
                 for call, dense in zip(self._inputs.calls, self._dense, strict=True):
                     for output, expected in zip(run_call(model, call), dense, strict=True):
                         lost += float((output.float() - expected.float()).square().sum())
@@ -118,6 +130,17 @@ class _HeldOut:
         self.seconds += time.perf_counter() - start
         self.measured += 1
         return lost / energy if energy else 0.0
+
+
+@contextmanager
+def _telling_of_memory(model: Model) -> Iterator[None]:
+    """A `UserError` where memory runs out inside."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if out_of_memory(error):
+            raise UserError(f"Measuring sensitivity does not fit into the memory of {model.device}.") from error
+        raise
 
 
 def _time_left(seconds: float, measured: int, left: int) -> str:

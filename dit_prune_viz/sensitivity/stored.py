@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -28,11 +29,11 @@ class StoredFigures:
         self._key = content_key("sensitivity", VERSION, *parts)
         self._known = _read(self._disk, self._key) if self._disk else {}
 
-    def get(self, layer: str, mask: PackedMask, measure: Callable[[str, PackedMask], float]) -> float:
-        """The figure of a layer with this mask, measured if it is not known."""
-        place = layer, mask.digest
+    def get(self, masks: Mapping[str, PackedMask], measure: Callable[[Mapping[str, PackedMask]], float]) -> float:
+        """The figure of layers with these masks and all others dense, measured if it is not known."""
+        place = place_of(masks)
         if place not in self._known:
-            self._known[place] = measure(layer, mask)
+            self._known[place] = measure(masks)
         return self._known[place]
 
     def keep(self) -> None:
@@ -40,6 +41,13 @@ class StoredFigures:
         if self._disk:
             errors = torch.tensor(list(self._known.values()), dtype=torch.float64)
             self._disk.put(self._key, {"errors": errors}, {"masks": list(self._known)})
+
+
+def place_of(masks: Mapping[str, PackedMask]) -> tuple[str, str]:
+    """What a figure is kept by: the layers' names, and a digest of their masks."""
+    digests = [mask.digest for mask in masks.values()]
+    together = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    return "\n".join(masks), together
 
 
 def _read(disk: DiskCache, key: str) -> dict[tuple[str, str], float]:

@@ -520,3 +520,46 @@ def test_a_grid_over_two_settings_grows_and_its_png_says_how_to_repeat_it(page: 
         assert sheet.width > 2 * 128
     assert [cell["request"]["seed"] for cell in told["cells"]] == [0, 1, 0, 1]
     assert [cell["recipe"] for cell in told["cells"]] == [None, None, 0, 0]
+
+
+def test_which_part_does_what_grows_is_cancelled_and_opens_in_full(page: Page, screenshots):
+    cards = page.locator("#parts-grid li.part")
+    page.get_by_role("tab", name="Compare").click()
+    page.locator("#prompt textarea").fill("red apple")
+    page.locator("#steps input").fill("8")
+    page.get_by_role("button", name="Which part does what?").click()
+    page.locator("#parts-start").click()
+    cards.nth(1).wait_for()  # the dense picture and the first block
+    page.locator("#cancel").click()
+    expect(page.locator("#parts-grid .parts-words")).to_contain_text("stopped")
+    assert 2 <= cards.count() < 10  # what was drawn stays
+    page.locator("#parts-start").click()
+    expect(cards).to_have_count(10)
+    expect(page.locator("#parts-grid .parts-words")).to_contain_text("9 parts")
+    widths = page.evaluate(
+        """async () => {
+            const images = [...document.querySelectorAll("#parts-grid img")];
+            await Promise.all(images.map((image) => image.decode()));
+            return images.map((image) => image.naturalWidth);
+        }"""
+    )
+    assert widths == [128] * 19  # of all but the dense one the difference, too
+    ssims = [float(text) for text in page.locator("#parts-grid dl div:nth-child(2) dd").all_inner_texts()]
+    assert ssims == sorted(ssims)
+    page.get_by_label("Order of the cards").first.select_option("order")
+    names = page.locator("#parts-grid li.part strong").all_inner_texts()
+    assert names == ["Dense", *(f"block {i}" for i in range(9))]
+    expect(page.locator("#parts-words")).to_contain_text("Rank correlation")
+    shoot(page, screenshots, "parts")
+    cards.nth(1).get_by_role("button").click()
+    expect(page.locator("#picture-pruned label").first).to_contain_text("Without block 0")
+    expect(page.locator("#runs li")).to_have_count(1)
+
+    page.get_by_role("tab", name="Layer").click()
+    expect(page.locator("#layer-paint-cluster input")).to_have_value(re.compile("cluster 3"))
+    page.locator("#layer-paint-start").click()
+    expect(page.locator("#layer-paint-grid li.part")).to_have_count(2)
+    expect(page.locator("#layer-paint-grid")).to_contain_text("cluster")
+    page.locator("#layer-paint-grid button").click()
+    expect(page.get_by_role("tab", name="Compare")).to_have_attribute("aria-selected", "true")
+    expect(page.locator("#runs li")).to_have_count(2)

@@ -193,12 +193,12 @@ def compare_models(
         found = kept_side(session, left, requests)
         stages = _Stages(requests, 1 if found else 2, progress)
         if found is None:
-            found = _draw(LEFT, model, left, requests, clip, emit, stages)
+            found = draw_side(LEFT, model, left, requests, clip, emit, stages)
             keep_side(session, left, requests, found)
         elif emit:
             steps = requests[0].steps
             emit(Frame(LEFT, steps, steps, found.images, found.curve))
-        other = _draw(RIGHT, model, right, requests, clip, emit, stages)
+        other = draw_side(RIGHT, model, right, requests, clip, emit, stages)
         unread = find_unread(model, [request.prompt for request in requests], clip)
     return replace(measure(found, other, requests, clip.name, time.perf_counter() - begin), unread=unread)
 
@@ -213,11 +213,13 @@ def kept_side(session: Session, chosen: DrawnModel, requests: tuple[Request, ...
     return session.model.cache.find(("side", chosen.number, requests))
 
 
-def measure(left: Side, right: Side, requests: tuple[Request, ...], clip_name: str, seconds: float) -> Comparison:
-    """The comparison of two finished sides; no model runs."""
+def measure(
+    left: Side, right: Side, requests: tuple[Request, ...], clip_name: str, seconds: float, gain: int | None = None
+) -> Comparison:
+    """The comparison of two finished sides; no model runs. `gain` is that of the differences, None chooses it."""
     pairs = list(zip(left.images, right.images, strict=True))
     psnrs = [psnr(*pair) for pair in pairs]
-    differences, gain = amplified_differences(pairs)
+    differences, gain = amplified_differences(pairs, gain)
     return Comparison(
         requests=requests,
         clip_name=clip_name,
@@ -253,10 +255,24 @@ class _Stages:
             self._progress(done, total, f"{name[:1].upper()}{name[1:]}: denoising {self._noun}")
 
 
-def _draw(side, model, chosen, requests, clip: ClipScorer, emit, stages: _Stages) -> Side:
+def draw_side(
+    side: str,
+    model: Model,
+    chosen: DrawnModel,
+    requests: tuple[Request, ...],
+    clip: ClipScorer,
+    emit: Callable[[Frame], None] | None,
+    stages: Callable[[int, str], None],
+    previews: int = PREVIEWS,
+) -> Side:
+    """Draw checked requests with one model; the caller holds the model's lock.
+
+    `stages` is told every step, with the model's name, and may raise Cancelled; `emit` gets about so many previews, of
+    the side's name. 0 previews decode and score the finished pictures alone.
+    """
     begin = time.perf_counter()
     steps = requests[0].steps
-    every = max(1, round(steps / PREVIEWS))
+    every = max(1, round(steps / previews)) if previews else 0
     cancel = threading.Event()
     curve: list[tuple[int, float]] = []
     frames = stream_batch(model, requests, layers=chosen.layers, preview_every=every, cancel=cancel)

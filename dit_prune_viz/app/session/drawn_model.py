@@ -1,4 +1,4 @@
-"""What a side of a comparison is drawn with: the dense model, a session's pruned model, or one cluster left out."""
+"""What a side of a comparison is drawn with: the dense model, a session's pruned model, or one part left out."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
+import torch
+from torch import Tensor
 
 from dit_prune_viz.app.formatting import percent
 from dit_prune_viz.app.session.finishing import finish
+from dit_prune_viz.app.session.parts import Part, cluster_part
 from dit_prune_viz.app.session.session import Session
-from dit_prune_viz.checks import whole
-from dit_prune_viz.clustering.units import count_units, weights_of
 from dit_prune_viz.errors import Progress, UserError
-from dit_prune_viz.masks.packed_mask import pack
+from dit_prune_viz.masks.counts import check_sparsity
+from dit_prune_viz.masks.groups import n_of_m
+from dit_prune_viz.masks.packed_mask import PackedMask, pack
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
+from dit_prune_viz.masks.select import keep_mask, keep_mask_groups
 from dit_prune_viz.pruning.recipe_words import title_of
 
 WITHOUT, ONLY = "without", "only"
@@ -57,6 +60,44 @@ def of_session(session: Session, progress: Progress | None = None) -> DrawnModel
     return DrawnModel(name_of_session(session), finish(session, progress).layers)
 
 
+def of_part(session: Session, part: Part, mode: str = WITHOUT, sparsity: float = 1.0) -> DrawnModel:
+    """The dense model without a part, or with nothing but that part left of what it belongs to.
+
+    Args:
+        session: a plan is needed for sparsities below 1 alone, whose saliencies then rank the weights.
+        part: of its model.
+        mode: WITHOUT prunes the part, ONLY all other weights of `part.among`; the rest of the model stays dense.
+        sparsity: 0–1, of what is pruned; at 1 nothing of it is left and nothing is ranked.
+
+    Raises:
+        UserError: an unknown mode, a sparsity out of range, no plan where one is needed.
+    """
+    if mode not in (WITHOUT, ONLY):
+        raise UserError(f"A part is either pruned ('{WITHOUT}') or all that is kept ('{ONLY}'), not {mode!r}.")
+    sparsity = check_sparsity(sparsity)
+    if sparsity < 1:
+        session.need_plan()
+    model, empty = session.need_model(), {}
+    layers: dict[str, PrunedLayer] = {}
+    for layer in part.layers if mode == WITHOUT else part.among:
+        members, shape = part.layers.get(layer), tuple(model.layer(layer).shape)
+        whole_layer = layer in part.layers and members is None
+        if mode == ONLY and whole_layer:
+            continue
+        kept = None if members is None else members.unpack() if mode == ONLY else ~members.unpack()
+        if sparsity < 1:
+            mask = _ranked(session, layer, kept, sparsity)
+        elif kept is None:
+            mask = empty.setdefault(shape, _empty(shape))  # layers of one shape share it
+        else:
+            mask = pack(kept)
+        layers[layer] = PrunedLayer(mask)
+    name = f"{mode} {part.name}"
+    if sparsity < 1:
+        name = f"{part.name if mode == WITHOUT else f'all but {part.name}'} at {100 * sparsity:.4g} %"
+    return DrawnModel(name, layers)
+
+
 def of_cluster(session: Session, layer: str, cluster: int, mode: str) -> DrawnModel:
     """The dense model without one cluster of a layer, or with nothing but that cluster left of the layer.
 
@@ -65,20 +106,22 @@ def of_cluster(session: Session, layer: str, cluster: int, mode: str) -> DrawnMo
     Raises:
         UserError: a layer without clusters, an unknown cluster or mode.
     """
-    if not layer:
-        raise UserError("Choose a layer with clusters first; they are made on the Layer page.")
-    clusters, shape = session.need_clusters(layer), session.model.layer(layer).shape
-    cluster = whole(cluster, f"The cluster of layer {layer}", 0, clusters.k - 1)
-    if mode not in (WITHOUT, ONLY):
-        raise UserError(f"A cluster is either pruned ('{WITHOUT}') or all that is kept ('{ONLY}'), not {mode!r}.")
-    labels = np.asarray(clusters.labels)
-    if len(labels) != count_units(shape, clusters.unit):
-        raise UserError("The clusters were made for a layer of another shape; cluster again.")
-    chosen = labels == cluster
-    keep = weights_of(chosen if mode == ONLY else ~chosen, tuple(shape), clusters.unit)
-    what = f"{'only' if mode == ONLY else 'without'} {clusters.tags[cluster].name}"
-    name = f"{what} · {layer.replace('transformer_blocks', 'blocks')}"
-    return DrawnModel(name, {layer: PrunedLayer(pack(keep))})
+    return of_part(session, cluster_part(session, layer, cluster), mode)
+
+
+def _ranked(session: Session, layer: str, kept: Tensor | None, sparsity: float) -> PackedMask:
+    """A mask that keeps all that is `kept`, None for nothing, and prunes a share of the rest, ranked as in the plan."""
+    granularity = session.plan.layer(layer).granularity
+    granularity = "layer" if n_of_m(granularity) else granularity  # N:M would choose the sparsity by itself
+    scores = session.scores(layer)
+    if kept is None:
+        return pack(keep_mask(scores, sparsity=sparsity, granularity=granularity))
+    labels = (~kept).to(torch.int64).flatten()
+    return pack(keep_mask_groups(scores, labels, (None, sparsity), granularity, "weight"))
+
+
+def _empty(shape: tuple[int, int]) -> PackedMask:
+    return PackedMask(torch.zeros(-(-shape[0] * shape[1] // 8), dtype=torch.uint8), shape)
 
 
 def name_of_session(session: Session) -> str:

@@ -8,6 +8,7 @@ import gradio as gr
 
 from dit_prune_viz.app.pages.compare import view
 from dit_prune_viz.app.pages.compare.view import Pictures
+from dit_prune_viz.app.pages.parts import layout as parts_layout
 from dit_prune_viz.app.session.drawn_model import ONLY, WITHOUT
 from dit_prune_viz.app.widgets import runs_strip
 from dit_prune_viz.resources import BUNDLED_PICTURE
@@ -86,6 +87,7 @@ class CompareLayout:
     pictures: Pictures
     strip: gr.HTML
     cluster: ClusterFields
+    parts: parts_layout.PartFields
 
     @property
     def outputs(self) -> list:
@@ -107,7 +109,7 @@ def lay_out() -> CompareLayout:
                 mode=gr.Dropdown(MODES, value=WITHOUT, label="What to do with it", scale=3, min_width=200),
                 show=gr.Button("Show what it paints", scale=1, min_width=170, elem_id="paint-run"),
             )
-    return CompareLayout(request, pictures, strip, cluster)
+    return CompareLayout(request, pictures, strip, cluster, parts_layout.lay_out())
 
 
 def _request_fields() -> RequestFields:

@@ -12,7 +12,9 @@ import gradio as gr
 from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.app.pages.compare import input_picture, xy_grid
 from dit_prune_viz.app.pages.compare.layout import CLASSES, NUMBERS, PROMPTS, SUGGESTIONS, lay_out
-from dit_prune_viz.app.pages.compare.listeners import CompareListeners, offer_clusters, offer_layers
+from dit_prune_viz.app.pages.compare.listeners import CompareListeners, offer_clusters, offer_layers, show_run
+from dit_prune_viz.app.pages.layer.page import LayerTab
+from dit_prune_viz.app.pages.parts import page as parts
 from dit_prune_viz.app.session.comparison import MAX_PROMPTS
 from dit_prune_viz.app.session.drawing_inputs import example_prompts, takes_classes, takes_frames, takes_picture
 from dit_prune_viz.app.session.runs import Runs
@@ -21,7 +23,10 @@ from dit_prune_viz.app.session.session import Session
 
 @dataclass(frozen=True)
 class CompareTab:
-    """The components that follow the model and the layer that is open, and the page's earlier comparisons."""
+    """The components that follow the model and the layer that is open, and the page's earlier comparisons.
+
+    asked: what is drawn, for other pages that draw it too. shown: the pictures and the strip, see `show_run`.
+    """
 
     runs: gr.State
     prompt: gr.Textbox
@@ -31,6 +36,8 @@ class CompareTab:
     picture: gr.Row
     layer: gr.Dropdown
     cluster: gr.Dropdown
+    asked: list
+    shown: list
 
 
 def build(frame: Frame, actions: Actions) -> CompareTab:
@@ -61,9 +68,26 @@ def build(frame: Frame, actions: Actions) -> CompareTab:
     picture.upload.upload(input_picture.upload, picture.upload, picture.outputs, **INTERNAL)
     picture.bundled.click(lambda: input_picture.show(None), None, picture.outputs, **INTERNAL)
     cluster.layer.input(offer_clusters, [frame.session, cluster.layer], cluster.cluster, **INTERNAL)
+    parts.wire(frame, actions, layout.parts, runs, asked.inputs, show_run, layout.outputs)
     return CompareTab(
-        runs, asked.prompt, asked.examples, asked.steps, asked.frames, picture.row, cluster.layer, cluster.cluster
+        runs=runs,
+        prompt=asked.prompt,
+        examples=asked.examples,
+        steps=asked.steps,
+        frames=asked.frames,
+        picture=picture.row,
+        layer=cluster.layer,
+        cluster=cluster.cluster,
+        asked=asked.inputs,
+        shown=layout.outputs,
     )
+
+
+def paint_in_layer(
+    frame: Frame, actions: Actions, tab: CompareTab, layer: LayerTab, page: gr.Tab, tabs: gr.Tabs
+) -> None:
+    """What the clusters of the open layer paint, shown on the Layer page; a card opens here."""
+    parts.wire_layer(frame, actions, layer.paints, layer.picker, page, tab.runs, tab.asked, show_run, tab.shown, tabs)
 
 
 def follow_layer(frame: Frame, tab: CompareTab, open_layer: gr.Dropdown, page: gr.Tab) -> None:

@@ -9,6 +9,7 @@ import gradio as gr
 
 from dit_prune_viz.app.pages.layer.captions import HINT
 from dit_prune_viz.app.pages.layer.view import MAX_DOTS
+from dit_prune_viz.app.pages.parts.layout import PaintFields, lay_out_clusters
 from dit_prune_viz.app.widgets import cluster_table, plot
 from dit_prune_viz.figures.style import message
 
@@ -73,6 +74,7 @@ class LayerLayout:
     table: gr.HTML
     clustering: gr.Markdown
     choice: gr.HTML
+    paints: PaintFields
 
     @property
     def views(self) -> list:
@@ -104,7 +106,7 @@ def lay_out(details: Callable[[dict], str], frames: Callable[[dict], str]) -> La
     clustering = gr.Markdown("", elem_classes="note", elem_id="how-clustered")
     choice = plot.plot(message(""), height=190, elem_id="cluster-choice", visible=False)
     gr.Markdown(NOTE, elem_classes="note")
-    return LayerLayout(controls, dots, side, table, clustering, choice)
+    return LayerLayout(controls, dots, side, table, clustering, choice, lay_out_clusters())
 
 
 def _controls() -> Controls:

@@ -13,6 +13,7 @@ from dit_prune_viz.app.pages.layer.layout import LayerLayout, lay_out
 from dit_prune_viz.app.pages.layer.listeners import LayerListeners
 from dit_prune_viz.app.pages.layer.page_state import PageStates
 from dit_prune_viz.app.pages.layer.unit_answers import UnitAnswers
+from dit_prune_viz.app.pages.parts.layout import PaintFields
 from dit_prune_viz.app.session.selection import Selection
 from dit_prune_viz.app.session.session import Session
 
@@ -21,12 +22,13 @@ from dit_prune_viz.app.session.session import Session
 class LayerTab:
     """What the other pages need to open a layer here: the picker, and the listener that shows what it holds.
 
-    selection: of the visitor who asks.
+    selection: of the visitor who asks. paints: what its clusters paint, wired by the page too.
     """
 
     picker: gr.Dropdown
     open_args: dict
     selection: Callable[[gr.Request], Selection]
+    paints: PaintFields
 
 
 def build(frame: Frame, actions: Actions) -> LayerTab:
@@ -40,7 +42,11 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
     _wire_selecting(frame, layout, listeners)
     _wire_clusters(frame, layout, listeners)
     frame.session.change(listeners.refresh, frame.session, layout.views, **INTERNAL)
-    return LayerTab(layout.controls.picker, open_args, lambda request: states.of_visitor(request).selection)
+
+    def selection(request: gr.Request) -> Selection:
+        return states.of_visitor(request).selection
+
+    return LayerTab(layout.controls.picker, open_args, selection, layout.paints)
 
 
 def _wire_opening(frame: Frame, layout: LayerLayout, listeners: LayerListeners) -> dict:
