@@ -13,9 +13,9 @@ two entries mean the same layer, the later one holds. What stands before the col
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import UserError
@@ -24,7 +24,7 @@ from dit_prune_viz.pipelines.layer_patterns import Placed, layers_of, read_layer
 
 MOST_ENTRIES = 5000
 ALL = "all"
-_RANGE = re.compile(r"(?:(?P<head>.*\S) )?(?P<first>\d{1,6})(?: ?- ?(?P<last>\d{1,6}))?", re.ASCII)
+_RANGE = re.compile(r"(?:(?P<head>.*\S) )?(?P<first>\d{1,6})(?:-(?P<last>\d{1,6}))?", re.ASCII)
 _NUMBER = re.compile(r"(\d{1,20}(\.\d{0,20})?|\.\d{1,20}) ?%?", re.ASCII)
 _BLOCK_WORDS = ("block", "blocks")
 
@@ -34,6 +34,9 @@ class Stacked(Placed, Protocol):
 
     @property
     def stack(self) -> str: ...
+
+
+LayerT = TypeVar("LayerT", bound=Placed)
 
 
 def read_sparsities(text: str, layers: Sequence[Stacked]) -> dict[str, float]:
@@ -55,9 +58,15 @@ def read_sparsities(text: str, layers: Sequence[Stacked]) -> dict[str, float]:
         raise UserError(f"There are {len(entries):,} entries, more than {MOST_ENTRIES:,}; use ranges such as 0-4:30.")
     found: dict[str, float] = {}
     for entry in entries:
-        words, sparsity = _read_entry(" ".join(entry.replace("–", "-").split()))
+        words, sparsity = _read_entry(_plain(entry))
         found |= dict.fromkeys(named_layers(words, layers), sparsity)
     return found
+
+
+def _plain(entry: str) -> str:
+    """Ranges without spaces and dashes of one kind; "q · block 3" as the page writes it without its dot."""
+    words = " ".join(entry.replace("–", "-").replace("·", " ").split())
+    return re.sub(r"(?<=\d) ?- ?(?=\d)", "-", words)
 
 
 def _read_entry(entry: str) -> tuple[str, float]:
@@ -82,66 +91,47 @@ def named_layers(words: str, layers: Sequence[Stacked]) -> list[str]:
     if words.lower() == ALL:
         return [layer.name for layer in layers]
     ranged = _RANGE.fullmatch(words)
-    if ranged is None:
-        chosen, _ = _stack_and_kind(words, layers)
-        return [layer.name for layer in chosen] or list(layers_of(_checked(words), layers))
-    first, last = int(ranged["first"]), int(ranged["last"] or ranged["first"])
-    chosen, number = _ranged(ranged["head"] or "", layers)
-    if not chosen:
-        return list(layers_of(_checked(words), layers))  # refuses it with what there is
-    if first > last:
-        raise UserError(f"{brief(words)} runs backwards; write {last}-{first}.")
-    numbers = [number(layer) for layer in chosen]
-    inside = [layer.name for layer, at in zip(chosen, numbers, strict=True) if first <= at <= last]
-    everywhere, _ = _ranged(_without_kind(ranged["head"] or "", layers), layers)
-    greatest = max(number(layer) for layer in everywhere)
-    if last > greatest:
-        raise UserError(f"{brief(words)}: there is no block {last}; the last one is {greatest}.")
-    if not inside:
-        raise UserError(f"{brief(words)} means no prunable layer; those it could mean stand in {_spans(numbers)}.")
-    return inside
+    found = _in_range(words, ranged, layers) if ranged else [layer.name for layer in _stack_and_kind(words, layers)[0]]
+    # What is neither is a path or a pattern, or refused with what there is.
+    return found or list(layers_of(read_layer_patterns([words])[0], layers))
 
 
-def _checked(words: str) -> str:
-    return read_layer_patterns([words])[0]
-
-
-def block_layers(layers: Sequence[Stacked]) -> list[Stacked]:
+def block_layers(layers: Sequence[LayerT]) -> list[LayerT]:
     """The layers that stand in blocks."""
     return [layer for layer in layers if layer.place.startswith("block")]
 
 
-def _block(layer: Stacked) -> int:
-    return layer.block
+def _in_range(words: str, ranged: re.Match[str], layers: Sequence[Stacked]) -> list[str]:
+    """The layers of "0-4", "adaLN 0-4" or "single 0-10"; none where the words before the numbers mean nothing."""
+    placed = block_layers(layers)
+    chosen, stack = placed, ""
+    head = (ranged["head"] or "").split()
+    if head and head[-1].lower() in _BLOCK_WORDS:  # "blocks 0-4", "single blocks 0-10"
+        head = head[:-1]
+    if head:
+        chosen, stack = _stack_and_kind(" ".join(head), placed)
+    if not chosen:
+        return []
+    first, last = int(ranged["first"]), int(ranged["last"] or ranged["first"])
+    if first > last:
+        raise UserError(f"{brief(words)} runs backwards; write {last}-{first}.")
+    number = _number_in_stack if stack else (lambda layer: layer.block)
+    greatest = max(number(layer) for layer in placed if not stack or layer.stack == stack)
+    if last > greatest:
+        raise UserError(f"{brief(words)}: there is no block {last}; the last one is {greatest}.")
+    inside = [layer.name for layer in chosen if first <= number(layer) <= last]
+    if not inside:
+        there = ", ".join(map(str, sorted({number(layer) for layer in chosen})))
+        raise UserError(f"{brief(words)} means no prunable layer; such layers stand in blocks {brief(there)}.")
+    return inside
 
 
-def _place_in_stack(layer: Stacked) -> int:
-    """The number of a layer's block in its own stack."""
+def _number_in_stack(layer: Stacked) -> int:
     return int(layer.name.removeprefix(f"{layer.stack}.").partition(".")[0])
 
 
-def _ranged(head: str, layers: Sequence[Stacked]) -> tuple[list[Stacked], Callable[[Stacked], int]]:
-    """What the words before a range mean, and how those layers are numbered."""
-    placed = block_layers(layers)
-    words = head.split()
-    if words and words[-1].lower() in _BLOCK_WORDS:  # "adaLN blocks 0-4"; "single blocks 0-10"
-        shorter = " ".join(words[:-1])
-        chosen = placed if not shorter else _stack_and_kind(shorter, placed)[0]
-        if chosen:
-            return _ranged(shorter, layers)
-    if not head:
-        return placed, _block
-    chosen, stack = _stack_and_kind(head, placed)
-    return chosen, _place_in_stack if stack else _block
-
-
-def _without_kind(head: str, layers: Sequence[Stacked]) -> str:
-    """The stack in the words before a range, "" where they name none."""
-    return _stack_and_kind(head, block_layers(layers))[1]
-
-
 def _stack_and_kind(words: str, layers: Sequence[Stacked]) -> tuple[list[Stacked], str]:
-    """The layers that "adaLN", "single" or "single adaLN" mean, and the stack; none and "" where it is none of these."""
+    """The layers that "adaLN", "single" or "single adaLN" mean, and the stack; none and "" for anything else."""
     parts = words.split()
     for many in range(len(parts) + 1):
         stack, kind = " ".join(parts[:many]), " ".join(parts[many:]).lower()
@@ -153,7 +143,7 @@ def _stack_and_kind(words: str, layers: Sequence[Stacked]) -> tuple[list[Stacked
             for layer in layers
             if (not path or layer.stack == path) and (not kind or fnmatchcase(layer.kind.lower(), kind))
         ]
-        if found and parts:
+        if found:
             return found, path
     return [], ""
 
@@ -177,7 +167,3 @@ def find_stack(word: str, layers: Sequence[Stacked]) -> str:
     ]
     found = next((way for way in ways if way), [])
     return found[0] if len(found) == 1 else ""
-
-
-def _spans(numbers: Sequence[int]) -> str:
-    return f"block {numbers[0]}" if len(set(numbers)) == 1 else f"blocks {min(numbers)} to {max(numbers)}"

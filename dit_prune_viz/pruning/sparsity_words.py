@@ -27,7 +27,7 @@ Entry = tuple[str, str]
 
 
 def write_sparsities(sparsities: Mapping[str, float], layers: Sequence[Shaped]) -> str:
-    """A text of the sparsities of all layers: the commonest of them first, then blocks and kinds that differ, then rest.
+    """A text of the sparsities of all layers: the commonest first, then blocks and kinds that differ, then the rest.
 
     A percentage has as many digits as the layers' counts of removed weights need, so that what is read is pruned
     alike.
@@ -42,9 +42,7 @@ def write_sparsities(sparsities: Mapping[str, float], layers: Sequence[Shaped]) 
     if not layers:
         return ""
     shares = _percentages(sparsities, layers)
-    texts = (
-        ", ".join(f"{words}:{share}" for words, share in _entries(order, shares, layers)) for order in _ORDERS
-    )
+    texts = (", ".join(f"{words}:{share}" for words, share in _entries(order, shares, layers)) for order in _ORDERS)
     return min(texts, key=len)
 
 
@@ -98,9 +96,7 @@ def _commonest(shares: Iterable[str]) -> str:
 
 def _joined(found: Mapping[int, str], blocks: Sequence[int]) -> list[Entry]:
     """Entries of blocks; neighbours of one percentage become a range."""
-    runs = (
-        (share, list(run)) for share, run in itertools.groupby(blocks, key=found.get) if share is not None
-    )
+    runs = ((share, list(run)) for share, run in itertools.groupby(blocks, key=found.get) if share is not None)
     return [(_range(run), share) for share, run in runs]
 
 

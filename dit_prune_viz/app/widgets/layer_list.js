@@ -1,10 +1,11 @@
-// Runs once inside gr.HTML, which supplies `element`, `props`, `watch` and `trigger`, after shared.js and plotly.js.
+// Runs once inside gr.HTML, which supplies `element`, `props`, `watch` and `trigger`, after plotly.js and sparsity_edits.js.
 const body = element.querySelector("tbody");
 const scroller = element.querySelector(".layers-scroll");
 const search = element.querySelector("input");
 const count = element.querySelector(".layers-count");
 const empty = element.querySelector(".layers-empty");
 const headers = [...element.querySelectorAll("th")];
+const edits = sparsityEdits({ answered: read });
 
 let rows = [];
 let order = { key: "damage", down: true };
@@ -37,12 +38,62 @@ function build(layer, most) {
   cell(row, "name").append(open);
   cell(row, "ranked", { layer: "whole", row: "by row" }[layer.granularity] ?? layer.granularity);
   const known = layer.damage !== null; // before calibration nothing is
-  cell(row, "number", known ? percent(layer.sparsity, 1) : "–");
+  const sparsity = cell(row, "number sparsity", known ? "" : "–");
+  if (known) addSlider(sparsity, layer);
   const damage = cell(row, "number damage", known ? percent(layer.damage, 2) : "–");
   damage.style.setProperty("--share", most ? layer.damage / most : 0);
   cell(row, "number", short(layer.weights));
+  showSparsity(row, layer);
   return row;
 }
+
+// One layer's sparsity, as a number and a slider. They are no tab stops until their row has the focus, so that Tab does
+// not have to pass hundreds of them.
+function addSlider(td, { name, movable }) {
+  for (const type of ["number", "range"]) {
+    const step = type === "range" ? 1 : "any";
+    const input = make("input", td, { type, min: 0, max: 100, step, tabIndex: -1 }, `Sparsity of ${name}, percent`);
+    input.disabled = !movable;
+  }
+  const [field, range] = td.children;
+  const set = (share) => {
+    [field.value, range.value] = [shareText(share), share];
+    edits.set(name, share);
+  };
+  range.addEventListener("pointerdown", edits.begin);
+  td.addEventListener("focusin", edits.begin);
+  range.addEventListener("input", () => set(range.valueAsNumber));
+  field.addEventListener("change", () => {
+    const share = field.valueAsNumber;
+    if (share >= 0 && share <= 100) set(share);
+    else fill(); // emptied, no number, or none that can be
+  });
+}
+
+function showSparsity(row, { name, given, sparsity, movable }) {
+  const [field, range] = row.querySelectorAll(".sparsity input");
+  if (!field || edits.isNewer(name)) return;
+  if (!range.matches(":active")) range.value = given;
+  if (field !== document.activeElement || !field.value) field.value = shareText(given);
+  const rounded = Math.abs(100 * sparsity - given) > 0.05;
+  field.title = rounded ? `${percent(sparsity, 2)} of its weights, in whole rows or columns` : "";
+  if (!movable) field.title = "The recipe fixes its sparsity";
+}
+
+// Rows stay where they are while somebody sets one of them: a row that ran away could not be dragged on.
+function update(most) {
+  for (const row of body.rows) {
+    const layer = rows.find(({ name }) => name === row.dataset.layer);
+    if (!layer) return false;
+    showSparsity(row, layer);
+    const damage = row.querySelector(".damage");
+    damage.textContent = percent(layer.damage, 2);
+    damage.style.setProperty("--share", most ? layer.damage / most : 0);
+  }
+  return true;
+}
+
+const isSetting = () => body.contains(document.activeElement) && document.activeElement.matches(".sparsity input");
 
 function fill() {
   const words = search.value.trim().toLowerCase().split(/\s+/);
@@ -51,6 +102,7 @@ function fill() {
     return words.every((word) => text.includes(word));
   });
   const most = Math.max(0, ...rows.map((row) => row.damage));
+  if (isSetting() && update(most)) return;
   const focused = element.contains(document.activeElement) && document.activeElement.closest("tr")?.dataset.layer;
   body.replaceChildren(...[...found].sort(compare).map((row) => build(row, most)));
   if (focused) rowOf(focused)?.querySelector("button").focus({ preventScroll: true });
@@ -146,7 +198,9 @@ function mark() {
 }
 
 function read() {
-  rows = JSON.parse(props.value || "[]");
+  const value = edits.read({ rows: [] });
+  if (!value) return;
+  rows = value.rows;
   fill();
 }
 
@@ -160,12 +214,19 @@ for (const header of headers) {
   });
 }
 body.addEventListener("click", (event) => {
+  if (event.target.closest(".sparsity")) return;
   const layer = event.target.closest("tr")?.dataset.layer;
   if (layer) trigger("click", { id: layer });
 });
 for (const event of ["pointerover", "focusin"]) {
   body.addEventListener(event, ({ target }) => point(target.closest("tr")?.dataset.layer ?? null));
 }
+body.addEventListener("focusin", ({ target }) => {
+  for (const input of body.querySelectorAll(".sparsity input")) {
+    input.tabIndex = input.closest("tr") === target.closest("tr") ? 0 : -1;
+  }
+});
+body.addEventListener("focusout", () => setTimeout(() => isSetting() || fill())); // now rows may change places
 for (const event of ["pointerleave", "focusout"]) body.addEventListener(event, () => point(null));
 
 read();

@@ -11,13 +11,13 @@ import gradio as gr
 
 from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.app.pages.events import value_of
-from dit_prune_viz.app.pages.map import also_prune, plan_pair
+from dit_prune_viz.app.pages.map import also_prune, plan_pair, sparsity_edits
 from dit_prune_viz.app.pages.map.view import ACTIVATIONS, EMPTY, STATISTICS, dense_words, dots_figure, heat_figure
 from dit_prune_viz.app.session import measuring
 from dit_prune_viz.app.session.recipe_form import BINS
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.threshold import set_threshold
-from dit_prune_viz.app.widgets import layer_list, plot, threshold_line
+from dit_prune_viz.app.widgets import block_strip, layer_list, plot, threshold_line
 from dit_prune_viz.figures.style import message
 
 SENSE = "Prunes one layer at a time to 50 % and measures the error of the transformer's output. You can cancel it."
@@ -94,6 +94,10 @@ def _lay_out(frame: Frame, actions: Actions) -> tuple[Controls, Views, gr.Button
             heat = plot.plot(message(EMPTY), height=400, elem_id="layer-map")
         with gr.Column(scale=4, min_width=340):
             layers = layer_list.layers(EMPTY)
+    strip = block_strip.strip()
+    sparsity_edits.wire(frame, actions, strip, block_strip.show)
+    sparsity_edits.wire(frame, actions, layers, layer_list.show)
+    frame.session.change(block_strip.show, frame.session, strip, trigger_mode="always_last", **INTERNAL)
     dense = gr.Markdown("", elem_classes="note", elem_id="dense-share")
     also_prune.build(frame, actions)
     with gr.Column(elem_classes="card layer-dots-card"):
