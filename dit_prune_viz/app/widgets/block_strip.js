@@ -35,7 +35,7 @@ const row = (host) =>
     point,
     begin: edits.begin,
     base: () => shown.base,
-    change: (bars, share) => bars.forEach(({ key }) => edits.set(key, share)),
+    change: (bars, share) => edits.set(bars.map(({ key }) => key), share),
   });
 const blockRow = row(blocksHost);
 const kindRow = row(kindsHost);

@@ -16,11 +16,13 @@ from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.widgets import messages
 from dit_prune_viz.app.widgets.scripts import script
 
-SCRIPT = messages.SCRIPT + script("widgets/sparsity_edits.js", "widgets/block_strip_bars.js", "widgets/block_strip.js")
+_OWN = ("sparsity_edits.js", "block_strip_bars.js", "block_strip.js")
+SCRIPT = messages.SCRIPT + script(*(f"widgets/{name}" for name in _OWN))
 NOTHING = "A slider per block and per kind of layer appears here once the model is calibrated."
 FIXED = "The recipe fixes the sparsity of every layer, so there is nothing to set by block or kind."
 TEMPLATE = (
-    '<details class="strip" open><summary>Sparsity by block and kind <span class="strip-detail" aria-hidden="true"></span></summary>'
+    '<details class="strip" open><summary>Sparsity by block and kind '
+    '<span class="strip-detail" aria-hidden="true"></span></summary>'
     '<p class="strip-note"></p><div class="strip-body" hidden>'
     '<div class="strip-blocks" role="group" aria-label="Sparsity of each block"></div>'
     '<div class="strip-kinds" role="group" aria-label="Sparsity of each kind of layer"></div>'
@@ -32,9 +34,9 @@ TEMPLATE = (
     '<select class="plain" aria-label="Preset sparsities"></select>'
     '<label class="strip-keep" title="What one slider changes, all other layers make up for">'
     '<input type="checkbox"> keep the overall sparsity</label></form>'
-    '<p class="strip-help">Drag, or focus a slider: ↑ ↓ change it, ← → go to its neighbours, Shift takes several along. '
-    "Double-click or Delete: back to the recipe's sparsity. A dot marks what was set by hand, a thin line how far its "
-    "layers lie apart.</p></div></details>"
+    '<p class="strip-help">Drag, or focus a slider: ↑ ↓ change it, ← → go to its neighbours, Shift takes several '
+    "along; double-click or Delete sets the recipe's sparsity. A dot: set by hand. A thin line: from the least to the "
+    "greatest of its layers.</p></div></details>"
 )
 
 

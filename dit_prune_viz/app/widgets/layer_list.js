@@ -58,7 +58,7 @@ function addSlider(td, { name, movable }) {
   const [field, range] = td.children;
   const set = (share) => {
     [field.value, range.value] = [shareText(share), share];
-    edits.set(name, share);
+    edits.set([name], share);
   };
   range.addEventListener("pointerdown", edits.begin);
   td.addEventListener("focusin", edits.begin);

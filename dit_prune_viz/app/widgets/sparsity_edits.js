@@ -38,9 +38,11 @@ function sparsityEdits({ answered = () => {}, keep = () => false }) {
   return {
     // Begins what is one step to undo.
     begin: () => (gesture += 1),
-    set(key, share) {
-      moved.delete(key);
-      moved.set(key, share);
+    set(keys, share) {
+      for (const key of keys) {
+        moved.delete(key);
+        moved.set(key, share);
+      }
       channel.send();
     },
     write(text) {

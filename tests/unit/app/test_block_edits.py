@@ -1,4 +1,4 @@
-"""Sparsities by block, kind and layer on a session: text in, masks out, the same recipe, undo, and what sliders show."""
+"""Sparsities by block, kind and layer on a session: text in, masks out, the recipe, undo, what sliders show."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_text_changes_the_masks_of_exactly_the_layers_it_means(ready):
             wanted[layer.name] = 0.4
         if layer.kind == "q" and layer.stack.startswith("single"):
             wanted[layer.name] = 0.125
-    assert wanted and len(wanted) < len(ready.model.layers)
+    assert 0 < len(wanted) < len(ready.model.layers)
     for layer in ready.model.layers:
         if layer.name not in wanted:
             assert after.masks[layer.name] is ready.masks[layer.name]
@@ -88,7 +88,7 @@ def test_layers_that_the_recipe_fixes_stay_unless_nothing_else_is_meant(ready):
     fixed = [layer.name for layer in ready.model.layers if layer.kind == "adaLN"]
     assert {after.masks[name].removed for name in fixed} == {0}
     assert after.report.removed > dense.report.removed
-    with pytest.raises(UserError, match="keeps layer .* dense"):
+    with pytest.raises(UserError, match=r"keeps layer .* dense"):
         set_by_text(dense, "adaLN:60")
     with pytest.raises(UserError, match="2:4"):
         set_by_text(pruned_by(ready, "dit-pruning", granularity="2:4"), "all:60")
@@ -124,8 +124,8 @@ def test_before_there_is_a_plan(ready):
     loaded = Session(ready.store, model=ready.model)
     for session in (None, loaded):
         shown = json.loads(block_strip.show(session))
-        assert shown["note"] == block_strip.NOTHING and not shown["blocks"] and not shown["kinds"]
+        assert (shown["note"], shown["blocks"], shown["kinds"]) == (block_strip.NOTHING, [], [])
     with pytest.raises(UserError, match="calibrate it first"):
         set_by_text(loaded, "all:50")
     fixed = json.loads(block_strip.show(pruned_by(ready, "dit-pruning", granularity="2:4")))
-    assert fixed["note"] == block_strip.FIXED and {bar["fixed"] for bar in fixed["kinds"]} == {True}
+    assert (fixed["note"], {bar["fixed"] for bar in fixed["kinds"]}) == (block_strip.FIXED, {True})
