@@ -1,4 +1,4 @@
-"""The strip of sliders on an empty page with FLUX.1's 57 blocks, and on the real page: text in, the same sliders out."""
+"""The strip of sliders on an empty page with FLUX.1's 57 blocks, and on the real page: text in, sliders out."""
 
 from __future__ import annotations
 

@@ -5,10 +5,12 @@ const search = element.querySelector("input");
 const count = element.querySelector(".layers-count");
 const empty = element.querySelector(".layers-empty");
 const headers = [...element.querySelectorAll("th")];
-const edits = sparsityEdits({ answered: read });
+const edits = sparsityEdits({ answered: (changed) => read(!changed) });
+const sortLater = timer(() => unsorted && !isSetting() && fill());
 
 let rows = [];
 let order = { key: "damage", down: true };
+let unsorted = false; // whether rows stand where their figures of before put them
 let pointed = null; // the layer under the pointer or the keyboard's cursor, in whichever view
 
 // 9,216, then 73.7 k, 2.36 M.
@@ -65,44 +67,48 @@ function addSlider(td, { name, movable }) {
   range.addEventListener("input", () => set(range.valueAsNumber));
   field.addEventListener("change", () => {
     const share = field.valueAsNumber;
-    if (share >= 0 && share <= 100) set(share);
-    else fill(); // emptied, no number, or none that can be
+    if (share >= 0 && share <= 100) return set(share);
+    const now = rows.find((layer) => layer.name === name); // emptied, no number, or none that can be
+    if (now) showSparsity(td.parentElement, now, true);
   });
 }
 
-function showSparsity(row, { name, given, sparsity, movable }) {
+// `always` overwrites what is being typed, too.
+function showSparsity(row, { name, given, sparsity, movable }, always = false) {
   const [field, range] = row.querySelectorAll(".sparsity input");
   if (!field || edits.isNewer(name)) return;
   if (!range.matches(":active")) range.value = given;
-  if (field !== document.activeElement || !field.value) field.value = shareText(given);
+  if (always || field !== document.activeElement || !field.value) field.value = shareText(given);
   const rounded = Math.abs(100 * sparsity - given) > 0.05;
   field.title = rounded ? `${percent(sparsity, 2)} of its weights, in whole rows or columns` : "";
   if (!movable) field.title = "The recipe fixes its sparsity";
 }
 
 // Rows stay where they are while somebody sets one of them: a row that ran away could not be dragged on.
-function update(most) {
+function update(most, always) {
   for (const row of body.rows) {
     const layer = rows.find(({ name }) => name === row.dataset.layer);
     if (!layer) return false;
-    showSparsity(row, layer);
+    showSparsity(row, layer, always);
     const damage = row.querySelector(".damage");
     damage.textContent = percent(layer.damage, 2);
     damage.style.setProperty("--share", most ? layer.damage / most : 0);
   }
+  unsorted = true;
   return true;
 }
 
-const isSetting = () => body.contains(document.activeElement) && document.activeElement.matches(".sparsity input");
+const isSetting = () => body.querySelector(".sparsity input:is(:active, :focus)") !== null;
 
-function fill() {
+function fill(always = false) {
   const words = search.value.trim().toLowerCase().split(/\s+/);
   const found = rows.filter((row) => {
     const text = `${row.name} ${row.kind} ${row.place}`.toLowerCase();
     return words.every((word) => text.includes(word));
   });
   const most = Math.max(0, ...rows.map((row) => row.damage));
-  if (isSetting() && update(most)) return;
+  if (isSetting() && update(most, always)) return;
+  unsorted = false;
   const focused = element.contains(document.activeElement) && document.activeElement.closest("tr")?.dataset.layer;
   body.replaceChildren(...[...found].sort(compare).map((row) => build(row, most)));
   if (focused) rowOf(focused)?.querySelector("button").focus({ preventScroll: true });
@@ -197,14 +203,14 @@ function mark() {
   }
 }
 
-function read() {
+function read(always = false) {
   const value = edits.read({ rows: [] });
   if (!value) return;
   rows = value.rows;
-  fill();
+  fill(always);
 }
 
-search.addEventListener("input", fill);
+search.addEventListener("input", () => fill());
 for (const header of headers) {
   header.firstElementChild.addEventListener("click", () => {
     const { key } = header.dataset;
@@ -226,10 +232,10 @@ body.addEventListener("focusin", ({ target }) => {
     input.tabIndex = input.closest("tr") === target.closest("tr") ? 0 : -1;
   }
 });
-body.addEventListener("focusout", () => setTimeout(() => isSetting() || fill())); // now rows may change places
+body.addEventListener("focusout", () => sortLater.start(500)); // not under a click that is on its way
 for (const event of ["pointerleave", "focusout"]) body.addEventListener(event, () => point(null));
 
 read();
-watch("value", read);
+watch("value", () => read());
 watch("opened", mark);
 for (const id of ["layer-map", "layer-dots"]) whenPlotReady(id, attach);
