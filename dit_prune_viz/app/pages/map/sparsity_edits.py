@@ -9,41 +9,44 @@ import gradio as gr
 from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.app.pages.events import value_of
 from dit_prune_viz.app.session.block_edits import set_by_text
+from dit_prune_viz.app.session.browser_values import read_whole
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.widgets import messages
 
 
-def wire(frame: Frame, actions: Actions, widget: gr.HTML, show: Callable[[Session | None, float], str]) -> None:
-    """Make what a widget's sliders say true, and have every view follow once they rest.
+class SparsityListeners:
+    """The listeners of one widget, whose events are as in `block_strip`; `show` is its value at a time."""
 
-    Args:
-        frame: of the page.
-        actions: of the page.
-        widget: whose events are as in `block_strip`.
-        show: its value, from the session and the time.
-    """
+    def __init__(self, actions: Actions, name: str, show: Callable[[Session | None, float], str]) -> None:
+        self._actions, self._name, self._show = actions, name, show
 
-    def edit(session: Session, request: gr.Request, event: gr.EventData) -> Iterator[tuple]:
+    def edit(self, session: Session | None, request: gr.Request, event: gr.EventData) -> Iterator[tuple]:
+        """What the sliders say comes true. The session is handed on by `settle`."""
         number, text = value_of(event, "number"), value_of(event, "text")
-        keep, gesture = bool(value_of(event, "keep", False)), value_of(event, "gesture", 0)
+        keep, gesture = value_of(event, "keep") is True, read_whole(value_of(event, "gesture"))
 
         def answer(changed: bool) -> gr.HTML:
-            newest = actions.newest(request.session_hash, session)
-            return messages.answer(number, changed=changed, show=lambda at: show(newest, at))
+            newest = self._actions.newest(request.session_hash, session)
+            return messages.answer(number, changed=changed, show=lambda at: self._show(newest, at))
 
-        updates = actions.answer(
+        updates = self._actions.answer(
             request,
             session,
             lambda now, report: set_by_text(now, text, keep_overall=keep, progress=report),
             answer,
-            step=f"sparsities set in {widget.elem_id}, gesture {gesture}…",
+            step=f"sparsities set in {self._name}, gesture {gesture}…",
         )
         for _, *rest in updates:
-            yield (gr.skip(), *rest)  # the session is handed on by `settle`
+            yield (gr.skip(), *rest)
 
-    def settle(session: Session | None, request: gr.Request) -> Session | None:
-        return actions.newest(request.session_hash, session)
+    def settle(self, session: Session | None, request: gr.Request) -> Session | None:
+        """The present session for all views, once nothing moves any more."""
+        return self._actions.newest(request.session_hash, session)
 
+
+def wire(frame: Frame, actions: Actions, widget: gr.HTML, show: Callable[[Session | None, float], str]) -> None:
+    """Have a widget's sliders change the session, and every view follow once they rest."""
+    listeners = SparsityListeners(actions, widget.elem_id, show)
     # "always_last" would send the first event again, not the last; each carries its own data.
-    widget.input(edit, frame.session, [*frame.outputs, widget], trigger_mode="multiple", **INTERNAL)
-    widget.submit(settle, frame.session, frame.session, trigger_mode="multiple", **INTERNAL)
+    widget.input(listeners.edit, frame.session, [*frame.outputs, widget], trigger_mode="multiple", **INTERNAL)
+    widget.submit(listeners.settle, frame.session, frame.session, trigger_mode="multiple", **INTERNAL)
