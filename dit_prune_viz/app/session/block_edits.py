@@ -67,13 +67,19 @@ def set_by_text(
     movable = set(movable_layers(session))
     if movable & wanted.keys():
         wanted = {name: sparsity for name, sparsity in wanted.items() if name in movable}
-    now = {layer.name: layer for layer in session.report.layers}
+    now = {layer.name: layer.removed for layer in session.report.layers}
     changed = {
         name: sparsity
         for name, sparsity in wanted.items()
-        if name not in movable or removed(now[name].weights, sparsity) != now[name].removed
+        if name not in movable or now[name] not in _counts(session, model.layer(name), sparsity)
     }
     return set_layers(session, changed, keep_overall=keep_overall, progress=progress)
+
+
+def _counts(session: Session, layer: Layer, sparsity: float) -> set[int]:
+    """What a layer loses at a sparsity: as a whole, and rounded down in each of its groups."""
+    granularity = session.plan.layer(layer.name).granularity
+    return {removed(layer.weights, sparsity), removed_in_layer(layer.shape, granularity, sparsity)}
 
 
 def sparsities_of(session: Session) -> dict[str, float]:
