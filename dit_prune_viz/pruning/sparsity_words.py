@@ -10,6 +10,8 @@ from typing import Protocol
 from dit_prune_viz.masks.counts import removed
 from dit_prune_viz.pruning.sparsity_text import ALL, Stacked, block_layers
 
+_BASES = 3
+"""So many of the commonest sparsities are tried as that of all layers."""
 _MOST_DIGITS = 14
 _ORDERS = ((), ("block",), ("kind",), ("block", "kind"), ("kind", "block"))
 """What may be said of whole blocks and kinds, before single ones of their layers are named."""
@@ -27,7 +29,7 @@ Entry = tuple[str, str]
 
 
 def write_sparsities(sparsities: Mapping[str, float], layers: Sequence[Shaped]) -> str:
-    """A text of the sparsities of all layers: the commonest first, then blocks and kinds that differ, then the rest.
+    """A text of the sparsities of all layers: a common one first, then blocks and kinds that differ, then the rest.
 
     A percentage has as many digits as the layers' counts of removed weights need, so that what is read is pruned
     alike.
@@ -42,7 +44,12 @@ def write_sparsities(sparsities: Mapping[str, float], layers: Sequence[Shaped]) 
     if not layers:
         return ""
     shares = _percentages(sparsities, layers)
-    texts = (", ".join(f"{words}:{share}" for words, share in _entries(order, shares, layers)) for order in _ORDERS)
+    commonest = [share for share, _ in Counter(shares.values()).most_common(_BASES)]
+    texts = (
+        ", ".join(f"{words}:{share}" for words, share in _entries(order, base, shares, layers))
+        for base in commonest
+        for order in _ORDERS
+    )
     return min(texts, key=len)
 
 
@@ -70,10 +77,10 @@ def _percentages(sparsities: Mapping[str, float], layers: Sequence[Shaped]) -> d
     }
 
 
-def _entries(order: Iterable[str], shares: Mapping[str, str], layers: Sequence[Shaped]) -> list[Entry]:
-    commonest = _commonest(shares[layer.name] for layer in layers)
-    said = dict.fromkeys(shares, commonest)
-    entries = [(ALL, commonest)]
+def _entries(order: Iterable[str], base: str, shares: Mapping[str, str], layers: Sequence[Shaped]) -> list[Entry]:
+    """What is said of all layers, of blocks and kinds in this order, and of the layers that are left."""
+    said = dict.fromkeys(shares, base)
+    entries = [(ALL, base)]
     placed = block_layers(layers)
     for axis in order:
         found: dict[object, str] = {}

@@ -67,9 +67,9 @@ def test_the_blocks_of_flux_fit_beside_the_column_of_controls(strip: Page):
     assert strip.locator("[role=slider][tabindex='0']").count() == 2  # one tab stop for blocks, one for kinds
     mixed = blocks.nth(7)
     expect(mixed).to_have_attribute("aria-valuetext", "44 %, its layers 20 to 70 %, set by hand")
-    assert mixed.locator(".bar-span").is_visible()
-    assert mixed.locator(".bar-dot").is_visible()
-    assert not blocks.nth(8).locator(".bar-span").is_visible()
+    assert mixed.locator(".strip-span").is_visible()
+    assert mixed.locator(".strip-dot").is_visible()
+    assert not blocks.nth(8).locator(".strip-span").is_visible()
 
 
 def test_keys_change_a_slider_and_with_shift_several(strip: Page):
@@ -97,7 +97,7 @@ def test_keys_change_a_slider_and_with_shift_several(strip: Page):
 
 
 def test_a_drag_sets_one_slider_and_with_shift_a_range(strip: Page):
-    track = strip.locator(".strip-blocks .bar-track")
+    track = strip.locator(".strip-blocks .strip-track")
     box = track.nth(4).bounding_box()
     middle, quarter = box["y"] + box["height"] / 2, box["y"] + 0.75 * box["height"]
     strip.mouse.move(box["x"] + 5, middle)

@@ -10,6 +10,7 @@ const keepBox = form.querySelector(".strip-keep input");
 const copy = form.querySelector("[data-does=copy]");
 const choice = form.querySelector("select");
 const EMPTY = { note: "", blocks: [], kinds: [], text: "", presets: [], base: 50 };
+const [NARROWEST, WIDEST, ROOM_FOR_NAME] = [12, 40, 150]; // pixels of a block, and of a stack's name
 const MOST_NUMBERED = 24; // blocks of which each has its number below
 
 let builtFrom = "";
@@ -47,7 +48,11 @@ function build({ blocks, kinds }) {
   const places = new Map();
   for (const [stack, keys] of stacks) {
     const group = make("div", blocksHost, { className: "strip-stack" });
-    group.style.flexGrow = keys.length;
+    Object.assign(group.style, {
+      flexGrow: keys.length,
+      minWidth: `${NARROWEST * keys.length}px`,
+      maxWidth: `${Math.max(WIDEST * keys.length, ROOM_FOR_NAME)}px`,
+    });
     const name = make("span", group, { className: "strip-stack-name", textContent: stack });
     name.title = `${stack}: blocks ${keys[0]} to ${keys.at(-1)}`;
     places.set(stack, make("div", group, { className: "strip-bars" }));

@@ -37,7 +37,7 @@ function barRow({ host, change, begin, point, base }) {
     element.ariaValueText = valueText(bar);
     element.ariaDisabled = fixed ? "true" : null;
     element.lastElementChild.textContent = bar.labelled ? (element.dataset.label ?? "") : "";
-    element.querySelector(".bar-value")?.replaceChildren(`${shareText(mean)} %`);
+    element.querySelector(".strip-value")?.replaceChildren(`${shareText(mean)} %`);
   }
 
   function move(index, extend) {
@@ -92,15 +92,15 @@ function barRow({ host, change, begin, point, base }) {
   }
 
   function add(bar, index) {
-    const element = make("div", bar.parent, { className: "bar", tabIndex: index ? -1 : 0 }, bar.spoken);
+    const element = make("div", bar.parent, { className: "strip-bar", tabIndex: index ? -1 : 0 }, bar.spoken);
     Object.assign(element.dataset, { key: bar.key, label: bar.label });
     element.setAttribute("role", "slider");
     element.setAttribute("aria-orientation", "vertical");
     [element.ariaValueMin, element.ariaValueMax] = [0, 100];
-    const track = make("div", element, { className: "bar-track" });
-    for (const name of ["bar-fill", "bar-span", "bar-dot"]) make("div", track, { className: name });
-    if (bar.wide) make("span", element, { className: "bar-value" });
-    make("span", element, { className: "bar-label" });
+    const track = make("div", element, { className: "strip-track" });
+    for (const name of ["strip-fill", "strip-span", "strip-dot"]) make("div", track, { className: name });
+    if (bar.wide) make("span", element, { className: "strip-value" });
+    make("span", element, { className: "strip-label" });
     element.addEventListener("focus", () => {
       if (index !== current) move(index, false);
       begin();
@@ -142,7 +142,7 @@ function barRow({ host, change, begin, point, base }) {
 
   return {
     build(made) {
-      host.querySelectorAll(".bar").forEach((element) => element.remove());
+      host.querySelectorAll(".strip-bar").forEach((element) => element.remove());
       bars = made;
       bars.forEach((bar, index) => (bar.element = add(bar, index)));
       bars.forEach(draw);

@@ -70,7 +70,7 @@ def build(frame: Frame, actions: Actions) -> MapTab:
     # One listener, so that an answer to what was asked before never comes after the one to what is asked last.
     asked = [frame.session.change, controls.timestep.change, controls.statistic.input, controls.y.input]
     shown = [frame.session, controls.statistic, controls.y, controls.timestep]
-    outputs = [views.heat, views.layers, line, views.dots, views.dense]
+    outputs = [views.heat, line, views.dots, views.dense]
     gr.on(asked, draw, shown, outputs, trigger_mode="always_last", **INTERNAL)
     axes = [controls.statistic, controls.y]
     gr.on([control.input for control in axes], _timestep, axes, controls.timestep, **INTERNAL)
@@ -97,7 +97,6 @@ def _lay_out(frame: Frame, actions: Actions) -> tuple[Controls, Views, gr.Button
     strip = block_strip.strip()
     sparsity_edits.wire(frame, actions, strip, block_strip.show)
     sparsity_edits.wire(frame, actions, layers, layer_list.show)
-    frame.session.change(block_strip.show, frame.session, strip, trigger_mode="always_last", **INTERNAL)
     dense = gr.Markdown("", elem_classes="note", elem_id="dense-share")
     also_prune.build(frame, actions)
     with gr.Column(elem_classes="card layer-dots-card"):
@@ -134,11 +133,11 @@ def _show_sensitivity(session: Session | None) -> tuple[str, str, str]:
     return "sensitivity", _help("sensitivity"), plot.show(heat_figure(session, "sensitivity"))
 
 
-def draw(session: Session | None, statistic: str, y: str, timestep: int) -> tuple[str, str, str, str, str]:
-    """The heat map, the list, the line, the dots, and what stays dense."""
+def draw(session: Session | None, statistic: str, y: str, timestep: int) -> tuple[str, str, str, str]:
+    """The heat map, the line, the dots, and what stays dense."""
     heat, dots = heat_figure(session, statistic, timestep), dots_figure(session, y, timestep)
     line = threshold_line.show(session, drawn=y == "g_out")
-    return plot.show(heat), layer_list.show(session), line, plot.show(dots), dense_words(session)
+    return plot.show(heat), line, plot.show(dots), dense_words(session)
 
 
 def _timestep(statistic: str, y: str) -> gr.Slider:

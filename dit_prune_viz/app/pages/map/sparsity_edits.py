@@ -39,14 +39,20 @@ class SparsityListeners:
         for _, *rest in updates:
             yield (gr.skip(), *rest)
 
+    def refresh(self, session: Session | None, request: gr.Request) -> str:
+        """The widget's value. A listener that waited for its turn holds a session of before the last edit."""
+        at = messages.now()
+        return self._show(self._actions.newest(request.session_hash, session), at)
+
     def settle(self, session: Session | None, request: gr.Request) -> Session | None:
         """The present session for all views, once nothing moves any more."""
         return self._actions.newest(request.session_hash, session)
 
 
 def wire(frame: Frame, actions: Actions, widget: gr.HTML, show: Callable[[Session | None, float], str]) -> None:
-    """Have a widget's sliders change the session, and every view follow once they rest."""
+    """Have a widget's sliders change the session, and every view follow once they rest; keep the widget up to date."""
     listeners = SparsityListeners(actions, widget.elem_id, show)
     # "always_last" would send the first event again, not the last; each carries its own data.
     widget.input(listeners.edit, frame.session, [*frame.outputs, widget], trigger_mode="multiple", **INTERNAL)
+    frame.session.change(listeners.refresh, frame.session, widget, trigger_mode="always_last", **INTERNAL)
     widget.submit(listeners.settle, frame.session, frame.session, trigger_mode="multiple", **INTERNAL)
