@@ -133,6 +133,18 @@ def test_a_typed_text_is_kept_until_it_is_applied_and_refused_ones_stay(strip: P
     expect(field).to_have_value("all:50, 0-4:30")
 
 
+def test_a_preset_is_applied_as_it_is(strip: Page):
+    presets = [{"name": "Uniform", "text": "all:40", "about": "Everywhere."}]
+    strip.evaluate("value => { widget.props.value = value; widget.watched.value(); }", shown(2, presets=presets))
+    strip.locator(".strip-keep input").check()
+    strip.locator("select").select_option(label="Uniform")
+    assert sent(strip) == [{"text": "all:40", "keep": False, "gesture": 1, "number": 1}]
+    answer(strip, shown(3, text="all:40"))
+    strip.locator(".strip-field input").press("Enter")
+    strip.wait_for_function("widget.sent.filter(([kind]) => kind === 'input').length === 2")
+    assert sent(strip)[-1]["keep"] is True
+
+
 def test_text_and_sliders_of_the_page_say_the_same_and_undo_takes_them_back(page: Page):
     strip = page.locator("#block-strip")
     blocks = strip.locator(".strip-blocks [role=slider]")

@@ -77,7 +77,7 @@ function offer({ presets }) {
   if (source === offeredFrom) return;
   offeredFrom = source;
   choice.replaceChildren();
-  make("option", choice, { textContent: "Presets…", value: "" });
+  make("option", choice, { textContent: "Presets ▾", value: "" });
   for (const { name, text, about } of presets) make("option", choice, { textContent: name, value: text, title: about });
 }
 
@@ -143,7 +143,7 @@ choice.addEventListener("change", () => {
   if (!text) return;
   dirty = true;
   field.value = text;
-  apply(text);
+  edits.write(text, false); // it keeps the overall sparsity by itself, and names every layer
 });
 
 fill();

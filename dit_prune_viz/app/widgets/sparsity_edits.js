@@ -16,15 +16,17 @@ function sparsityEdits({ answered = () => {}, keep = () => false }) {
     pending: () => moved.size > 0 || typed !== null,
     take() {
       settle.stop();
-      let text = typed;
+      let text = typed?.text;
+      let keeps = keep();
       if (moved.size) {
         sent = new Map(moved);
         moved.clear();
         text = [...sent].map(([key, share]) => `${key}:${share}`).join(", ");
       } else {
-        [sentText, typed] = [typed, null];
+        keeps = typed.keeps ?? keeps;
+        [sentText, typed] = [text, null];
       }
-      return { text, keep: keep(), gesture };
+      return { text, keep: keeps, gesture };
     },
     answered(changed) {
       const text = sentText;
@@ -45,9 +47,10 @@ function sparsityEdits({ answered = () => {}, keep = () => false }) {
       }
       channel.send();
     },
-    write(text) {
+    // `keeps` in the place of `keep()`, where it is given.
+    write(text, keeps) {
       gesture += 1;
-      typed = text;
+      typed = { text, keeps };
       channel.send();
     },
     // Whether the server does not know yet what a slider says.
