@@ -15,6 +15,7 @@ from PIL.Image import Image
 
 from dit_prune_viz.app.pages.actions import MODEL_WORK, Actions
 from dit_prune_viz.app.session import recipe_io
+from dit_prune_viz.app.session.block_edits import set_by_text, sparsity_text
 from dit_prune_viz.app.session.cluster_edits import set_sparsity
 from dit_prune_viz.app.session.comparison import Comparison, compare
 from dit_prune_viz.app.session.session import Session
@@ -72,6 +73,13 @@ def _recipe_endpoints(state: gr.State, actions: Actions) -> None:
         text = actions.call(session, recipe_io.save_recipe_text)
         return session, {"recipe": text, "words": actions.call(session, recipe_io.recipe_in_words)}
 
+    def set_sparsities(session: Session | None, sparsities: str, keep_overall: bool) -> tuple[Session, dict]:
+        def verb(s: Session) -> Session:
+            return set_by_text(s, sparsities, keep_overall=check_switch(keep_overall, "keep_overall"))
+
+        session = actions.call(session, verb)
+        return session, {**describe_plan(session), "sparsities": sparsity_text(session)}
+
     text, number = gr.Textbox, gr.Number
     _endpoint(
         prune,
@@ -81,6 +89,7 @@ def _recipe_endpoints(state: gr.State, actions: Actions) -> None:
     _endpoint(prune_with, state, [gr.JSON(label="recipe")])
     _endpoint(open_recipe, state, [text(label="recipe"), gr.Checkbox(False, label="carry_over")])
     _endpoint(save_recipe, state, [])
+    _endpoint(set_sparsities, state, [text(label="sparsities"), gr.Checkbox(False, label="keep_overall")])
 
 
 def _cluster_endpoints(state: gr.State, actions: Actions) -> None:

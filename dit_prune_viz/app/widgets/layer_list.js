@@ -1,13 +1,16 @@
-// Runs once inside gr.HTML, which supplies `element`, `props`, `watch` and `trigger`, after shared.js and plotly.js.
+// Runs once inside gr.HTML, which supplies `element`, `props`, `watch` and `trigger`, after plotly.js and sparsity_edits.js.
 const body = element.querySelector("tbody");
 const scroller = element.querySelector(".layers-scroll");
 const search = element.querySelector("input");
 const count = element.querySelector(".layers-count");
 const empty = element.querySelector(".layers-empty");
 const headers = [...element.querySelectorAll("th")];
+const edits = sparsityEdits({ answered: (changed) => read(!changed) });
+const sortLater = timer(() => unsorted && !isSetting() && fill());
 
 let rows = [];
 let order = { key: "damage", down: true };
+let unsorted = false; // whether rows stand where their figures of before put them
 let pointed = null; // the layer under the pointer or the keyboard's cursor, in whichever view
 
 // 9,216, then 73.7 k, 2.36 M.
@@ -37,20 +40,75 @@ function build(layer, most) {
   cell(row, "name").append(open);
   cell(row, "ranked", { layer: "whole", row: "by row" }[layer.granularity] ?? layer.granularity);
   const known = layer.damage !== null; // before calibration nothing is
-  cell(row, "number", known ? percent(layer.sparsity, 1) : "–");
+  const sparsity = cell(row, "number sparsity", known ? "" : "–");
+  if (known) addSlider(sparsity, layer);
   const damage = cell(row, "number damage", known ? percent(layer.damage, 2) : "–");
   damage.style.setProperty("--share", most ? layer.damage / most : 0);
   cell(row, "number", short(layer.weights));
+  showSparsity(row, layer);
   return row;
 }
 
-function fill() {
+// One layer's sparsity, as a number and a slider. They are no tab stops until their row has the focus, so that Tab does
+// not have to pass hundreds of them.
+function addSlider(td, { name, movable }) {
+  for (const type of ["number", "range"]) {
+    const step = type === "range" ? 1 : "any";
+    const input = make("input", td, { type, min: 0, max: 100, step, tabIndex: -1 }, `Sparsity of ${name}, percent`);
+    input.disabled = !movable;
+  }
+  const [field, range] = td.children;
+  const set = (share) => {
+    [field.value, range.value] = [shareText(share), share];
+    edits.set([name], share);
+  };
+  range.addEventListener("pointerdown", edits.begin);
+  td.addEventListener("focusin", edits.begin);
+  range.addEventListener("input", () => set(range.valueAsNumber));
+  field.addEventListener("change", () => {
+    const share = field.valueAsNumber;
+    if (share >= 0 && share <= 100) return set(share);
+    const now = rows.find((layer) => layer.name === name); // emptied, no number, or none that can be
+    if (now) showSparsity(td.parentElement, now, true);
+  });
+}
+
+// `always` overwrites what is being typed, too.
+function showSparsity(row, { name, given, sparsity, movable }, always = false) {
+  const [field, range] = row.querySelectorAll(".sparsity input");
+  if (!field || edits.isNewer(name)) return;
+  if (!range.matches(":active")) range.value = given;
+  if (always || field !== document.activeElement || !field.value) field.value = shareText(given);
+  const rounded = Math.abs(100 * sparsity - given) > 0.05;
+  field.title = rounded ? `${percent(sparsity, 2)} of its weights, in whole rows or columns` : "";
+  if (!movable) field.title = "The recipe fixes its sparsity";
+}
+
+// Rows stay where they are while somebody sets one of them: a row that ran away could not be dragged on.
+function update(most, always) {
+  for (const row of body.rows) {
+    const layer = rows.find(({ name }) => name === row.dataset.layer);
+    if (!layer) return false;
+    showSparsity(row, layer, always);
+    const damage = row.querySelector(".damage");
+    damage.textContent = percent(layer.damage, 2);
+    damage.style.setProperty("--share", most ? layer.damage / most : 0);
+  }
+  unsorted = true;
+  return true;
+}
+
+const isSetting = () => body.querySelector(".sparsity input:is(:active, :focus)") !== null;
+
+function fill(always = false) {
   const words = search.value.trim().toLowerCase().split(/\s+/);
   const found = rows.filter((row) => {
     const text = `${row.name} ${row.kind} ${row.place}`.toLowerCase();
     return words.every((word) => text.includes(word));
   });
   const most = Math.max(0, ...rows.map((row) => row.damage));
+  if (isSetting() && update(most, always)) return;
+  unsorted = false;
   const focused = element.contains(document.activeElement) && document.activeElement.closest("tr")?.dataset.layer;
   body.replaceChildren(...[...found].sort(compare).map((row) => build(row, most)));
   if (focused) rowOf(focused)?.querySelector("button").focus({ preventScroll: true });
@@ -145,12 +203,14 @@ function mark() {
   }
 }
 
-function read() {
-  rows = JSON.parse(props.value || "[]");
-  fill();
+function read(always = false) {
+  const value = edits.read({ rows: [] });
+  if (!value) return;
+  rows = value.rows;
+  fill(always);
 }
 
-search.addEventListener("input", fill);
+search.addEventListener("input", () => fill());
 for (const header of headers) {
   header.firstElementChild.addEventListener("click", () => {
     const { key } = header.dataset;
@@ -160,15 +220,22 @@ for (const header of headers) {
   });
 }
 body.addEventListener("click", (event) => {
+  if (event.target.closest(".sparsity")) return;
   const layer = event.target.closest("tr")?.dataset.layer;
   if (layer) trigger("click", { id: layer });
 });
 for (const event of ["pointerover", "focusin"]) {
   body.addEventListener(event, ({ target }) => point(target.closest("tr")?.dataset.layer ?? null));
 }
+body.addEventListener("focusin", ({ target }) => {
+  for (const input of body.querySelectorAll(".sparsity input")) {
+    input.tabIndex = input.closest("tr") === target.closest("tr") ? 0 : -1;
+  }
+});
+body.addEventListener("focusout", () => sortLater.start(500)); // not under a click that is on its way
 for (const event of ["pointerleave", "focusout"]) body.addEventListener(event, () => point(null));
 
 read();
-watch("value", read);
+watch("value", () => read());
 watch("opened", mark);
 for (const id of ["layer-map", "layer-dots"]) whenPlotReady(id, attach);

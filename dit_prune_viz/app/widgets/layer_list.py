@@ -1,19 +1,22 @@
 """The list beside the map: every layer with its figures, those that lose most first; a click opens one.
 
 Its script also ties the three views of the map together: the layer under the pointer or the keyboard's cursor in one
-of them is marked in the others, without a word to the server.
+of them is marked in the others, without a word to the server. Every row has a slider and a number for its sparsity,
+whose events are as in `block_strip`.
 """
 
 from __future__ import annotations
 
-import json
-
 import gradio as gr
 
+from dit_prune_viz.app.session.block_edits import sparsities_of
+from dit_prune_viz.app.session.layer_edits import movable_layers
 from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.app.widgets import messages
 from dit_prune_viz.app.widgets.scripts import script
+from dit_prune_viz.pipelines.layers import Layer
 
-SCRIPT = script("widgets/shared.js", "widgets/plotly.js", "widgets/layer_list.js")
+SCRIPT = messages.SCRIPT + script("widgets/plotly.js", "widgets/sparsity_edits.js", "widgets/layer_list.js")
 HEADERS = {
     "name": "layer",
     "granularity": "ranked",
@@ -45,35 +48,41 @@ def layers(empty: str) -> gr.HTML:
         apply_default_css=False,
         opened=None,
         empty=empty,
+        **messages.props(),
     )
 
 
-def show(session: Session | None) -> str:
-    """The list's value: a row per layer in the model's order, which the browser sorts."""
+def show(session: Session | None, at: float | None = None) -> str:
+    """The list's value: a row per layer in the model's order, which the browser sorts.
+
+    Args:
+        session: None or without a model shows no rows.
+        at: when its computation began, now unless given.
+    """
+    at = messages.now() if at is None else at
     if session is None or session.model is None:
-        return "[]"
+        return messages.value(at, rows=[])
     if session.report is None:  # not calibrated yet
         unknown = {"granularity": "–", "sparsity": None, "damage": None}
-        return json.dumps(
-            [
-                {"name": layer.name, "kind": layer.kind, "place": layer.place, "weights": layer.weights, **unknown}
-                for layer in session.model.layers
-            ]
-        )
+        return messages.value(at, rows=[{**_names(layer), **unknown} for layer in session.model.layers])
     found = {layer.name: layer for layer in session.model.layers}
+    given, movable = sparsities_of(session), set(movable_layers(session))
     rows = [
         {
-            "name": report.name,
-            "kind": found[report.name].kind,
-            "place": found[report.name].place,
+            **_names(found[report.name]),
             "granularity": report.granularity,
             "sparsity": report.sparsity,
+            "given": round(100 * given[report.name], 2),
+            "movable": report.name in movable,
             "damage": report.damage,
-            "weights": report.weights,
         }
         for report in session.report.layers
     ]
-    return json.dumps(rows)
+    return messages.value(at, rows=rows)
+
+
+def _names(layer: Layer) -> dict:
+    return {"name": layer.name, "kind": layer.kind, "place": layer.place, "weights": layer.weights}
 
 
 def mark(layer: str | None) -> gr.HTML:

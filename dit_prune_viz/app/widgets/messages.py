@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 
 import gradio as gr
 
@@ -41,11 +42,14 @@ def value(at: float, **fields) -> str:
     return json.dumps({"at": at, **fields})
 
 
-def answer(number: int, *, changed: bool) -> gr.HTML:
+def answer(number: int, *, changed: bool, show: Callable[[float], str] | None = None) -> gr.HTML:
     """The update that lets the browser send its next event.
 
     Args:
         number: That of the event which is answered.
         changed: Whether the event changed the session. If not, the widget goes back to what it showed before.
+        show: The widget's value as of a time, where the answer of a change brings it along.
     """
-    return gr.HTML(answered={"number": number, "at": time.monotonic() if changed else None})
+    at = time.monotonic() if changed else None
+    shown = {} if at is None or show is None else {"value": show(at)}
+    return gr.HTML(answered={"number": number, "at": at}, **shown)

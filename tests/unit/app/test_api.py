@@ -26,6 +26,7 @@ ENDPOINTS = {
     "/prune_with",
     "/open_recipe",
     "/save_recipe",
+    "/set_sparsities",
     "/cluster",
     "/set_cluster_sparsity",
     "/clusters",
@@ -137,6 +138,19 @@ def test_cluster_and_its_sparsity(client, layer):
     assert [row["sparsity"] for row in members["clusters"]] == [row["sparsity"] for row in changed["clusters"]]
     assert [len(row["units"]) for row in members["clusters"]] == [row["units"] for row in found["clusters"]]
     assert sorted(unit for row in members["clusters"] for unit in row["units"]) == list(range(members["shape"][0]))
+
+
+def test_sparsities_are_set_by_a_text(fresh, layer):
+    plan = fresh.predict("dit-pruning", "layer", 0.5, api_name="/prune")
+    found = fresh.predict("0:30, adaLN:40", False, api_name="/set_sparsities")
+    assert set(found) == {*plan, "sparsities"}
+    shares = {one["name"]: one["sparsity"] for one in found["layers"]}
+    assert shares[layer] == pytest.approx(0.4, abs=1e-3)
+    assert fresh.predict(found["sparsities"], False, api_name="/set_sparsities") == found
+    kept = fresh.predict("0:60", True, api_name="/set_sparsities")
+    assert kept["achieved"] == found["achieved"]
+    with pytest.raises(AppError, match="'0' needs layers and a sparsity"):
+        fresh.predict("0", False, api_name="/set_sparsities")
 
 
 def test_a_recipe_is_saved_and_opened(fresh, client, layer):

@@ -23,6 +23,7 @@ from dit_prune_viz.app.pages.layer.listeners import LayerListeners
 from dit_prune_viz.app.pages.layer.page_state import PageStates
 from dit_prune_viz.app.pages.layer.unit_answers import UnitAnswers
 from dit_prune_viz.app.pages.map.page import MapListeners
+from dit_prune_viz.app.pages.map.sparsity_edits import SparsityListeners
 from dit_prune_viz.app.session import drawn_model
 from dit_prune_viz.app.session.browser_values import read_edits, read_range, read_whole
 from dit_prune_viz.app.session.jobs import Jobs
@@ -33,6 +34,7 @@ from dit_prune_viz.app.session.selection import packed
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.startup import Startup
 from dit_prune_viz.app.session.tradeoff import uploaded_file
+from dit_prune_viz.app.widgets import block_strip
 from dit_prune_viz.errors import UserError
 
 _numbers = itertools.count(1)
@@ -68,6 +70,7 @@ def app(ready):
         layer=LayerListeners(frame, actions, states, layer_components),
         compare=CompareListeners(frame, actions, compare_components),
         map=MapListeners(actions),
+        strip=SparsityListeners(actions, "strip", block_strip.show),
         outputs=len(frame.outputs),
     )
 
@@ -235,6 +238,21 @@ def test_a_script_that_waits_is_answered_before_it_is_told_what_was_wrong(app, a
     assert next(updates)[-1].props["answered"] == {"number": 3, "at": None}
     with pytest.raises(gr.Error, match="could not be read"):
         next(updates)
+
+
+def test_sparsities_that_cannot_be_read_change_nothing_and_are_answered(app, ready, anne):
+    before = ready.masks
+    for odd in (None, -1, math.nan, "x", [0], {}, "0:1:2", "\x00:1", "9" * 9000, ":" * 9000):
+        updates = app.strip.edit(ready, anne, SimpleNamespace(number=5, text=odd, keep=odd, gesture=odd))
+        seen: list[tuple] = []
+        with pytest.raises(gr.Error, match=r"""\.['"]?$"""):
+            seen.extend(updates)
+        assert seen[-1][-1].props["answered"] == {"number": 5, "at": None}
+    assert app.actions.newest(anne.session_hash, ready).masks is before
+    *_, last = app.strip.edit(ready, anne, SimpleNamespace(number=6, text="0:30", keep="yes", gesture=[]))
+    assert last[-1].props["answered"]["number"] == 6
+    newest = app.actions.newest(anne.session_hash, ready)
+    assert newest.plan.by_hand == {one.name for one in newest.model.layers if one.block == 0}
 
 
 def test_a_line_at_no_number_stays_where_it_is(app, anne):

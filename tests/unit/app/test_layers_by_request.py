@@ -88,5 +88,5 @@ def test_every_layer_is_on_the_map_and_in_the_list(usual):
     words = {cell[0]: cell[2] for cell in cells}
     assert words[ADALN] == "adaLN, outside the blocks"
     assert words["transformer_blocks.1.attn1.to_q"] == "q, block 1"
-    places = {row["name"]: row["place"] for row in json.loads(layer_list.show(more))}
+    places = {row["name"]: row["place"] for row in json.loads(layer_list.show(more))["rows"]}
     assert (places[ADALN], places["transformer_blocks.0.ff.net.2"]) == ("outside the blocks", "block 0")

@@ -22,6 +22,12 @@ def test_values_begun_before_an_answer_are_older_than_it_and_those_begun_after_a
     assert answered["number"] == 3
 
 
+def test_an_answer_brings_the_value_of_its_own_time_along():
+    props = messages.answer(3, changed=True, show=lambda at: messages.value(at, rows=[])).constructor_args
+    assert json.loads(props["value"]) == {"at": props["answered"]["at"], "rows": []}
+    assert "value" not in messages.answer(3, changed=False, show=lambda at: "none").constructor_args
+
+
 def test_an_event_that_changed_nothing_makes_no_value_outdated():
     assert messages.answer(4, changed=False).props["answered"] == {"number": 4, "at": None}
 

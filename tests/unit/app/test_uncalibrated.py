@@ -65,7 +65,7 @@ def test_the_map_shows_weights_alone_whatever_is_asked_for(loaded, key):
 def test_before_and_after_looking(loaded):
     assert not view.heat_figure(loaded, "g_out").data
     assert "not calibrated" not in str(view.heat_figure(loaded.calibrate(8, 0), "magnitude_damage").layout.title.text)
-    rows = json.loads(layer_list.show(loaded))
+    rows = json.loads(layer_list.show(loaded))["rows"]
     assert [row["weights"] for row in rows] == [layer.weights for layer in loaded.model.layers]
     assert {row["damage"] for row in rows} == {None}
 

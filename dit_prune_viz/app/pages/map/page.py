@@ -11,13 +11,13 @@ import gradio as gr
 
 from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.app.pages.events import value_of
-from dit_prune_viz.app.pages.map import also_prune, plan_pair
+from dit_prune_viz.app.pages.map import also_prune, plan_pair, sparsity_edits
 from dit_prune_viz.app.pages.map.view import ACTIVATIONS, EMPTY, STATISTICS, dense_words, dots_figure, heat_figure
 from dit_prune_viz.app.session import measuring
 from dit_prune_viz.app.session.recipe_form import BINS
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.threshold import set_threshold
-from dit_prune_viz.app.widgets import layer_list, plot, threshold_line
+from dit_prune_viz.app.widgets import block_strip, layer_list, plot, threshold_line
 from dit_prune_viz.figures.style import message
 
 SENSE = "Prunes one layer at a time to 50 % and measures the error of the transformer's output. You can cancel it."
@@ -70,7 +70,7 @@ def build(frame: Frame, actions: Actions) -> MapTab:
     # One listener, so that an answer to what was asked before never comes after the one to what is asked last.
     asked = [frame.session.change, controls.timestep.change, controls.statistic.input, controls.y.input]
     shown = [frame.session, controls.statistic, controls.y, controls.timestep]
-    outputs = [views.heat, views.layers, line, views.dots, views.dense]
+    outputs = [views.heat, line, views.dots, views.dense]
     gr.on(asked, draw, shown, outputs, trigger_mode="always_last", **INTERNAL)
     axes = [controls.statistic, controls.y]
     gr.on([control.input for control in axes], _timestep, axes, controls.timestep, **INTERNAL)
@@ -94,6 +94,9 @@ def _lay_out(frame: Frame, actions: Actions) -> tuple[Controls, Views, gr.Button
             heat = plot.plot(message(EMPTY), height=400, elem_id="layer-map")
         with gr.Column(scale=4, min_width=340):
             layers = layer_list.layers(EMPTY)
+    strip = block_strip.strip()
+    sparsity_edits.wire(frame, actions, strip, block_strip.show)
+    sparsity_edits.wire(frame, actions, layers, layer_list.show)
     dense = gr.Markdown("", elem_classes="note", elem_id="dense-share")
     also_prune.build(frame, actions)
     with gr.Column(elem_classes="card layer-dots-card"):
@@ -130,11 +133,11 @@ def _show_sensitivity(session: Session | None) -> tuple[str, str, str]:
     return "sensitivity", _help("sensitivity"), plot.show(heat_figure(session, "sensitivity"))
 
 
-def draw(session: Session | None, statistic: str, y: str, timestep: int) -> tuple[str, str, str, str, str]:
-    """The heat map, the list, the line, the dots, and what stays dense."""
+def draw(session: Session | None, statistic: str, y: str, timestep: int) -> tuple[str, str, str, str]:
+    """The heat map, the line, the dots, and what stays dense."""
     heat, dots = heat_figure(session, statistic, timestep), dots_figure(session, y, timestep)
     line = threshold_line.show(session, drawn=y == "g_out")
-    return plot.show(heat), layer_list.show(session), line, plot.show(dots), dense_words(session)
+    return plot.show(heat), line, plot.show(dots), dense_words(session)
 
 
 def _timestep(statistic: str, y: str) -> gr.Slider:
