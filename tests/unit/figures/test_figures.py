@@ -54,6 +54,22 @@ def test_layers_outside_the_blocks_are_marked_on_both_sides():
     assert [line.x0 for line in figure.layout.shapes] == [-0.5, 1.5]
 
 
+@pytest.mark.parametrize(
+    ("blocks", "ticks"),
+    [
+        (range(1), [0]),
+        (range(9), [0, 2, 4, 6, 8]),
+        (range(57), [0, 10, 20, 30, 40, 50, 56]),
+        ([-1, 0, 1, 2, 3], [0, 1, 2, 3]),
+    ],
+)
+def test_map_numbers_the_first_and_the_last_block(blocks, ticks):
+    stacks = ["blocks" if block >= 0 else "outside the blocks" for block in blocks]
+    count = len(stacks)
+    figure = layer_map([f"{i}" for i in range(count)], list(blocks), ["q"] * count, stacks, [1.0] * count, title="x")
+    assert list(figure.layout.xaxis.tickvals) == ticks
+
+
 def test_map_on_a_log_scale_leaves_zeros_empty_and_says_the_value_itself():
     heat = layer_map(**LAYERS, values=[0.01, 0.0, 1.0], title="G_out", log=True).data[0]
     assert heat.z[0].tolist() == [-2.0, 0.0]
@@ -70,9 +86,9 @@ def test_map_draws_a_line_between_stacks_only_where_there_are_two():
 
 
 def test_map_names_the_stacks_of_two_transformers_as_the_model_does():
-    stacks = ["transformer.blocks", "transformer.blocks", "transformer_2.blocks"]
+    stacks = ["transformer.blocks", "transformer.blocks", "single_blocks"]
     figure = layer_map(**{**LAYERS, "stacks": stacks}, values=[1, 2, 3], title="x")
-    assert [note.text for note in figure.layout.annotations] == ["transformer.blocks", "transformer_2.blocks"]
+    assert [note.text for note in figure.layout.annotations] == ["transformer.blocks", "single_blocks"]
 
 
 def test_layer_scatter_writes_as_many_digits_as_tell_its_ticks_apart():

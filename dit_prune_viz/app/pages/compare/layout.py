@@ -16,7 +16,7 @@ SUGGESTIONS = 7
 PROMPTS = "Prompts: up to four, one per line (Shift+Enter generates)"
 CLASSES = "Classes: up to four names or numbers, one per line (Shift+Enter generates)"
 NUMBERS = "Classes: up to four numbers, one per line. The model lists no names, so CLIP scores say nothing here"
-MODES = [("prune it alone", WITHOUT), ("prune the rest of its layer", ONLY)]
+MODES = [("remove this cluster", WITHOUT), ("keep only this cluster of its layer", ONLY)]
 CLUSTER_NOTE = (
     "**What does this cluster paint?** Everything else stays dense, so the difference shows what its weights do. "
     "Clusters are made on the Layer page."

@@ -48,7 +48,7 @@ def describe_layer(session: Session, layer: str) -> str:
     return (
         f"{layer}: {d_out:,} × {d_in:,} weights, ranked {ranked}{by_hand}. "
         f"Sparsity {formatting.percent(report.sparsity, 2)}, predicted damage {formatting.damage(report)}, "
-        f"G_out {report.g_out:.3g}."
+        f"row heterogeneity (G_out) {report.g_out:.3g}."
     )
 
 

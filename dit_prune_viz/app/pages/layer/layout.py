@@ -20,7 +20,7 @@ AUTOMATIC = "auto"
 ALGORITHMS = [("k-means", "kmeans"), ("Gaussian mixture", "gmm"), ("HDBSCAN", "hdbscan")]
 COUNTS = [("auto", AUTOMATIC), *((str(k), k) for k in range(1, 11))]
 UNITS = [("rows", "row"), ("columns", "column"), ("weights", "weight")]
-PROJECTIONS = [("plane", "plane"), ("PCA", "pca"), ("UMAP", "umap")]
+PROJECTIONS = [("weight × activation", "plane"), ("PCA", "pca"), ("UMAP", "umap")]
 SAMPLES = [("8,192", 8192), ("20,000", MAX_DOTS), ("100,000", 100_000)]
 SORTED = [("original order", "original"), ("cluster", "cluster"), ("energy", "energy")]
 NOTE = (
@@ -112,7 +112,7 @@ def _controls() -> Controls:
         return Controls(
             picker=gr.Dropdown([], label="Layer", scale=6, min_width=280, elem_id="layer-picker"),
             unit=gr.Dropdown(UNITS, value="row", label="Dots are", scale=2, min_width=90),
-            projection=gr.Dropdown(PROJECTIONS, value="plane", label="Projection", scale=2, min_width=85),
+            projection=gr.Dropdown(PROJECTIONS, value="plane", label="View", scale=2, min_width=110),
             most=gr.Dropdown(SAMPLES, value=MAX_DOTS, label="Max. dots", scale=2, min_width=95),
             algorithm=gr.Dropdown(ALGORITHMS, value="kmeans", label="Clustered by", scale=3, min_width=120),
             k=gr.Dropdown(COUNTS, value=4, label="How many", scale=2, min_width=95),

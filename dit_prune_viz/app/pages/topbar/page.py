@@ -11,7 +11,7 @@ from dit_prune_viz.app.session.jobs import Busy
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.pruning.recipe_words import title_of
 
-BRAND = '<h1 class="brand">DiT pruning, seen<span>where a diffusion transformer is redundant</span></h1>'
+BRAND = '<h1 class="brand">DiT Pruning Explorer<span>where a diffusion transformer is redundant</span></h1>'
 LONG = 16
 """Letters of a value from which on it gives way where the bar is narrow."""
 
@@ -60,8 +60,8 @@ def _facts(session: Session | None) -> list[tuple[str, str, str, str]]:
         *facts,
         (
             "Sparsity",
-            formatting.percent(report.achieved, 3),
-            f"target {formatting.percent(report.target, 0)}",
+            f"{100 * report.achieved:.4g} %",
+            f"target {100 * report.target:.4g} %",
             f"{title_of(session.recipe)}: {report.removed:,} of {report.weights:,} prunable weights are pruned",
         ),
         (
