@@ -26,6 +26,7 @@ from dit_prune_viz.pipelines.layer_patterns import read_layer_patterns
 from dit_prune_viz.pruning.limits import Bounds, read_bounds
 from dit_prune_viz.pruning.named_recipes import NAMED_RECIPES, find_recipe, name_of
 from dit_prune_viz.pruning.recipe import AUTO, Recipe
+from dit_prune_viz.pruning.recipe_groups import GROUPS, RecipeGroup, group_of
 
 PATTERN = "N:M"
 BY_HAND = "hand"
@@ -205,6 +206,13 @@ def recipe_names() -> tuple[str, ...]:
     """The recipes a person picks by name: the named ones, and each registered saliency that prunes and has none."""
     own = tuple(name for name, kind in methods_of(Saliency).items() if kind.prunes and name not in NAMED_RECIPES)
     return (*NAMED_RECIPES, *own)
+
+
+def grouped_names() -> tuple[tuple[RecipeGroup, tuple[str, ...]], ...]:
+    """The names of `recipe_names` by group; groups without any are left out."""
+    names = {name: group_of(find_recipe(name)) for name in recipe_names()}
+    found = ((group, tuple(name for name in names if names[name] is group)) for group in GROUPS)
+    return tuple((group, members) for group, members in found if members)
 
 
 def name_for(recipe: Recipe) -> str | None:

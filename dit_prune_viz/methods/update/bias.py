@@ -22,5 +22,9 @@ class Mean(Update):
     formula: ClassVar[str] = "b + (W ∘ ¬M)·E[x]"
     paper: ClassVar[str] = "arXiv 2312.11983"
 
+    @property
+    def moves_weights(self) -> bool:
+        return False
+
     def update_layer(self, problem: LayerProblem, keep: Tensor) -> None:
         return None

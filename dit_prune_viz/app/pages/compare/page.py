@@ -12,7 +12,7 @@ import gradio as gr
 from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.app.pages.compare import input_picture
 from dit_prune_viz.app.pages.compare.layout import CLASSES, NUMBERS, PROMPTS, SUGGESTIONS, lay_out
-from dit_prune_viz.app.pages.compare.listeners import CompareListeners, offer_clusters, offer_layers
+from dit_prune_viz.app.pages.compare.listeners import CompareListeners, offer_clusters, offer_layers, waits_for
 from dit_prune_viz.app.session.comparison import MAX_PROMPTS
 from dit_prune_viz.app.session.drawing_inputs import example_prompts, takes_classes, takes_frames, takes_picture
 from dit_prune_viz.app.session.runs import Runs
@@ -46,7 +46,8 @@ def build(frame: Frame, actions: Actions) -> CompareTab:
         [frame.session, runs, *asked.inputs],
         drawn,
         **INTERNAL,
-    )
+    ).then(waits_for, frame.session, layout.wait, **INTERNAL)
+    frame.session.change(waits_for, frame.session, layout.wait, trigger_mode="always_last", **INTERNAL)
     chosen = [cluster.layer, cluster.cluster, cluster.mode]
     cluster.show.click(listeners.paint_cluster, [frame.session, runs, *chosen, *asked.inputs], drawn, **INTERNAL)
     strip.submit(

@@ -23,6 +23,10 @@ UNITS = [("rows", "row"), ("columns", "column"), ("weights", "weight")]
 PROJECTIONS = [("weight × activation", "plane"), ("PCA", "pca"), ("UMAP", "umap")]
 SAMPLES = [("8,192", 8192), ("20,000", MAX_DOTS), ("100,000", 100_000)]
 SORTED = [("original order", "original"), ("cluster", "cluster"), ("energy", "energy")]
+FIRST = (
+    "Each dot is a row, column or weight of one layer, coloured by cluster: its weights grow to the right, its "
+    "activations upwards. Select dots to see where they lie, and give each cluster its own sparsity in the table below."
+)
 NOTE = (
     "A slider rebuilds this layer's masks only; the other clusters keep their sparsity. The clusters' damages add up "
     "to the layer's. Sparsity per cluster is this app's extension of DiT-Pruning; the paper does not define one."
@@ -94,6 +98,7 @@ class LayerLayout:
 
 def lay_out(details: Callable[[dict], str], frames: Callable[[dict], str]) -> LayerLayout:
     """Lay the page out inside the current gradio context; `details` and `frames` as in `plot.unit_plot`."""
+    gr.Markdown(FIRST, elem_classes="note")
     controls = _controls()
     with gr.Row(elem_id="layer-views"):
         with gr.Column(scale=3, min_width=380):

@@ -6,7 +6,7 @@ from html import escape
 
 from dit_prune_viz.app import formatting
 from dit_prune_viz.app.session import packed
-from dit_prune_viz.app.session.finishing import is_finished
+from dit_prune_viz.app.session.finishing import time_left
 from dit_prune_viz.app.session.jobs import Busy
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.pruning.recipe_words import title_of
@@ -90,7 +90,8 @@ def _update(session: Session) -> list[tuple[str, str, str, str]]:
     recipe = session.recipe
     if not recipe.finishes:
         return []
-    detail = "current" if is_finished(session) else "computed with the next image"
+    left = time_left(session)
+    detail = "current" if left is None else f"computed with the next image, {left.words}"
     value = " + ".join(method.title for method in (*recipe.searches, *filter(None, [recipe.updater])))
     parts = (recipe.search, "Mask search"), (recipe.update, "update" if recipe.search else "Weight update")
     label = " + ".join(part for has, part in parts if has)
