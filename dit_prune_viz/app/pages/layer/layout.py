@@ -9,6 +9,7 @@ import gradio as gr
 
 from dit_prune_viz.app.pages.layer.captions import HINT
 from dit_prune_viz.app.pages.layer.view import MAX_DOTS
+from dit_prune_viz.app.session.unit_files import CLUSTERS, NEIGHBOURS, SELECTION
 from dit_prune_viz.app.widgets import cluster_table, plot
 from dit_prune_viz.figures.style import message
 
@@ -23,6 +24,11 @@ UNITS = [("rows", "row"), ("columns", "column"), ("weights", "weight")]
 PROJECTIONS = [("weight × activation", "plane"), ("PCA", "pca"), ("UMAP", "umap")]
 SAMPLES = [("8,192", 8192), ("20,000", MAX_DOTS), ("100,000", 100_000)]
 SORTED = [("original order", "original"), ("cluster", "cluster"), ("energy", "energy")]
+FILES = [
+    (f"{kind}, {form.upper()}", f"{kind}.{form}")
+    for kind in (SELECTION, NEIGHBOURS, CLUSTERS)
+    for form in ("json", "csv")
+]
 FIRST = (
     "Each dot is a row, column or weight of one layer, coloured by cluster: its weights grow to the right, its "
     "activations upwards. Select dots to see where they lie, and give each cluster its own sparsity in the table below."
@@ -47,13 +53,17 @@ class Controls:
 
 @dataclass(frozen=True)
 class UnitViews:
-    """The dots, and what is done with a selection of them."""
+    """The dots, and what is done with a selection of them. file: hidden, a file on its way to the browser."""
 
     units: gr.HTML
     selection: gr.Markdown
     find: gr.Textbox
     carve: gr.Button
+    near: gr.Button
     clear: gr.Button
+    save_as: gr.Dropdown
+    save: gr.Button
+    file: gr.Textbox
 
 
 @dataclass(frozen=True)
@@ -136,8 +146,13 @@ def _unit_views(details: Callable[[dict], str], frames: Callable[[dict], str]) -
             scale=2,
         )
         carve = gr.Button("Make a cluster", size="sm", min_width=110, elem_id="carve")
+        near = gr.Button("Add neighbours", size="sm", min_width=110, elem_id="add-neighbours")
         clear = gr.Button("Clear selection", size="sm", min_width=100)
-    return UnitViews(units, selection, find, carve, clear)
+    with gr.Row(elem_id="selection-files"):
+        save_as = gr.Dropdown(FILES, value=FILES[0][1], show_label=False, container=False, min_width=170, scale=2)
+        save = gr.Button("Save", size="sm", min_width=70, scale=0, elem_id="save-units")
+        file = gr.Textbox(visible="hidden", elem_id="units-file")
+    return UnitViews(units, selection, find, carve, near, clear, save_as, save, file)
 
 
 def _side_views() -> SideViews:
