@@ -76,8 +76,8 @@ def importance_plane(
         x=plane.in_edges[:-1],
         y=plane.out_edges[:-1],
         colorscale="Cividis",
-        customdata=binned.astype(np.float32),
-        hovertemplate=f"{_place(plane)}<br>mean saliency %{{customdata:.2g}}<extra></extra>",
+        text=binned.astype(np.float32),
+        hovertemplate=f"{_place(plane)}<br>mean saliency %{{text:.2g}}<extra></extra>",
         colorbar={"thickness": 10, "outlinewidth": 0, "tickfont": {"size": 10}, "nticks": 5},
     )
     if overlay and plane.pruned is not None:
@@ -91,6 +91,9 @@ def importance_plane(
             showscale=False,
             hovertemplate=f"{_place(plane)}<br>%{{z:.0%}} pruned<extra></extra>",
         )
+    if plane.order == "original order":
+        halves = {"y": float(plane.out_edges[1]) / 2, "x": float(plane.in_edges[1]) / 2}
+        figure.layout.meta |= {"crosshair": {"unit": unit, "columns": d_in, "halves": halves}}
     if selected is not None:
         _show_selected(figure, plane, unit, selected)
     figure.update_yaxes(autorange="reversed", showgrid=False)

@@ -321,6 +321,17 @@ def test_the_map_s_statistic_and_the_global_sparsity_are_chosen(page: Page):
     assert bar_value(page, "Sparsity") in ("29.99 %", "30 %")
 
 
+def test_a_long_recipe_says_how_long_it_takes_before_it_starts(page: Page):
+    page.locator("#method input").click()
+    page.get_by_role("option", name=re.compile("^swap-mask")).click()
+    expect(page.locator("#method-words")).to_contain_text(
+        re.compile(r"Time here: (about|roughly) .* before the next image")
+    )
+    expect(page.locator("#bar")).to_contain_text(re.compile("computed with the next image, (about|roughly)"))
+    page.get_by_role("tab", name="Compare").click()
+    expect(page.locator("#compare-wait")).to_contain_text("The next image first finishes the recipe")
+
+
 def test_a_method_is_chosen_changed_and_drawn_with_its_update(page: Page, screenshots):
     def choose(field: str, option: str) -> None:
         page.locator(f"#{field} input").click()

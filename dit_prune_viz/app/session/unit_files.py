@@ -78,16 +78,15 @@ def with_neighbours(session: Session, layer: str, selected: np.ndarray) -> np.nd
 def file_of(session: Session, layer: str, kind: str, form: str, selected: np.ndarray) -> tuple[str, str]:
     """A file's name and its text.
 
-        Args:
-            session: in which the layer has clusters.
-            layer: its name.
-            kind: NOTHING = "Nothing is selected. Draw around some dots first."
-    SELECTION, CLUSTERS or NEIGHBOURS, the last those of the selected units.
-            form: "json" or "csv".
-            selected: indices of units.
+    Args:
+        session: in which the layer has clusters.
+        layer: its name.
+        kind: SELECTION, CLUSTERS or NEIGHBOURS, the last those of the selected units.
+        form: "json" or "csv".
+        selected: indices of units.
 
-        Raises:
-            UserError: another kind or form, nothing selected, clusters of single weights as CSV.
+    Raises:
+        UserError: another kind or form, nothing selected, clusters of single weights as CSV.
     """
     if kind not in (SELECTION, CLUSTERS, NEIGHBOURS) or form not in ("json", "csv"):
         raise UserError(f"There is no file {brief(kind)} as {brief(form)}; choose from the list.")

@@ -67,7 +67,10 @@ function unitSelection(host, subject) {
     catchUp.stop();
     const chosen = packed ? new Set(unpack(packed)) : null;
     const selectedpoints = traces.map((trace) => (chosen ? indicesOf(trace, chosen) : null));
-    Plotly.update(host, { selectedpoints }, { selections: [] }, traces.map((trace) => trace.index));
+    // Only what is selected has an outline: that of the others is as faint as they are.
+    const outline = traces.map((trace) => (chosen && trace.marker.size > 3 ? 1 : 0));
+    const look = { selectedpoints, "marker.line.width": outline, "marker.line.color": pageColours().text };
+    Plotly.update(host, look, { selections: [] }, traces.map((trace) => trace.index));
   }
 
   function hold(event) {
