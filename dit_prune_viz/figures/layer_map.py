@@ -75,7 +75,7 @@ def layer_map(
     edges = [columns[0] - 0.5, columns[-1] + 0.5]
     figure.update_xaxes(showgrid=False, range=edges, tickangle=0, tickvals=_ticks(columns, places))
     figure.update_yaxes(showgrid=False, autorange="reversed")
-    figure.update_layout(margin={"l": 110, "r": 8, "t": 58, "b": 44})
+    figure.update_layout(margin={"l": 110, "r": 8, "t": 64, "b": 44})
     _mark_stacks(figure, blocks, stacks)
     return figure
 

@@ -23,7 +23,7 @@ from dit_prune_viz.pruning.recipe import Recipe
 PLAN, FINISH = "plan", "finish"
 SHORT = 2.0
 """Seconds that nobody has to be told of."""
-LONG = 10.0
+LONG = 30.0
 """Seconds from which on a recipe says in the list how long it takes."""
 
 BUNDLED_SOLVING, BUNDLED_CALL, BUNDLED_WEIGHTS = 3.01e11, 8.90e8, 2.03e7
@@ -227,10 +227,10 @@ def _key(statistics: Statistics, recipe: Recipe, stage: str) -> str:
 
 
 def _probe(device: torch.device) -> float:
-    """Seconds that one product of two matrices takes, the least of three."""
+    """Seconds that one product of two matrices takes, the least of several."""
     one = torch.ones(_PROBE, _PROBE, device=device)
     taken = []
-    for _ in range(3):
+    for _ in range(8):  # others may be at work
         begin = time.perf_counter()
         float((one @ one)[0, 0])  # reading a number waits for a GPU
         taken.append(time.perf_counter() - begin)
@@ -243,9 +243,14 @@ def _rounded(seconds: float) -> float:
 
 
 def _range(low: float, high: float) -> str:
-    """Such as "5–20 s", "1–4 min" or "2–9 h"."""
-    unit, name = next(
-        (unit, name) for unit, name, least in ((3600, "h", 7200), (60, "min", 120), (1, "s", 0)) if high >= least
-    )
-    first, last = max(1, round(low / unit)), max(1, round(high / unit))
+    """Such as "5–20 s", "1–4 min" or "2–9 h", in round numbers."""
+    unit, name = next(one for one in ((3600, "h"), (60, "min"), (1, "s")) if high >= 2 * one[0] or one[0] == 1)
+    if unit == 3600 and low < 0.75 * unit:
+        unit, name = 60, "min"
+    first, last = (_round(value / unit) for value in (low, high))
     return f"{last} {name}" if first == last else f"{first}–{last} {name}"
+
+
+def _round(value: float) -> int:
+    step = next((step for limit, step in ((10, 1), (30, 5), (100, 10)) if value < limit), 20)
+    return max(1, round(value / step) * step)

@@ -76,6 +76,7 @@ def test_the_list_of_recipes_has_every_recipe_once_below_its_group():
         (WorkTime(8_400, True), "about 2 h 20 min"),
         (WorkTime(20), "roughly 10–40 s"),
         (WorkTime(120), "roughly 1–4 min"),
+        (WorkTime(3_100), "roughly 25–100 min"),
         (WorkTime(14_400), "roughly 2–8 h"),
         (WorkTime(100, True) + WorkTime(1), "about 1 min 40 s"),
         (WorkTime(100, True) + WorkTime(20), "roughly 1–4 min"),
@@ -159,7 +160,7 @@ def test_page_bar_and_list_say_how_long_the_next_image_waits(ready, monkeypatch)
     recipe = session.recipe
     session.store.times.put(work_time._key(session.statistics, recipe, FINISH), 196.0)
     assert time_left(session) == WorkTime(196.0, True)
-    assert "computed with the next image, about 3 min 20 s" in topbar.render(session)
+    assert "about 3 min 20 s, computed with the next image" in topbar.render(session)
     shown = waits_for(session)
     assert shown.visible
     assert "about 3 min 20 s" in shown.value

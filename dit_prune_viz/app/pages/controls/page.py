@@ -23,7 +23,7 @@ CONVERGENCE = "How much the present plan's masks still change when the model is 
 def build(frame: Frame, actions: Actions, source: str) -> None:
     """Lay out the column inside the current gradio context and wire it."""
     with gr.Group(), gr.Row(elem_classes="beside"):
-        model = gr.Textbox(source, label="Model: folder or Hugging Face id", lines=1, max_lines=1, min_width=120)
+        model = gr.Textbox(source, label="Model: folder or hub id", lines=1, max_lines=1, min_width=120)
         load = gr.Button("Load", size="sm", scale=0, min_width=60)
     known_models.build(model)
     with gr.Group(), gr.Row(elem_classes="beside"):

@@ -70,7 +70,7 @@ def _lay_out() -> RecipeFields:
             if one == "weights":
                 with gr.Column(visible=False) as picking:
                     bins, use = _bins()
-    gr.Markdown("A change prunes the whole model anew.", elem_classes="note")
+    gr.Markdown("Changing the recipe discards sparsities set by hand; Undo brings them back.", elem_classes="note")
     return RecipeFields(name, sentence, {one: made[one] for one in fields}, picking, bins, use)
 
 

@@ -125,9 +125,9 @@ def lay_out(details: Callable[[dict], str], frames: Callable[[dict], str]) -> La
 def _controls() -> Controls:
     with gr.Row(elem_classes="tab-controls"):
         return Controls(
-            picker=gr.Dropdown([], label="Layer", scale=6, min_width=280, elem_id="layer-picker"),
+            picker=gr.Dropdown([], label="Layer", scale=6, min_width=240, elem_id="layer-picker"),
             unit=gr.Dropdown(UNITS, value="row", label="Dots are", scale=2, min_width=90),
-            projection=gr.Dropdown(PROJECTIONS, value="plane", label="View", scale=2, min_width=110),
+            projection=gr.Dropdown(PROJECTIONS, value="plane", label="View", scale=4, min_width=150),
             most=gr.Dropdown(SAMPLES, value=MAX_DOTS, label="Max. dots", scale=2, min_width=95),
             algorithm=gr.Dropdown(ALGORITHMS, value="kmeans", label="Clustered by", scale=3, min_width=120),
             k=gr.Dropdown(COUNTS, value=4, label="How many", scale=2, min_width=95),

@@ -42,9 +42,9 @@ class Controls:
     """What the map's colours and the dots' heights mean; `other` changes the colours to the other of the first two."""
 
     statistic: gr.Dropdown
-    other: gr.Button
     y: gr.Dropdown
     timestep: gr.Slider
+    other: gr.Button
     help: gr.Markdown
 
 
@@ -88,11 +88,11 @@ def _lay_out(frame: Frame, actions: Actions) -> tuple[Controls, Views, gr.Button
     with gr.Row(elem_classes="tab-controls"):
         controls = Controls(
             statistic=gr.Dropdown(CHOICES, value=FIRST, label="Map colour", scale=1, min_width=180),
-            other=gr.Button(_other_label(FIRST), size="sm", scale=0, min_width=190, elem_id="map-other"),
             y=gr.Dropdown(Y_CHOICES, value="g_out", label="Dot height", scale=1, min_width=180),
             timestep=gr.Slider(
                 0, BINS, value=0, step=1, label="Timestep bin (0: all)", scale=1, min_width=180, visible=False
             ),
+            other=gr.Button(_other_label(FIRST), size="sm", scale=0, min_width=150, elem_id="map-other"),
             help=gr.Markdown(_help(FIRST), elem_classes="note grow"),
         )
     with gr.Row(elem_classes="map-row"):
@@ -150,8 +150,7 @@ def _other(key: str) -> str:
 
 
 def _other_label(key: str) -> str:
-    label = STATISTICS[_other(key)].label
-    return f"Show {label[0].lower()}{label[1:]}"
+    return f"Show {STATISTICS[_other(key)].label.partition(' (')[0].lower()}"
 
 
 def _help(key: str) -> str:

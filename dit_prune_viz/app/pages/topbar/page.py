@@ -91,7 +91,7 @@ def _update(session: Session) -> list[tuple[str, str, str, str]]:
     if not recipe.finishes:
         return []
     left = time_left(session)
-    detail = "current" if left is None else f"computed with the next image, {left.words}"
+    detail = "current" if left is None else f"{left.words}, computed with the next image"
     value = " + ".join(method.title for method in (*recipe.searches, *filter(None, [recipe.updater])))
     parts = (recipe.search, "Mask search"), (recipe.update, "update" if recipe.search else "Weight update")
     label = " + ".join(part for has, part in parts if has)
