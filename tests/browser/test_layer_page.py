@@ -104,7 +104,7 @@ def test_the_unit_under_the_pointer_is_found_in_the_importance_plane(page: Page)
     )
     assert abs(share - row / int(rows)) < 0.02
     expect(page.locator("#units .plot-detail")).to_contain_text("predicted damage")
-    page.locator("#importance").click()
+    page.locator("#selection-tools textarea, #selection-tools input").first.focus()
     expect(cross).to_be_hidden()
 
 

@@ -101,11 +101,11 @@ class WorkTimes:
             self._disk.put(key, {}, {"seconds": seconds})
 
     def slowness(self, device: torch.device) -> float:
-        """How many times as long as the machine that measured the bundled model's times this one takes, 1/50 to 8."""
+        """How many times as long as the machine that measured the bundled model's times this one takes, 1/50 to 4."""
         name = str(device)
         with self._lock:
             if name not in self._speeds:
-                self._speeds[name] = min(8.0, max(0.02, _probe(device) / _PROBE_SECONDS))
+                self._speeds[name] = min(4.0, max(0.02, _probe(device) / _PROBE_SECONDS))
             return self._speeds[name]
 
 
