@@ -16,9 +16,16 @@ def percent(share: float, digits: int = 1) -> str:
 
 
 def seconds(value: float) -> str:
-    """12 s, 3 min 20 s."""
+    """12 s, 3 min 20 s, 42 min, 2 h 20 min."""
     whole = round(value)
-    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 600:
+        return f"{whole // 60} min" + (f" {whole % 60} s" if whole % 60 else "")
+    minutes = round(whole / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    return f"{minutes // 60} h" + (f" {minutes % 60} min" if minutes % 60 else "")
 
 
 def signed(value: float, digits: int = 2) -> str:

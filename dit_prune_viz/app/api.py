@@ -14,13 +14,16 @@ import gradio as gr
 from PIL.Image import Image
 
 from dit_prune_viz.app.pages.actions import MODEL_WORK, Actions
-from dit_prune_viz.app.session import recipe_io
+from dit_prune_viz.app.session import recipe_io, unit_files
 from dit_prune_viz.app.session.block_edits import set_by_text, sparsity_text
 from dit_prune_viz.app.session.cluster_edits import set_sparsity
 from dit_prune_viz.app.session.comparison import Comparison, compare
+from dit_prune_viz.app.session.layer_data import summary
+from dit_prune_viz.app.session.selection import search
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.checks import check_switch
-from dit_prune_viz.export.numbers import membership
+from dit_prune_viz.clustering.units import count_units
+from dit_prune_viz.export.numbers import membership, units_csv, units_json
 from dit_prune_viz.masks.groups import n_of_m
 from dit_prune_viz.pruning.named_recipes import find_recipe
 from dit_prune_viz.pruning.recipe import AUTO, Recipe
@@ -107,7 +110,21 @@ def _cluster_endpoints(state: gr.State, actions: Actions) -> None:
         session = actions.session(session)
         return session, actions.call(session, lambda s: describe_membership(s, layer))
 
+    def neighbours(
+        session: Session | None, layer: str, unit: str, index: float, k: float = unit_files.K, space: str = "plane"
+    ) -> tuple[Session, dict]:
+        session = actions.session(session)
+        return session, actions.call(session, lambda s: describe_neighbours(s, layer, unit, index, k, space))
+
+    def selection(session: Session | None, layer: str, unit: str, units: str) -> tuple[Session, dict]:
+        session = actions.session(session)
+        return session, actions.call(session, lambda s: describe_selection(s, layer, unit, units))
+
     text, number = gr.Textbox, gr.Number
+    unit = [text(label="layer"), text("row", label="unit")]
+    near = [number(0, label="index"), number(unit_files.K, label="k"), text("plane", label="space")]
+    _endpoint(neighbours, state, [*unit, *near])
+    _endpoint(selection, state, [text(label="layer"), text("row", label="unit"), text(label="units")])
     _endpoint(
         cluster,
         state,
@@ -242,6 +259,27 @@ def describe_membership(session: Session, layer: str) -> dict:
     for row, known in zip(found["clusters"], session.cluster_rows(layer), strict=True):
         row["sparsity"] = known.sparsity
     return found
+
+
+def describe_neighbours(session: Session, layer: str, unit: str, index: float, k: float, space: str) -> dict:
+    """The units nearest to one; distances are Euclidean in standardised features."""
+    found = unit_files.neighbours(session, layer, unit, [index], k, space)
+    width = session.model.layer(layer).shape[1]
+    near = [
+        {"index": at, **({"row": at // width, "column": at % width} if unit == "weight" else {}), "distance": distance}
+        for at, distance in zip(found.found[0].tolist(), found.distances[0].tolist(), strict=True)
+    ]
+    return {"layer": layer, "unit": unit, "index": int(found.asked[0]), "space": space, "neighbours": near}
+
+
+def describe_selection(session: Session, layer: str, unit: str, units: str) -> dict:
+    """The units in a text such as "12, 40-60", what they hold and cost under the present mask, and the same as CSV."""
+    shape = session.need_plan()[0].layer(layer).shape
+    chosen = search(units, count_units(shape, unit))
+    known = summary(session, layer, unit, chosen)
+    figures = {name: getattr(known, name) for name in ("weights", "sparsity", "damage", "energy")}
+    named = layer, shape, unit, chosen
+    return {**json.loads(units_json(*named)), **figures, "csv": units_csv(*named)}
 
 
 def describe_scores(result: Comparison) -> dict:

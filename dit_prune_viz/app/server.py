@@ -28,7 +28,7 @@ from dit_prune_viz.app.widgets import layer_list, plot
 from dit_prune_viz.app.widgets.scripts import script
 
 HOTKEYS = script("pages/hotkeys.js")
-TITLE = "DiT pruning, seen"
+TITLE = "DiT Pruning Explorer"
 
 
 def build_app(startup: Startup) -> gr.Blocks:

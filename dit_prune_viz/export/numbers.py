@@ -8,12 +8,13 @@ import io
 import json
 import math
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from dit_prune_viz.clustering.clusters import Clusters
+from dit_prune_viz.clustering.neighbours import Neighbours
 from dit_prune_viz.clustering.units import check_unit, count_units
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.export.folders import new_folder
@@ -151,6 +152,26 @@ def units_csv(layer: str, shape: tuple[int, int], unit: str, units: Sequence[int
     return _csv(("layer", *names), ((layer, *place) for place in _places(shape, unit, units)))
 
 
+def neighbours_json(layer: str, shape: tuple[int, int], unit: str, found: Neighbours) -> str:
+    """{layer, shape, unit, neighbours: [{of, nearest: [{at, distance}]}]}, nearest first; single weights as
+    [row, column]."""
+    rows = [
+        {"of": of, "nearest": [{"at": at, "distance": distance} for at, distance in nearest]}
+        for of, nearest in _neighbours(shape, unit, found)
+    ]
+    return _json({"layer": layer, "shape": list(shape), "unit": unit, "neighbours": rows})
+
+
+def neighbours_csv(layer: str, shape: tuple[int, int], unit: str, found: Neighbours) -> str:
+    """A line per unit and neighbour: the layer, both places, and their distance in the standardised plane."""
+    names = _PLACE if unit == "weight" else (unit,)
+    lines = []
+    for of, nearest in _neighbours(shape, unit, found):
+        place = of if unit == "weight" else (of,)
+        lines += [(layer, *place, *(at if unit == "weight" else (at,)), distance) for at, distance in nearest]
+    return _csv(("layer", *names, *(f"neighbour_{name}" for name in names), "distance"), lines)
+
+
 def write_numbers(
     pruned: PrunedModel,
     folder: str | Path,
@@ -193,6 +214,17 @@ def number_texts(pruned: PrunedModel, clusters: Mapping[str, Clusters | ClusterP
     known = {name: (pruned.model.layer(name).shape, one) for name, one in clusters.items()}
     texts = {"layers.csv": layers_csv(pruned), "layers.json": layers_json(pruned)}
     return texts | ({"clusters.csv": clusters_csv(known), "clusters.json": clusters_json(known)} if known else {})
+
+
+def _neighbours(shape: tuple[int, int], unit: str, found: Neighbours) -> Iterator[tuple[object, list]]:
+    """Every asked unit with its neighbours and their distances; rows and columns as numbers, weights as pairs."""
+
+    def named(units: np.ndarray) -> list:
+        places = _places(shape, unit, units)
+        return [list(place) if unit == "weight" else place[0] for place in places]
+
+    for of, near, distances in zip(named(found.asked), found.found, found.distances, strict=True):
+        yield of, list(zip(named(near), map(float, distances), strict=True))
 
 
 def _places(shape: tuple[int, int], unit: str, units: Sequence[int]) -> list[tuple[int, ...]]:

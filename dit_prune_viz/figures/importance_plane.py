@@ -76,7 +76,8 @@ def importance_plane(
         x=plane.in_edges[:-1],
         y=plane.out_edges[:-1],
         colorscale="Cividis",
-        hovertemplate="out %{y}+, in %{x}+<br>10^%{z:.2f}<extra></extra>",
+        text=binned.astype(np.float32),
+        hovertemplate=f"{_place(plane)}<br>mean saliency %{{text:.2g}}<extra></extra>",
         colorbar={"thickness": 10, "outlinewidth": 0, "tickfont": {"size": 10}, "nticks": 5},
     )
     if overlay and plane.pruned is not None:
@@ -88,8 +89,11 @@ def importance_plane(
             zmax=1,
             colorscale=VEIL,
             showscale=False,
-            hovertemplate="out %{y}+, in %{x}+<br>%{z:.0%} pruned<extra></extra>",
+            hovertemplate=f"{_place(plane)}<br>%{{z:.0%}} pruned<extra></extra>",
         )
+    if plane.order == "original order":
+        halves = {"y": float(plane.out_edges[1]) / 2, "x": float(plane.in_edges[1]) / 2}
+        figure.layout.meta |= {"crosshair": {"unit": unit, "columns": d_in, "halves": halves}}
     if selected is not None:
         _show_selected(figure, plane, unit, selected)
     figure.update_yaxes(autorange="reversed", showgrid=False)
@@ -97,6 +101,15 @@ def importance_plane(
     direction = {"row": "v", "column": "h"}.get(unit, "any")
     figure.update_layout(margin={"t": 50, "r": 8, "b": 40}, dragmode="select", selectdirection=direction)
     return figure
+
+
+def _place(plane: Plane) -> str:
+    """Which channels a bin holds, as a hover template."""
+    shape = zip(("row", "column"), ("y", "x"), plane.scores.shape, (len(plane.out), len(plane.inn)), strict=True)
+    each = [(name, axis, -(-channels // bins)) for name, axis, bins, channels in shape]
+    return ", ".join(
+        f"{name} %{{{axis}}}" if size == 1 else f"{size} {name}s from %{{{axis}}}" for name, axis, size in each
+    )
 
 
 def _show_selected(figure: go.Figure, plane: Plane, unit: str, selected: np.ndarray) -> None:

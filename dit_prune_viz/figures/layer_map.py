@@ -12,6 +12,8 @@ from dit_prune_viz.figures import style
 from dit_prune_viz.pipelines.kinds import KINDS
 from dit_prune_viz.pipelines.layers import OUTSIDE
 
+_MOST_TICKS = 8
+
 
 def layer_map(
     names: Sequence[str],
@@ -71,11 +73,23 @@ def layer_map(
     )
     # Without a range of its own the axis would make room for the names of the stacks on a narrow screen.
     edges = [columns[0] - 0.5, columns[-1] + 0.5]
-    figure.update_xaxes(showgrid=False, range=edges, tickangle=0, dtick=1 if len(columns) <= 4 else None)
+    figure.update_xaxes(showgrid=False, range=edges, tickangle=0, tickvals=_ticks(columns, places))
     figure.update_yaxes(showgrid=False, autorange="reversed")
-    figure.update_layout(margin={"l": 110, "r": 8, "t": 58, "b": 44})
+    figure.update_layout(margin={"l": 110, "r": 8, "t": 64, "b": 44})
     _mark_stacks(figure, blocks, stacks)
     return figure
+
+
+def _ticks(columns: Sequence[int], places: dict[int, str]) -> list[int]:
+    """The first and the last block, and at most six in between at even steps; none outside the blocks."""
+    blocks = [column for column in columns if places[column] != OUTSIDE]
+    if not blocks:
+        return []
+    first, last = blocks[0], blocks[-1]
+    least = (last - first) / (_MOST_TICKS - 1)
+    step = next((step for step in (1, 2, 5, 10, 20, 50, 100, 200, 500) if step >= least), last - first)
+    # One that stands too close to the last would touch it.
+    return [tick for tick in range(first, last, step) if last - tick > step / 2] + [last]
 
 
 def _labels(raw: np.ndarray, unit: str) -> np.ndarray:
@@ -112,7 +126,7 @@ def _mark_stacks(figure: go.Figure, blocks: Sequence[int], stacks: Sequence[str]
             xanchor="left",
             yanchor="bottom",
             yshift=13 * (index % 2),  # neighbours at two heights, so that they do not cover each other
-            text=stack if "." in stack else stack.replace("_", " "),  # a dotted name is a path: kept as it is
+            text=stack,
             showarrow=False,
             font={"size": 11},
         )

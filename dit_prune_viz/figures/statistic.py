@@ -16,9 +16,18 @@ class Statistic:
 
 
 STATISTICS = {
-    "g_out": Statistic("G_out", "heterogeneity of the output rows' mean saliency, Var / Mean²", log=True),
+    "damage": Statistic(
+        "Predicted damage",
+        "share of the layer's output energy that the mask removes; where it is low, weights go at little cost",
+        unit="%",
+    ),
     "sparsity": Statistic("Sparsity", "share of the layer's weights that are pruned", unit="%"),
-    "damage": Statistic("Predicted damage", "share of the layer's output energy that the mask removes", unit="%"),
+    "g_out": Statistic(
+        "Row heterogeneity (G_out)",
+        "how much the output rows differ in importance, Var / Mean² of their mean saliency; CAG, the clustering-aware "
+        "granularity, prunes layers above a threshold row by row",
+        log=True,
+    ),
     "sensitivity": Statistic(
         "Measured sensitivity",
         "relative squared error of the transformer's output on held-out inputs with this layer alone pruned to 50 %",
@@ -39,3 +48,4 @@ STATISTICS = {
     ),
     "ratio": Statistic("Activation ÷ weight", "activation norm divided by weight scale", log=True),
 }
+"""The first one answers what a newcomer asks: where weights can go at little cost."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,15 +14,23 @@ from dit_prune_viz.figures import style
 DENSITY_BINS = 80
 SVG_LIMIT = 200
 """Dots that are drawn as SVG at most: WebGL takes a tenth of the time from some hundred dots on."""
-SIZES = ((500, 8), (3000, 6), (30_000, 4), (50_000, 3))
-"""Dots up to a number, and how large they are in pixels; more are of 2, which software WebGL draws in half the time."""
+LOOKS = ((500, 8, 0.95), (3000, 6, 0.85), (30_000, 4, 0.7), (50_000, 3, 0.55), (math.inf, 2, 0.45))
+"""Dots up to a number, how large they are in pixels, and how opaque, so that crowds show through each other. Software
+WebGL draws the smallest in half the time."""
+CONTOURS_FROM = 20_000
+"""Units from which on lines of equal density lie over the dots."""
+CONTOURS = 6
+INNER, OUTER = (0.0, 0.9), (0.915, 1.0)
+"""Shares of the plot that the dots take, and the histograms beside them."""
 AXES = {
-    "row": ("log₁₀ weight norm of the row", "log₁₀ norm of its output"),
-    "column": ("log₁₀ weight norm of the column", "log₁₀ ‖X_j‖₂ of its input"),
-    "weight": ("log₁₀ |W_ij|", "log₁₀ ‖X_j‖₂ of its input"),
+    "row": ("weight norm of the row, log₁₀ ‖W_i‖₂", "norm of its output, log₁₀ ‖W_i·X‖₂"),
+    "column": ("weight norm of the column, log₁₀ ‖W_j‖₂", "norm of its input, log₁₀ ‖X_j‖₂"),
+    "weight": ("size of the weight, log₁₀ |W_ij|", "norm of its input, log₁₀ ‖X_j‖₂"),
 }
 """Unit → what the axes of the weight–activation plane are, see `clustering.plane`."""
 
+Density = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Counts of all points in bins of x and y, and the middles of the bins on both axes."""
 _CHUNK = 1 << 20
 DENSITY = [[0, "rgba(128,128,128,0)"], [0.15, "rgba(128,128,128,.25)"], [1, "rgba(128,128,128,.8)"]]
 
@@ -53,6 +62,7 @@ def unit_scatter(
     y_range: tuple[float, float] | None = None,
     frames: Sequence[str] = (),
     svg: bool = False,
+    scaled: bool = True,
 ) -> go.Figure:
     """Draw the units listed in `shown` (indices into `points`, shape (n, 2)), one trace per cluster in `labels` (n,).
 
@@ -61,7 +71,8 @@ def unit_scatter(
     `subject`, the name of what was drawn, along with its units. names and looks say how clusters are called and drawn;
     `cut` is a straight line or band in the log axes; `y_range` leaves room for what `frames`, the timestep bins
     that the page can move through, will need. `svg` draws however many dots without WebGL: sharp in print, and
-    a browser has few WebGL contexts to give.
+    a browser has few WebGL contexts to give. Without `scaled` the axes have no numbers: distances alone mean something.
+    Beyond CONTOURS_FROM units there are lines of equal density; beside the axes stand histograms of all units.
     """
     dense = len(shown) < len(points) and bool(np.isfinite(points).all())
     count = f"{len(shown):,} of {len(points):,} {unit}s"
@@ -75,13 +86,15 @@ def unit_scatter(
     )
     spans = [_span(points[shown if not dense else slice(None), axis]) for axis in (0, 1)]
     spans[1] = spans[1] if y_range is None else _padded(*y_range)
-    if dense:
-        _add_density(figure, points)
+    placed = points if dense or len(shown) == len(points) else points[np.isfinite(points).all(axis=1)]
+    density, lines = _histogram(placed) if len(placed) else None, len(placed) > CONTOURS_FROM
+    if dense or lines:
+        _add_density(figure, density, beneath=dense, lines=lines)
     if cut is not None:
         _add_cut(figure, cut, *spans)
     draw = go.Scatter if svg or len(shown) <= SVG_LIMIT else go.Scattergl
     shown_labels = labels[shown]
-    size = next((size for most, size in SIZES if len(shown) <= most), 2)
+    size, opacity = next((size, opacity) for most, size, opacity in LOOKS if len(shown) <= most)
     for cluster in np.unique(shown_labels):
         members = shown[shown_labels == cluster]
         look = int(cluster) if looks is None else looks[cluster]
@@ -93,15 +106,19 @@ def unit_scatter(
                 mode="markers",
                 name=f"cluster {cluster}" if names is None else names[cluster],
                 hovertemplate=f"{unit} %{{customdata}}<extra></extra>",
-                marker=_marker(look, size),
+                marker=_marker(look, size, opacity),
                 selected={"marker": {"opacity": 1}},
                 unselected={"marker": {"color": style.GREY, "opacity": 0.28}},
                 meta={"units": True},
             )
         )
-    figure.update_xaxes(range=spans[0])
-    figure.update_yaxes(range=spans[1])
-    figure.update_layout(dragmode="lasso", margin={"t": 60})
+    pointed = {"showspikes": True, "spikemode": "across", "spikethickness": 1, "spikedash": "dot"}
+    pointed |= {"spikecolor": style.GREY, "showticklabels": scaled}
+    figure.update_xaxes(range=spans[0], **pointed)
+    figure.update_yaxes(range=spans[1], **pointed)
+    if density is not None:
+        _add_margins(figure, density)
+    figure.update_layout(dragmode="lasso", margin={"t": 60}, hovermode="closest")
     figure.layout.meta |= {"subject": subject, "frames": list(frames)}
     style.legend_below(figure)
     return figure
@@ -151,19 +168,31 @@ def _add_cut(figure: go.Figure, cut: Cut, x: list[float], y: list[float]) -> Non
         )
 
 
-def _add_density(figure: go.Figure, points: np.ndarray) -> None:
-    counts, x_edges, y_edges = _histogram(points)
-    figure.add_heatmap(
-        z=np.log10(1 + counts.T).astype(np.float32),
-        x=_centres(x_edges).astype(np.float32),
-        y=_centres(y_edges).astype(np.float32),
-        colorscale=DENSITY,
-        showscale=False,
-        hoverinfo="skip",
-    )
+def _add_density(figure: go.Figure, density: Density, *, beneath: bool, lines: bool) -> None:
+    """Of all points: shades beneath the dots, and lines of equal density over them."""
+    counts, x, y = density
+    about = {"z": np.log10(1 + counts.T).astype(np.float32), "x": x, "y": y, "showscale": False, "hoverinfo": "skip"}
+    if beneath:
+        figure.add_heatmap(**about, colorscale=DENSITY)
+    if lines:
+        look = {"color": style.GREY, "width": 1, "smoothing": 1}
+        figure.add_contour(**about, ncontours=CONTOURS, contours={"coloring": "none"}, line=look, showlegend=False)
 
 
-def _histogram(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _add_margins(figure: go.Figure, density: Density) -> None:
+    """Histograms of all points along both axes, which move with these; two bins of the density are one of theirs."""
+    bare = {"visible": False, "fixedrange": True, "rangemode": "tozero"}
+    outer = {"domain": OUTER, **bare}
+    figure.update_layout(xaxis={"domain": INNER}, yaxis={"domain": INNER}, xaxis2=outer, yaxis2=outer)
+    look = {"mode": "lines", "line": {"width": 1, "color": style.GREY}, "showlegend": False, "hoverinfo": "skip"}
+    counts, *centres = density
+    along = [axis.reshape(-1, 2).mean(axis=1) for axis in centres]
+    tall = [counts.sum(axis=1 - axis).reshape(-1, 2).sum(axis=1).astype(np.float32) for axis in (0, 1)]
+    figure.add_scatter(x=along[0], y=tall[0], yaxis="y2", fill="tozeroy", **look)
+    figure.add_scatter(x=tall[1], y=along[1], xaxis="x2", fill="tozerox", **look)
+
+
+def _histogram(points: np.ndarray) -> Density:
     """As `numpy.histogram2d`, many times as fast on millions of float32 points."""
     low, high = points.min(axis=0), points.max(axis=0)
     width = np.where(high > low, high - low, 1).astype(np.float32)
@@ -173,19 +202,19 @@ def _histogram(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         cell = np.minimum(cell, DENSITY_BINS - 1).astype(np.int32)
         counts += np.bincount(cell[:, 0] * DENSITY_BINS + cell[:, 1], minlength=len(counts))
     edges = [np.linspace(low[axis], low[axis] + width[axis], DENSITY_BINS + 1) for axis in (0, 1)]
-    return counts.reshape(DENSITY_BINS, DENSITY_BINS), *edges
+    return counts.reshape(DENSITY_BINS, DENSITY_BINS), *(_centres(one).astype(np.float32) for one in edges)
 
 
 def _centres(edges: np.ndarray) -> np.ndarray:
     return (edges[:-1] + edges[1:]) / 2
 
 
-def _marker(cluster: int, size: int) -> dict:
-    outline = style.OUTLINE if size >= 6 else {"width": 0}
+def _marker(cluster: int, size: int, opacity: float) -> dict:
+    """Without an outline: only what is selected gets one, by the page."""
     return {
         "size": size,
         "symbol": style.symbol(cluster),
         "color": style.colour(cluster),
-        "opacity": 0.9,
-        "line": outline,
+        "opacity": opacity,
+        "line": {"width": 0},
     }

@@ -32,21 +32,34 @@ _TEMPERED = Recipe("stw:1.5,1", "cag", allocation="tempered:0.6")
 _BIASED = Recipe("stw", "cag", allocation="tempered:0.8", centred=True)
 
 _ALL = (
-    NamedRecipe("dit-pruning", Recipe(), "STW and CAG, the paper's method (arXiv 2607.00927)"),
+    NamedRecipe(
+        "dit-pruning",
+        Recipe(),
+        "squared weights × activations (STW), with the clustering-aware granularity (CAG); the paper's method "
+        "(arXiv 2607.00927)",
+    ),
     NamedRecipe("magnitude", Recipe("magnitude"), "|W|, ranked per layer"),
     NamedRecipe("wanda", Recipe("wanda"), "|W|·‖X‖, ranked per row (arXiv 2306.11695)"),
     NamedRecipe("ria", Recipe("ria"), "relative importance and activations, ranked per row (ICLR 2024)"),
     NamedRecipe("obs", Recipe("obs"), "w²/[H⁻¹]ⱼⱼ, the error left once other weights make up for the lost one"),
-    NamedRecipe("stw", Recipe("stw", "layer"), "|W|²·‖X‖ alone, every layer ranked as a whole"),
+    NamedRecipe("stw", Recipe("stw", "layer"), "|W|²·‖X‖ (STW) alone, every layer ranked as a whole"),
     NamedRecipe("cag", Recipe("wanda", "cag"), "Wanda's score with the clustering-aware granularity alone"),
-    NamedRecipe("tempered", _TEMPERED, "a budget between uniform and an energy threshold"),
-    NamedRecipe("damage-aware", replace(_TEMPERED, allocation="damage-aware"), "least predicted damage for the budget"),
+    NamedRecipe(
+        "tempered",
+        _TEMPERED,
+        "sparsity per layer between uniform and an energy threshold; layers whose energy lies in few weights lose more",
+    ),
+    NamedRecipe(
+        "damage-aware",
+        replace(_TEMPERED, allocation="damage-aware"),
+        "sparsity per layer chosen for the least predicted damage",
+    ),
     NamedRecipe("obs-update", Recipe(update="obs"), "DiT-Pruning's masks, kept weights updated by OBS"),
     NamedRecipe("mean", Recipe(update="mean"), "DiT-Pruning's masks, biases make up for the lost mean output"),
     NamedRecipe(
         "tempered-mean",
         replace(_BIASED, allocation="tempered:0.6", update="mean"),
-        "a tempered budget, biases make up for the lost mean output",
+        "tempered sparsity per layer, biases make up for the lost mean output",
     ),
     NamedRecipe(
         "swap-mask",
@@ -56,17 +69,17 @@ _ALL = (
     NamedRecipe(
         "swap",
         replace(_BIASED, search=("swap",), update="mean"),
-        "swapped masks on a tempered budget, biases make up for the lost mean output; no weight changes",
+        "swapped masks, tempered sparsity per layer, biases make up for the lost mean output; no weight changes",
     ),
     NamedRecipe(
         "swap-update",
         replace(_BIASED, search=("swap",), update="least-squares"),
-        "swapped masks on a tempered budget, kept weights and biases by least squares",
+        "swapped masks, tempered sparsity per layer, kept weights and biases by least squares",
     ),
     NamedRecipe(
         "distilled-mask",
         replace(_TEMPERED, search=("distil:400",)),
-        "masks on a tempered budget that learn from the dense model's outputs; no weight changes",
+        "masks that learn from the dense model's outputs, tempered sparsity per layer; no weight changes",
     ),
     NamedRecipe(
         "distilled",

@@ -34,7 +34,7 @@ from dit_prune_viz.pruning.recipe import Recipe
 from dit_prune_viz.pruning.report import LayerReport, PlanReport, estimate_layer, report_layer, summarize
 from dit_prune_viz.pruning.scores import Scores
 from dit_prune_viz.pruning.solve_layers import solve_layers, update_weights
-from dit_prune_viz.pruning.stored import stored_layers
+from dit_prune_viz.pruning.stored import are_stored, stored_layers
 from dit_prune_viz.sensitivity.measure import measure_sensitivity
 
 
@@ -190,10 +190,20 @@ def finish_layers(plan: PruningPlan, masks: Mapping[str, PackedMask], statistics
     Raises:
         UserError: as in `prune`.
     """
-    dense = find_limits(plan.recipe.ignore, (), statistics.model.layers).dense
-    moving = {name: mask for name, mask in masks.items() if name not in dense or mask.removed}
+    moving = _moving(plan, masks, statistics)
     made = stored_layers(plan, moving, statistics, lambda: _finish(plan, moving, statistics)) if moving else {}
     return {name: made[name] if name in moving else PrunedLayer(mask) for name, mask in masks.items()}
+
+
+def is_stored(plan: PruningPlan, masks: Mapping[str, PackedMask], statistics: Statistics) -> bool:
+    """Whether `finish_layers` finds these masks finished on disk."""
+    return are_stored(plan, _moving(plan, masks, statistics), statistics)
+
+
+def _moving(plan: PruningPlan, masks: Mapping[str, PackedMask], statistics: Statistics) -> dict[str, PackedMask]:
+    """The masks of all layers but those that the recipe keeps dense."""
+    dense = find_limits(plan.recipe.ignore, (), statistics.model.layers).dense
+    return {name: mask for name, mask in masks.items() if name not in dense or mask.removed}
 
 
 def _finish(plan: PruningPlan, masks: Mapping[str, PackedMask], statistics: Statistics) -> dict[str, PrunedLayer]:

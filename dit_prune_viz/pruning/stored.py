@@ -36,10 +36,19 @@ def stored_layers(
         statistics: of the model.
         make: does the work.
     """
-    if statistics.disk is None or not all(method.built_in for method in _finishing(plan.recipe)):
+    if not _storable(plan, statistics):
         return make()
     found = kept(statistics.disk, _key(plan, masks, statistics), lambda: _to_tensors(make()))
     return {name: _layer(found, name, mask.shape) for name, mask in masks.items()}
+
+
+def are_stored(plan: PruningPlan, masks: Mapping[str, PackedMask], statistics: Statistics) -> bool:
+    """Whether `stored_layers` finds them on disk; arguments as there."""
+    return _storable(plan, statistics) and statistics.disk.path(_key(plan, masks, statistics)).is_file()
+
+
+def _storable(plan: PruningPlan, statistics: Statistics) -> bool:
+    return statistics.disk is not None and all(method.built_in for method in _finishing(plan.recipe))
 
 
 def _layer(found: Mapping[str, Tensor], name: str, shape: tuple[int, int]) -> PrunedLayer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 
@@ -72,6 +73,39 @@ def expect_sparsity(page: Page, unit: int, good: Callable[[str], bool]) -> None:
             return
         page.wait_for_timeout(500)
     raise AssertionError(f"{sparsity_of(page, unit)} % of row {unit} are pruned.")
+
+
+def test_neighbours_are_selected_and_saved(page: Page, tmp_path):
+    open_layer(page)
+    find(page, 5)
+    expect(page.locator("#selection")).to_contain_text("1 row selected")
+    page.locator("#add-neighbours").click()
+    expect(page.locator("#selection")).to_contain_text("9 rows selected")
+    with page.expect_download() as waiting:
+        page.locator("#save-units").click()
+    assert waiting.value.suggested_filename.endswith("-selection.json")
+    waiting.value.save_as(tmp_path / "selection.json")
+    found = json.loads((tmp_path / "selection.json").read_text())
+    assert 5 in found["units"]
+    assert len(found["units"]) == 9
+
+
+def test_the_unit_under_the_pointer_is_found_in_the_importance_plane(page: Page):
+    open_layer(page)
+    page.locator("#units .plot").first.focus()
+    page.keyboard.press("ArrowRight")
+    cross = page.locator("#importance .plot-cross")
+    expect(cross).to_have_count(1)
+    row, first = int(page.locator("#units .plot-spoken").inner_text().rpartition(" ")[2]), cross.bounding_box()
+    area = page.locator("#importance .nsewdrag").first.bounding_box()
+    share = (first["y"] - area["y"]) / area["height"]
+    rows = page.evaluate(
+        "() => document.querySelector('#importance .js-plotly-plot').layout.meta.alt.match(/over (\\d+)/)[1]"
+    )
+    assert abs(share - row / int(rows)) < 0.02
+    expect(page.locator("#units .plot-detail")).to_contain_text("predicted damage")
+    page.locator("#selection-tools textarea, #selection-tools input").first.focus()
+    expect(cross).to_be_hidden()
 
 
 def test_a_lasso_becomes_a_cluster_whose_slider_changes_those_rows_alone(page: Page, screenshots):

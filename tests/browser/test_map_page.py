@@ -107,7 +107,7 @@ def test_the_line_moves_layers_between_row_by_row_and_whole(page: Page, screensh
     assert bar_value(page, "Predicted damage") != damage
     shoot(page, screenshots, "line")
 
-    page.get_by_role("spinbutton", name="G_out threshold").fill("0")
+    page.get_by_role("spinbutton", name="Threshold of row heterogeneity").fill("0")
     page.keyboard.press("Tab")
     expect(page.locator("#layer-list td.ranked", has_text="by row")).to_have_count(78)
     page.locator("#method input").click()

@@ -130,9 +130,9 @@ def test_a_cell_of_the_map_leads_to_its_layer(browser, report, content):
         expect(page.locator("#layer-table tr.found")).to_have_count(1)
         figure = json.loads(page.locator("#figure-0").text_content())
         assert page.locator("#layer-table tr.found th").text_content() in json.dumps(figure)
-        page.get_by_label("G_out").first.check(force=True)
-        expect(plot.locator(".gtitle")).to_have_text("G_out")
-        expect(plot.locator("xpath=..").locator(".help")).to_contain_text("Heterogeneity of the output rows")
+        page.get_by_label("Row heterogeneity").first.check(force=True)
+        expect(plot.locator(".gtitle")).to_have_text("Row heterogeneity (G_out)")
+        expect(plot.locator("xpath=..").locator(".help")).to_contain_text("How much the output rows differ")
 
 
 def test_pictures_are_compared_with_the_keyboard_and_side_by_side(browser, report):

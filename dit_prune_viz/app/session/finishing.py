@@ -7,8 +7,9 @@ from collections.abc import Hashable
 from dataclasses import replace
 
 from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.app.session.work_time import FINISH, WorkTime, finish_time, measuring
 from dit_prune_viz.errors import Progress
-from dit_prune_viz.pruning.prune import finish_layers
+from dit_prune_viz.pruning.prune import finish_layers, is_stored
 from dit_prune_viz.pruning.pruned_model import PrunedModel
 
 
@@ -30,10 +31,25 @@ def finish(session: Session, progress: Progress | None = None) -> PrunedModel:
     missing = {layer: mask for layer, mask in session.masks.items() if layer not in known}
     if missing:
         wanted = session.masks if _entangled(session) else missing
-        made = finish_layers(plan, wanted, session.statistics.reporting(progress))
+        if is_stored(plan, wanted, session.statistics):
+            made = finish_layers(plan, wanted, session.statistics)
+        else:
+            share = sum(mask.weights for mask in wanted.values()) / sum(mask.weights for mask in session.masks.values())
+            with measuring(session.store.times, session.statistics, session.recipe, FINISH, share):
+                made = finish_layers(plan, wanted, session.statistics.reporting(progress))
         known |= made
         cache.put_all({keys[layer]: finished for layer, finished in known.items()})
     return replace(pruned, layers={layer: known[layer] for layer in session.masks})
+
+
+def time_left(session: Session) -> WorkTime | None:
+    """How long the next image waits for searches and update: None where it does not."""
+    if session.pruned is None or not session.recipe.finishes or is_finished(session):
+        return None
+    made = len(session.pruned.layers.made) == len(session.masks)
+    if made and is_stored(session.plan, session.masks, session.statistics):
+        return WorkTime(0.0, True)
+    return finish_time(session.store.times, session.statistics, session.recipe)
 
 
 def is_finished(session: Session) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from weakref import WeakValueDictionary
 
+from dit_prune_viz.app.session.work_time import WorkTimes
 from dit_prune_viz.disk_cache import DiskCache
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.metrics.clip import ClipScorer, load_clip
@@ -42,7 +43,7 @@ class ModelStore:
         load: LoadSettings | None = None,
         disk: DiskCache | None = None,
     ) -> None:
-        self.disk = disk
+        self.disk, self.times = disk, WorkTimes(disk)
         self.when_loaded: Callable[[Model], None] | None = None
         self._clip_source, self._clip_name = clip, clip_name
         self._load = load or LoadSettings("", device=device, dtype=dtype)

@@ -26,6 +26,7 @@ from dit_prune_viz.pipelines.layer_patterns import read_layer_patterns
 from dit_prune_viz.pruning.limits import Bounds, read_bounds
 from dit_prune_viz.pruning.named_recipes import NAMED_RECIPES, find_recipe, name_of
 from dit_prune_viz.pruning.recipe import AUTO, Recipe
+from dit_prune_viz.pruning.recipe_groups import GROUPS, RecipeGroup, group_of
 
 PATTERN = "N:M"
 BY_HAND = "hand"
@@ -80,35 +81,39 @@ class FormField:
 
 def form_fields() -> tuple[FormField, ...]:
     """All fields, in the order in which the page shows them."""
-    granularities = (("As the score's paper", AUTO), *_choices(Granularity), ("N:M, such as 2:4", PATTERN))
+    granularities = (("Method's default", AUTO), *_choices(Granularity), ("N:M pattern, such as 2:4", PATTERN))
     sliders = {"low": 0, "high": 100, "step": 1, "scale": 100}
     bins = f"{BINS} weights, from clean to noisy"
     return (
-        FormField("granularity", CHOICE, "Weights are ranked inside", AUTO, choices=granularities),
-        FormField("pattern", TEXT, "N:M: of M inputs N stay", "2:4"),
+        FormField("granularity", CHOICE, "Compare weights within", AUTO, choices=granularities),
+        FormField("pattern", TEXT, "N:M pattern: of every M inputs, N are kept", "2:4"),
         FormField("sparsity", SLIDER, "Global sparsity, %", 50, **sliders),
-        FormField("saliency", CHOICE, "Weights are scored by", "stw", choices=_choices(Saliency)),
+        FormField("saliency", CHOICE, "Importance score", "stw", choices=_scores()),
         *_options(Saliency),
-        FormField("allocation", CHOICE, "Budget over layers", "uniform", choices=_choices(Allocation)),
+        FormField("allocation", CHOICE, "Sparsity per layer", "uniform", choices=_choices(Allocation)),
         *_options(Allocation),
         FormField("ignore", TEXT, "Keep dense", "", "Layers by name, kind, block 3, blocks 0-4, or with * and ?"),
         FormField("bounds", TEXT, "Floors and ceilings, %", "", "Such as adaLN: 0-40, block 3: 20-60"),
         FormField(
-            "sensitivity", SWITCH, "Weigh layers by measured sensitivity", False, "Measures every layer alone first"
+            "sensitivity",
+            SWITCH,
+            "Weight layers by measured sensitivity",
+            False,
+            "Measures every layer alone first",
         ),
         *(field for name, kind in methods_of(Search).items() for field in _search(name, kind)),
         FormField("update", CHOICE, "Weight update", "", choices=(("None", ""), *_choices(Update))),
         *_options(Update),
-        FormField("sequential", SWITCH, "Sequential", False, "Later blocks see what earlier pruned ones put out"),
+        FormField("sequential", SWITCH, "Block by block", False, "Later blocks see outputs of earlier pruned ones"),
         FormField(
             "timestep",
             CHOICE,
-            "Timesteps weigh",
+            "Timestep weighting",
             "uniform",
             choices=tuple((label, value) for value, label in _TIMESTEPS.items()),
         ),
         FormField("weights", TEXT, bins, EVEN),
-        FormField("centred", SWITCH, "Centred inputs", False, "‖X‖ less its mean, for updates that move the biases"),
+        FormField("centred", SWITCH, "Centred inputs", False, "Less their mean, for updates that change biases"),
     )
 
 
@@ -203,6 +208,13 @@ def recipe_names() -> tuple[str, ...]:
     return (*NAMED_RECIPES, *own)
 
 
+def grouped_names() -> tuple[tuple[RecipeGroup, tuple[str, ...]], ...]:
+    """The names of `recipe_names` by group; groups without any are left out."""
+    names = {name: group_of(find_recipe(name)) for name in recipe_names()}
+    found = ((group, tuple(name for name in names if names[name] is group)) for group in GROUPS)
+    return tuple((group, members) for group, members in found if members)
+
+
 def name_for(recipe: Recipe) -> str | None:
     """The name in `recipe_names` that means a recipe, whatever its sparsity; None for one of a person's own."""
     named = name_of(recipe)
@@ -271,6 +283,14 @@ def _spelled_bounds(one: Bounds) -> str:
 
 def _choices(kind: type[Method]) -> tuple[tuple[str, str], ...]:
     return tuple((method.label, name) for name, method in methods_of(kind).items())
+
+
+def _scores() -> tuple[tuple[str, str], ...]:
+    """Scores with their formulas, which say more than their names."""
+    return tuple(
+        (f"{method.label}: {method.formula}" if method.prunes and method.formula else method.label, name)
+        for name, method in methods_of(Saliency).items()
+    )
 
 
 def _options(kind: type[Method]) -> tuple[FormField, ...]:

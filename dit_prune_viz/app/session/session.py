@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from dit_prune_viz.app.session.model_store import ModelStore
+from dit_prune_viz.app.session.work_time import PLAN, measuring
 from dit_prune_viz.calibration.layer_statistics import LayerStatistics, layer_statistics, weight_statistics
 from dit_prune_viz.calibration.result import Calibration
 from dit_prune_viz.calibration.settings import CalibrationSettings
@@ -172,7 +173,8 @@ class Session:
         cag = recipe.resolved_granularity == "cag"
         if cag and recipe.threshold is None and not recipe.tuned and recipe.scoring == before.scoring:
             recipe = replace(recipe, threshold=before.threshold)
-        pruned = rank(recipe, session.statistics.reporting(progress), later=True)
+        with measuring(session.store.times, session.statistics, recipe, PLAN):
+            pruned = rank(recipe, session.statistics.reporting(progress), later=True)
         known = session.sensitivity if recipe.ranking == before.ranking else {}
         clusters = clusters_of(pruned.plan)
         return replace(

@@ -18,6 +18,7 @@ let owner = ""; // the visit whose layer is drawn, as the server calls it
 
 const selection = unitSelection(host, subject);
 const player = timestepPlayer(host, (dots) => server.frames({ owner, subject: subject(), dots }));
+crosshair(host);
 const keys = walkWithKeys(host, { selectUnits: selection.change, openTarget: open });
 
 function open(id, mode) {
@@ -33,7 +34,9 @@ const lookUp = timer(async () => {
 function hover(point) {
   if (!detail) return;
   lookUp.stop();
-  if (!point?.data.meta?.units) return void (detail.textContent = "");
+  const unit = point?.data.meta?.units;
+  pointAtUnit(unit ? idOf(point.customdata) : null);
+  if (!unit) return void (detail.textContent = "");
   rested = idOf(point.customdata);
   lookUp.start(60);
 }
@@ -46,7 +49,8 @@ function listen() {
     else open(id, selection.mode);
   });
   host.on("plotly_selected", (event) => {
-    if (!event?.lassoPoints && !event?.range) return; // an outline was taken away, nothing was drawn
+    const drawn = event?.lassoPoints ?? event?.range;
+    if (!drawn?.x || !drawn.y) return; // an outline was taken away, or drawn beside the dots
     if (unitTraces(host).length) selection.change(unitsInside(host, event), selection.mode, 1000);
     else if (event.range) trigger("select", { range: event.range, mode: selection.mode });
     Plotly.relayout(host, { selections: [] }); // takes the outline away, draws nothing again

@@ -26,6 +26,7 @@ SCRIPT = script(
     "widgets/plot_toolbar.js",
     "widgets/plot_selection.js",
     "widgets/plot_timesteps.js",
+    "widgets/plot_crosshair.js",
     "widgets/plot_keyboard.js",
     "widgets/plot.js",
 )

@@ -67,7 +67,15 @@ function unitSelection(host, subject) {
     catchUp.stop();
     const chosen = packed ? new Set(unpack(packed)) : null;
     const selectedpoints = traces.map((trace) => (chosen ? indicesOf(trace, chosen) : null));
-    Plotly.update(host, { selectedpoints }, { selections: [] }, traces.map((trace) => trace.index));
+    // Only what is selected has an outline, if dots are large enough for one.
+    const outline = traces.map((trace, place) => {
+      if (!selectedpoints[place]?.length || trace.marker.size < 4) return 0;
+      const widths = new Array(trace.x.length).fill(0);
+      for (const i of selectedpoints[place]) widths[i] = 1;
+      return widths;
+    });
+    const look = { selectedpoints, "marker.line.width": outline, "marker.line.color": pageColours().text };
+    Plotly.update(host, look, { selections: [] }, traces.map((trace) => trace.index));
   }
 
   function hold(event) {

@@ -58,7 +58,7 @@ function timestepPlayer(host, fetchHeights) {
   }
 
   function play() {
-    button.textContent = "⏸";
+    button.textContent = "❚❚";
     button.setAttribute("aria-label", "Pause");
     playing = setInterval(() => {
       if (fetching) return;

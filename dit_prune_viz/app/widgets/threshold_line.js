@@ -121,7 +121,7 @@ line.className = "cag-line";
 line.tabIndex = 0;
 line.hidden = true;
 line.setAttribute("role", "slider");
-line.setAttribute("aria-label", "G_out threshold");
+line.setAttribute("aria-label", "Threshold of row heterogeneity (G_out)");
 line.setAttribute("aria-orientation", "vertical");
 tag.className = "cag-tag";
 line.append(tag);

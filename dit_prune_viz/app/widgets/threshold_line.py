@@ -14,12 +14,15 @@ from dit_prune_viz.app.widgets import messages
 from dit_prune_viz.app.widgets.scripts import script
 
 SCRIPT = messages.SCRIPT + script("widgets/plotly.js", "widgets/threshold_line.js")
-NOTHING = "CAG's line appears here once the model is calibrated."
-OTHER = "Every layer is ranked the same way. Choose CAG at the left to split the layers by their heterogeneity, G_out."
+NOTHING = "The line that splits the layers appears here once the model is calibrated."
+OTHER = (
+    "Weights are compared in the same way in every layer. Choose CAG (clustering-aware granularity) at the left to "
+    "split the layers by their row heterogeneity, G_out."
+)
 TEMPLATE = (
     '<div class="threshold"><p class="threshold-note"></p><div class="threshold-tools" hidden>'
     '<p class="threshold-words" role="status"></p>'
-    '<label>G_out threshold<input type="number" min="0" step="any" id="threshold"></label>'
+    '<label>Threshold of row heterogeneity (G_out)<input type="number" min="0" step="any" id="threshold"></label>'
     '<button type="button" class="plain"></button></div></div>'
 )
 

@@ -22,7 +22,7 @@ class CAG(Granularity):
     """
 
     name: ClassVar[str] = "cag"
-    label: ClassVar[str] = "CAG: by heterogeneity"
+    label: ClassVar[str] = "CAG: by row heterogeneity"
     formula: ClassVar[str] = "row by row where G_out > threshold"
     paper: ClassVar[str] = "arXiv 2607.00927"
 

@@ -36,6 +36,11 @@ class Update(Method):
         """Whether it looks at the layers' inputs, or at the weights alone."""
         return type(self).new_weights is Update.new_weights
 
+    @property
+    def moves_weights(self) -> bool:
+        """Whether kept weights change, or only biases."""
+        return True
+
     def learning_steps(self, searched: int) -> int:
         """In how many steps it learns from the dense model's outputs, after masks have learned in `searched` steps."""
         return 0

@@ -18,9 +18,13 @@ class Mean(Update):
     """b' = b + (W ∘ ¬M)·E[x], the bias compensation of FLAP (An et al., arXiv 2312.11983), for unstructured masks."""
 
     name: ClassVar[str] = "mean"
-    label: ClassVar[str] = "Biases for the mean"
+    label: ClassVar[str] = "Correct biases for the lost mean"
     formula: ClassVar[str] = "b + (W ∘ ¬M)·E[x]"
     paper: ClassVar[str] = "arXiv 2312.11983"
+
+    @property
+    def moves_weights(self) -> bool:
+        return False
 
     def update_layer(self, problem: LayerProblem, keep: Tensor) -> None:
         return None

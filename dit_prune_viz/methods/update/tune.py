@@ -35,7 +35,7 @@ class Tune(Update):
     """
 
     name: ClassVar[str] = "tuned"
-    label: ClassVar[str] = "Tuned on the dense model's outputs"
+    label: ClassVar[str] = "Fine-tune to match dense outputs"
     formula: ClassVar[str] = "kept weights follow ∂(output error)/∂W"
     needs: ClassVar[tuple[str, ...]] = ("mean",)
     version: ClassVar[int] = 2  # in version 1 the last step had a rate of 0

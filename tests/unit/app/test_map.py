@@ -11,6 +11,7 @@ from sessions import pruned_by
 
 from dit_prune_viz.app.pages.map import plan_pair_view
 from dit_prune_viz.app.pages.map import view as map_figures
+from dit_prune_viz.app.pages.map.page import FIRST
 from dit_prune_viz.app.session import measuring
 from dit_prune_viz.app.session.cluster_edits import set_sparsity
 from dit_prune_viz.app.session.model_store import ModelStore
@@ -58,6 +59,12 @@ def test_every_statistic_has_a_map_and_every_layer_a_row_in_the_list(ready):
         assert set(heat.customdata[..., 0].ravel()) - {""} == {layer.name for layer in ready.model.layers}
     assert json.loads(layer_list.show(None))["rows"] == []
     assert layer_list.show(ready).count('"name"') == len(ready.model.layers)
+
+
+def test_the_map_opens_on_damage_at_the_present_sparsity(ready):
+    assert next(iter(map_figures.STATISTICS)) == FIRST == "damage"
+    figure = map_figures.heat_figure(pruned_by(ready, "wanda", "row", 0.25), FIRST)
+    assert figure.layout.title.text == "Predicted damage at 25 % sparsity"
 
 
 def test_limits_are_the_ends_of_the_colours():

@@ -157,7 +157,7 @@ def test_without_a_calibration_the_report_says_what_is_missing(flux, by_hand):
     bare = replace(pruned, model=flux.also_pruning(()))  # the same pipeline, nothing remembered
     found = gather(bare)
     assert found.scatters == ()
-    assert [one.label for one in found.maps] == ["Predicted damage", "Sparsity", "G_out", "Weights"]
+    assert [one.label for one in found.maps] == ["Predicted damage", "Sparsity", "Row heterogeneity (G_out)", "Weights"]
     assert found.tuned[0].drawing is None
     cut = ~pruned.masks[LAYER].numpy()
     sparsities = [line.damage.sparsity for line in found.tuned[0].clusters]

@@ -12,7 +12,7 @@ from dit_prune_viz.figures import style
 from dit_prune_viz.figures.clip_curve import clip_curve
 from dit_prune_viz.figures.cluster_choice import cluster_choice
 from dit_prune_viz.figures.convergence import convergence
-from dit_prune_viz.figures.importance_plane import MAX_BINS, bin_plane, importance_plane
+from dit_prune_viz.figures.importance_plane import MAX_BINS, bin_plane, importance_plane, make_plane
 from dit_prune_viz.figures.layer_map import layer_map
 from dit_prune_viz.figures.layer_scatter import kind_group, layer_scatter
 from dit_prune_viz.figures.saliency_histogram import saliency_histogram
@@ -54,6 +54,22 @@ def test_layers_outside_the_blocks_are_marked_on_both_sides():
     assert [line.x0 for line in figure.layout.shapes] == [-0.5, 1.5]
 
 
+@pytest.mark.parametrize(
+    ("blocks", "ticks"),
+    [
+        (range(1), [0]),
+        (range(9), [0, 2, 4, 6, 8]),
+        (range(57), [0, 10, 20, 30, 40, 50, 56]),
+        ([-1, 0, 1, 2, 3], [0, 1, 2, 3]),
+    ],
+)
+def test_map_numbers_the_first_and_the_last_block(blocks, ticks):
+    stacks = ["blocks" if block >= 0 else "outside the blocks" for block in blocks]
+    count = len(stacks)
+    figure = layer_map([f"{i}" for i in range(count)], list(blocks), ["q"] * count, stacks, [1.0] * count, title="x")
+    assert list(figure.layout.xaxis.tickvals) == ticks
+
+
 def test_map_on_a_log_scale_leaves_zeros_empty_and_says_the_value_itself():
     heat = layer_map(**LAYERS, values=[0.01, 0.0, 1.0], title="G_out", log=True).data[0]
     assert heat.z[0].tolist() == [-2.0, 0.0]
@@ -70,9 +86,9 @@ def test_map_draws_a_line_between_stacks_only_where_there_are_two():
 
 
 def test_map_names_the_stacks_of_two_transformers_as_the_model_does():
-    stacks = ["transformer.blocks", "transformer.blocks", "transformer_2.blocks"]
+    stacks = ["transformer.blocks", "transformer.blocks", "single_blocks"]
     figure = layer_map(**{**LAYERS, "stacks": stacks}, values=[1, 2, 3], title="x")
-    assert [note.text for note in figure.layout.annotations] == ["transformer.blocks", "transformer_2.blocks"]
+    assert [note.text for note in figure.layout.annotations] == ["transformer.blocks", "single_blocks"]
 
 
 def test_layer_scatter_writes_as_many_digits_as_tell_its_ticks_apart():
@@ -103,15 +119,52 @@ def test_every_kind_has_a_group():
     assert [kind_group(kind) for kind in kinds] == ["adaLN", "attention", "MLP", "fused out", "other"]
 
 
+def dots_of(figure) -> list:
+    return [trace for trace in figure.data if trace.meta and trace.meta.get("units")]
+
+
+@pytest.mark.parametrize(("units", "lines"), [(20_000, 0), (20_001, 1)])
+def test_crowds_get_smaller_fainter_dots_and_lines_of_density(units, lines):
+    points = np.random.default_rng(0).normal(size=(units, 2)).astype(np.float32)
+    about = {"unit": "weight", "x_label": "x", "y_label": "y", "title": "t"}
+    figure = unit_scatter(points, np.zeros(units, int), np.arange(units), **about)
+    assert sum(trace.type == "contour" for trace in figure.data) == lines
+    crowd, few = dots_of(figure)[0], dots_of(unit_scatter(points[:100], np.zeros(100, int), np.arange(100), **about))[0]
+    assert crowd.marker.size < few.marker.size
+    assert crowd.marker.opacity < few.marker.opacity
+    assert crowd.marker.line.width == few.marker.line.width == 0
+
+
+def test_histograms_beside_the_axes_count_all_units():
+    points = np.random.default_rng(1).normal(size=(4000, 2)).astype(np.float32)
+    shown = np.arange(0, 4000, 4)
+    figure = unit_scatter(points, np.zeros(4000, int), shown, unit="row", x_label="x", y_label="y", title="t")
+    above = next(trace for trace in figure.data if trace.yaxis == "y2")
+    beside = next(trace for trace in figure.data if trace.xaxis == "x2")
+    for axis, (counts, along) in enumerate(((above.y, above.x), (beside.x, beside.y))):
+        naive, edges = np.histogram(points[:, axis], 40)
+        assert np.abs(np.cumsum(counts) - np.cumsum(naive)).max() <= 2  # a point on an edge may fall on either side
+        assert np.allclose(along, (edges[1:] + edges[:-1]) / 2, atol=1e-4)
+
+
+def test_a_plane_says_where_its_channels_lie_unless_it_is_sorted():
+    figure = importance_plane(np.ones((240, 60), dtype=np.float32), unit="column")
+    assert figure.layout.meta["crosshair"] == {"unit": "column", "columns": 60, "halves": {"y": 1.0, "x": 0.5}}
+    assert "2 rows from %{y}, column %{x}" in figure.data[0].hovertemplate
+    sorted_ = make_plane(np.ones((240, 60), dtype=np.float32), out=np.arange(240)[::-1], order="sorted by energy")
+    assert "crosshair" not in importance_plane(sorted_).layout.meta
+
+
 def test_unit_scatter_shows_every_unit_once_with_its_index():
     points = np.random.default_rng(0).normal(size=(50, 2))
     labels = np.arange(50) % 3
     figure = unit_scatter(points, labels, np.arange(50), unit="row", x_label="x", y_label="y", title="layer")
-    assert [trace.name for trace in figure.data] == ["cluster 0", "cluster 1", "cluster 2"]
-    for cluster, trace in enumerate(figure.data):
+    clusters = dots_of(figure)
+    assert [trace.name for trace in clusters] == ["cluster 0", "cluster 1", "cluster 2"]
+    for cluster, trace in enumerate(clusters):
         assert (labels[trace.customdata] == cluster).all()
         assert np.allclose(np.c_[trace.x, trace.y], points[trace.customdata])
-    assert sorted(index for trace in figure.data for index in trace.customdata) == list(range(50))
+    assert sorted(index for trace in clusters for index in trace.customdata) == list(range(50))
     assert "50 of 50 rows drawn<" in figure.layout.title.text
 
 
@@ -119,7 +172,7 @@ def test_a_sample_lies_on_the_density_of_all_and_says_so():
     points = np.random.default_rng(0).normal(size=(5000, 2))
     shown = np.arange(0, 5000, 2)
     figure = unit_scatter(points, np.zeros(5000, int), shown, unit="weight", x_label="x", y_label="y", title="layer")
-    density, dots = figure.data
+    density, (dots,) = figure.data[0], dots_of(figure)
     assert (10 ** density.z.astype(float) - 1).sum() == pytest.approx(5000, rel=1e-3)
     assert len(dots.x) == 2500
     assert "2,500 of 5,000 weights drawn, density of all beneath" in figure.layout.title.text
@@ -144,7 +197,7 @@ def test_points_that_were_not_projected_have_no_density():
     figure = unit_scatter(
         points, np.zeros(100, int), np.arange(10), unit="weight", x_label="x", y_label="y", title="layer"
     )
-    assert len(figure.data) == 1
+    assert not any(trace.type in ("heatmap", "contour") for trace in figure.data)
     assert "10 of 100 weights drawn<" in figure.layout.title.text
 
 

@@ -17,7 +17,11 @@ SUGGESTIONS = 7
 PROMPTS = "Prompts: up to four, one per line (Shift+Enter generates)"
 CLASSES = "Classes: up to four names or numbers, one per line (Shift+Enter generates)"
 NUMBERS = "Classes: up to four numbers, one per line. The model lists no names, so CLIP scores say nothing here"
-MODES = [("prune it alone", WITHOUT), ("prune the rest of its layer", ONLY)]
+MODES = [("remove this cluster", WITHOUT), ("keep only this cluster of its layer", ONLY)]
+NOTE = (
+    "Write a prompt and press **Generate**: the dense and the pruned model draw it from the same noise, and scores say "
+    "how far apart the images are. Then change the recipe and draw again; earlier runs stay below."
+)
 CLUSTER_NOTE = (
     "**What does this cluster paint?** Everything else stays dense, so the difference shows what its weights do. "
     "Clusters are made on the Layer page."
@@ -81,9 +85,10 @@ class ClusterFields:
 
 @dataclass(frozen=True)
 class CompareLayout:
-    """The whole page; `strip` holds the earlier runs."""
+    """The whole page; `wait` says what the next image waits for, `strip` holds the earlier runs."""
 
     request: RequestFields
+    wait: gr.Markdown
     pictures: Pictures
     strip: gr.HTML
     cluster: ClusterFields
@@ -97,7 +102,9 @@ class CompareLayout:
 
 def lay_out() -> CompareLayout:
     """Lay the page out inside the current gradio context."""
+    gr.Markdown(NOTE, elem_classes="note")
     request = _request_fields()
+    wait = gr.Markdown("", elem_classes="note", elem_id="compare-wait", visible=False)
     pictures = view.build()
     strip = runs_strip.strip()
     with gr.Column(elem_id="cluster-paints"):
@@ -109,7 +116,7 @@ def lay_out() -> CompareLayout:
                 mode=gr.Dropdown(MODES, value=WITHOUT, label="What to do with it", scale=3, min_width=200),
                 show=gr.Button("Show what it paints", scale=1, min_width=170, elem_id="paint-run"),
             )
-    return CompareLayout(request, pictures, strip, cluster, parts_layout.lay_out())
+    return CompareLayout(request, wait, pictures, strip, cluster, parts_layout.lay_out())
 
 
 def _request_fields() -> RequestFields:

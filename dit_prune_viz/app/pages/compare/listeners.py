@@ -16,6 +16,7 @@ from dit_prune_viz.app.session.comparison import Frame as Preview
 from dit_prune_viz.app.session.comparison import check_prompts, compare_models, split_prompts
 from dit_prune_viz.app.session.drawing_inputs import taken
 from dit_prune_viz.app.session.drawn_model import DENSE
+from dit_prune_viz.app.session.finishing import time_left
 from dit_prune_viz.app.session.history import bring_back
 from dit_prune_viz.app.session.jobs import Reporter, Result
 from dit_prune_viz.app.session.layer_subject import is_clustered
@@ -135,6 +136,18 @@ def show_run(runs: Runs) -> tuple:
     """Updates for the pictures and the strip: the run that is shown, or an empty page."""
     pictures = view.finished(runs.shown.comparison) if runs.shown else view.nothing()
     return (*pictures, runs_strip.show(runs))
+
+
+def waits_for(session: Session | None) -> gr.Markdown:
+    """What the next image waits for, and how long; nothing where that is not worth a word."""
+    left = time_left(session) if session is not None else None
+    if left is None or left.short:
+        return gr.Markdown(visible=False)
+    words = (
+        f"**The next image first finishes the recipe: {left.words}.** You can cancel it, and look at the other pages "
+        "meanwhile. What is finished is kept."
+    )
+    return gr.Markdown(words, visible=True)
 
 
 def offer_layers(session: Session | None, open_layer: str | None, offered: tuple | None) -> tuple:

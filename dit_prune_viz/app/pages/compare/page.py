@@ -12,7 +12,13 @@ import gradio as gr
 from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.app.pages.compare import input_picture, xy_grid
 from dit_prune_viz.app.pages.compare.layout import CLASSES, NUMBERS, PROMPTS, SUGGESTIONS, lay_out
-from dit_prune_viz.app.pages.compare.listeners import CompareListeners, offer_clusters, offer_layers, show_run
+from dit_prune_viz.app.pages.compare.listeners import (
+    CompareListeners,
+    offer_clusters,
+    offer_layers,
+    show_run,
+    waits_for,
+)
 from dit_prune_viz.app.pages.layer.page import LayerTab
 from dit_prune_viz.app.pages.parts import page as parts
 from dit_prune_viz.app.session.comparison import MAX_PROMPTS
@@ -54,7 +60,8 @@ def build(frame: Frame, actions: Actions) -> CompareTab:
         [frame.session, runs, *asked.inputs],
         drawn,
         **INTERNAL,
-    )
+    ).then(waits_for, frame.session, layout.wait, **INTERNAL)
+    frame.session.change(waits_for, frame.session, layout.wait, trigger_mode="always_last", **INTERNAL)
     chosen = [cluster.layer, cluster.cluster, cluster.mode]
     cluster.show.click(listeners.paint_cluster, [frame.session, runs, *chosen, *asked.inputs], drawn, **INTERNAL)
     strip.submit(

@@ -23,7 +23,7 @@ CONVERGENCE = "How much the present plan's masks still change when the model is 
 def build(frame: Frame, actions: Actions, source: str) -> None:
     """Lay out the column inside the current gradio context and wire it."""
     with gr.Group(), gr.Row(elem_classes="beside"):
-        model = gr.Textbox(source, label="Model, hub id or folder", lines=1, max_lines=1, min_width=120)
+        model = gr.Textbox(source, label="Model: folder or hub id", lines=1, max_lines=1, min_width=120)
         load = gr.Button("Load", size="sm", scale=0, min_width=60)
     known_models.build(model)
     with gr.Group(), gr.Row(elem_classes="beside"):
@@ -64,7 +64,6 @@ def _show(found: Convergence) -> tuple[str, str]:
     figure = convergence(found.sizes, found.changed, found.to_largest)
     before, largest = found.sizes[-2:]
     sentence = (
-        f"From {before} to {largest} inputs, {formatting.percent(found.changed[-1], 2)} of the weights switch between "
-        "kept and pruned."
+        f"From {before} to {largest} inputs, {formatting.percent(found.changed[-1], 2)} of the mask entries flip."
     )
     return sentence, plot.show(figure)

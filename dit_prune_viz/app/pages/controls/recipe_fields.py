@@ -9,10 +9,10 @@ import gradio as gr
 
 from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.app.session import recipe_form as form
-from dit_prune_viz.app.session.recipe_titles import CUSTOM, label_of, sentence_of
+from dit_prune_viz.app.session.recipe_titles import CUSTOM, HEADING, choices_of, sentence_of, time_of
 from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.app.session.work_time import plan_time
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.pruning.named_recipes import NAMED_RECIPES
 from dit_prune_viz.pruning.recipe import Recipe
 
 START = "dit-pruning"
@@ -58,20 +58,19 @@ def _lay_out() -> RecipeFields:
     fields = {field.name: field for field in form.form_fields()}
     shown = form.visible(form.defaults())
     made: dict[str, gr.components.Component] = {}
-    names = [*form.recipe_names(), CUSTOM]
     with gr.Group():
-        name = gr.Dropdown([(label_of(one), one) for one in names], value=START, label="Recipe", elem_id="method")
+        name = gr.Dropdown(choices_of(None), value=START, label="Recipe", elem_id="method")
         sentence = gr.Markdown(sentence_of(START), elem_id="method-words", elem_classes="note")
         for one in OPEN:
             made[one] = _component(fields[one], shown.get(one, True))
-    with gr.Accordion("Score, layers, search, update, timesteps", open=False, elem_id="finer"):
+    with gr.Accordion("Details: score, layers, search, update, timesteps", open=False, elem_id="finer"):
         for one in fields:
             if one not in OPEN:
                 made[one] = _component(fields[one], shown.get(one, True))
             if one == "weights":
                 with gr.Column(visible=False) as picking:
                     bins, use = _bins()
-    gr.Markdown("A change prunes the whole model anew.", elem_classes="note")
+    gr.Markdown("Changing the recipe discards sparsities set by hand; Undo brings them back.", elem_classes="note")
     return RecipeFields(name, sentence, {one: made[one] for one in fields}, picking, bins, use)
 
 
@@ -116,6 +115,7 @@ class _Listeners:
         # changed elsewhere.
         self._asked = gr.State((Recipe(),))
         self._seen = gr.State(Recipe())  # the recipe of the session that came last
+        self._priced = gr.State(choices_of(None))  # the recipes as the list shows them, with their times
 
     def wire(self) -> None:
         frame, column = self._frame, self._column
@@ -130,21 +130,24 @@ class _Listeners:
         for field in form.form_fields():
             component = column.fields[field.name]
             events += [component.submit, component.blur] if field.typed else [component.input]
-        gr.on(events, self.follow, column.components, column.shown, queue=False, trigger_mode="always_last", **INTERNAL)
+        told = [frame.session, *column.components]
+        gr.on(events, self.follow, told, column.shown, queue=False, trigger_mode="always_last", **INTERNAL)
         gr.on(events, **pruning)
         weights = column.fields["weights"]
         gr.on([weights.submit, weights.blur], form.bins_of_weights, weights, column.bins, queue=False, **INTERNAL)
         # Boxes are ticked faster than answers come back, so that nothing happens before all are.
         picked = column.use.click(form.weights_of_bins, column.bins, weights, **INTERNAL)
         naming = [column.name, column.sentence]
-        picked.then(**pruning).then(self.name_fields, column.components, naming, **INTERNAL)
+        picked.then(**pruning).then(self.name_fields, told, naming, **INTERNAL)
         named = [column.name, *column.components]
-        column.name.input(self.choose, named, column.shown, queue=False, **INTERNAL)
+        column.name.input(self.choose, [frame.session, *named], column.shown, queue=False, **INTERNAL)
         column.name.input(**{**pruning, "fn": self.prune_named, "inputs": [frame.session, self._asked, *named]})
         outputs = [self._asked, self._seen, *column.shown]
         frame.session.change(
             self.sync, [frame.session, self._asked, self._seen, *column.components], outputs, **INTERNAL
         )
+        priced = [frame.session, self._priced]
+        frame.session.change(self.price, priced, [self._priced, column.name], **INTERNAL)
 
     def prune(self, session: Session, request: gr.Request, last: tuple[Recipe, ...], *given) -> Iterator[tuple]:
         yield from self._prune_with(session, request, last, self._column.values(given))
@@ -169,23 +172,35 @@ class _Listeners:
 
         def verb(now: Session, report) -> Session:
             wanted = form.recipe_of(values, now.recipe.calibration)
-            return now if form.same_form(wanted, now.recipe) else now.prune(wanted, report)
+            if form.same_form(wanted, now.recipe):
+                return now
+            if now.statistics is not None:
+                time = plan_time(now.store.times, now.statistics, wanted)
+                report(0, 1, f"Planning, {time.words}" if time.long else "Planning")
+            return now.prune(wanted, report)
 
         if recipe:
             yield (*still, (*last[1 - _PENDING :], recipe))
         for update in self._actions.run(request, session, verb):
             yield (*update, gr.skip())
 
-    def choose(self, name: str, *given) -> tuple:
-        return self._show(self._chosen(name, given), name, values=name != CUSTOM)
+    def choose(self, session: Session | None, name: str, *given) -> tuple:
+        if name.startswith(HEADING):
+            return self.follow(session, *given)
+        return self._show(session, self._chosen(name, given), name, values=name != CUSTOM)
 
-    def follow(self, *given) -> tuple:
+    def follow(self, session: Session | None, *given) -> tuple:
         values = self._column.values(given)
-        return self._show(values, _name(values), values=False)
+        return self._show(session, values, _name(values), values=False)
 
-    def name_fields(self, *given) -> tuple[str, str]:
-        name = _name(self._column.values(given))
-        return name, _sentence(name)
+    def name_fields(self, session: Session | None, *given) -> tuple[str, str]:
+        values = self._column.values(given)
+        return _name(values), _sentence(session, _name(values), values)
+
+    def price(self, session: Session | None, shown: list) -> tuple:
+        """The list of recipes with their times, where these have changed."""
+        choices = choices_of(session)
+        return (gr.skip(), gr.skip()) if choices == shown else (choices, gr.Dropdown(choices=choices))
 
     def sync(self, session: Session | None, last: tuple[Recipe, ...], before: Recipe, *given) -> tuple:
         shown = self._column.shown
@@ -196,13 +211,13 @@ class _Listeners:
             done = form.same_form(session.recipe, last[-1])
             return (last[-1:] if done else gr.skip()), session.recipe, *(gr.skip() for _ in shown)
         values = form.values_of(session.recipe, self._column.values(given))
-        return (session.recipe,), session.recipe, *self._show(values, form.name_for(session.recipe) or CUSTOM)
+        return (session.recipe,), session.recipe, *self._show(session, values, form.name_for(session.recipe) or CUSTOM)
 
     def _chosen(self, name: str, given: tuple) -> form.Values:
         values = self._column.values(given)
-        return values if name == CUSTOM else form.choose(name, values)
+        return values if name == CUSTOM or name.startswith(HEADING) else form.choose(name, values)
 
-    def _show(self, present: form.Values, name: str, *, values: bool = True) -> tuple:
+    def _show(self, session: Session | None, present: form.Values, name: str, *, values: bool = True) -> tuple:
         """Updates for `RecipeFields.shown`; the fields' values only where asked for."""
         shown = form.visible(present)
         updates = []
@@ -213,7 +228,7 @@ class _Listeners:
             updates.append(gr.update(**change) if change else gr.skip())
         return (
             gr.update(value=name),
-            _sentence(name),
+            _sentence(session, name, present),
             gr.update(visible=present["timestep"] == form.BY_HAND),
             gr.update(value=form.bins_of_weights(present["weights"])) if values else gr.skip(),
             *updates,
@@ -227,8 +242,10 @@ def _name(values: form.Values) -> str:
         return CUSTOM
 
 
-def _sentence(name: str) -> str:
-    if name in NAMED_RECIPES or name == CUSTOM:
-        return sentence_of(name)
-    method = Recipe(name).method
-    return f"{method.label}: {method.formula}."
+def _sentence(session: Session | None, name: str, values: form.Values) -> str:
+    """What the recipe does, and how long that takes here."""
+    try:
+        recipe = form.recipe_of(values)
+    except UserError:
+        recipe = None  # told where the work is asked for
+    return f"{sentence_of(name)} {time_of(session, recipe)}".strip()

@@ -31,10 +31,16 @@ def describe_unit(session: Session, layer: str, index: int) -> str:
         row, column = divmod(index, d_in)
         weight, norm = layer_data.weight_and_norm(session, layer, row, column)
         state = "pruned" if found.sparsity else "kept"
-        return f"weight {row}, {column} · {cluster} · W = {weight:.3g} · ‖X_j‖₂ = {norm:.3g} · {state}"
+        return (
+            f"weight in row {row:,}, column {column:,} · {cluster} · W = {weight:.3g} · ‖X_j‖₂ = {norm:.3g} · {state} "
+            f"· {found.energy:.2g} of the layer's energy"
+        )
+    weight, norm = (10.0 ** float(value) for value in layer_data.points(session, layer, clusters.unit)[index])
+    through = "output" if clusters.unit == "row" else "input"
     return (
-        f"{clusters.unit} {index:,} · {cluster} · {formatting.percent(found.energy, 3)} of the layer's energy · "
-        f"{formatting.percent(found.sparsity)} pruned"
+        f"{clusters.unit} {index:,} · {cluster} · weight norm {weight:.3g} · {through} norm {norm:.3g} · "
+        f"{formatting.percent(found.energy, 3)} of the layer's energy · {formatting.percent(found.sparsity)} pruned · "
+        f"predicted damage {formatting.percent(found.damage, 3)}"
     )
 
 
@@ -48,7 +54,7 @@ def describe_layer(session: Session, layer: str) -> str:
     return (
         f"{layer}: {d_out:,} × {d_in:,} weights, ranked {ranked}{by_hand}. "
         f"Sparsity {formatting.percent(report.sparsity, 2)}, predicted damage {formatting.damage(report)}, "
-        f"G_out {report.g_out:.3g}."
+        f"row heterogeneity (G_out) {report.g_out:.3g}."
     )
 
 

@@ -10,6 +10,7 @@ import gradio as gr
 from dit_prune_viz.app.pages.layer.captions import HINT
 from dit_prune_viz.app.pages.layer.view import MAX_DOTS
 from dit_prune_viz.app.pages.parts.layout import PaintFields, lay_out_clusters
+from dit_prune_viz.app.session.unit_files import CLUSTERS, NEIGHBOURS, SELECTION
 from dit_prune_viz.app.widgets import cluster_table, plot
 from dit_prune_viz.figures.style import message
 
@@ -21,9 +22,18 @@ AUTOMATIC = "auto"
 ALGORITHMS = [("k-means", "kmeans"), ("Gaussian mixture", "gmm"), ("HDBSCAN", "hdbscan")]
 COUNTS = [("auto", AUTOMATIC), *((str(k), k) for k in range(1, 11))]
 UNITS = [("rows", "row"), ("columns", "column"), ("weights", "weight")]
-PROJECTIONS = [("plane", "plane"), ("PCA", "pca"), ("UMAP", "umap")]
+PROJECTIONS = [("weight × activation", "plane"), ("PCA", "pca"), ("UMAP", "umap")]
 SAMPLES = [("8,192", 8192), ("20,000", MAX_DOTS), ("100,000", 100_000)]
 SORTED = [("original order", "original"), ("cluster", "cluster"), ("energy", "energy")]
+FILES = [
+    (f"{kind}, {form.upper()}", f"{kind}.{form}")
+    for kind in (SELECTION, NEIGHBOURS, CLUSTERS)
+    for form in ("json", "csv")
+]
+FIRST = (
+    "Each dot is a row, column or weight of one layer, coloured by cluster: its weights grow to the right, its "
+    "activations upwards. Select dots to see where they lie, and give each cluster its own sparsity in the table below."
+)
 NOTE = (
     "A slider rebuilds this layer's masks only; the other clusters keep their sparsity. The clusters' damages add up "
     "to the layer's. Sparsity per cluster is this app's extension of DiT-Pruning; the paper does not define one."
@@ -44,13 +54,17 @@ class Controls:
 
 @dataclass(frozen=True)
 class UnitViews:
-    """The dots, and what is done with a selection of them."""
+    """The dots, and what is done with a selection of them. file: hidden, a file on its way to the browser."""
 
     units: gr.HTML
     selection: gr.Markdown
     find: gr.Textbox
     carve: gr.Button
+    near: gr.Button
     clear: gr.Button
+    save_as: gr.Dropdown
+    save: gr.Button
+    file: gr.Textbox
 
 
 @dataclass(frozen=True)
@@ -96,6 +110,7 @@ class LayerLayout:
 
 def lay_out(details: Callable[[dict], str], frames: Callable[[dict], str]) -> LayerLayout:
     """Lay the page out inside the current gradio context; `details` and `frames` as in `plot.unit_plot`."""
+    gr.Markdown(FIRST, elem_classes="note")
     controls = _controls()
     with gr.Row(elem_id="layer-views"):
         with gr.Column(scale=3, min_width=380):
@@ -112,9 +127,9 @@ def lay_out(details: Callable[[dict], str], frames: Callable[[dict], str]) -> La
 def _controls() -> Controls:
     with gr.Row(elem_classes="tab-controls"):
         return Controls(
-            picker=gr.Dropdown([], label="Layer", scale=6, min_width=280, elem_id="layer-picker"),
+            picker=gr.Dropdown([], label="Layer", scale=6, min_width=240, elem_id="layer-picker"),
             unit=gr.Dropdown(UNITS, value="row", label="Dots are", scale=2, min_width=90),
-            projection=gr.Dropdown(PROJECTIONS, value="plane", label="Projection", scale=2, min_width=85),
+            projection=gr.Dropdown(PROJECTIONS, value="plane", label="View", scale=4, min_width=150),
             most=gr.Dropdown(SAMPLES, value=MAX_DOTS, label="Max. dots", scale=2, min_width=95),
             algorithm=gr.Dropdown(ALGORITHMS, value="kmeans", label="Clustered by", scale=3, min_width=120),
             k=gr.Dropdown(COUNTS, value=4, label="How many", scale=2, min_width=95),
@@ -133,8 +148,13 @@ def _unit_views(details: Callable[[dict], str], frames: Callable[[dict], str]) -
             scale=2,
         )
         carve = gr.Button("Make a cluster", size="sm", min_width=110, elem_id="carve")
+        near = gr.Button("Add neighbours", size="sm", min_width=110, elem_id="add-neighbours")
         clear = gr.Button("Clear selection", size="sm", min_width=100)
-    return UnitViews(units, selection, find, carve, clear)
+    with gr.Row(elem_id="selection-files"):
+        save_as = gr.Dropdown(FILES, value=FILES[0][1], show_label=False, container=False, min_width=170, scale=2)
+        save = gr.Button("Save", size="sm", min_width=70, scale=0, elem_id="save-units")
+        file = gr.Textbox(visible="hidden", elem_id="units-file")
+    return UnitViews(units, selection, find, carve, near, clear, save_as, save, file)
 
 
 def _side_views() -> SideViews:

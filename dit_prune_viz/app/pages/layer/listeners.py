@@ -6,6 +6,7 @@ A listener gets the session of the moment at which it was triggered; `Actions.ne
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -17,7 +18,7 @@ from dit_prune_viz.app.pages.actions import Actions, Frame, error_message, sessi
 from dit_prune_viz.app.pages.events import mode_of, value_of
 from dit_prune_viz.app.pages.layer.layout import ALGORITHMS, AUTOMATIC, PROJECTIONS, SAMPLES, LayerLayout
 from dit_prune_viz.app.pages.layer.page_state import PageState, PageStates
-from dit_prune_viz.app.session import cluster_edits, layer_data, layer_selection
+from dit_prune_viz.app.session import cluster_edits, layer_data, layer_selection, unit_files
 from dit_prune_viz.app.session.browser_values import read_edits
 from dit_prune_viz.app.session.jobs import Reporter, Result
 from dit_prune_viz.app.session.layer_subject import is_clustered, owned_layer, subject
@@ -209,6 +210,30 @@ class LayerListeners:
                 state.select(present, units, "set", "search")
 
         return [*self._updates(request, session, change), gr.skip()]
+
+    def add_neighbours(self, session: Session | None, request: gr.Request) -> list:
+        """The units most like the selected ones are selected with them."""
+
+        def change(state: PageState, present: Session | None) -> None:
+            layer = state.view.layer
+            if is_clustered(present, layer):
+                chosen = state.selection.of(subject(present, layer)).ids
+                state.select(present, unit_files.with_neighbours(present, layer, chosen), "set", "neighbours")
+
+        return self._updates(request, session, change)
+
+    def save(self, session: Session | None, asked: str, request: gr.Request) -> str:
+        """A file's name and text, for the browser to save."""
+
+        def name_and_text(state: PageState, present: Session | None) -> str:
+            layer = state.view.layer
+            if not is_clustered(present, layer):
+                raise UserError("Open a layer first; then its units can be saved.")
+            chosen = state.selection.of(subject(present, layer)).ids
+            kind, _, form = str(asked).partition(".")
+            return json.dumps(unit_files.file_of(present, layer, kind, form, chosen))
+
+        return self._updates(request, session, lambda state, present: None, name_and_text)
 
     def clear_selection(self, session: Session | None, request: gr.Request) -> list:
         """Nothing is selected any more."""

@@ -16,6 +16,9 @@ from dit_prune_viz.app.pages.layer.unit_answers import UnitAnswers
 from dit_prune_viz.app.pages.parts.layout import PaintFields
 from dit_prune_viz.app.session.selection import Selection
 from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.app.widgets.scripts import script
+
+SAVE = script("pages/layer/save_file.js")
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,11 @@ def _wire_selecting(frame: Frame, layout: LayerLayout, listeners: LayerListeners
             listener, frame.session, layout.dots.selection, trigger_mode="multiple", queue=False, **INTERNAL
         )
         described.then(listeners.refresh, frame.session, layout.views, trigger_mode="always_last", **INTERNAL)
+    dots = layout.dots
+    dots.near.click(listeners.add_neighbours, frame.session, layout.views, **INTERNAL)
+    dots.save.click(listeners.save, [frame.session, dots.save_as], dots.file, **INTERNAL).success(
+        None, dots.file, None, js=SAVE
+    )
     layout.dots.clear.click(listeners.clear_selection, frame.session, layout.views, **INTERNAL)
 
 

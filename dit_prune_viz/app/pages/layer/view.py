@@ -25,7 +25,7 @@ from dit_prune_viz.figures.timestep_lines import timestep_lines
 from dit_prune_viz.figures.unit_scatter import AXES, unit_scatter
 
 MAX_DOTS = 20_000
-PROJECTED_AXES = {"pca": ("first component", "second component"), "umap": ("UMAP 1", "UMAP 2")}
+PROJECTED_AXES = {"pca": ("first principal component", "second"), "umap": ("UMAP: near dots are alike", "")}
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,7 @@ def units_picture(session: Session, view: View) -> Picture:
             cut=metric_cut(session, layer) if ruled else None,
             y_range=y_range,
             frames=bins,
+            scaled=view.projection != "umap",
         )
 
     return Picture(("units", *key, view.most, *cut), make)

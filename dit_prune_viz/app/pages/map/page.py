@@ -22,6 +22,8 @@ from dit_prune_viz.figures.style import message
 
 SENSE = "Prunes one layer at a time to 50 % and measures the error of the transformer's output. You can cancel it."
 CHOICES = [(statistic.label, key) for key, statistic in STATISTICS.items()]
+FIRST, SECOND = "damage", "g_out"
+"""What the map opens on, and what lies one click away from it."""
 Y_CHOICES = [(STATISTICS[key].label, key) for key in ("g_out", "damage", "activation_norm")]
 
 
@@ -37,11 +39,12 @@ class MapTab:
 
 @dataclass(frozen=True)
 class Controls:
-    """What the map's colours and the dots' heights mean."""
+    """What the map's colours and the dots' heights mean; `other` changes the colours to the other of the first two."""
 
     statistic: gr.Dropdown
     y: gr.Dropdown
     timestep: gr.Slider
+    other: gr.Button
     help: gr.Markdown
 
 
@@ -64,17 +67,19 @@ def build(frame: Frame, actions: Actions) -> MapTab:
     line = views.line
     line.input(listeners.move_line, frame.session, [*frame.outputs, line], trigger_mode="multiple", **INTERNAL)
     # The map shows the statistic first, so that it is drawn when the session changes.
-    sense.click(_show_sensitivity, frame.session, [controls.statistic, controls.help, views.heat], **INTERNAL).then(
+    sense.click(lambda: "sensitivity", None, controls.statistic, **INTERNAL).then(
         listeners.measure_sensitivity, frame.session, frame.outputs, **INTERNAL
     )
     # One listener, so that an answer to what was asked before never comes after the one to what is asked last.
-    asked = [frame.session.change, controls.timestep.change, controls.statistic.input, controls.y.input]
+    asked = [frame.session.change, controls.timestep.change, controls.statistic.change, controls.y.input]
     shown = [frame.session, controls.statistic, controls.y, controls.timestep]
     outputs = [views.heat, line, views.dots, views.dense]
     gr.on(asked, draw, shown, outputs, trigger_mode="always_last", **INTERNAL)
     axes = [controls.statistic, controls.y]
-    gr.on([control.input for control in axes], _timestep, axes, controls.timestep, **INTERNAL)
-    controls.statistic.input(_help, controls.statistic, controls.help, **INTERNAL)
+    gr.on([control.change for control in axes], _timestep, axes, controls.timestep, **INTERNAL)
+    named = [controls.help, controls.other]
+    controls.statistic.change(lambda key: (_help(key), _other_label(key)), controls.statistic, named, **INTERNAL)
+    controls.other.click(_other, controls.statistic, controls.statistic, **INTERNAL)
     return MapTab(views.heat, views.dots, views.layers, pair)
 
 
@@ -82,12 +87,13 @@ def _lay_out(frame: Frame, actions: Actions) -> tuple[Controls, Views, gr.Button
     """The controls, the views, and the button that measures sensitivity."""
     with gr.Row(elem_classes="tab-controls"):
         controls = Controls(
-            statistic=gr.Dropdown(CHOICES, value="g_out", label="Map colour", scale=1, min_width=180),
+            statistic=gr.Dropdown(CHOICES, value=FIRST, label="Map colour", scale=1, min_width=180),
             y=gr.Dropdown(Y_CHOICES, value="g_out", label="Dot height", scale=1, min_width=180),
             timestep=gr.Slider(
                 0, BINS, value=0, step=1, label="Timestep bin (0: all)", scale=1, min_width=180, visible=False
             ),
-            help=gr.Markdown(_help("g_out"), elem_classes="note grow"),
+            other=gr.Button(_other_label(FIRST), size="sm", scale=0, min_width=150, elem_id="map-other"),
+            help=gr.Markdown(_help(FIRST), elem_classes="note grow"),
         )
     with gr.Row(elem_classes="map-row"):
         with gr.Column(scale=5, min_width=340):
@@ -129,10 +135,6 @@ class MapListeners:
         )
 
 
-def _show_sensitivity(session: Session | None) -> tuple[str, str, str]:
-    return "sensitivity", _help("sensitivity"), plot.show(heat_figure(session, "sensitivity"))
-
-
 def draw(session: Session | None, statistic: str, y: str, timestep: int) -> tuple[str, str, str, str]:
     """The heat map, the line, the dots, and what stays dense."""
     heat, dots = heat_figure(session, statistic, timestep), dots_figure(session, y, timestep)
@@ -145,9 +147,18 @@ def _timestep(statistic: str, y: str) -> gr.Slider:
     return gr.Slider(visible=bool({statistic, y} & set(ACTIVATIONS)))
 
 
+def _other(key: str) -> str:
+    """The other of the first two statistics."""
+    return SECOND if key == FIRST else FIRST
+
+
+def _other_label(key: str) -> str:
+    return f"Show {STATISTICS[_other(key)].label.partition(' (')[0].lower()}"
+
+
 def _help(key: str) -> str:
     statistic = STATISTICS[key]
     return (
-        f"**{statistic.label}**: {statistic.help}. Click a layer anywhere on this page to open it. On the keyboard, "
+        f"**{statistic.label}**: {statistic.help}. Click a layer anywhere on this page to open it; on the keyboard, "
         "arrow keys move through a plot and Enter opens a layer."
     )

@@ -51,7 +51,7 @@ def heat_figure(
         [layer.kind for layer in layers],
         [layer.stack for layer in layers],
         values_of(session, key, timestep),
-        title=title or statistic.label + _when(session, key, timestep),
+        title=title or statistic.label + _when(session, key, timestep) + _at(session, key),
         unit=statistic.unit,
         log=statistic.log,
         limits=limits or _limits(session, key, timestep),
@@ -100,6 +100,11 @@ def values_of(session: Session, key: str, timestep: int = 0) -> list[float]:
     reports = {report.name: report for report in session.report.layers} if key in REPORTED else {}
     source = reports or session.layer_statistics
     return [getattr(source[layer.name], key) for layer in session.model.layers]
+
+
+def _at(session: Session, key: str) -> str:
+    """Damage is told together with the sparsity that it is of."""
+    return f" at {100 * session.report.achieved:.4g} % sparsity" if key == "damage" else ""
 
 
 def _limits(session: Session, key: str, timestep: int) -> tuple[float, float] | None:

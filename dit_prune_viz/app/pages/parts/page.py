@@ -66,7 +66,7 @@ def wire_layer(
     outputs: list,
     tabs: gr.Tabs,
 ) -> None:
-    """The Layer page's section, as `wire`; `picker` names the open layer of the `page`. A card opens on the Compare page."""
+    """The Layer page's section, as `wire`; `picker` names its open layer. A card opens on the Compare page."""
     findings = gr.State(Findings())
     listeners = PartListeners(frame, actions, fields.views)
     views = fields.views.outputs

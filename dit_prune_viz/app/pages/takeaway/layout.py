@@ -10,8 +10,9 @@ from dit_prune_viz.app.session.takeaway import EXACT, INT8, WORDS
 from dit_prune_viz.export.ways import WAYS, Way
 
 NOTE = (
-    "Everything is written into one folder on the machine that runs the app, whole or not at all. The same on the "
-    "command line: `dit-prune-viz prune MODEL --recipe FILE --out FOLDER --as packed,report`."
+    "Choose what to keep of your work and press **Write**. Everything goes into one folder on the machine that runs "
+    "the app, whole or not at all. The same on the command line: "
+    "`dit-prune-viz prune MODEL --recipe FILE --out FOLDER --as packed,report`."
 )
 OPEN_NOTE = (
     "A recipe that was saved here, on the command line or by hand. One that was made for another model is refused, "

@@ -8,13 +8,14 @@ from dit_prune_viz.app.widgets.scripts import script
 
 SCRIPT = script("widgets/shared.js", "pages/topbar/hints.js")
 STEPS = (
-    "Each square is a layer of the model. The brighter it is, the more its output rows differ in importance. Click one "
-    "to open it.",
-    "Drag the dashed line: layers above it are pruned row by row, layers below it as a whole. The numbers in the "
-    "top bar follow.",
-    "Choose how weights are ranked and how many are pruned. Masks and map update at once.",
-    "Layer gives each cluster of weights its own sparsity. Compare draws dense and pruned images from the same noise. "
-    "Trade-off measures methods against each other.",
+    "Each square is one layer; across: its block, down: its kind. Dark squares lose little of their output at the "
+    "present sparsity, so weights can go there at little cost. Click a square to open its layer.",
+    "Choose a recipe and a sparsity. Masks, map and the damage in the top bar follow at once; a recipe that takes "
+    "longer says so before it starts.",
+    "The top bar shows what is removed, the size that is left, and the predicted damage. Undo takes back any step, "
+    "and long work can be cancelled.",
+    "Next: Layer sets a sparsity per cluster, Compare draws dense and pruned images from the same noise, Trade-off "
+    "plots quality against sparsity, Take away saves recipe, model and report.",
 )
 """The style sheet outlines what each is about, by its number."""
 

@@ -6,12 +6,12 @@ from html import escape
 
 from dit_prune_viz.app import formatting
 from dit_prune_viz.app.session import packed
-from dit_prune_viz.app.session.finishing import is_finished
+from dit_prune_viz.app.session.finishing import time_left
 from dit_prune_viz.app.session.jobs import Busy
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.pruning.recipe_words import title_of
 
-BRAND = '<h1 class="brand">DiT pruning, seen<span>where a diffusion transformer is redundant</span></h1>'
+BRAND = '<h1 class="brand">DiT Pruning Explorer<span>where a diffusion transformer is redundant</span></h1>'
 LONG = 16
 """Letters of a value from which on it gives way where the bar is narrow."""
 
@@ -60,8 +60,8 @@ def _facts(session: Session | None) -> list[tuple[str, str, str, str]]:
         *facts,
         (
             "Sparsity",
-            formatting.percent(report.achieved, 3),
-            f"target {formatting.percent(report.target, 0)}",
+            f"{100 * report.achieved:.4g} %",
+            f"target {100 * report.target:.4g} %",
             f"{title_of(session.recipe)}: {report.removed:,} of {report.weights:,} prunable weights are pruned",
         ),
         (
@@ -90,7 +90,8 @@ def _update(session: Session) -> list[tuple[str, str, str, str]]:
     recipe = session.recipe
     if not recipe.finishes:
         return []
-    detail = "current" if is_finished(session) else "computed with the next image"
+    left = time_left(session)
+    detail = "current" if left is None else f"{left.words}, computed with the next image"
     value = " + ".join(method.title for method in (*recipe.searches, *filter(None, [recipe.updater])))
     parts = (recipe.search, "Mask search"), (recipe.update, "update" if recipe.search else "Weight update")
     label = " + ".join(part for has, part in parts if has)

@@ -18,7 +18,8 @@ START = ("magnitude", "wanda", "dit-pruning")
 SCORES = [(label, score) for score, label in COLUMNS.items()]
 OVER = [("sparsity", tradeoff.SPARSITY), ("size", tradeoff.SIZE)]
 NOTE = (
-    "Every method prunes to every sparsity, then draws the same prompts from the same noise as the dense model. For "
+    "Choose methods and sparsities, then press **Compare**: every method prunes to every sparsity and draws the same "
+    "prompts from the same noise as the dense model, and the curves show what each level of sparsity costs. For "
     "comparison `int8` and `int4` prune nothing and round the same layers. The prompts are held out from calibration. "
     "Measurements are kept: a run that was stopped resumes where it left off. The same on the command line: "
     "`python -m dit_prune_viz sweep --out FOLDER`."
