@@ -15,6 +15,7 @@ from dit_prune_viz.clustering.edit import BY_HAND, carry, carve, merge, split, w
 from dit_prune_viz.clustering.units import check_unit
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.masks.counts import check_sparsity, removed
+from dit_prune_viz.masks.damage import Labelled
 from dit_prune_viz.masks.groups import n_of_m
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
 from dit_prune_viz.masks.update_cluster import update_cluster
@@ -43,10 +44,13 @@ def set_sparsity(session: Session, layer: str, cluster: int, sparsity: float, *,
     return set_sparsities(session, layer, changed)
 
 
-def budget(session: Session, layer: str) -> tuple[list[int], list[int], list[int]]:
-    """Of every cluster: its weights, how many of them are pruned, and by how many at once that can change."""
-    clusters, shape = session.need_clusters(layer), session.need_model().layer(layer).shape
-    rows = session.cluster_rows(layer)
+def budget(session: Session, layer: str, clusters: Labelled | None = None) -> tuple[list[int], list[int], list[int]]:
+    """Of every cluster: its weights, how many of them are pruned, and by how many at once that can change.
+
+    The clusters are those that are shown unless others of the layer are given.
+    """
+    clusters, shape = clusters or session.need_clusters(layer), session.need_model().layer(layer).shape
+    rows = session.cluster_rows(layer, clusters)
     granularity = session.need_plan()[2].layer(layer).granularity
     alike = {("row", "row"), ("column", "column")}
     steps = [max(1, row.units) if (clusters.unit, granularity) in alike else 1 for row in rows]

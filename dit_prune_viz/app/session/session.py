@@ -22,7 +22,7 @@ from dit_prune_viz.clustering.clusters import cluster as find_clusters
 from dit_prune_viz.clustering.edit import BY_HAND, match
 from dit_prune_viz.clustering.plane import plane
 from dit_prune_viz.errors import Progress, UserError
-from dit_prune_viz.masks.damage import ClusterDamage, cluster_damage
+from dit_prune_viz.masks.damage import ClusterDamage, Labelled, cluster_damage
 from dit_prune_viz.masks.packed_mask import PackedMask
 from dit_prune_viz.pipelines.also_prune import read_patterns
 from dit_prune_viz.pipelines.load_settings import LoadSettings
@@ -201,10 +201,10 @@ class Session:
             asked={**self.asked, layer: (unit, algorithm, k)},
         )
 
-    def cluster_rows(self, layer: str) -> tuple[ClusterDamage, ...]:
-        """What each cluster of `layer` holds and costs under the present mask."""
+    def cluster_rows(self, layer: str, clusters: Labelled | None = None) -> tuple[ClusterDamage, ...]:
+        """What each cluster of `layer`, the ones shown unless others are given, holds and costs under its mask."""
         model = self.need_plan()[0]
-        clusters, mask = self.need_clusters(layer), self.masks[layer].unpack()
+        clusters, mask = clusters or self.need_clusters(layer), self.masks[layer].unpack()
         return cluster_damage(model.weight(layer), self.mean_square(layer), mask, clusters)
 
     def scores(self, layer: str) -> Tensor:
