@@ -102,15 +102,30 @@ def spread_layers(
     return _with(session, changed, progress)
 
 
-def movable_layers(session: Session, layers: Iterable[str] | None = None) -> tuple[str, ...]:
-    """Those of the layers, all unless named, whose sparsity can be set: neither dense by the recipe nor pruned N:M.
+def within_limits(session: Session, layers: Iterable[str], sparsity: float) -> dict[str, float]:
+    """What `set_layers` can be asked for when a slider stands for several layers.
+
+    Args:
+        session: with a plan.
+        layers: their names.
+        sparsity: that they are to have, 0–1.
+
+    Returns:
+        Layer → sparsity, as near as the recipe's bounds let each come; without layers that the recipe keeps dense or
+        prunes N:M.
 
     Raises:
-        UserError: no plan.
+        UserError: no plan, an unknown layer, a sparsity outside 0–1.
     """
-    plan, dense = session.need_plan()[2], _limits(session).dense
-    names = plan.layers if layers is None else layers
-    return tuple(name for name in names if name not in dense and not n_of_m(plan.layer(name).granularity))
+    plan, sparsity, limits = session.need_plan()[2], check_sparsity(sparsity), _limits(session)
+    found = {}
+    for name in layers:
+        if name in limits.dense or n_of_m(plan.layer(name).granularity):
+            continue
+        weights = session.model.layer(name).weights
+        low, high = limits.of(name, weights)
+        found[name] = min(max(sparsity, low / weights), high / weights)
+    return found
 
 
 def _set(session: Session, name: str, sparsity: float, limits: Limits, now: int) -> tuple[LayerPlan, int]:
