@@ -19,7 +19,7 @@ WORDS = cluster_table.Wording(
     facts=(
         ("layers", "number"),
         ("of weights", "number"),
-        ("of energy", "number energy"),
+        ("of energy", "number weights"),
         ("packed", "number weights"),
     ),
     curve="Damage over sparsity, up to {} of the model's output energy",
