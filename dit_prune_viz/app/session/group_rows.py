@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from dit_prune_viz.app.session import layer_data, packed
 from dit_prune_viz.app.session.layer_groups import groups_of
@@ -65,8 +66,7 @@ def group_rows(session: Session) -> tuple[GroupRow, ...]:
     removed = np.array([one.removed for one in known], dtype=np.int64)
     costs = np.array([one.damage * one.weights for one in known]) / weights.sum()
     fixed = np.array([one.name in dense or bool(n_of_m(one.granularity)) for one in known])
-    energies = np.array([layer_energy(session, layer.name) for layer in layers])
-    energies /= energies.sum() or 1.0
+    energies = _energies(session)
     sizes = packed.by_layer(session)
     free = [layer.name for layer, still in zip(layers, fixed, strict=True) if not still]
     curves = _curves(session, free) * (weights[~fixed] / weights.sum())[:, None]
@@ -94,15 +94,21 @@ def layer_energy(session: Session, layer: str) -> float:
     """The layer's energy Σ W_ij²·E[x_j²], that of a large layer told from a sample of its rows."""
     weight = session.need_model().weight(layer)
     step = max(1, weight.numel() // _SAMPLE)
-    if step == 1:
-        return layer_data.energy_of_layer(session, layer)
+    columns = float64_capable(weight[::step]).float().square().sum(0, dtype=torch.float64).cpu()
+    rows = len(range(0, len(weight), step))
+    return len(weight) / rows * float(columns @ session.mean_square(layer).cpu().double())
 
-    def make() -> float:
-        some = float64_capable(weight[::step]).float().square()
-        columns = some.mean(0).double().cpu()
-        return len(weight) * float(columns @ session.mean_square(layer).cpu().double())
 
-    return layer_data.cached(session, "sampled total", layer_data.basis_key(session, layer), make)
+def _energies(session: Session) -> np.ndarray:
+    """The share of every layer in the energy of all, (layers,)."""
+    model = session.need_model()
+
+    def make() -> np.ndarray:
+        found = np.array([layer_energy(session, layer.name) for layer in model.layers])
+        return found / (found.sum() or 1.0)
+
+    key = session.calibration.key, session.recipe.centred, model.also_prune
+    return layer_data.cached(session, "layer energies", key, make)
 
 
 def _curves(session: Session, layers: list[str]) -> np.ndarray:

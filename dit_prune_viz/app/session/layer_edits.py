@@ -215,12 +215,12 @@ def _made_up(
 
 def _with(session: Session, changed: Mapping[str, LayerPlan], progress: Progress | None) -> Session:
     plan = session.plan
-    for name, layer in changed.items():
-        if layer is not plan.layers[name]:
-            plan = plan.with_layer(layer)
-    if plan is session.plan:
+    own = {name: layer for name, layer in changed.items() if layer is not plan.layers[name]}
+    if not own:
         return session
-    return replace(session, pruned=rank_again(session.pruned, plan, session.statistics.reporting(progress), later=True))
+    plan = replace(plan, layers={**plan.layers, **own}, by_hand=plan.by_hand | own.keys())
+    known = session.statistics.reporting(progress)
+    return replace(session, pruned=rank_again(session.pruned, plan, known, later=True))
 
 
 def _with_count(session: Session, name: str, count: int) -> LayerPlan:

@@ -22,6 +22,7 @@ from dit_prune_viz.app.session.layer_groups import (
     group_of_selection,
     groups_of,
     layer_plane,
+    map_subject,
     members,
     set_group,
     spread_groups,
@@ -231,18 +232,22 @@ def test_the_scatter_shows_every_layer_once_and_says_what_is_selected(ready):
         looks = [(trace.marker.color, trace.marker.symbol) for trace in figure.data]
         assert len(set(looks)) == len(looks)
     assert not group_view.plane_figure(None).data
-    from dit_prune_viz.app.session.layer_groups import map_subject
 
     chosen = Selection(map_subject(ready)).changed([0, 2], "set", "layers")
-    weights = sum(ready.model.layers[i].weights for i in (0, 2))
-    assert f"2 layers selected** · {weights:,} weights" in group_view.describe_selection(ready, chosen)
-    assert group_view.describe_selection(bare, chosen) == group_view.HINT  # another model
+    share = sum(ready.model.layers[i].weights for i in (0, 2)) / ready.report.weights
+    told = group_view.describe_selection(ready, chosen)
+    assert told.startswith("**2 layers selected**")
+    assert f"{100 * share:.1f} % of the prunable" in told
+    other = Selection("another//layers-2").changed([0, 1], "set", "layers")
+    assert group_view.describe_selection(ready, other) == group_view.HINT
     assert group_view.describe_selection(None, chosen) == group_view.HINT
 
 
 def test_494_layers_are_quick(tiny_clip, tmp_path):
     """FLUX.1's blocks in miniature, with masks that wait as those of a large model do."""
     build_flux(num_layers=19, num_single_layers=38).save_pretrained(tmp_path)
+    sizes = {"height": 64, "width": 64, "steps": 2, "max_sequence_length": 16, "prompts": ["apple"]}
+    (tmp_path / "generation_defaults.json").write_text(json.dumps(sizes))
     session = Session(ModelStore(clip=tiny_clip, device="cpu", dtype="float32")).load_model(str(tmp_path))
     session.model.cache.limit = 8 * session.model.prunable_parameters
     session = session.calibrate(2, 0)
