@@ -59,8 +59,8 @@ def _autoencoder_kl(latent_channels: int = 4, **extra):
     )
 
 
-def build_flux():
-    """FluxPipeline without guidance embedding: 2 dual-stream and 2 single-stream blocks of width 64."""
+def build_flux(num_layers: int = 2, num_single_layers: int = 2):
+    """FluxPipeline without guidance embedding: so many dual-stream and single-stream blocks of width 64."""
     from diffusers import AutoencoderTiny, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
     from transformers import CLIPTextModel
 
@@ -83,8 +83,8 @@ def build_flux():
         transformer=FluxTransformer2DModel(
             patch_size=1,
             in_channels=64,
-            num_layers=2,
-            num_single_layers=2,
+            num_layers=num_layers,
+            num_single_layers=num_single_layers,
             attention_head_dim=32,
             num_attention_heads=2,
             joint_attention_dim=32,

@@ -135,7 +135,7 @@ def _open_on_click(frame: Frame, tabs: Tabs, actions: Actions) -> None:
             return gr.skip(), gr.skip()
         return gr.Dropdown(value=layer), gr.Tabs(selected="layer")
 
-    views = [tabs.map.heat, tabs.map.dots, tabs.map.list, *tabs.map.pair]
+    views = [tabs.map.plane, tabs.map.heat, tabs.map.dots, tabs.map.list, *tabs.map.pair]
     gr.on([view.click for view in views], pick, frame.session, [tabs.layer.picker, tabs.tabs], **INTERNAL).then(
         **tabs.layer.open_args
     )

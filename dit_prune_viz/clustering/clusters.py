@@ -9,7 +9,7 @@ import numpy as np
 from dit_prune_viz.clustering.algorithms import ALGORITHMS, FITS, Choice
 from dit_prune_viz.clustering.sample import stratified_sample
 from dit_prune_viz.clustering.scale import standardise
-from dit_prune_viz.clustering.units import check_unit
+from dit_prune_viz.clustering.units import LAYER, check_unit
 from dit_prune_viz.errors import UserError
 
 MAX_K = 64
@@ -27,9 +27,9 @@ class Tag:
 
 @dataclass(frozen=True, eq=False)
 class Clusters:
-    """A cluster id for every unit of a layer.
+    """A cluster id for every unit of a layer, or for every layer of a model.
 
-    unit: one of UNITS. algorithm: one of ALGORITHMS, or the name of another origin, such as "lasso".
+    unit: one of UNITS, or LAYER. algorithm: one of ALGORITHMS, or the name of another origin, such as "lasso".
     labels: (units,), ids 0..k−1, read-only, see `frozen_labels`; single weights row by row. k: the number of clusters.
     noise: the id of the cluster of units that HDBSCAN left out (always the last), None where there is none.
     tags: one per cluster, "cluster 0" and so on unless given. choice: how k was found, None where it was set.
@@ -45,7 +45,7 @@ class Clusters:
     choice: Choice | None = None
 
     def __post_init__(self) -> None:
-        check_unit(self.unit)
+        _check(self.unit)
         object.__setattr__(self, "labels", frozen_labels(self.labels, self.k))
         if not self.tags:
             object.__setattr__(self, "tags", tuple(Tag(f"cluster {i}", i) for i in range(self.k)))
@@ -91,7 +91,7 @@ def cluster(
     second coordinate (activation norm), then of the first, so that they are stable; HDBSCAN's noise is the last.
     UserError for an unknown unit or algorithm, k outside 1..64, k above the number of units, NaN or infinite points.
     """
-    check_unit(unit)
+    _check(unit)
     if algorithm not in ALGORITHMS:
         raise UserError(f"There is no clustering algorithm '{algorithm}'; choose one of {', '.join(ALGORITHMS)}.")
     if not len(points) or not np.isfinite(points).all():
@@ -104,6 +104,11 @@ def cluster(
     predict, choice = FITS[algorithm](scaled[stratified_sample(scaled, sample, seed=seed)], k, seed)
     found = np.concatenate([predict(scaled[start : start + _CHUNK]) for start in range(0, len(scaled), _CHUNK)])
     return _in_order(found, scaled, unit, algorithm, choice)
+
+
+def _check(unit: str) -> None:
+    if unit != LAYER:
+        check_unit(unit)
 
 
 def _in_order(

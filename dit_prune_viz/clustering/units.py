@@ -10,6 +10,8 @@ from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.float64 import float64_capable
 
 UNITS = ("row", "column", "weight")
+LAYER = "layer"
+"""What is clustered where the units are layers of a model; the units above are parts of one layer."""
 
 
 def check_unit(unit: str) -> str:

@@ -116,9 +116,13 @@ class PackedSizes:
         self._recipe = pruned.recipe
         if isinstance(pruned, PruningPlan):
             return int(self._recipe_bytes(pruned) + self._total(pruned.recipe, pruned.layers, {}, {}))
+        return int(self._recipe_bytes(pruned.plan) + self._fixed + sum(self.by_layer(pruned).values()))
+
+    def by_layer(self, pruned: PrunedModel) -> dict[str, float]:
+        """Layer → about how many bytes its mask and its weights take; `estimate` counts all that a file holds."""
         counts = {one.name: one.removed for one in pruned.report.layers}
-        total = self._total(pruned.recipe, pruned.plan.layers, pruned.layers.made, counts)
-        return int(self._recipe_bytes(pruned.plan) + total)
+        bits = self._bits(pruned.recipe, pruned.plan.layers, pruned.layers.made, counts)
+        return {name: bits[name] / 8 for name in pruned.plan.layers}
 
     def _recipe_bytes(self, plan: PruningPlan) -> float:
         """Bytes of the recipe in the header; labels of clusters are most of it."""
@@ -138,16 +142,25 @@ class PackedSizes:
         counts: Mapping[str, int],
     ) -> float:
         """All bytes but those of the recipe."""
-        bits, waiting = 0.0, {}
+        return self._fixed + sum(self._bits(recipe, plans, made, counts).values()) / 8
+
+    def _bits(
+        self,
+        recipe: Recipe,
+        plans: Mapping[str, LayerPlan],
+        made: Mapping[str, PrunedLayer],
+        counts: Mapping[str, int],
+    ) -> dict[str, float]:
+        """Layer → bits of its mask and of its weights."""
+        bits, waiting = {}, {}
         for name, plan in plans.items():
             if name in made:
-                bits += self._kept(name, made[name], lambda layer=made[name], name=name: self._masked(name, layer))
+                bits[name] = self._kept(name, made[name], lambda layer=made[name], name=name: self._masked(name, layer))
             elif plan.clusters is not None and (plan.clusters.rules or plan.clusters.beneath is not None):
-                bits += self._kept(name, plan, lambda plan=plan: self._clustered(recipe, plan))
+                bits[name] = self._kept(name, plan, lambda plan=plan: self._clustered(recipe, plan))
             else:
                 waiting[name] = plan
-        bits += self._ranked(recipe, waiting, counts)
-        return self._fixed + bits / 8
+        return bits | self._ranked(recipe, waiting, counts)
 
     def _kept(self, name: str, key: object, make) -> float:
         """What was made of a layer, made again only when its plan or mask is another one."""
@@ -179,10 +192,10 @@ class PackedSizes:
         found = sample.bits(sample.with_clusters(keep, scores, plan.clusters, plan.granularity))
         return weights * (found.mask + found.value * found.kept)
 
-    def _ranked(self, recipe: Recipe, plans: Mapping[str, LayerPlan], counts: Mapping[str, int]) -> float:
+    def _ranked(self, recipe: Recipe, plans: Mapping[str, LayerPlan], counts: Mapping[str, int]) -> dict[str, float]:
         """The bits of layers without clusters, all of them at once."""
         if not plans:
-            return 0.0
+            return {}
         weights = np.array([self._layers[name].weights for name in plans], np.float64)
         gone = np.array([_removed(plan, self._layers[name], counts.get(name)) for name, plan in plans.items()])
         ranking = self._ranking(recipe)
@@ -192,7 +205,7 @@ class PackedSizes:
         part = ((share - GRID[place]) / (GRID[place + 1] - GRID[place]))[:, None]
         every = np.arange(len(place))
         mask, value = ((1 - part) * tables[every, place] + part * tables[every, place + 1]).T
-        return float((mask * weights + value * (weights - gone)).sum())
+        return dict(zip(plans, (mask * weights + value * (weights - gone)).tolist(), strict=True))
 
     def _table(self, recipe: Recipe, ranking: tuple, name: str, granularity: str) -> np.ndarray:
         key = (name, granularity, ranking)

@@ -55,13 +55,13 @@ def layer_scatter(
                 "line": style.OUTLINE | {"width": [style.OUTLINE["width"] if filled[i] else 2 for i in members]},
             },
         )
-    figure.update_xaxes(**style.power_of_ten(log_x) or _decimal_ticks(log_x))
+    figure.update_xaxes(**style.power_of_ten(log_x) or style.decimal_ticks(log_x))
     lines = [math.log10(value) for value in (threshold, own) if _drawable(value)]
     shown = [*(log_y if y_limits is None else np.log10(y_limits)), *lines]
     # A range of its own, so that the axis stays where it is while the line is dragged.
     margin = 0.08 * (max(shown) - min(shown)) or 0.5
     figure.update_yaxes(
-        **style.power_of_ten(shown) or _decimal_ticks(shown), range=[min(shown) - margin, max(shown) + margin]
+        **style.power_of_ten(shown) or style.decimal_ticks(shown), range=[min(shown) - margin, max(shown) + margin]
     )
     if _drawable(threshold):
         figure.add_hline(y=lines[0], line={"dash": "dash", "width": 2, "color": style.VERMILLION})
@@ -89,13 +89,6 @@ def _log10(values: Sequence[float]) -> np.ndarray:
     array = np.asarray(values, dtype=np.float64)
     positive = array[array > 0]
     return np.log10(np.maximum(array, positive.min() if positive.size else 1.0))
-
-
-def _decimal_ticks(exponents: Sequence[float]) -> dict:
-    low, high = min(exponents), max(exponents)
-    ticks = np.linspace(low, high, 5) if high > low else np.array([low])
-    digits = next((count for count in range(2, 6) if len({f"{10**tick:.{count}g}" for tick in ticks}) == len(ticks)), 6)
-    return {"tickvals": ticks, "ticktext": [f"{10**tick:.{digits}g}" for tick in ticks]}
 
 
 def _drawable(threshold: float | None) -> bool:

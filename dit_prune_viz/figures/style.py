@@ -10,6 +10,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
+import numpy as np
 import plotly.graph_objects as go
 
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -94,3 +95,11 @@ def power_of_ten(exponents: Sequence[float]) -> dict:
     step = -(-(last - first) // 6)
     ticks = list(range(first, last + 1, step))
     return {"tickvals": ticks, "ticktext": [f"10<sup>{tick}</sup>".replace("-", "−") for tick in ticks]}
+
+
+def decimal_ticks(exponents: Sequence[float]) -> dict:
+    """Axis ticks for values given as log10, at even steps, as plain decimals."""
+    low, high = min(exponents), max(exponents)
+    ticks = np.linspace(low, high, 5) if high > low else np.array([low])
+    digits = next((count for count in range(2, 6) if len({f"{10**tick:.{count}g}" for tick in ticks}) == len(ticks)), 6)
+    return {"tickvals": ticks, "ticktext": [f"{10**tick:.{digits}g}" for tick in ticks]}

@@ -189,3 +189,100 @@ def test_two_plans_stand_side_by_side_and_change_places(page: Page, screenshots)
     expect(page.locator("#bar")).to_contain_text("target 70 %")
     page.locator("#forget-plan").click()
     expect(words).to_be_hidden()
+
+
+def sparsities(page: Page) -> dict[str, str]:
+    """Layer → sparsity, as the list shows it."""
+    return page.evaluate(
+        """() => Object.fromEntries([...document.querySelectorAll("#layer-list tbody tr")]
+            .map(row => [row.dataset.layer, row.cells[2].textContent]))"""
+    )
+
+
+def opened_by(page: Page, group: str) -> set[str]:
+    """The layers whose dots are drawn in a group."""
+    return set(
+        page.evaluate(
+            "group => document.querySelector('#layer-plane .js-plotly-plot').data.find(t => t.name === group).text",
+            group,
+        )
+    )
+
+
+def test_a_group_s_slider_prunes_its_layers_and_no_others(page: Page, screenshots):
+    page.locator('#layer-plane [data-points="78"]').first.wait_for()
+    rows = page.locator("#layer-groups tbody tr")
+    assert page.locator(".plot-card .plot").first.evaluate("plot => plot.closest('#layer-plane') !== null")
+    row = rows.filter(has=page.locator("td.name", has_text="mlp in")).first
+    name = row.locator("td.name").inner_text()
+    before, inside = sparsities(page), opened_by(page, name)
+    achieved = bar_value(page, "Sparsity")
+    row.locator("input[type=range]").fill("80")
+    page.wait_for_function(
+        """([layer, before]) => [...document.querySelectorAll("#layer-list tbody tr")]
+            .some(row => row.dataset.layer === layer && row.cells[2].textContent !== before)""",
+        arg=[min(inside), before[min(inside)]],
+    )
+    after = sparsities(page)
+    assert {layer for layer in before if after[layer] != before[layer]} == inside
+    assert bar_value(page, "Sparsity") != achieved
+    page.locator("#undo").click()
+    expect(page.locator("#bar")).to_contain_text(achieved)
+
+    # The unlocked groups make up for it.
+    other = rows.filter(has_not=page.locator("td.name", has_text=name)).first
+    held = opened_by(page, other.locator("td.name").inner_text())
+    other.locator(".lock").click()
+    expect(other.locator(".lock")).to_have_attribute("aria-pressed", "true")
+    page.locator("#layer-groups .cluster-tools input").check()
+    row.locator("input[type=number]").fill("20")
+    page.keyboard.press("Tab")
+    page.wait_for_function(
+        """([layer, before]) => [...document.querySelectorAll("#layer-list tbody tr")]
+            .some(row => row.dataset.layer === layer && row.cells[2].textContent !== before)""",
+        arg=[min(inside), before[min(inside)]],
+    )
+    expect(page.locator("#bar")).to_contain_text(achieved)
+    after = sparsities(page)
+    assert all(after[layer] == before[layer] for layer in held)
+    assert sum(after[layer] != before[layer] for layer in before) > len(inside)
+    shoot(page, screenshots, "layer-groups")
+
+
+def test_layers_that_are_drawn_around_become_a_group(page: Page, screenshots):
+    page.locator('#layer-plane [data-points="78"]').first.wait_for()
+    rows = page.locator("#layer-groups tbody tr")
+    many = rows.count()
+    area = page.locator("#layer-plane .nsewdrag").bounding_box()
+    corners = [(0.02, 0.02), (0.98, 0.02), (0.98, 0.45), (0.02, 0.45), (0.02, 0.02)]
+    places = [(area["x"] + x * area["width"], area["y"] + y * area["height"]) for x, y in corners]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place, steps=4)
+    page.mouse.up()
+    words = page.locator("#layer-selection")
+    expect(words).to_contain_text("selected")
+    chosen = int(re.search(r"(\d+) layers? selected", words.inner_text())[1])
+    page.locator("#carve-layers").click()
+    made = rows.filter(has=page.locator("td.name", has_text="selection"))
+    expect(made.locator("td").nth(2)).to_have_text(str(chosen))
+    expect(page.get_by_label("Group layers by")).to_have_value("by hand")
+    page.locator("#undo").click()
+    expect(rows).to_have_count(many)
+
+    page.get_by_label("Group layers by").click()
+    page.get_by_role("option", name="k-means", exact=True).click()
+    expect(page.locator("#layer-groups caption")).to_contain_text("in k-means groups")
+    page.get_by_label("Number of groups").click()
+    page.get_by_role("option", name="5", exact=True).click()
+    expect(rows).to_have_count(5)
+    rows.first.locator(".name button").click()
+    expect(words).to_contain_text(f"{rows.first.locator('td').nth(2).inner_text()} layer")
+    shoot(page, screenshots, "layer-groups-found")
+
+    page.locator("#layer-plane .plot").focus()
+    page.keyboard.press("ArrowRight")
+    layer = page.locator("#layer-plane .plot-spoken").inner_text().split(",")[0]
+    page.keyboard.press("Enter")
+    expect(page.locator("#layer-picker input")).to_have_value(re.compile(rf"^{re.escape(layer)} "))

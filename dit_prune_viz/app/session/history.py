@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from dit_prune_viz.app.session.recipe_io import with_clusters
 from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.clustering.clusters import Clusters
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.pipelines.load_settings import LoadSettings
 from dit_prune_viz.pruning.recipe import Recipe
@@ -28,6 +29,7 @@ class FormerModel:
     source: str | LoadSettings
     recipe: Recipe | None
     also_prune: tuple[str, ...] = ()
+    groups: Clusters | None = None
 
     @staticmethod
     def of(session: Session) -> FormerModel:
@@ -35,11 +37,12 @@ class FormerModel:
         model = session.model
         source = model.source if model.settings is None else replace(model.settings, also_prune=model.also_prune)
         recipe = with_clusters(session).plan.as_recipe() if session.pruned else None
-        return FormerModel(source, recipe, model.also_prune)
+        return FormerModel(source, recipe, model.also_prune, session.groups)
 
     def load(self, present: Session, progress: Progress | None) -> Session:
         """A session with the model, pruned as before. UserError as in `Session.load_model`."""
-        session = present.load_model(self.source, progress, also_prune=self.also_prune)
+        loaded = present.load_model(self.source, progress, also_prune=self.also_prune)
+        session = replace(loaded, groups=self.groups)
         if self.recipe is None:
             return session
         return session.calibrate_as(self.recipe.calibration, progress).prune(self.recipe, progress)

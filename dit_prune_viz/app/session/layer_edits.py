@@ -113,6 +113,32 @@ def movable_layers(session: Session, layers: Iterable[str] | None = None) -> tup
     return tuple(name for name in names if name not in dense and not n_of_m(plan.layer(name).granularity))
 
 
+def within_limits(session: Session, layers: Iterable[str], sparsity: float) -> dict[str, float]:
+    """What `set_layers` can be asked for when a slider stands for several layers.
+
+    Args:
+        session: with a plan.
+        layers: their names.
+        sparsity: that they are to have, 0–1.
+
+    Returns:
+        Layer → sparsity, as near as the recipe's bounds let each come; without layers that the recipe keeps dense or
+        prunes N:M.
+
+    Raises:
+        UserError: no plan, an unknown layer, a sparsity outside 0–1.
+    """
+    plan, sparsity, limits = session.need_plan()[2], check_sparsity(sparsity), _limits(session)
+    found = {}
+    for name in layers:
+        if name in limits.dense or n_of_m(plan.layer(name).granularity):
+            continue
+        weights = session.model.layer(name).weights
+        low, high = limits.of(name, weights)
+        found[name] = min(max(sparsity, low / weights), high / weights)
+    return found
+
+
 def _set(session: Session, name: str, sparsity: float, limits: Limits, now: int) -> tuple[LayerPlan, int]:
     """The layer's plan at a sparsity, and how many weights it loses then."""
     layer, own = session.model.layer(name), session.plan.layer(name)
@@ -200,12 +226,12 @@ def _made_up(
 
 def _with(session: Session, changed: Mapping[str, LayerPlan], progress: Progress | None) -> Session:
     plan = session.plan
-    for name, layer in changed.items():
-        if layer is not plan.layers[name]:
-            plan = plan.with_layer(layer)
-    if plan is session.plan:
+    own = {name: layer for name, layer in changed.items() if layer is not plan.layers[name]}
+    if not own:
         return session
-    return replace(session, pruned=rank_again(session.pruned, plan, session.statistics.reporting(progress), later=True))
+    plan = replace(plan, layers={**plan.layers, **own}, by_hand=plan.by_hand | own.keys())
+    known = session.statistics.reporting(progress)
+    return replace(session, pruned=rank_again(session.pruned, plan, known, later=True))
 
 
 def _with_count(session: Session, name: str, count: int) -> LayerPlan:

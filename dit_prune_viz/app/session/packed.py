@@ -48,6 +48,16 @@ def known(session: Session) -> PackedBytes | None:
         return None
 
 
+def by_layer(session: Session) -> dict[str, float] | None:
+    """Layer → about how many bytes it takes; None where `known` says nothing."""
+    if session.pruned is None or not session.model.wait_until_open(0):
+        return None
+    try:
+        return packed_sizes(session.model).by_layer(session.pruned)
+    except UserError:
+        return None
+
+
 def measure(session: Session) -> bool:
     """Pack the session's model to know its size; whether it could be done.
 

@@ -54,6 +54,7 @@ class Session:
         clusters: layer → the clusters of its units.
         asked: layer → (unit, algorithm, k) with which its clusters were asked for.
         sensitivity: layer → relative error of the transformer's output with it alone pruned, where that was measured.
+        groups: of the model's layers; None until somebody groups them otherwise than the map does by itself.
     """
 
     store: ModelStore
@@ -65,6 +66,7 @@ class Session:
     clusters: Mapping[str, Clusters] = field(default_factory=dict)
     asked: Mapping[str, tuple[str, str, int | None]] = field(default_factory=dict)
     sensitivity: Mapping[str, float] = field(default_factory=dict)
+    groups: Clusters | None = None
 
     @property
     def calibration(self) -> Calibration | None:
@@ -154,7 +156,9 @@ class Session:
         disk = self.store.disk
         statistics = Statistics(model, calibrate_for(model, recipe, progress, disk), disk=disk)
         known = layer_statistics(model, statistics.calibration)
-        return Session(self.store, model=model, statistics=statistics, layer_statistics=known, recipe=recipe)
+        return Session(
+            self.store, model=model, statistics=statistics, layer_statistics=known, recipe=recipe, groups=self.groups
+        )
 
     def prune(self, recipe: Recipe, progress: Progress | None = None) -> Session:
         """Plan and mask the whole model. Sparsities set per cluster start anew; the clusters themselves stay.

@@ -6,7 +6,9 @@ const table = element.querySelector("table");
 const body = element.querySelector("tbody");
 const tools = element.querySelector(".cluster-tools");
 const total = element.querySelector("tfoot tr");
-const EMPTY = { layer: null, clustering: "", caption: "", rows: [] };
+const facts = [...element.querySelectorAll("th[data-fact]")]; // headers of the columns that only tell something
+const { noun, units } = table.dataset;
+const EMPTY = { layer: null, clustering: "", caption: "", rows: [], total: [], verbs: {} };
 const PRESETS = [0, 25, 50, 60, 70, 80, 90, 100];
 const LOOKS = 8;
 const PAUSE = 150; // milliseconds from one event to the next, at least
@@ -69,7 +71,7 @@ function choice(parent, label, first, options, pick) {
 
 function rename(button, id, name) {
   const properties = { type: "text", value: name, maxLength: 40 };
-  const field = make("input", button.parentElement, properties, "Name of the cluster");
+  const field = make("input", button.parentElement, properties, `Name of the ${noun}`);
   button.hidden = true;
   field.select();
   let left = false; // a field that is taken away blurs, which would rename after Escape, too
@@ -99,21 +101,22 @@ function damageAt(curve, sparsity) {
   return curve[left] + (at - left) * (curve[left + 1] - curve[left]);
 }
 
-function drawCurve(td, curve, energy) {
+function drawCurve(td, curve) {
+  const most = curve.at(-1);
   const SVG = "http://www.w3.org/2000/svg";
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", `0 0 ${WIDE} ${HIGH}`);
   svg.setAttribute("role", "img");
-  svg.setAttribute("aria-label", `Damage over sparsity, up to ${percent(energy)} of the layer's energy`);
+  svg.setAttribute("aria-label", table.dataset.curve.replace("{}", percent(most)));
   const line = document.createElementNS(SVG, "polyline");
-  const place = (share, damage) => [3 + share * (WIDE - 6), HIGH - 3 - (damage / (energy || 1)) * (HIGH - 6)];
+  const place = (share, damage) => [3 + share * (WIDE - 6), HIGH - 3 - (damage / (most || 1)) * (HIGH - 6)];
   line.setAttribute("points", curve.map((damage, i) => place(i / (curve.length - 1), damage).join(",")).join(" "));
   const dot = document.createElementNS(SVG, "circle");
   dot.setAttribute("r", 3);
   svg.append(line, dot);
   td.append(svg);
   td.move = (sparsity, damage) => {
-    const [x, y] = place(sparsity, Math.min(damage, energy));
+    const [x, y] = place(sparsity, Math.min(damage, most));
     dot.setAttribute("cx", x);
     dot.setAttribute("cy", y);
   };
@@ -133,14 +136,19 @@ function follow(row, curve, sparsity) {
 
 function sum() {
   let [weights, removed, damage] = [0, 0, 0];
-  for (const row of body.rows) {
-    weights += row.now.weights;
-    removed += row.now.weights * row.now.sparsity;
-    damage += row.now.damage;
+  for (const { now } of body.rows) {
+    const [still, gone] = now.fixed;
+    weights += now.weights;
+    removed += gone + (now.weights - still) * now.sparsity;
+    damage += now.damage;
   }
-  total.cells[3].textContent = grouped(weights);
-  total.cells[5].textContent = weights ? percent(removed / weights, 2) : "";
-  total.cells[6].textContent = percent(damage, 2);
+  total.querySelector(".sparsity").textContent = weights ? percent(removed / weights, 2) : "";
+  total.querySelector(".sum").textContent = percent(damage, 2);
+}
+
+// A fact is a text, or a text and what explains it.
+function tell(td, fact) {
+  [td.textContent, td.title] = [].concat(fact, "");
 }
 
 function addSwatch(row, { id, name, look, glyph, colour }) {
@@ -152,13 +160,13 @@ function addSwatch(row, { id, name, look, glyph, colour }) {
 
 function addName(row, { id, name }) {
   const button = make("button", cell(row, "name"), { type: "button", textContent: name });
-  button.title = "Select its units (Shift adds, Alt takes away); double-click to rename";
+  button.title = `Select its ${units} (Shift adds, Alt takes away); double-click to rename`;
   button.addEventListener("click", (event) => trigger("select", { cluster: id, mode: modeOf(event) }));
   button.addEventListener("dblclick", () => rename(button, id, name));
   return button;
 }
 
-function addSparsity(row, { id, name, curve }, editable) {
+function addSparsity(row, { id, name, curve }) {
   const div = make("div", cell(row, "sparsity"), {});
   const range = control(div, name, "range");
   const field = control(div, name, "number");
@@ -173,7 +181,7 @@ function addSparsity(row, { id, name, curve }, editable) {
     set(field.value);
   });
   choice(div, `Preset sparsities of ${name}`, "▾", PRESETS.map((share) => [`${share} %`, share]), set);
-  range.disabled = field.disabled = div.querySelector("select").disabled = !editable;
+  range.disabled = field.disabled = div.querySelector("select").disabled = !curve;
   const lock = make("button", div, { type: "button", className: "lock" }, `Lock the sparsity of ${name}`);
   lock.addEventListener("click", () => edit(id, "lock", { locked: lock.getAttribute("aria-pressed") !== "true" }));
 }
@@ -188,35 +196,34 @@ function addActions(row, { id, name }, rows, nameButton) {
   });
 }
 
-function build({ rows, editable }) {
+function build({ rows }) {
   body.replaceChildren();
   for (const cluster of rows) {
     const row = body.insertRow();
     row.dataset.cluster = cluster.id;
-    row.now = { weights: cluster.weights, sparsity: cluster.sparsity, damage: cluster.damage };
+    row.now = {};
     addSwatch(row, cluster);
     const nameButton = addName(row, cluster);
-    cell(row, "number", grouped(cluster.units), "units");
-    cell(row, "number weights", grouped(cluster.weights), "weights");
-    cell(row, "number", percent(cluster.energy), "energy");
-    addSparsity(row, cluster, editable);
+    row.facts = facts.map(({ dataset, textContent }) => cell(row, dataset.fact, "", textContent));
+    addSparsity(row, cluster);
     cell(row, "number damage", "", "damage");
     const curve = cell(row, "curve");
-    if (cluster.curve) drawCurve(curve, cluster.curve, cluster.energy);
+    if (cluster.curve) drawCurve(curve, cluster.curve);
     addActions(row, cluster, rows, nameButton);
   }
 }
 
-function update(row, { sparsity, damage, locked, weights }, moving) {
+function update(row, { sparsity, damage, locked, weights, fixed, facts: told }, moving) {
   const [range, field] = row.querySelectorAll(".sparsity input");
   const lock = row.querySelector(".lock");
   lock.innerHTML = padlock(locked);
   lock.title = locked ? "Locked: other sliders leave its sparsity alone" : "Lock its sparsity";
   lock.setAttribute("aria-pressed", locked);
+  row.facts.forEach((td, index) => tell(td, told[index]));
+  Object.assign(row.now, { weights, fixed });
   if (moving) return; // what the curve says now is newer
   if (!range.matches(":active")) range.value = 100 * sparsity;
   if (field !== document.activeElement || field.value === "") field.value = (100 * sparsity).toFixed(1);
-  row.now.weights = weights;
   showDamage(row, sparsity, damage);
 }
 
@@ -224,17 +231,20 @@ function fill() {
   const value = channel.read(EMPTY);
   if (!value) return;
   shown = value;
-  const { layer, clustering, caption, rows, kind } = shown;
-  // Neither curve nor energy depends on the sparsities, so that a slider that moves never rebuilds the rows.
-  const looks = rows.map(({ name, look, curve, energy }) => `${name} ${look} ${energy} ${JSON.stringify(curve)}`);
+  const { layer, clustering, caption, rows, verbs } = shown;
+  // The curve does not depend on the sparsities, so that a slider that moves never rebuilds the rows.
+  const looks = rows.map(({ name, look, curve }) => `${name} ${look} ${JSON.stringify(curve)}`);
   const source = keyOf(layer, clustering, looks.join("\n"));
   if (source !== builtFrom) build(shown);
   builtFrom = source;
   element.querySelector("caption").textContent = caption;
   table.hidden = tools.hidden = rows.length === 0;
-  const applyToKind = tools.querySelector('[data-verb="kind"]');
-  applyToKind.textContent = kind ?? "";
-  applyToKind.hidden = !kind;
+  for (const button of tools.querySelectorAll("button[data-verb]")) {
+    const { verb } = button.dataset;
+    if (verb !== "spread") button.textContent = verbs[verb] ?? "";
+    button.hidden = verb !== "spread" && !verbs[verb];
+  }
+  facts.forEach((_, index) => tell(total.cells[index + 2], shown.total[index] ?? ""));
   rows.forEach((cluster, index) => {
     const key = keyOf(layer, clustering, cluster.id);
     update(body.rows[index], cluster, touched.has(key) || sent.has(key));

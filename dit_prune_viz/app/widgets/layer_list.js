@@ -134,7 +134,7 @@ function attach(host) {
   const ring = make("div", host, { className: "plot-ring", hidden: true });
   rings.set(host, ring);
   onRemoved(() => ring.remove());
-  onPlot(host, "plotly_hover", (event) => point(idOf(event.points[0].customdata), host));
+  onPlot(host, "plotly_hover", (event) => point(openedBy(event.points[0]), host));
   onPlot(host, "plotly_unhover", () => point(null, host));
   for (const event of ["plotly_afterplot", "plotly_relayouting"]) onPlot(host, event, mark);
   mark();
@@ -158,7 +158,7 @@ function reveal(row) {
 
 // Where a layer lies on a plot: {x, y, width, height} in pixels of the plot's div, or null.
 function place(host, name) {
-  for (const { type, x, y, customdata } of shownTraces(host)) {
+  for (const { type, x, y, text, meta, customdata } of shownTraces(host)) {
     if (!customdata) continue;
     if (type === "heatmap") {
       for (let row = 0; row < customdata.length; row++) {
@@ -166,7 +166,7 @@ function place(host, name) {
         if (column >= 0) return box(axesOf(host), x[column], row, 0.5, 0);
       }
     } else {
-      const i = customdata.findIndex((data) => idOf(data) === name);
+      const i = meta?.opens ? text.indexOf(name) : customdata.findIndex((data) => idOf(data) === name);
       if (i >= 0) return box(axesOf(host), x[i], y[i], 0, 10);
     }
   }
@@ -238,4 +238,4 @@ for (const event of ["pointerleave", "focusout"]) body.addEventListener(event, (
 read();
 watch("value", () => read());
 watch("opened", mark);
-for (const id of ["layer-map", "layer-dots"]) whenPlotReady(id, attach);
+for (const id of ["layer-plane", "layer-map", "layer-dots"]) whenPlotReady(id, attach);

@@ -45,8 +45,10 @@ function listen() {
   host.on("plotly_click", ({ points: [point] }) => {
     const id = idOf(point.customdata);
     if (id === null) return;
-    if (point.data.meta?.units) selection.change([id], selection.mode);
-    else open(id, selection.mode);
+    const opened = openedBy(point);
+    const selects = point.data.meta?.units && (opened === null || selection.mode !== "set");
+    if (selects) selection.change([id], selection.mode);
+    else open(opened, selection.mode);
   });
   host.on("plotly_selected", (event) => {
     const drawn = event?.lassoPoints ?? event?.range;

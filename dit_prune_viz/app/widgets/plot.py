@@ -37,6 +37,11 @@ def plot(figure: Figure | None = None, *, height: int, elem_id: str, visible: bo
     return _plot(figure, height, elem_id, visible=visible)
 
 
+def selectable_plot(figure: Figure, *, height: int, elem_id: str) -> gr.HTML:
+    """A plot whose dots can be drawn around, and shown as selected, see `mark`. Listeners find ids with `ids_of`."""
+    return _plot(figure, height, elem_id, selection="")
+
+
 def unit_plot(
     figure: Figure, *, height: int, elem_id: str, details: Callable[[dict], str], frames: Callable[[dict], str]
 ) -> gr.HTML:

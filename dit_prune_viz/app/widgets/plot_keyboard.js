@@ -13,10 +13,12 @@ function countTargets(host) {
 function targetsIn(trace) {
   const targets = [];
   if (trace.type !== "heatmap") {
-    const { x, y, name, customdata, meta } = trace;
+    const { x, y, name, text, customdata, meta } = trace;
     for (let i = 0; i < x.length; i++) {
       const id = idOf(customdata[i]);
-      targets.push({ id, label: `${name ?? ""}: ${id}`, x: x[i], y: y[i], unit: Boolean(meta?.units) });
+      const opens = meta?.opens ? text[i] : null;
+      const label = opens === null ? `${name ?? ""}: ${id}` : `${opens}, ${name}`;
+      targets.push({ id, label, x: x[i], y: y[i], unit: Boolean(meta?.units), opens });
     }
     return targets;
   }
@@ -24,7 +26,7 @@ function targetsIn(trace) {
     trace.x.forEach((block, column) => {
       const data = trace.customdata[row]?.[column];
       const id = idOf(data);
-      if (id !== null) targets.push({ id, label: `${id}, ${data[2]}`, x: block, y: row, unit: false });
+      if (id !== null) targets.push({ id, label: `${id}, ${data[2]}`, x: block, y: row, unit: false, opens: null });
     })
   );
   return targets;
@@ -52,8 +54,9 @@ function walkWithKeys(host, { selectUnits, openTarget }) {
     if (step) {
       if (move(step)) event.preventDefault();
     } else if ((event.key === "Enter" || event.key === " ") && target) {
-      if (target.unit) selectUnits([target.id], modeOf(event));
-      else openTarget(target.id, modeOf(event));
+      const mode = modeOf(event);
+      if (target.unit && (target.opens === null || mode !== "set")) selectUnits([target.id], mode);
+      else openTarget(target.opens ?? target.id, mode);
       event.preventDefault();
     } else if (event.key === "Escape" && unitTraces(host).length && !document.fullscreenElement) {
       selectUnits([], "set");

@@ -33,9 +33,10 @@ function onPlot(host, event, action) {
 }
 
 // What the pointer does over a point, for the keyboard; Plotly.Fx shows the label but tells no listener.
-function hoverOver(host, { id, x, y, unit }) {
+function hoverOver(host, { id, x, y, unit, opens }) {
   Plotly.Fx.hover(host, { xval: x, yval: y });
-  host.emit("plotly_hover", { points: [{ customdata: id, data: { meta: { units: unit } } }] });
+  const meta = { units: unit, opens: opens !== null };
+  host.emit("plotly_hover", { points: [{ customdata: id, text: opens, data: { meta } }] });
 }
 
 function stopHovering(host) {
@@ -82,6 +83,12 @@ function decodeArrays(traces) {
       if (sent?.bdata && !sent.shape) trace[name] = new kinds[sent.dtype](unpackBytes(sent.bdata));
     }
   }
+}
+
+// What a click on a point opens, null if nothing: dots that can be selected, too, carry it as their text.
+function openedBy({ customdata, text, data }) {
+  if (data.meta?.opens) return text;
+  return data.meta?.units ? null : idOf(customdata);
 }
 
 // The id that a point carries, alone or first in a list; null if it has none.

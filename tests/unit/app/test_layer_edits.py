@@ -13,7 +13,7 @@ from sessions import pruned_by
 
 from dit_prune_viz.app.session.cluster_edits import set_sparsity, tag_cluster
 from dit_prune_viz.app.session.history import History
-from dit_prune_viz.app.session.layer_edits import movable_layers, set_layers, spread_layers
+from dit_prune_viz.app.session.layer_edits import movable_layers, set_layers, spread_layers, within_limits
 from dit_prune_viz.app.session.model_store import ModelStore
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.errors import UserError
@@ -98,6 +98,15 @@ def test_dense_layers_and_bounds_are_respected(ready):
     within = {layer.name: layer.weights for layer in limited.model.layers if layer.kind == bounded}
     other = next(layer.name for layer in limited.model.layers if layer.kind == kinds[-1])
     assert set(movable_layers(limited)) == {layer.name for layer in limited.model.layers} - held
+    for asked, near in ((0.2, 0.4), (0.5, 0.5), (0.9, 0.6)):
+        found = within_limits(limited, limited.plan.layers, asked)
+        assert set(found) == set(limited.plan.layers) - held
+        assert all(found[name] == pytest.approx(near if name in within else asked, abs=1e-3) for name in found)
+        counts = lost(set_layers(limited, found))
+        assert all(0.4 * size - 1 <= counts[name] <= 0.6 * size for name, size in within.items())
+        assert all(
+            counts[name] in (math.ceil(near * size), by_rule(limited, name, near)) for name, size in within.items()
+        )
     assert set_layers(limited, dict.fromkeys(held, 0.0)) is limited
     with pytest.raises(UserError, match=r"keeps layer .* dense"):
         set_layers(limited, dict.fromkeys(held, 0.3))
@@ -117,6 +126,7 @@ def test_two_of_four_fixes_the_sparsity(ready):
     halved = pruned_by(ready, "dit-pruning", "2:4")
     name = halved.model.layers[0].name
     assert movable_layers(halved) == ()
+    assert within_limits(halved, halved.plan.layers, 0.4) == {}
     assert set_layers(halved, {name: 0.5}) is halved
     with pytest.raises(UserError, match=r"is pruned 2:4, which fixes its sparsity; rank by layer, row or column first"):
         set_layers(halved, {name: 0.4})

@@ -1,5 +1,6 @@
-"""Map: where in the model is what. A heat map of blocks × kinds, a list of layers, and every layer as a dot below the
-line that decides how it is ranked; all three show one selection, and each opens a layer.
+"""Map: where in the model is what. All layers in the weight–activation plane in groups with a slider each, a heat map
+of blocks × kinds, a list of layers, and every layer as a dot below the line that decides how it is ranked; all of them
+mark one layer, and each opens it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import gradio as gr
 
 from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.app.pages.events import value_of
-from dit_prune_viz.app.pages.map import also_prune, plan_pair, sparsity_edits
+from dit_prune_viz.app.pages.map import also_prune, groups, plan_pair, sparsity_edits
 from dit_prune_viz.app.pages.map.view import ACTIVATIONS, EMPTY, STATISTICS, dense_words, dots_figure, heat_figure
 from dit_prune_viz.app.session import measuring
 from dit_prune_viz.app.session.recipe_form import BINS
@@ -31,6 +32,7 @@ Y_CHOICES = [(STATISTICS[key].label, key) for key in ("g_out", "damage", "activa
 class MapTab:
     """The views; their `click` events carry the `id` of a layer to open. pair: the maps of two plans."""
 
+    plane: gr.HTML
     heat: gr.HTML
     dots: gr.HTML
     list: gr.HTML
@@ -61,6 +63,7 @@ class Views:
 
 def build(frame: Frame, actions: Actions) -> MapTab:
     """Lay out the tab and keep it up to date with the session. Its views' clicks are wired by the page."""
+    plane = groups.build(frame, actions)
     controls, views, sense = _lay_out(frame, actions)
     pair = plan_pair.build(frame, actions)
     listeners = MapListeners(actions)
@@ -80,7 +83,7 @@ def build(frame: Frame, actions: Actions) -> MapTab:
     named = [controls.help, controls.other]
     controls.statistic.change(lambda key: (_help(key), _other_label(key)), controls.statistic, named, **INTERNAL)
     controls.other.click(_other, controls.statistic, controls.statistic, **INTERNAL)
-    return MapTab(views.heat, views.dots, views.layers, pair)
+    return MapTab(plane, views.heat, views.dots, views.layers, pair)
 
 
 def _lay_out(frame: Frame, actions: Actions) -> tuple[Controls, Views, gr.Button]:
