@@ -17,6 +17,7 @@ COMMANDS = MappingProxyType(
     {
         "prune": "prune a model by a recipe, say what it costs, write the result",
         "sweep": "measure methods × sparsities × prompts × seeds",
+        "grid": "draw a grid of pictures over two settings, with scores, as one PNG",
         "converge": "how much masks change with more calibration samples",
         "table": "print what a sweep measured",
         "export": "write a sweep's files",

@@ -10,7 +10,9 @@ from gradio.themes.utils.fonts import Font
 from dit_prune_viz.app.widgets.scripts import script
 
 HERE = Path(__file__).parent / "pages"
-SHEETS = [HERE / name for name in ("page.css", "map/page.css", "takeaway/page.css", "topbar/hints.css")]
+SHEETS = [
+    HERE / name for name in ("page.css", "map/page.css", "compare/xy_grid.css", "takeaway/page.css", "topbar/hints.css")
+]
 SANS = [Font(name) for name in ("system-ui", "Segoe UI", "Roboto", "Noto Sans", "DejaVu Sans", "sans-serif")]
 MONO = [Font(name) for name in ("ui-monospace", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace")]
 

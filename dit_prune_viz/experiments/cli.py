@@ -20,6 +20,7 @@ from dit_prune_viz.experiments.convergence import SIZES
 from dit_prune_viz.experiments.convergence_table import convergence_table, find_convergence
 from dit_prune_viz.experiments.experiment import DESCRIPTION, Experiment, read_description, with_seeds
 from dit_prune_viz.experiments.export import export
+from dit_prune_viz.experiments.grid_command import add_grid
 from dit_prune_viz.experiments.levels import parse_level, parse_levels
 from dit_prune_viz.experiments.models_command import add_models
 from dit_prune_viz.experiments.placement_command import add_placement
@@ -71,7 +72,16 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m dit_p
 def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=program, description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    added = (add_prune, _add_sweep, _add_table_and_export, _add_converge, _add_list, add_models, add_placement)
+    added = (
+        add_prune,
+        add_grid,
+        _add_sweep,
+        _add_table_and_export,
+        _add_converge,
+        _add_list,
+        add_models,
+        add_placement,
+    )
     for add_command in added:
         for command in add_command(commands):
             add_plugin_option(command)

@@ -80,7 +80,7 @@ def _prune(options: argparse.Namespace) -> None:
         recipe = carried.recipe
         for dropped in carried.dropped:
             say(f"Left out: {dropped}")
-    recipe = _calibrated(recipe if level is None else level.of(recipe), options)
+    recipe = calibrated_as_asked(recipe if level is None else level.of(recipe), options)
     pruned = _pruned(model, recipe, options)
     print(_summary(pruned))
     if options.report:
@@ -129,7 +129,8 @@ def _short(level: Level | None, recipe: Recipe) -> str:
     return f"{100 * recipe.sparsity:g}"
 
 
-def _calibrated(recipe: Recipe, options: argparse.Namespace) -> Recipe:
+def calibrated_as_asked(recipe: Recipe, options: argparse.Namespace) -> Recipe:
+    """The recipe with the calibration that --samples and --calibration-seed ask for; what is not given stays."""
     asked = {"samples": options.samples, "seed": options.calibration_seed}
     given = {name: value for name, value in asked.items() if value is not None}
     return replace(recipe, calibration=replace(recipe.calibration, **given)) if given else recipe

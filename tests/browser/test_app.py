@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Page, expect
 
 expect.set_options(timeout=60_000)
@@ -490,3 +492,31 @@ def test_an_unknown_model_shows_one_sentence_and_keeps_the_one_that_is_loaded(pa
     assert bar_value(page, "Model") == "emoji-flux"
     assert not TRACEBACK.search(page.content())
     shoot(page, screenshots, "mistake")
+
+
+def test_a_grid_over_two_settings_grows_and_its_png_says_how_to_repeat_it(page: Page, screenshots):
+    page.get_by_role("tab", name="Compare").click()
+    page.locator("#prompt textarea").fill("slice of pizza")
+    page.locator("#steps input").fill("3")
+    page.locator("#xy-grid button").first.click()
+    page.locator("#xy-columns input").click()
+    page.get_by_role("option", name="seed", exact=True).click()
+    values = page.locator("#xy-columns-values textarea")
+    expect(values).to_have_value("0-3")
+    values.fill("0-1")
+    page.locator("#xy-rows-values textarea").fill("dense, present")
+    page.locator("#xy-draw").click()
+    pictures = page.locator("table.xy-grid img")
+    expect(page.locator("#xy-pictures [role=status]")).to_have_text("4 of 4 pictures")
+    expect(pictures).to_have_count(4)
+    assert pictures.last.get_attribute("alt") == "Picture: present: DiT-Pruning, seed 1"
+    expect(page.locator("table.xy-grid td").last).to_contain_text("SSIM")
+    shoot(page, screenshots, "xy-grid")
+    expect(page.locator("#xy-download")).to_be_enabled()
+    with page.expect_download() as download:
+        page.locator("#xy-download").click()
+    with Image.open(download.value.path()) as sheet:
+        told = json.loads(sheet.text["dit_prune_viz grid"])
+        assert sheet.width > 2 * 128
+    assert [cell["request"]["seed"] for cell in told["cells"]] == [0, 1, 0, 1]
+    assert [cell["recipe"] for cell in told["cells"]] == [None, None, 0, 0]

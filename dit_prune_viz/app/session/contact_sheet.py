@@ -39,10 +39,10 @@ def places(count: int, wide: bool = False) -> tuple[str, ...]:
     return _PLACES[count] if count == 1 or not wide else tuple(f"{place}." for place in range(1, count + 1))
 
 
-def thumbnail(images: Sequence[Image.Image]) -> str:
-    """The sheet at most 96 pixels wide and high, as a data URI."""
+def thumbnail(images: Sequence[Image.Image], side: int = THUMBNAIL) -> str:
+    """The sheet at most so many pixels wide and high, as a data URI."""
     sheet = contact_sheet(images).convert("RGBA")
-    sheet.thumbnail((THUMBNAIL, THUMBNAIL))
+    sheet.thumbnail((side, side))
     file = io.BytesIO()
     sheet.save(file, "webp", quality=80)
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"

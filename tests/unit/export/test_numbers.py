@@ -16,6 +16,7 @@ from quick_prune import quickly_pruned
 
 from dit_prune_viz.clustering.clusters import Clusters, Tag
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.export import picture_grid as picture_grid_module
 from dit_prune_viz.export.numbers import (
     clusters_csv,
     clusters_json,
@@ -141,3 +142,49 @@ def test_a_grid_of_pictures():
         picture_grid([[red]], ["a", "b"], ["c"])
     with pytest.raises(UserError, match="A grid needs"):
         picture_grid([], [], [])
+
+
+def test_a_grid_with_scores_and_a_footer(monkeypatch):
+    """Nothing is written over a picture; small ones are enlarged and large ones made to fit, which the footer says."""
+    red, blue = Image.new("RGB", (200, 150), "red"), Image.new("RGB", (200, 150), "blue")
+    plain = picture_grid([[red, blue], [blue, None]], ["a", "b"], ["c", "d"])
+    long = "words that go on " * 40
+    sheet = picture_grid(
+        [[red, blue], [blue, None]], ["a", long], ["c", "d"], notes=[["1", "2"], ["3", ""]], footer=["all of it", long]
+    )
+    assert sheet.width == plain.width == 160 + 2 * 208
+    assert sheet.height > plain.height
+    pixels = np.asarray(sheet)
+    for colour, count in (((255, 0, 0), 1), ((0, 0, 255), 2)):
+        assert (pixels == colour).all(-1).sum() == count * 200 * 150
+    ink = (pixels < 128).all(-1)
+    assert ink[-40:].any()  # the footer
+    assert ink[-40:, :200].any()
+    told = []
+    texts = picture_grid_module._Sheet._lines
+    monkeypatch.setattr(
+        picture_grid_module._Sheet,
+        "_lines",
+        lambda self, text, *rest: told.append(text) or texts(self, text, *rest),
+    )
+    small = picture_grid([[red.resize((50, 40))]], ["a"], ["c"], notes=[["1"]])
+    assert (np.asarray(small) == (255, 0, 0)).all(-1).sum() == 150 * 120
+    assert "Pictures are shown 3 times as large as drawn." in told
+    monkeypatch.setattr(picture_grid_module, "_MOST_PIXELS", 200 * 150)
+    large = picture_grid([[red, red], [red, red]], ["a", "b"], ["c", "d"], notes=[["1", "2"], ["3", "4"]])
+    assert (np.asarray(large) == (255, 0, 0)).all(-1).sum() == 200 * 150
+    assert "Pictures are shown at 50 % of their size." in told
+
+
+def test_letters_that_no_font_has_are_told(monkeypatch):
+    """Pillow's own font has no Chinese; what a machine has besides is another matter."""
+    own = picture_grid_module.ImageFont.load_default(15)
+    assert picture_grid_module._lacking("A cat, 猫…", own) == {"猫"}
+    monkeypatch.setattr(picture_grid_module, "_FONTS", ("no such font.ttf",))
+    assert picture_grid_module._font_for("猫", 15)[2]
+    _, signs, lacks = picture_grid_module._font_for("64 × 64 · −1.2, 3–4 …", 15)
+    assert not lacks
+    assert "64 × 64, −1.2, 3–4".translate(signs) == "64 x 64, -1.2, 3-4"
+    lines = list(picture_grid_module._wrapped("猫" * 40, 100, own))
+    assert "".join(lines) == "猫" * 40
+    assert all(own.getlength(line) <= 100 for line in lines)

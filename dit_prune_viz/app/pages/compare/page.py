@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
-from dit_prune_viz.app.pages.compare import input_picture
+from dit_prune_viz.app.pages.compare import input_picture, xy_grid
 from dit_prune_viz.app.pages.compare.layout import CLASSES, NUMBERS, PROMPTS, SUGGESTIONS, lay_out
 from dit_prune_viz.app.pages.compare.listeners import CompareListeners, offer_clusters, offer_layers
 from dit_prune_viz.app.session.comparison import MAX_PROMPTS
@@ -37,6 +37,7 @@ def build(frame: Frame, actions: Actions) -> CompareTab:
     """Lay out the tab and wire it."""
     runs = gr.State(Runs())  # never an output: it changes in place
     layout = lay_out()
+    xy_grid.build(frame, actions, layout.request)
     listeners = CompareListeners(frame, actions, layout)
     asked, strip, cluster = layout.request, layout.strip, layout.cluster
     drawn = [*frame.outputs, *layout.outputs]
