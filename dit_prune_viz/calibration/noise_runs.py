@@ -13,11 +13,13 @@ from torch import nn
 
 from dit_prune_viz.calibration.batch_rows import batch_size, select_rows
 from dit_prune_viz.calibration.call_masks import find_masks, noisy, tensors
+from dit_prune_viz.pipelines.bits import as_integers
 from dit_prune_viz.pipelines.layers import Layer
 from dit_prune_viz.pipelines.matrices import channels_last
 
 _PLAIN = (torch.Tensor, Mapping, list, tuple, str, int, float)
-_INTEGERS = {2: torch.int16, 4: torch.int32}
+_HASHED = (2, 4)
+"""Bytes of a number whose bits are taken as they are."""
 
 Places = Mapping[str, Sequence[torch.Tensor | None]]
 """Layer -> for each time that it runs, (rows, tokens) bool."""
@@ -137,8 +139,8 @@ class NoiseRun:
         return torch.stack([self._print_row(row) for row in values]) if values.ndim == 3 else self._print_row(values)
 
     def _print_row(self, values: torch.Tensor) -> torch.Tensor:
-        values = values if values.element_size() in _INTEGERS else values.float()
-        bits = (values + 0.0).view(_INTEGERS[values.element_size()])  # adding 0 makes -0 and 0 the same
+        values = values if values.element_size() in _HASHED else values.float()
+        bits = as_integers(values + 0.0)  # adding 0 makes -0 and 0 the same
         generator = torch.Generator().manual_seed(0)
         factors = 2 * torch.randint(1 << 29, (bits.shape[-1],), generator=generator, dtype=torch.int32) + 1
         prints = bits.to(torch.int32).mul_(factors.to(bits.device)).sum(-1, dtype=torch.int64)

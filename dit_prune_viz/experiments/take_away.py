@@ -11,7 +11,7 @@ from dit_prune_viz.checks import brief, whole
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.experiments.chosen_clip import load_chosen_clip
 from dit_prune_viz.experiments.progress import TerminalProgress
-from dit_prune_viz.export.folders import check_space, check_target
+from dit_prune_viz.export.folders import bytes_at, check_space, check_target
 from dit_prune_viz.export.part_files import own_files
 from dit_prune_viz.export.report_parts.pairs import FEW, MOST, draw_pairs
 from dit_prune_viz.export.single_file import check_single_file, file_names
@@ -89,7 +89,7 @@ class TakeAway:
             check_space(place, sum(needs.values()))
         for way, place in self.places.items():
             for path in self._written(pruned, way, place):
-                print(f"Written: {path} ({size(_bytes(path))})", flush=True)
+                print(f"Written: {path} ({size(bytes_at(path))})", flush=True)
 
     def _written(self, pruned: PrunedModel, way: str, place: Path) -> Iterator[Path]:
         progress = TerminalProgress(silent=False, unit="steps")
@@ -158,9 +158,3 @@ def _name(model: str) -> str:
     if path is None:
         return split_hub_path(model)[0].rpartition("/")[2]
     return path.resolve().stem if path.is_file() else path.resolve().name
-
-
-def _bytes(path: Path) -> int:
-    if path.is_file():
-        return path.stat().st_size
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

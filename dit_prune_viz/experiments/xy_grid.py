@@ -11,7 +11,7 @@ from PIL.Image import Image
 
 from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.disk_cache import DiskCache
-from dit_prune_viz.errors import Progress, UserError
+from dit_prune_viz.errors import Progress
 from dit_prune_viz.experiments.xy_plan import Cell, GridPlan
 from dit_prune_viz.generation.batch import draw_batch
 from dit_prune_viz.generation.frames import clip_scores
@@ -21,7 +21,7 @@ from dit_prune_viz.masks.pruned_layer import PrunedLayer
 from dit_prune_viz.masks.pruned_layers import PrunedLayers
 from dit_prune_viz.metrics.clip import ClipScorer
 from dit_prune_viz.metrics.clip_mean import mean_clip
-from dit_prune_viz.metrics.pictures import ssim
+from dit_prune_viz.metrics.pictures import ssim_if_large
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pipelines.steps import Denoised
 from dit_prune_viz.pruning.prune import calibrate_for, prune
@@ -133,7 +133,7 @@ class _Drawing:
             layers = layers if cell.block is None else without_block(self._model, layers, cell.block)
             image = self._draw(cell.request, layers, number)
             score = self._score(image, cell.request)
-        drawn = DrawnCell(cell, image, score, dense_clip, _ssim(dense, image))
+        drawn = DrawnCell(cell, image, score, dense_clip, ssim_if_large(dense, image))
         self._drawn.append(drawn)
         if self._emit:
             self._emit(drawn)
@@ -162,13 +162,6 @@ class _Drawing:
             return None
         score = float(clip_scores(self._clip, self._model, [image], [request])[0])
         return mean_clip([score]) if math.isfinite(score) else None
-
-
-def _ssim(dense: Image, image: Image) -> float | None:
-    try:
-        return ssim(dense, image)
-    except UserError:  # smaller than its window
-        return None
 
 
 def without_block(model: Model, layers: Mapping[str, PrunedLayer], block: int) -> Mapping[str, PrunedLayer]:

@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_INTEGERS = {2: torch.int16, 4: torch.int32}
+from dit_prune_viz.pipelines.bits import as_integers
+
 _PIECE = 1 << 18
 """Values at a time, which stay near the processor."""
 
 
 def bits_of(values: Tensor) -> np.ndarray:
     """The bits of values (n,) as unsigned integers, in their own memory."""
-    size = values.element_size()
-    return values.detach().contiguous().view(_INTEGERS[size]).numpy().view(f"<u{size}")
+    return as_integers(values.detach().contiguous()).numpy().view(f"<u{values.element_size()}")
 
 
 def values_of(bits: np.ndarray, dtype: torch.dtype) -> Tensor:

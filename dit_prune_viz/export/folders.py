@@ -101,6 +101,16 @@ def check_target(target: str | Path, *, overwrite: bool, keep: Iterable[Path] = 
     return target
 
 
+def bytes_at(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    return path.stat().st_size if path.is_file() else sum(file.stat().st_size for file in files_in(path))
+
+
+def files_in(folder: Path) -> list[Path]:
+    """All files in a folder and below, in order."""
+    return sorted(file for file in folder.rglob("*") if file.is_file())
+
+
 def check_space(target: Path, needs: int) -> None:
     """Refuse a place whose disk has fewer bytes left than will be written. UserError with both numbers."""
     there = next(one for one in (target, *target.absolute().parents) if one.is_dir())

@@ -16,9 +16,10 @@ from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.export.packed_files import read_packed
 from dit_prune_viz.export.packed_header import HEADER, dense_bytes, read_header, resident_bytes
 from dit_prune_viz.export.packed_tensor import DTYPES, PackedTensor, unpack_mask, unpack_tensor, unpack_values
-from dit_prune_viz.export.resident import RESIDENT, Scratch, make_resident
+from dit_prune_viz.export.resident import RESIDENT, make_resident
 from dit_prune_viz.export.sums import check_sums
 from dit_prune_viz.masks.packed_mask import PackedMask
+from dit_prune_viz.masks.scratch import Scratch
 from dit_prune_viz.pipelines.denoisers import is_denoiser
 from dit_prune_viz.pipelines.device import choose_device, choose_dtype
 from dit_prune_viz.pipelines.pipeline_index import INDEX, check_index, component

@@ -16,7 +16,7 @@ from dit_prune_viz.export.folders import new_folder
 from dit_prune_viz.export.packed_files import Job, write_packed
 from dit_prune_viz.export.packed_tensor import PackedTensor, pack_rounded, pack_tensor, pack_values
 from dit_prune_viz.export.part_files import own_files, write_config, write_defaults
-from dit_prune_viz.export.pipeline_files import parts_bytes, transformers_of, write_parts
+from dit_prune_viz.export.pipeline_files import names_inside, parts_bytes, transformers_of, write_parts
 from dit_prune_viz.export.sums import write_sums
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
 from dit_prune_viz.masks.rounding import Rounded, round_to_nearest
@@ -81,13 +81,13 @@ class Packing:
 
     Attributes:
         transformer: its dense module, only read.
-        layers: module path inside it → pruned layer.
+        names: module path inside it → name of the pruned layer.
         pruned: the model.
         values: as in `pack`.
     """
 
     transformer: nn.Module
-    layers: Mapping[str, PrunedLayer]
+    names: Mapping[str, str]
     pruned: PrunedModel
     values: str = EXACT
 
@@ -99,7 +99,7 @@ class Packing:
             about: further entries of the header.
             progress: as in `pack`.
         """
-        names, resting = list(self.transformer.state_dict()), Resting(self.transformer)
+        keys, resting = list(self.transformer.state_dict()), Resting(self.transformer)
         about = {
             "recipe": recipe_of(self.pruned).to_dict(),
             "model": self.pruned.model.name,
@@ -107,8 +107,13 @@ class Packing:
             "precision": _name(self.transformer.dtype),
             **about,
         }
-        jobs = (Job(key, resting(key), _of(self.layers, key)) for key in names)
-        return write_packed(jobs, self._pack, folder, about, total=len(names), progress=progress)
+        jobs = (Job(key, resting(key), self.layer(key)) for key in keys)
+        return write_packed(jobs, self._pack, folder, about, total=len(keys), progress=progress)
+
+    def layer(self, key: str) -> PrunedLayer | None:
+        """The pruned layer that a tensor of the state dict belongs to."""
+        name = self.names.get(key.rpartition(".")[0])
+        return None if name is None else self.pruned.layers[name]
 
     def _pack(self, job: Job) -> PackedTensor:
         layer, last = job.layer, job.name.rpartition(".")[2]
@@ -133,35 +138,24 @@ def packings(pruned: PrunedModel, values: str = EXACT) -> dict[str, Packing]:
     """
     if values not in VALUES:
         raise UserError(f"Kept weights are stored {' or '.join(VALUES)}, not {brief(values)}.")
-    parts = transformers_of(pruned.model.pipeline)
-    return {name: Packing(part, _layers_of(pruned, name), pruned, values) for name, part in parts.items()}
+    pipeline = pruned.model.pipeline
+    return {
+        part: Packing(transformer, names_inside(pipeline, part, pruned.layers), pruned, values)
+        for part, transformer in transformers_of(pipeline).items()
+    }
 
 
 def packed_bytes_at_most(pruned: PrunedModel) -> int:
     """Bytes of the transformers' kept values and masks as they are in memory: what packing never exceeds by much."""
     total = 0
-    for name, transformer in transformers_of(pruned.model.pipeline).items():
-        layers = _layers_of(pruned, name)
-        for key, tensor in transformer.state_dict().items():
-            layer = _of(layers, key) if key.endswith(".weight") else None
+    for source in packings(pruned).values():
+        for key, tensor in source.transformer.state_dict().items():
+            layer = source.layer(key) if key.endswith(".weight") else None
             if layer is None:
                 total += tensor.nbytes
             else:
                 total += layer.mask.kept * tensor.element_size() + layer.mask.bits.nbytes
     return total
-
-
-def _layers_of(pruned: PrunedModel, transformer: str) -> Mapping[str, PrunedLayer]:
-    """Module path inside one transformer → pruned layer."""
-    if len(transformers_of(pruned.model.pipeline)) == 1:
-        return pruned.layers
-    start = f"{transformer}."
-    return {name.removeprefix(start): layer for name, layer in pruned.layers.items() if name.startswith(start)}
-
-
-def _of(layers: Mapping[str, PrunedLayer], key: str) -> PrunedLayer | None:
-    """The pruned layer that a tensor of the state dict belongs to."""
-    return layers.get(key.rpartition(".")[0])
 
 
 def _round(weight: Tensor, layer: PrunedLayer) -> Rounded:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from torch import nn
 
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.export.part_files import clean_settings, save_part
+from dit_prune_viz.export.weight_file import HALVES, fits
 from dit_prune_viz.pipelines.denoisers import is_denoiser
 
 if TYPE_CHECKING:
@@ -61,6 +63,15 @@ def transformers_of(pipeline: DiffusionPipeline) -> dict[str, nn.Module]:
     return {name: part for name, part in pipeline.components.items() if is_denoiser(name) and part is not None}
 
 
+def names_inside(pipeline: DiffusionPipeline, part: str, layers: Iterable[str]) -> dict[str, str]:
+    """Module path inside one of a pipeline's transformers → name of the layer, of those layers that are there.
+
+    Of two transformers the layers are named after theirs: "transformer_2.blocks.0".
+    """
+    start = f"{part}." if len(transformers_of(pipeline)) > 1 else ""
+    return {name.removeprefix(start): name for name in layers if name.startswith(start)}
+
+
 def parts_bytes(pipeline: DiffusionPipeline) -> int:
     """Bytes that `write_parts` writes at most, tokenizers apart."""
     pruned = transformers_of(pipeline)
@@ -71,7 +82,7 @@ def parts_bytes(pipeline: DiffusionPipeline) -> int:
 def _narrow(file: Path) -> None:
     tensors = load_file(file)
     wide = {name: tensor for name, tensor in tensors.items() if tensor.dtype == torch.float32}
-    for dtype in (torch.bfloat16, torch.float16):
-        if wide and all(torch.equal(tensor.to(dtype).float(), tensor) for tensor in wide.values()):
+    for dtype in HALVES:
+        if wide and all(fits(tensor, dtype) for tensor in wide.values()):
             save_file(tensors | {name: tensor.to(dtype) for name, tensor in wide.items()}, file, {"format": "pt"})
             return

@@ -8,14 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.export.pipeline_files import transformers_of
+from dit_prune_viz.export.pipeline_files import names_inside, transformers_of
 from dit_prune_viz.export.weight_file import HALVES, fits
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
+from dit_prune_viz.pipelines.bits import as_integers
 from dit_prune_viz.pipelines.plain_weights import check_adapters
 from dit_prune_viz.pipelines.resting import Resting
 from dit_prune_viz.pruning.pruned_model import PrunedModel
-
-_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class PrunedState(Mapping[str, Tensor]):
@@ -35,7 +34,7 @@ class PrunedState(Mapping[str, Tensor]):
         self._pruned, self._part = pruned, part
         self._resting = Resting(self.transformer)
         # A module may stand at two places, of which pruning knows the first.
-        paths = layer_names(pruned, part)
+        paths = names_inside(pruned.model.pipeline, part, pruned.layers)
         self._names = {self.transformer.get_submodule(path): name for path, name in paths.items()}
         self._blank = {name: tensor.detach().to("meta") for name, tensor in self.transformer.state_dict().items()}
 
@@ -65,11 +64,7 @@ class PrunedState(Mapping[str, Tensor]):
             return layer.dense(torch.empty(layer.mask.shape, dtype=blank.dtype)).view(blank.shape)
         weight = self._resting(name).to("cpu").reshape(layer.mask.shape)
         # A product of numbers would leave zeros with a sign, and whole ones take half the time.
-        return (
-            torch.mul(weight.view(_BITS[weight.element_size()]), layer.mask.unpack())
-            .view(weight.dtype)
-            .view(blank.shape)
-        )
+        return torch.mul(as_integers(weight), layer.mask.unpack()).view(weight.dtype).view(blank.shape)
 
     def _layer(self, name: str) -> PrunedLayer | None:
         path, _, last = name.rpartition(".")
@@ -132,14 +127,6 @@ class PrunedState(Mapping[str, Tensor]):
         """A tensor in a half precision that holds it exactly; as it is where that is None."""
         tensor = self[name]
         return tensor.to(dtype) if _narrows(tensor, dtype) else tensor
-
-
-def layer_names(pruned: PrunedModel, part: str) -> dict[str, str]:
-    """Module path inside one of a pipeline's transformers → name of the pruned layer there."""
-    if len(transformers_of(pruned.model.pipeline)) == 1:
-        return {name: name for name in pruned.layers}
-    start = f"{part}."
-    return {name.removeprefix(start): name for name in pruned.layers if name.startswith(start)}
 
 
 def _narrows(tensor: Tensor, dtype: torch.dtype | None) -> bool:

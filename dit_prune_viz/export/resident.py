@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from types import MappingProxyType
 
 import torch
@@ -10,29 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dit_prune_viz.masks.packed_mask import PackedMask
+from dit_prune_viz.masks.scratch import Scratch
 from dit_prune_viz.masks.spread import spread
-
-
-class Scratch(threading.local):
-    """Memory that the layers of a model make their weights in, one after the other; every thread has its own."""
-
-    def __init__(self) -> None:
-        self._memory = torch.empty(0, dtype=torch.uint8)
-
-    def table(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-        """A tensor in that memory, whose content is left over from another one."""
-        size = torch.Size(shape).numel() * dtype.itemsize
-        if self._memory.device != device or len(self._memory) < size:
-            self._memory = torch.empty(0, dtype=torch.uint8)  # frees the old before the new is made
-            with torch.inference_mode(False):  # or only inference could write to it
-                self._memory = torch.empty(size, dtype=torch.uint8, device=device)
-        return self._memory[:size].view(dtype).view(shape)
-
-    def __deepcopy__(self, memo: dict) -> Scratch:
-        return Scratch()
-
-    def __reduce__(self) -> tuple:
-        return Scratch, ()
 
 
 class _Resident:

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.export.packed_size import packed_bytes, packed_sizes
-from dit_prune_viz.export.pipeline_files import transformers_of
+from dit_prune_viz.export.pipeline_files import names_inside, transformers_of
+from dit_prune_viz.export.weight_file import HALVES, fits
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pruning.pruned_model import PrunedModel
 
@@ -49,21 +50,19 @@ def dense_bytes(model: Model, instead: dict[str, int] | None = None) -> int:
         model: only read.
         instead: layer → bytes that its weight takes.
     """
-    transformers, instead = transformers_of(model.pipeline), instead or {}
+    instead = instead or {}
     total = sum(instead.values())
-    for part, transformer in transformers.items():
-        start = f"{part}." if len(transformers) > 1 else ""
+    for part, transformer in transformers_of(model.pipeline).items():
+        known = names_inside(model.pipeline, part, instead)
         for key, tensor in transformer.state_dict().items():
-            owner, _, last = f"{start}{key}".rpartition(".")
-            if last != "weight" or owner not in instead:
+            owner, _, last = key.rpartition(".")
+            if last != "weight" or owner not in known:
                 total += tensor.numel() * _width(tensor)
     return total
 
 
 def _width(tensor: Tensor) -> int:
     """Bytes a value; float32 is often loaded from bfloat16 or float16."""
-    if tensor.dtype == torch.float32 and not tensor.is_meta:
-        for narrow in (torch.bfloat16, torch.float16):
-            if torch.equal(tensor.to(narrow).float(), tensor):
-                return narrow.itemsize
+    if tensor.dtype == torch.float32 and not tensor.is_meta and any(fits(tensor, narrow) for narrow in HALVES):
+        return HALVES[0].itemsize
     return tensor.element_size()

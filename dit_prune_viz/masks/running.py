@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.masks.packed_mask import PackedMask
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
+from dit_prune_viz.masks.scratch import Scratch
 from dit_prune_viz.memory import give_back
 from dit_prune_viz.pipelines.denoisers import denoiser_of
 from dit_prune_viz.pipelines.matrices import matrix, matrix_shape, run_with
@@ -54,11 +55,11 @@ def running_pruned(model: object, layers: Mapping[str, PrunedLayer], *, cache_by
 
 
 class _Budget:
-    """Bytes of pruned weights that may still be kept, and one piece of memory for those that are not."""
+    """Bytes of pruned weights that may still be kept, and memory for those that are not."""
 
     def __init__(self, size: int) -> None:
         self._left = size
-        self._scratch = torch.empty(0, dtype=torch.uint8)
+        self._scratch = Scratch()
 
     def take(self, size: int) -> bool:
         if size > self._left:
@@ -66,18 +67,9 @@ class _Budget:
         self._left -= size
         return True
 
-    def scratch(self, like: Tensor) -> Tensor | None:
-        """Memory for a weight until the next one is made; None where the device has an allocator of its own.
-
-        Tables of changing sizes that come and go would leave holes in the memory of the process.
-        """
-        if like.device.type != "cpu":
-            return None
-        if len(self._scratch) < like.nbytes:
-            self._scratch = torch.empty(0, dtype=torch.uint8)  # the smaller one goes first
-            with torch.inference_mode(False):  # or only inference could write to it
-                self._scratch = torch.empty(like.nbytes, dtype=torch.uint8)
-        return self._scratch[: like.nbytes].view(like.dtype).view(like.shape)
+    def table(self, like: Tensor) -> Tensor | None:
+        """Memory for a weight until the next one is made; None where the device has an allocator of its own."""
+        return self._scratch.table(like.shape, like.dtype, like.device) if like.device.type == "cpu" else None
 
 
 class _PrunedForward:
@@ -103,7 +95,7 @@ class _PrunedForward:
             return self._kept
         self._layer = self._layer.to(weight.device)
         stays = keep and (self._kept is not None or self._budget.take(weight.nbytes))
-        product = self._layer.dense(weight, self._budget.scratch(weight) if keep and not stays else None)
+        product = self._layer.dense(weight, self._budget.table(weight) if keep and not stays else None)
         if stays:
             self._kept, self._kept_state = product, state
         return product

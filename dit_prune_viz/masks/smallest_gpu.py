@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from functools import cache
 from types import ModuleType
 
 import torch
 from torch import Tensor
+
+from dit_prune_viz.masks.triton_kernels import working_kernels
 
 _LONGEST = 1 << 14
 """Values of a row that one program holds in its registers."""
@@ -41,19 +42,13 @@ def keep_greatest(tables: Sequence[Tensor], counts: Sequence[int]) -> list[Tenso
 
 @cache
 def _kernels() -> ModuleType | None:
-    """The kernels; None where they cannot be used: Triton is missing, as on Windows, or, with a warning, it finds no C
-    compiler or does not know the GPU, each of which it says in its own way."""
-    try:
-        from dit_prune_viz.masks import smallest_triton as order_triton
+    """The kernels; None where they cannot be used."""
 
+    def attempt(kernels: ModuleType) -> None:
         tables = [torch.zeros(shape, dtype=torch.float32, device="cuda") for shape in ((32, 256), (1, 256))]
-        _keep(order_triton, tables, [2, 2], 1)
-    except ImportError:
-        return None
-    except Exception as error:
-        warnings.warn(f"Triton cannot be used, masks are chosen several times slower: {error}", stacklevel=2)
-        return None
-    return order_triton
+        _keep(kernels, tables, [2, 2], 1)
+
+    return working_kernels("dit_prune_viz.masks.smallest_triton", attempt, "masks are chosen")
 
 
 def _keep(kernels: ModuleType, tables: Sequence[Tensor], counts: Sequence[int], programs: int) -> list[Tensor | None]:

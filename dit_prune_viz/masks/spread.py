@@ -11,11 +11,10 @@ from torch import Tensor
 
 from dit_prune_viz.masks.packed_mask import PackedMask
 from dit_prune_viz.masks.spread_gpu import spread_on_gpu
+from dit_prune_viz.pipelines.bits import as_integers
 
 _BLOCK = 1 << 13
 """Bytes of mask at a time: so few weights that they and their places stay near the processor."""
-
-_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def spread(mask: PackedMask, values: Tensor, *, threads: int = 1, out: Tensor | None = None) -> Tensor:
@@ -66,7 +65,7 @@ def gather(mask: PackedMask, table: Tensor) -> Tensor:
 
 def _integers(table: Tensor) -> np.ndarray:
     """The bits of a contiguous table, one dimension, in its own memory."""
-    return table.detach().view(-1).view(_INTEGERS[table.element_size()]).numpy()
+    return as_integers(table.detach().view(-1)).numpy()
 
 
 def _places(bits: np.ndarray):

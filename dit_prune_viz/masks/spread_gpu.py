@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import cache
 from types import ModuleType
 
@@ -10,8 +9,8 @@ import torch
 from torch import Tensor
 
 from dit_prune_viz.masks.packed_mask import TILE, PackedMask
-
-_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+from dit_prune_viz.masks.triton_kernels import working_kernels
+from dit_prune_viz.pipelines.bits import as_integers
 
 
 def spread_on_gpu(mask: PackedMask, values: Tensor, table: Tensor) -> bool:
@@ -35,24 +34,18 @@ def spread_on_gpu(mask: PackedMask, values: Tensor, table: Tensor) -> bool:
 
 
 def _launch(kernels: ModuleType, mask: PackedMask, values: Tensor, table: Tensor) -> None:
-    whole = _INTEGERS[values.dtype.itemsize]
-    into, source = table.view(-1).view(whole), values.contiguous().view(whole)
+    into, source = as_integers(table.view(-1)), as_integers(values.contiguous())
     grid = (-(-mask.weights // TILE),)
     kernels.spread_tile[grid](mask.bits, mask.starts, source, into, mask.weights, TILE=TILE, num_warps=4)
 
 
 @cache
 def _kernels() -> ModuleType | None:
-    """The kernel; None where it cannot be used: Triton is missing, as on Windows, or, with a warning, does not work."""
-    try:
-        from dit_prune_viz.masks import spread_triton
+    """The kernel; None where it cannot be used."""
 
+    def attempt(kernels: ModuleType) -> None:
         bits = torch.full((4,), 5, dtype=torch.uint8, device="cuda")
         values = torch.ones(8, dtype=torch.float32, device="cuda")
-        _launch(spread_triton, PackedMask(bits, (4, 8)), values, torch.empty(4, 8, device="cuda"))
-    except ImportError:
-        return None
-    except Exception as error:
-        warnings.warn(f"Triton cannot be used, weights are unpacked several times slower: {error}", stacklevel=2)
-        return None
-    return spread_triton
+        _launch(kernels, PackedMask(bits, (4, 8)), values, torch.empty(4, 8, device="cuda"))
+
+    return working_kernels("dit_prune_viz.masks.spread_triton", attempt, "weights are unpacked")

@@ -27,6 +27,11 @@ def ssim(a: Image.Image, b: Image.Image) -> float:
     return float(structural_similarity(first, second, channel_axis=2, data_range=255, win_size=_SSIM_WINDOW))
 
 
+def ssim_if_large(a: Image.Image, b: Image.Image) -> float | None:
+    """As `ssim`; None where a side is shorter than its window. UserError if the sizes differ."""
+    return ssim(a, b) if min(*a.size, *b.size) >= _SSIM_WINDOW else None
+
+
 def psnr(a: Image.Image, b: Image.Image) -> float:
     """Peak signal-to-noise ratio of two RGB pictures in dB; infinite if they are equal.
 

@@ -43,8 +43,9 @@ def _make_resident(full_size, transformer) -> None:
     """Every prunable layer, one after the other, so that only one of them is there twice."""
     import torch
 
-    from dit_prune_viz.export.resident import Scratch, make_resident
+    from dit_prune_viz.export.resident import make_resident
     from dit_prune_viz.masks.packed_mask import pack
+    from dit_prune_viz.masks.scratch import Scratch
     from dit_prune_viz.masks.spread import gather
     from dit_prune_viz.pipelines.layers import list_layers
 

@@ -60,8 +60,8 @@ def wan():
     )
 
 
-def wan_transformer():
-    return diffusers.WanTransformer3DModel(
+def wan_transformer(kind="WanTransformer3DModel"):
+    return getattr(diffusers, kind)(
         num_attention_heads=2,
         attention_head_dim=12,
         in_channels=16,

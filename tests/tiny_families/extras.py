@@ -7,6 +7,7 @@ import torch
 from tiny_models import clip_tokenizer
 
 from tiny_families import parts
+from tiny_families.edits import wan_transformer
 from tiny_families.images import flux2_transformer, qwen_parts
 
 _ROPE = (4, 6, 6)
@@ -242,17 +243,7 @@ def skyreels():
         text_encoder=parts.t5(kind="UMT5"),
         vae=parts.video_autoencoder(),
         scheduler=diffusers.UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True),
-        transformer=diffusers.SkyReelsV2Transformer3DModel(
-            num_attention_heads=2,
-            attention_head_dim=12,
-            in_channels=16,
-            out_channels=16,
-            text_dim=32,
-            freq_dim=16,
-            ffn_dim=32,
-            num_layers=2,
-            rope_max_seq_len=32,
-        ),
+        transformer=wan_transformer("SkyReelsV2Transformer3DModel"),
     )
 
 

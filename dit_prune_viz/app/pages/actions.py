@@ -27,8 +27,6 @@ UNEXPECTED = "Something went wrong. Nothing has changed; the terminal shows the 
 
 _REST_SECONDS = 0.7
 """A plan rests once it has been the newest for so long."""
-_OPEN_SECONDS = 60.0
-"""The first page waits no longer than this for weights that it does not need."""
 
 Verb = Callable[[Session, Reporter], Session]
 
@@ -88,7 +86,7 @@ class Actions:
         owner = request.session_hash
         if session is None or session.pruned is None or self.is_early(session):
             return gr.skip()
-        session.model.wait_until_open(_OPEN_SECONDS)  # its weights are packed
+        packed.prepare(session.model)
         time.sleep(_REST_SECONDS)
         if self._rests(owner, session):
             packed.measure(session)

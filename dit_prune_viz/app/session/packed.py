@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Hashable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from dit_prune_viz.app.session.finishing import finish, is_finished
@@ -15,6 +16,9 @@ from dit_prune_viz.pipelines.model import Model
 
 EXACT_UP_TO = 200_000_000
 """Parameters of a model that is packed to know its size, which takes a second for so many."""
+_OPEN_SECONDS = 60.0
+"""The first page waits no longer than this for weights that it does not need."""
+_DENSE = ("dense bytes",)
 
 
 @dataclass(frozen=True)
@@ -35,27 +39,40 @@ class PackedBytes:
 def known(session: Session) -> PackedBytes | None:
     """What is known at once: exact bytes where `measure` has found them, else an estimate.
 
-    None without a plan, before the model's pipeline is open, and for a model that cannot be packed.
+    None without a plan, before `prepare` has looked at the model, and for one that cannot be packed.
     """
     model, pruned = session.model, session.pruned
-    if model is None or pruned is None or not model.wait_until_open(0):
+    dense = None if model is None else model.cache.find(_DENSE)
+    if pruned is None or dense is None:
         return None
+    nbytes = model.cache.find(_key(session))
+    exact = nbytes is not None
     try:
-        nbytes = model.cache.find(_key(session))
-        exact = nbytes is not None
-        return PackedBytes(nbytes if exact else packed_sizes(model).estimate(pruned), _dense(model), exact)
+        return PackedBytes(nbytes if exact else packed_sizes(model).estimate(pruned), dense, exact)
     except UserError:
         return None
 
 
 def by_layer(session: Session) -> dict[str, float] | None:
     """Layer → about how many bytes it takes; None where `known` says nothing."""
-    if session.pruned is None or not session.model.wait_until_open(0):
+    if session.pruned is None or session.model.cache.find(_DENSE) is None:
         return None
     try:
         return packed_sizes(session.model).by_layer(session.pruned)
     except UserError:
         return None
+
+
+def prepare(model: Model) -> None:
+    """Look at a model's weights once, which takes a while for a large one, so that `known` knows at once.
+
+    Waits for the pipeline of the model that opens in two steps.
+    """
+    if not model.wait_until_open(_OPEN_SECONDS):
+        return
+    with suppress(UserError):  # of what cannot be packed
+        packed_sizes(model)
+        model.cache.get(_DENSE, lambda: dense_bytes(model))
 
 
 def measure(session: Session) -> bool:
@@ -70,10 +87,6 @@ def measure(session: Session) -> bool:
     except UserError:
         return False
     return True
-
-
-def _dense(model: Model) -> int:
-    return model.cache.get(("dense bytes",), lambda: dense_bytes(model))
 
 
 def _key(session: Session) -> Hashable:

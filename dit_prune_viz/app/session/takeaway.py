@@ -20,7 +20,7 @@ from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.experiments.results import Row
 from dit_prune_viz.experiments.table import tabulate
-from dit_prune_viz.export.folders import new_file
+from dit_prune_viz.export.folders import bytes_at, files_in, new_file
 from dit_prune_viz.export.report_parts.content import Pair
 from dit_prune_viz.export.report_parts.pairs import draw_pairs, make_pair
 from dit_prune_viz.export.ways import WAYS, Way, export, sizes
@@ -153,7 +153,7 @@ def take(
         pruned = PrunedModel(done.model, planned.plan, done.layers, done.report, done.seconds)
     options = _options(session, pruned, way, values, found or Found(), progress)
     path = export(pruned, target, way, overwrite=overwrite, progress=progress, **options)
-    nbytes = path.stat().st_size if path.is_file() else sum(file.stat().st_size for file in _files(path))
+    nbytes = bytes_at(path)
     return Taken(chosen, path, nbytes, _download(path, nbytes, progress))
 
 
@@ -201,17 +201,13 @@ def _pairs(session: Session, runs: Sequence[Run]) -> tuple[Pair, ...]:
     )
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if file.is_file())
-
-
 def _download(path: Path, nbytes: int, progress: Progress | None) -> Path | None:
     """The file itself, or a folder as a zip file beside it; what is in there is compressed already."""
     if path.is_file():
         return path
     if nbytes > MAX_DOWNLOAD:
         return None
-    archive, files = path.with_name(f"{path.name}.zip"), _files(path)
+    archive, files = path.with_name(f"{path.name}.zip"), files_in(path)
     with new_file(archive, needs=nbytes, overwrite=True) as part, zipfile.ZipFile(part, "w") as zipped:
         for done, file in enumerate(files):
             if progress:

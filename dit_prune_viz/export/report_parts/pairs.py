@@ -15,7 +15,7 @@ from dit_prune_viz.generation.batch import draw_batch
 from dit_prune_viz.generation.frames import clip_scores
 from dit_prune_viz.generation.request import Request, check_request
 from dit_prune_viz.metrics.clip import ClipScorer
-from dit_prune_viz.metrics.pictures import psnr, ssim
+from dit_prune_viz.metrics.pictures import psnr, ssim_if_large
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pipelines.steps import Denoised
 from dit_prune_viz.pruning.pruned_model import PrunedModel
@@ -117,16 +117,9 @@ def make_pair(
         names=names,
         clip=clip,
         clip_name=clip_name,
-        ssim=_ssim(dense, pruned),
+        ssim=ssim_if_large(dense, pruned),
         psnr=apart if math.isfinite(apart) else None,
     )
-
-
-def _ssim(dense: Image.Image, pruned: Image.Image) -> float | None:
-    try:
-        return ssim(dense, pruned)
-    except UserError:  # smaller than its window
-        return None
 
 
 def bounded(pairs: Sequence[Pair], most: int) -> tuple[tuple[Pair, ...], int]:

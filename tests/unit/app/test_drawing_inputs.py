@@ -22,7 +22,6 @@ from dit_prune_viz.app.session import drawn_model
 from dit_prune_viz.app.session.comparison import compare
 from dit_prune_viz.app.session.contact_sheet import contact_sheet, places
 from dit_prune_viz.app.session.drawing_inputs import taken
-from dit_prune_viz.app.session.model_store import ModelStore
 from dit_prune_viz.app.session.runs import Runs
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.widgets import runs_strip
@@ -40,11 +39,6 @@ def png(colour: str) -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (50, 30), colour).save(file, "png")
     return file.getvalue()
-
-
-@pytest.fixture(scope="module")
-def store(tiny_clip):
-    return ModelStore(clip=tiny_clip, device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import pytest
 from dit_prune_viz.app.pages.map import also_prune
 from dit_prune_viz.app.pages.map.view import heat_figure
 from dit_prune_viz.app.session.history import History
-from dit_prune_viz.app.session.model_store import ModelStore
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.startup import AppSettings, start
 from dit_prune_viz.app.widgets import layer_list
@@ -17,11 +16,6 @@ from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.load_settings import LoadSettings
 
 ADALN = "adaln_single.linear"
-
-
-@pytest.fixture(scope="module")
-def store(tiny_clip):
-    return ModelStore(clip=tiny_clip, device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="module")

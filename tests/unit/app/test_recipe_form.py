@@ -18,7 +18,6 @@ from dit_prune_viz.app.session import recipe_form as form
 from dit_prune_viz.app.session.cluster_edits import set_sparsity
 from dit_prune_viz.app.session.comparison import compare
 from dit_prune_viz.app.session.finishing import finish, is_finished
-from dit_prune_viz.app.session.model_store import ModelStore
 from dit_prune_viz.app.session.recipe_titles import CUSTOM, label_of, sentence_of
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.calibration.timestep_weights import SCHEMES
@@ -30,16 +29,6 @@ from dit_prune_viz.pruning.recipe import Recipe
 from dit_prune_viz.pruning.recipe_words import title_of
 
 TEN = "0,0,0,1,1,2,1,1,0,0.5"
-
-
-@pytest.fixture(scope="module")
-def store(tiny_clip):
-    return ModelStore(clip=tiny_clip, device="cpu", dtype="float32")
-
-
-@pytest.fixture(scope="module")
-def ready(store, tiny_flux):
-    return Session(store).load_model(str(tiny_flux)).calibrate(16, 0)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ import torch
 
 from dit_prune_viz.app.session.cluster_edits import merge_clusters, set_sparsity, tag_cluster
 from dit_prune_viz.app.session.history import FormerModel
-from dit_prune_viz.app.session.model_store import ModelStore
 from dit_prune_viz.app.session.recipe_io import open_recipe, recipe_in_words, save_recipe_text
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.threshold import set_threshold
@@ -19,16 +18,6 @@ from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.pruning.carry_over import Origin, carry
 from dit_prune_viz.pruning.recipe import Recipe
 from dit_prune_viz.pruning.tuned_layer import TunedLayer
-
-
-@pytest.fixture(scope="module")
-def store(tiny_clip):
-    return ModelStore(clip=tiny_clip, device="cpu", dtype="float32")
-
-
-@pytest.fixture(scope="module")
-def ready(store, tiny_flux):
-    return Session(store).load_model(str(tiny_flux)).calibrate(16, 0)
 
 
 @pytest.fixture(scope="module")

@@ -26,11 +26,6 @@ from dit_prune_viz.errors import Cancelled, UserError
 
 
 @pytest.fixture(scope="module")
-def store(tiny_clip):
-    return ModelStore(clip=tiny_clip, device="cpu", dtype="float32")
-
-
-@pytest.fixture(scope="module")
 def loaded(store, tiny_flux):
     return Session(store).load_model(str(tiny_flux))
 

@@ -133,6 +133,7 @@ def test_nothing_is_taken_without_a_plan(tiny_flux, tiny_clip, tmp_path):
 
 def test_the_packed_size_is_estimated_and_then_exact(session, tmp_path):
     fresh = session.prune(session.recipe.at(0.6))
+    packed.prepare(fresh.model)
     first = packed.known(fresh)
     assert not first.exact
     assert packed.measure(fresh)

@@ -101,7 +101,8 @@ def _update(session: Session) -> list[tuple[str, str, str, str]]:
 def _fact(label: str, value: str, detail: str, explanation: str) -> str:
     long = " long" if len(value) > LONG else ""
     return (
-        f'<div class="fact{long}" title="{escape(explanation)}"><span class="fact-label">{escape(label)}</span>'
+        f'<div class="fact{long}" data-fact="{escape(label)}" title="{escape(explanation)}">'
+        f'<span class="fact-label">{escape(label)}</span>'
         f'<span class="fact-value">{escape(value)}</span><span class="fact-detail">{escape(detail)}</span></div>'
     )
 

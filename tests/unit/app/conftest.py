@@ -1,0 +1,18 @@
+"""Sessions that many tests begin with."""
+
+from __future__ import annotations
+
+import pytest
+
+from dit_prune_viz.app.session.model_store import ModelStore
+from dit_prune_viz.app.session.session import Session
+
+
+@pytest.fixture(scope="module")
+def store(tiny_clip):
+    return ModelStore(clip=tiny_clip, device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def ready(store, tiny_flux):
+    return Session(store).load_model(str(tiny_flux)).calibrate(16, 0)
