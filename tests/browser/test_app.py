@@ -541,6 +541,8 @@ def test_a_grid_over_two_settings_grows_and_its_png_says_how_to_repeat_it(page: 
 def test_which_part_does_what_grows_is_cancelled_and_opens_in_full(page: Page, screenshots):
     cards = page.locator("#parts-grid li.part")
     page.get_by_role("tab", name="Compare").click()
+    # Cancel stops what waits as well, such as the clustering of the first layer: let that end before.
+    expect(page.locator("#paint-cluster input")).to_have_value(re.compile("cluster 3"))
     page.locator("#prompt textarea").fill("red apple")
     page.locator("#steps input").fill("8")
     page.get_by_role("button", name="Which part does what?").click()
