@@ -109,6 +109,10 @@ class Actions:
             elif isinstance(update, tuple):
                 yield update
 
+    def settle(self, session: Session | None, request: gr.Request) -> Session | None:
+        """The present session for all views, once nothing moves any more."""
+        return self.newest(request.session_hash, session)
+
     def answer(
         self,
         request: gr.Request,

@@ -32,12 +32,6 @@ from dit_prune_viz.pipelines.model import load_model
 
 
 @pytest.fixture(scope="module")
-def ready(tiny_clip, tiny_flux):
-    store = ModelStore(clip=tiny_clip, device="cpu", dtype="float32")
-    return Session(store).load_model(str(tiny_flux)).calibrate(16, 0)
-
-
-@pytest.fixture(scope="module")
 def asked(ready):
     return check_prompts(ready.model, "a cat", 3, 2)
 

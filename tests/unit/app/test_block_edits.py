@@ -10,18 +10,10 @@ from sessions import pruned_by
 
 from dit_prune_viz.app.session.block_edits import bars, set_by_text, sparsities_of, sparsity_presets, sparsity_text
 from dit_prune_viz.app.session.history import History
-from dit_prune_viz.app.session.model_store import ModelStore
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.widgets import block_strip, layer_list
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pruning.prune import rank
-
-
-@pytest.fixture(scope="module")
-def ready(tiny_clip, tiny_flux):
-    return (
-        Session(ModelStore(clip=tiny_clip, device="cpu", dtype="float32")).load_model(str(tiny_flux)).calibrate(16, 0)
-    )
 
 
 def digests(masks) -> dict[str, str]:

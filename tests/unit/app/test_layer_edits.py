@@ -14,18 +14,10 @@ from sessions import pruned_by
 from dit_prune_viz.app.session.cluster_edits import set_sparsity, tag_cluster
 from dit_prune_viz.app.session.history import History
 from dit_prune_viz.app.session.layer_edits import movable_layers, set_layers, spread_layers, within_limits
-from dit_prune_viz.app.session.model_store import ModelStore
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pruning.limits import Bounds
 from dit_prune_viz.pruning.prune import rank
-
-
-@pytest.fixture(scope="module")
-def ready(tiny_clip, tiny_flux):
-    return (
-        Session(ModelStore(clip=tiny_clip, device="cpu", dtype="float32")).load_model(str(tiny_flux)).calibrate(16, 0)
-    )
 
 
 def lost(session: Session) -> dict[str, int]:

@@ -38,13 +38,6 @@ from dit_prune_viz.pruning.limits import Bounds
 from dit_prune_viz.pruning.prune import rank
 
 
-@pytest.fixture(scope="module")
-def ready(tiny_clip, tiny_flux):
-    return (
-        Session(ModelStore(clip=tiny_clip, device="cpu", dtype="float32")).load_model(str(tiny_flux)).calibrate(16, 0)
-    )
-
-
 def group_named(session: Session, name: str) -> int:
     return [tag.name for tag in groups_of(session).tags].index(name)
 

@@ -19,12 +19,10 @@ from dit_prune_viz.app.pages.events import mode_of, value_of
 from dit_prune_viz.app.pages.layer.layout import ALGORITHMS, AUTOMATIC, PROJECTIONS, SAMPLES, LayerLayout
 from dit_prune_viz.app.pages.layer.page_state import PageState, PageStates
 from dit_prune_viz.app.session import cluster_edits, layer_data, layer_selection, unit_files
-from dit_prune_viz.app.session.browser_values import read_edits
 from dit_prune_viz.app.session.jobs import Reporter, Result
 from dit_prune_viz.app.session.layer_subject import is_clustered, owned_layer, subject
 from dit_prune_viz.app.session.selection import find_layer, is_name, search
 from dit_prune_viz.app.session.session import Session
-from dit_prune_viz.app.widgets import cluster_table
 from dit_prune_viz.clustering.edit import BY_HAND
 from dit_prune_viz.errors import UserError
 
@@ -60,10 +58,6 @@ class LayerListeners:
     def refresh(self, session: Session | None, request: gr.Request) -> list:
         """The views follow the session."""
         return self._updates(request, session, lambda state, present: None)
-
-    def settle(self, session: Session | None, request: gr.Request) -> Session | None:
-        """The present session for the page's state, once nothing moves any more."""
-        return self._actions.newest(request.session_hash, session)
 
     def change_view(
         self, session: Session, projection: str, most: int, order: str, overlay: bool, request: gr.Request
@@ -147,24 +141,6 @@ class LayerListeners:
             return session.cluster(layer, unit, by, None if k == AUTOMATIC else k)
 
         return self._actions.watch(request, session, work, step=step)
-
-    def edit_clusters(self, session: Session, request: gr.Request, event: gr.EventData) -> Iterator[tuple]:
-        """What was done in the cluster table."""
-        number = value_of(event, "number")
-        try:
-            edits = read_edits(value_of(event, "edits"))
-        except UserError as problem:
-            yield (*unchanged(self._frame.outputs), cluster_table.answer(number, changed=False))
-            raise error_message(problem) from problem
-        updates = self._actions.answer(
-            request,
-            session,
-            lambda present, report: cluster_table.apply(present, edits, report),
-            lambda changed: cluster_table.answer(number, changed=changed),
-            step=cluster_table.step_name(edits),
-        )
-        for _, *rest in updates:
-            yield (gr.skip(), *rest)  # the session is handed on by `settle`
 
     def cluster_selection(self, session: Session, request: gr.Request) -> Iterator[tuple]:
         """The selected units become a cluster of their own."""

@@ -14,8 +14,10 @@ from dit_prune_viz.app.pages.layer.listeners import LayerListeners
 from dit_prune_viz.app.pages.layer.page_state import PageStates
 from dit_prune_viz.app.pages.layer.unit_answers import UnitAnswers
 from dit_prune_viz.app.pages.parts.layout import PaintFields
+from dit_prune_viz.app.pages.table_edits import wire_table
 from dit_prune_viz.app.session.selection import Selection
 from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.app.widgets import cluster_table
 from dit_prune_viz.app.widgets.scripts import script
 
 SAVE = script("pages/layer/save_file.js")
@@ -41,9 +43,10 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
     # Functions, because gradio marks what it is given, which a method cannot be.
     layout = lay_out(lambda asked: answers.details(asked), lambda asked: answers.frames(asked))
     listeners = LayerListeners(frame, actions, states, layout)
-    open_args = _wire_opening(frame, layout, listeners)
+    open_args = _wire_opening(frame, actions, layout, listeners)
     _wire_selecting(frame, layout, listeners)
-    _wire_clusters(frame, layout, listeners)
+    layout.dots.carve.click(listeners.cluster_selection, frame.session, frame.outputs, **INTERNAL)
+    wire_table(frame, actions, layout.table, apply=cluster_table.apply, step_name=cluster_table.step_name)
     frame.session.change(listeners.refresh, frame.session, layout.views, **INTERNAL)
 
     def selection(request: gr.Request) -> Selection:
@@ -52,7 +55,7 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
     return LayerTab(layout.controls.picker, open_args, selection, layout.paints)
 
 
-def _wire_opening(frame: Frame, layout: LayerLayout, listeners: LayerListeners) -> dict:
+def _wire_opening(frame: Frame, actions: Actions, layout: LayerLayout, listeners: LayerListeners) -> dict:
     """Which layer is shown, in which clusters, drawn how; returns the arguments of the listener that opens a layer."""
     controls, views = layout.controls, layout.views
     clusterings = gr.State(0)  # how often a layer that was opened had to be clustered
@@ -84,7 +87,7 @@ def _wire_opening(frame: Frame, layout: LayerLayout, listeners: LayerListeners) 
         trigger_mode="always_last",
         **INTERNAL,
     )
-    clusterings.change(listeners.settle, frame.session, frame.session, **INTERNAL)
+    clusterings.change(actions.settle, frame.session, frame.session, **INTERNAL)
     find = layout.dots.find
     find.submit(listeners.find, [frame.session, find], [*views, controls.picker], **INTERNAL).success(**open_args)
     return open_args
@@ -110,14 +113,6 @@ def _wire_selecting(frame: Frame, layout: LayerLayout, listeners: LayerListeners
         None, dots.file, None, js=SAVE
     )
     layout.dots.clear.click(listeners.clear_selection, frame.session, layout.views, **INTERNAL)
-
-
-def _wire_clusters(frame: Frame, layout: LayerLayout, listeners: LayerListeners) -> None:
-    table = layout.table
-    # "always_last" would send the first event again, not the last; the events of both carry their own data.
-    table.submit(listeners.settle, frame.session, frame.session, trigger_mode="multiple", **INTERNAL)
-    table.input(listeners.edit_clusters, frame.session, [*frame.outputs, table], trigger_mode="multiple", **INTERNAL)
-    layout.dots.carve.click(listeners.cluster_selection, frame.session, frame.outputs, **INTERNAL)
 
 
 def choices(session: Session) -> gr.Dropdown:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import gradio as gr
 import numpy as np
 
-from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame, error_message, unchanged
+from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame, error_message
 from dit_prune_viz.app.pages.events import mode_of, value_of
 from dit_prune_viz.app.pages.map import group_table
 from dit_prune_viz.app.pages.map.group_view import (
@@ -19,8 +19,9 @@ from dit_prune_viz.app.pages.map.group_view import (
     describe_selection,
     plane_figure,
 )
+from dit_prune_viz.app.pages.table_edits import wire_table
 from dit_prune_viz.app.session import layer_groups
-from dit_prune_viz.app.session.browser_values import read_edits, read_whole
+from dit_prune_viz.app.session.browser_values import read_whole
 from dit_prune_viz.app.session.jobs import Reporter
 from dit_prune_viz.app.session.layer_groups import BY_KIND, groups_of, map_subject
 from dit_prune_viz.app.session.selection import Selection, unpack
@@ -67,10 +68,7 @@ def build(frame: Frame, actions: Actions) -> gr.HTML:
         event(listener, shown, selected, trigger_mode="multiple", queue=False, **INTERNAL)
     views.clear.click(listeners.clear, frame.session, selected, queue=False, **INTERNAL)
     views.carve.click(listeners.group_selection, shown, frame.outputs, **INTERNAL)
-    table = views.table
-    # "always_last" would send the first event again, not the last; the events of both carry their own data.
-    table.submit(listeners.settle, frame.session, frame.session, trigger_mode="multiple", **INTERNAL)
-    table.input(listeners.edit, frame.session, [*frame.outputs, table], trigger_mode="multiple", **INTERNAL)
+    wire_table(frame, actions, views.table, apply=group_table.apply, step_name=group_table.step_name)
     return views.plane
 
 
@@ -100,10 +98,6 @@ class GroupListeners:
         plane = gr.HTML(value=plot.show(plane_figure(session)), **plot.mark(selection))
         return [plane, group_table.show(session), describe_selection(session, selection), *_ways(session)]
 
-    def settle(self, session: Session | None, request: gr.Request) -> Session | None:
-        """The present session for the page's state, once nothing moves any more."""
-        return self._actions.newest(request.session_hash, session)
-
     def regroup(self, session: Session, by: str, k: int | str, request: gr.Request) -> Iterator[tuple]:
         """Other groups for all layers."""
 
@@ -114,24 +108,6 @@ class GroupListeners:
             return layer_groups.group_layers(session, by, None if k == AUTOMATIC else k)
 
         yield from self._actions.run(request, session, work, step="groups of layers")
-
-    def edit(self, session: Session, request: gr.Request, event: gr.EventData) -> Iterator[tuple]:
-        """What was done in the table."""
-        number = value_of(event, "number")
-        try:
-            edits = read_edits(value_of(event, "edits"))
-        except UserError as problem:
-            yield (*unchanged(self._frame.outputs), cluster_table.answer(number, changed=False))
-            raise error_message(problem) from problem
-        updates = self._actions.answer(
-            request,
-            session,
-            lambda present, report: group_table.apply(present, edits, report),
-            lambda changed: cluster_table.answer(number, changed=changed),
-            step=group_table.step_name(edits),
-        )
-        for _, *rest in updates:
-            yield (gr.skip(), *rest)  # the session is handed on by `settle`
 
     def select(
         self, session: Session | None, selection: Selection, request: gr.Request, event: gr.EventData

@@ -44,10 +44,6 @@ class SparsityListeners:
         at = messages.now()
         return self._show(self._actions.newest(request.session_hash, session), at)
 
-    def settle(self, session: Session | None, request: gr.Request) -> Session | None:
-        """The present session for all views, once nothing moves any more."""
-        return self._actions.newest(request.session_hash, session)
-
 
 def wire(frame: Frame, actions: Actions, widget: gr.HTML, show: Callable[[Session | None, float], str]) -> None:
     """Have a widget's sliders change the session, and every view follow once they rest; keep the widget up to date."""
@@ -55,4 +51,4 @@ def wire(frame: Frame, actions: Actions, widget: gr.HTML, show: Callable[[Sessio
     # "always_last" would send the first event again, not the last; each carries its own data.
     widget.input(listeners.edit, frame.session, [*frame.outputs, widget], trigger_mode="multiple", **INTERNAL)
     frame.session.change(listeners.refresh, frame.session, widget, trigger_mode="always_last", **INTERNAL)
-    widget.submit(listeners.settle, frame.session, frame.session, trigger_mode="multiple", **INTERNAL)
+    widget.submit(actions.settle, frame.session, frame.session, trigger_mode="multiple", **INTERNAL)
