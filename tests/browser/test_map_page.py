@@ -6,7 +6,7 @@ import re
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 from test_app import bar_value, shoot
 
 PAGES = ("Map", "Layer", "Compare", "Trade-off", "Take away")
@@ -195,8 +195,13 @@ def sparsities(page: Page) -> dict[str, str]:
     """Layer → sparsity, as the list shows it."""
     return page.evaluate(
         """() => Object.fromEntries([...document.querySelectorAll("#layer-list tbody tr")]
-            .map(row => [row.dataset.layer, row.cells[2].textContent]))"""
+            .map(row => [row.dataset.layer, row.querySelector(".sparsity input[type=number]").value]))"""
     )
+
+
+def sparsity_of(page: Page, layer: str) -> Locator:
+    """The field of a layer in the list."""
+    return page.locator(f'#layer-list tr[data-layer="{layer}"] .sparsity input[type=number]')
 
 
 def opened_by(page: Page, group: str) -> set[str]:
@@ -218,11 +223,7 @@ def test_a_group_s_slider_prunes_its_layers_and_no_others(page: Page, screenshot
     before, inside = sparsities(page), opened_by(page, name)
     achieved = bar_value(page, "Sparsity")
     row.locator("input[type=range]").fill("80")
-    page.wait_for_function(
-        """([layer, before]) => [...document.querySelectorAll("#layer-list tbody tr")]
-            .some(row => row.dataset.layer === layer && row.cells[2].textContent !== before)""",
-        arg=[min(inside), before[min(inside)]],
-    )
+    expect(sparsity_of(page, min(inside))).not_to_have_value(before[min(inside)])
     after = sparsities(page)
     assert {layer for layer in before if after[layer] != before[layer]} == inside
     assert bar_value(page, "Sparsity") != achieved
@@ -237,11 +238,7 @@ def test_a_group_s_slider_prunes_its_layers_and_no_others(page: Page, screenshot
     page.locator("#layer-groups .cluster-tools input").check()
     row.locator("input[type=number]").fill("20")
     page.keyboard.press("Tab")
-    page.wait_for_function(
-        """([layer, before]) => [...document.querySelectorAll("#layer-list tbody tr")]
-            .some(row => row.dataset.layer === layer && row.cells[2].textContent !== before)""",
-        arg=[min(inside), before[min(inside)]],
-    )
+    expect(sparsity_of(page, min(inside))).not_to_have_value(before[min(inside)])
     expect(page.locator("#bar")).to_contain_text(achieved)
     after = sparsities(page)
     assert all(after[layer] == before[layer] for layer in held)
