@@ -13,15 +13,11 @@ from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.widgets import cluster_table
 from dit_prune_viz.errors import Progress, UserError
 
+Apply = Callable[[Session, list[dict], Progress | None], Session]
+StepName = Callable[[list[dict]], str]
 
-def wire_table(
-    frame: Frame,
-    actions: Actions,
-    table: gr.HTML,
-    *,
-    apply: Callable[[Session, list[dict], Progress | None], Session],
-    step_name: Callable[[list[dict]], str],
-) -> None:
+
+def wire_table(frame: Frame, actions: Actions, table: gr.HTML, *, apply: Apply, step_name: StepName) -> None:
     """Have the edits of a table change the session, and every view follow once its sliders rest.
 
     Args:
@@ -31,6 +27,16 @@ def wire_table(
         apply: makes the edits.
         step_name: what undo calls them.
     """
+    edit = edit_table(frame, actions, apply=apply, step_name=step_name)
+    # "always_last" would send the first event again, not the last; the events of both carry their own data.
+    table.submit(actions.settle, frame.session, frame.session, trigger_mode="multiple", **INTERNAL)
+    table.input(edit, frame.session, [*frame.outputs, table], trigger_mode="multiple", **INTERNAL)
+
+
+def edit_table(
+    frame: Frame, actions: Actions, *, apply: Apply, step_name: StepName
+) -> Callable[[Session | None, gr.Request, gr.EventData], Iterator[tuple]]:
+    """A listener for the edits of a table, which is answered whatever happens. The arguments are as in `wire_table`."""
 
     def edit(session: Session | None, request: gr.Request, event: gr.EventData) -> Iterator[tuple]:
         number = value_of(event, "number")
@@ -49,6 +55,4 @@ def wire_table(
         for _, *rest in updates:
             yield (gr.skip(), *rest)  # the session is handed on by `settle`
 
-    # "always_last" would send the first event again, not the last; the events of both carry their own data.
-    table.submit(actions.settle, frame.session, frame.session, trigger_mode="multiple", **INTERNAL)
-    table.input(edit, frame.session, [*frame.outputs, table], trigger_mode="multiple", **INTERNAL)
+    return edit

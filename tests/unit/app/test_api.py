@@ -30,6 +30,8 @@ ENDPOINTS = {
     "/cluster",
     "/set_cluster_sparsity",
     "/clusters",
+    "/neighbours",
+    "/selection",
     "/generate",
 }
 

@@ -24,6 +24,7 @@ from dit_prune_viz.app.pages.layer.page_state import PageStates
 from dit_prune_viz.app.pages.layer.unit_answers import UnitAnswers
 from dit_prune_viz.app.pages.map.page import MapListeners
 from dit_prune_viz.app.pages.map.sparsity_edits import SparsityListeners
+from dit_prune_viz.app.pages.table_edits import edit_table
 from dit_prune_viz.app.session import drawn_model
 from dit_prune_viz.app.session.browser_values import read_edits, read_range, read_whole
 from dit_prune_viz.app.session.jobs import Jobs
@@ -34,7 +35,7 @@ from dit_prune_viz.app.session.selection import packed
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.startup import Startup
 from dit_prune_viz.app.session.tradeoff import uploaded_file
-from dit_prune_viz.app.widgets import block_strip
+from dit_prune_viz.app.widgets import block_strip, cluster_table
 from dit_prune_viz.errors import UserError
 
 _numbers = itertools.count(1)
@@ -68,6 +69,7 @@ def app(ready):
         states=states,
         answers=UnitAnswers(actions, states),
         layer=LayerListeners(frame, actions, states, layer_components),
+        edit_clusters=edit_table(frame, actions, apply=cluster_table.apply, step_name=cluster_table.step_name),
         compare=CompareListeners(frame, actions, compare_components),
         map=MapListeners(actions),
         strip=SparsityListeners(actions, "strip", block_strip.show),
@@ -134,7 +136,7 @@ def test_two_visitors_of_one_layer_each_read_their_own_clusters(app, layer, anne
         "verb": "rename",
         "name": "Anne's own",
     }
-    list(app.layer.edit_clusters(None, anne, SimpleNamespace(number=1, edits=[edit])))
+    list(app.edit_clusters(None, anne, SimpleNamespace(number=1, edits=[edit])))
     assert "Anne's own" in app.answers.details(asked(app, anne, layer, id=0))
     assert "cluster 0" in app.answers.details(asked(app, bert, layer, id=0))
     assert "Anne's own" not in app.answers.details(asked(app, bert, layer, id=0))
@@ -223,7 +225,7 @@ def test_edits_of_what_is_not_there_change_nothing_and_are_answered(app, layer, 
     for edits in tries:
         updates, refusal = [], None
         try:
-            for update in app.layer.edit_clusters(None, anne, SimpleNamespace(number=7, edits=edits)):
+            for update in app.edit_clusters(None, anne, SimpleNamespace(number=7, edits=edits)):
                 updates.append(update)
         except gr.Error as error:
             refusal = error
@@ -234,7 +236,7 @@ def test_edits_of_what_is_not_there_change_nothing_and_are_answered(app, layer, 
 
 
 def test_a_script_that_waits_is_answered_before_it_is_told_what_was_wrong(app, anne):
-    updates = app.layer.edit_clusters(None, anne, SimpleNamespace(number=3, edits="no list"))
+    updates = app.edit_clusters(None, anne, SimpleNamespace(number=3, edits="no list"))
     assert next(updates)[-1].props["answered"] == {"number": 3, "at": None}
     with pytest.raises(gr.Error, match="could not be read"):
         next(updates)

@@ -123,6 +123,7 @@ def test_limits_of_the_recipe_hold_in_a_group(ready):
 
 
 def test_what_groups_hold_adds_up_to_the_model(ready):
+    packed.prepare(ready.model)
     for by in (BY_KIND, BY_BLOCK):
         moved = set_group(group_layers(ready, by), 0, 0.7)
         rows = group_rows.group_rows(moved)
