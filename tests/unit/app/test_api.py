@@ -30,6 +30,8 @@ ENDPOINTS = {
     "/cluster",
     "/set_cluster_sparsity",
     "/clusters",
+    "/neighbours",
+    "/selection",
     "/group_layers",
     "/set_group_sparsity",
     "/generate",
@@ -207,7 +209,9 @@ def test_layers_are_grouped_and_a_group_has_a_sparsity(fresh, tiny_flux):
     ]
     changed = fresh.predict(1, 0.8, False, api_name="/set_group_sparsity")["groups"]
     for before, after in zip(found["groups"], changed, strict=True):
-        assert after["sparsity"] == pytest.approx(0.8 if before["id"] == 1 else before["sparsity"], abs=2e-3)
+        assert after["sparsity"] == pytest.approx(
+            0.8 if before["id"] == 1 else before["sparsity"], abs=5e-3
+        )  # of whole weights
     kept = fresh.predict(1, 0.2, True, api_name="/set_group_sparsity")["groups"]
     removed = [sum(one["weights"] * one["sparsity"] for one in groups) for groups in (changed, kept)]
     assert removed[0] == pytest.approx(removed[1])
