@@ -29,6 +29,15 @@ def check_switch(value: object, what: str) -> bool:
     return value
 
 
+def check_words(value: object, what: str) -> tuple[str, ...]:
+    """A list of texts as a tuple, None as an empty one. UserError, naming `what`, for anything else."""
+    if value is None:
+        return ()
+    if not isinstance(value, list | tuple) or not all(isinstance(word, str) for word in value):
+        raise UserError(f"{what} is a list of texts, not {brief(value)}.")
+    return tuple(value)
+
+
 def check_text(text: str, what: str = "The prompt") -> None:
     """UserError, naming `what`, if `text` has half a character, as broken JSON does ("\\ud83d")."""
     try:

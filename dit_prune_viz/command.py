@@ -13,11 +13,15 @@ from dit_prune_viz.errors import UserError
 from dit_prune_viz.plugins import load_plugins
 
 PROGRAM = "dit-prune-viz"
+PARTS = "parts"
+"""It works as the app does, on a session."""
+
 COMMANDS = MappingProxyType(
     {
         "prune": "prune a model by a recipe, say what it costs, write the result",
         "sweep": "measure methods × sparsities × prompts × seeds",
         "grid": "draw a grid of pictures over two settings, with scores, as one PNG",
+        PARTS: "take each part of a model away alone: one PNG with scores, and the numbers",
         "converge": "how much masks change with more calibration samples",
         "table": "print what a sweep measured",
         "export": "write a sweep's files",
@@ -46,6 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         names = ", ".join(COMMANDS)
         print(f"error: There is no command {arguments[0]!r}; use {names}, or none for the app.", file=sys.stderr)
         return 2
+    if arguments[0] == PARTS:
+        from dit_prune_viz.app.parts_command import main as run_parts
+
+        return run_parts(arguments[1:], f"{PROGRAM} {PARTS}")
     from dit_prune_viz.experiments.cli import main as run_command
 
     return run_command(arguments, PROGRAM)

@@ -9,24 +9,31 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from types import MappingProxyType
 
 import gradio as gr
 from PIL.Image import Image
 
 from dit_prune_viz.app.pages.actions import MODEL_WORK, Actions
-from dit_prune_viz.app.session import recipe_io, unit_files
+from dit_prune_viz.app.session import layer_groups, parts_file, recipe_io, unit_files
+from dit_prune_viz.app.session.analyzer import find_all
 from dit_prune_viz.app.session.block_edits import set_by_text, sparsity_text
 from dit_prune_viz.app.session.cluster_edits import set_sparsity
-from dit_prune_viz.app.session.comparison import Comparison, compare
+from dit_prune_viz.app.session.comparison import Comparison, check_prompts, compare, split_prompts
+from dit_prune_viz.app.session.drawn_model import WITHOUT
+from dit_prune_viz.app.session.group_rows import group_rows
 from dit_prune_viz.app.session.layer_data import summary
+from dit_prune_viz.app.session.parts import BLOCKS, parts_of
 from dit_prune_viz.app.session.selection import search
 from dit_prune_viz.app.session.session import Session
-from dit_prune_viz.checks import check_switch
+from dit_prune_viz.checks import check_switch, check_words
 from dit_prune_viz.clustering.units import count_units
 from dit_prune_viz.export.numbers import membership, units_csv, units_json
 from dit_prune_viz.masks.groups import n_of_m
 from dit_prune_viz.pruning.named_recipes import find_recipe
 from dit_prune_viz.pruning.recipe import AUTO, Recipe
+
+_GROUPED = MappingProxyType({"kind": layer_groups.BY_KIND, "block": layer_groups.BY_BLOCK})
 
 
 def build(state: gr.State, actions: Actions) -> None:
@@ -35,7 +42,9 @@ def build(state: gr.State, actions: Actions) -> None:
         _model_endpoints(state, actions)
         _recipe_endpoints(state, actions)
         _cluster_endpoints(state, actions)
+        _group_endpoints(state, actions)
         _picture_endpoints(state, actions)
+        _part_endpoints(state, actions)
 
 
 def _model_endpoints(state: gr.State, actions: Actions) -> None:
@@ -138,6 +147,30 @@ def _cluster_endpoints(state: gr.State, actions: Actions) -> None:
     _endpoint(clusters, state, [text(label="layer")])
 
 
+def _group_endpoints(state: gr.State, actions: Actions) -> None:
+    def group_layers(session: Session | None, by: str, k: float) -> tuple[Session, dict]:
+        way = _GROUPED.get(by, by)
+        session = actions.call(session, lambda s: layer_groups.group_layers(s, way, k or None))
+        return session, actions.call(session, describe_groups)
+
+    def set_group_sparsity(
+        session: Session | None, group: float, sparsity: float, keep_overall: bool
+    ) -> tuple[Session, dict]:
+        def verb(s: Session) -> Session:
+            return layer_groups.set_group(s, group, sparsity, keep_overall=check_switch(keep_overall, "keep_overall"))
+
+        session = actions.call(session, verb)
+        return session, actions.call(session, describe_groups)
+
+    text, number = gr.Textbox, gr.Number
+    _endpoint(group_layers, state, [text("kind", label="by"), number(0, label="k")])
+    _endpoint(
+        set_group_sparsity,
+        state,
+        [number(0, label="group"), number(0.5, label="sparsity"), gr.Checkbox(False, label="keep_overall")],
+    )
+
+
 def _picture_endpoints(state: gr.State, actions: Actions) -> None:
     def generate(
         session: Session | None, prompt: str, seed: float, steps: float, frames: float = 1, picture: bytes | None = None
@@ -150,6 +183,39 @@ def _picture_endpoints(state: gr.State, actions: Actions) -> None:
     pictures = [gr.Image(label=side, format="png") for side in ("dense", "pruned")]
     drawing = [text(label="prompt"), number(0, label="seed"), number(20, label="steps"), number(1, label="frames")]
     _endpoint(generate, state, [*drawing, gr.File(label="picture", type="binary")], pictures)
+
+
+def _part_endpoints(state: gr.State, actions: Actions) -> None:
+    def parts(
+        session: Session | None,
+        by: str,
+        chosen: list | None,
+        prompt: str,
+        seed: float,
+        steps: float,
+        mode: str = WITHOUT,
+        sparsity: float = 1,
+        layer: str = "",
+        measured: bool = True,
+        frames: float = 1,
+        picture: bytes | None = None,
+    ) -> tuple[Session, Image, dict]:
+        def verb(s: Session) -> tuple[Image, dict]:
+            found = parts_of(s, by, layer, check_words(chosen, "chosen"))
+            requests = check_prompts(s.need_model(), split_prompts(prompt), seed, steps, frames, picture)
+            measure = check_switch(measured, "measured")
+            findings = find_all(s, found, requests, mode=mode, sparsity=sparsity, measured=measure)
+            return parts_file.sheet(findings), parts_file.values_of(findings)
+
+        session = actions.session(session)
+        return session, *actions.call(session, verb)
+
+    text, number = gr.Textbox, gr.Number
+    drawing = [text(label="prompt"), number(0, label="seed"), number(20, label="steps")]
+    how = [text(WITHOUT, label="mode"), number(1, label="sparsity"), text("", label="layer")]
+    more = [gr.Checkbox(True, label="measured"), number(1, label="frames"), gr.File(label="picture", type="binary")]
+    asked = [text(BLOCKS, label="by"), gr.JSON([], label="chosen"), *drawing, *how, *more]
+    _endpoint(parts, state, asked, [gr.Image(label="sheet", format="png")])
 
 
 def _endpoint(fn, state: gr.State, inputs: list, extra: list | None = None) -> None:
@@ -249,6 +315,27 @@ def describe_clusters(session: Session, layer: str) -> dict:
                 "damage": row.damage,
             }
             for row in session.cluster_rows(layer)
+        ],
+    }
+
+
+def describe_groups(session: Session) -> dict:
+    """The groups of the model's layers, and what each holds and costs under the present masks."""
+    groups = layer_groups.groups_of(session)
+    return {
+        "by": groups.algorithm.removeprefix("by "),
+        "groups": [
+            {
+                "id": row.id,
+                "name": tag.name,
+                "layers": layer_groups.members(session, row.id),
+                "weights": row.weights,
+                "energy": row.energy,
+                "sparsity": row.sparsity,
+                "damage": row.damage,
+                "packed_bytes": row.packed,
+            }
+            for row, tag in zip(group_rows(session), groups.tags, strict=True)
         ],
     }
 

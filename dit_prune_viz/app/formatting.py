@@ -9,9 +9,14 @@ from dit_prune_viz.formatting import count, percent, seconds, signed, size
 if TYPE_CHECKING:
     from dit_prune_viz.pruning.report import LayerReport, PlanReport
 
-__all__ = ["count", "damage", "percent", "seconds", "signed", "size"]
+__all__ = ["count", "damage", "percent", "seconds", "signed", "size", "times"]
 
 
 def damage(report: LayerReport | PlanReport) -> str:
     """Predicted damage, marked where it was estimated."""
     return f"{'≈ ' if report.estimated else ''}{percent(report.damage, 2)}"
+
+
+def times(factor: float) -> str:
+    """2.4 times, 1,250 times."""
+    return f"{factor:,.0f} times" if factor >= 10 else f"{factor:.2g} times"

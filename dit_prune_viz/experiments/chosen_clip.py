@@ -10,6 +10,20 @@ from dit_prune_viz.resources import BUNDLED_CLIP, BUNDLED_CLIP_NAME, BUNDLED_MOD
 OTHER_CLIP = "openai/clip-vit-base-patch32"
 
 
+def choose_clip(asked: str | None, model: str) -> tuple[str, str | None]:
+    """Folder or hub id of a CLIP, and the name under which it is known; None for its own.
+
+    Args:
+        asked: as in `load_chosen_clip`, but not "none".
+        model: folder, file or hub id of the model whose pictures are scored.
+    """
+    folder = local_path(model)
+    bundled = folder is not None and folder.resolve() == BUNDLED_MODEL
+    chosen = asked or (str(BUNDLED_CLIP) if bundled else OTHER_CLIP)
+    path = local_path(chosen)
+    return chosen, BUNDLED_CLIP_NAME if path is not None and path.resolve() == BUNDLED_CLIP else None
+
+
 def load_chosen_clip(asked: str | None, model: Model) -> ClipScorer | None:
     """The CLIP that was asked for, else the one that fits the model.
 
@@ -22,9 +36,5 @@ def load_chosen_clip(asked: str | None, model: Model) -> ClipScorer | None:
     """
     if asked == "none":
         return None
-    folder = local_path(model.source)
-    bundled = folder is not None and folder.resolve() == BUNDLED_MODEL
-    chosen = asked or (str(BUNDLED_CLIP) if bundled else OTHER_CLIP)
-    path = local_path(chosen)
-    name = BUNDLED_CLIP_NAME if path is not None and path.resolve() == BUNDLED_CLIP else None
+    chosen, name = choose_clip(asked, model.source)
     return load_clip(chosen, name=name, device=model.device)

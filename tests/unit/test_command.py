@@ -39,7 +39,7 @@ def test_an_unknown_command_is_one_sentence(called, capsys):
 def test_the_commands_are_those_of_the_command_line():
     actions = cli._parser("x")._actions
     (commands,) = (action for action in actions if isinstance(action, argparse._SubParsersAction))
-    assert set(commands.choices) == set(command.COMMANDS)
+    assert {*commands.choices, command.PARTS} == set(command.COMMANDS)
     assert all("--plugin" in parser.format_help() for parser in commands.choices.values())
 
 

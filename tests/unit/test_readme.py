@@ -13,8 +13,8 @@ from PIL import Image
 from readme import DOCS, README, ROOT, blocks, python_block, table
 
 import dit_prune_viz
-from dit_prune_viz.app import serve
-from dit_prune_viz.command import COMMANDS
+from dit_prune_viz.app import parts_command, serve
+from dit_prune_viz.command import COMMANDS, PARTS
 from dit_prune_viz.experiments import cli
 from dit_prune_viz.experiments.results import Results
 from dit_prune_viz.experiments.table import savings, tabulate
@@ -96,8 +96,11 @@ def test_commands_are_all_listed_and_can_be_read():
     assert all(line[0] == "dit-prune-viz" for line in lines)
     commands = [line[1:] for line in lines if len(line) > 1]
     assert {command[0] for command in commands} == set(COMMANDS)
-    for command in commands:
-        assert cli._parser("dit-prune-viz").parse_args(command).do
+    for name, *arguments in commands:
+        if name == PARTS:
+            assert parts_command._parser("dit-prune-viz parts").parse_args(arguments).out
+        else:
+            assert cli._parser("dit-prune-viz").parse_args([name, *arguments]).do
 
 
 @pytest.mark.parametrize("page", [README, *sorted(DOCS.glob("*.md"))], ids=lambda page: page.name)

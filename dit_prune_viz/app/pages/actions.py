@@ -20,8 +20,12 @@ from dit_prune_viz.errors import Cancelled, UserError
 MODEL_WORK = {"concurrency_id": "model", "concurrency_limit": 1}
 """Endpoints that work on the model share this queue: one at a time. The page's listeners wait inside their jobs."""
 
-INTERNAL = {"api_visibility": "private", "show_progress": "hidden"}
-"""Listeners of the page that are no endpoints; the top bar shows their progress."""
+INTERNAL = {"api_visibility": "private", "show_progress": "hidden", "show_progress_on": []}
+"""Listeners of the page that are no endpoints; the top bar shows their progress.
+
+Gradio would tell every output of every listener how far it is, even where that is hidden, and looks each of them up in
+the whole page whenever any listener begins or ends: a second of a page's opening.
+"""
 
 UNEXPECTED = "Something went wrong. Nothing has changed; the terminal shows the details."
 

@@ -19,7 +19,7 @@ from dit_prune_viz.app.session.comparison import (
     kept_side,
     measure,
 )
-from dit_prune_viz.app.session.drawn_model import DENSE, WITHOUT, DrawnModel, of_part
+from dit_prune_viz.app.session.drawn_model import DENSE, ONLY, WITHOUT, DrawnModel, of_part
 from dit_prune_viz.app.session.parts import Part
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.errors import Progress, UserError
@@ -76,6 +76,13 @@ class Findings:
     done: bool = True
     found: list[Finding] = field(default_factory=list)
 
+    @property
+    def how(self) -> str:
+        """What was done to every part: "removed alone", "with 50 % of it pruned"."""
+        if self.sparsity == 1:
+            return "kept alone" if self.mode == ONLY else "removed alone"
+        return f"with {100 * self.sparsity:.4g} % of {'everything else' if self.mode == ONLY else 'it'} pruned"
+
     def begin(self, session: Session, mode: str, sparsity: float, total: int) -> None:
         """Forget what was found before."""
         self.number += 1
@@ -90,6 +97,18 @@ class Findings:
         self.number += 1
         self.session, self.total, self.done, self.found = None, 0, True, []
         return True
+
+
+def find_all(
+    session: Session, parts: Sequence[Part], requests: tuple[Request, ...], *, mode: str, sparsity: float, **more
+) -> Findings:
+    """`analyze`, with all that it found together."""
+    findings = Findings()
+    found = analyze(session, parts, requests, mode=mode, sparsity=sparsity, **more)
+    findings.begin(session, mode, sparsity, len(parts))
+    findings.found.extend(found)
+    findings.done = True
+    return findings
 
 
 def analyze(
@@ -218,6 +237,16 @@ def predicted_damage(session: Session, part: Part, drawn: DrawnModel) -> float |
     return lost / sum(model.layer(name).weights for name in part.among)
 
 
+def times_predicted(finding: Finding, ratio: float | None) -> float | None:
+    """How many times the error of a part is what its predicted damage tells; None where either is not known.
+
+    Args:
+        finding: of the part.
+        ratio: as in `Agreement`.
+    """
+    return finding.error / finding.damage / ratio if finding.error and finding.damage and ratio else None
+
+
 @dataclass(frozen=True)
 class Agreement:
     """How well predicted damage tells the measured error of some parts.
@@ -243,10 +272,8 @@ def agreement(findings: Sequence[Finding]) -> Agreement:
     predicted, measured = (np.array([getattr(one, field) for one in known]) for field in ("damage", "error"))
     varied = len(known) > 2 and len(set(predicted)) > 1 and len(set(measured)) > 1
     rank = float(spearmanr(predicted, measured).statistic) if varied else None
-    ratios = measured / predicted
-    ratio = float(np.median(ratios))
-    names = [one.part.name for one in known]
-    factors = sorted(zip(names, (ratios / ratio).tolist(), strict=True), key=lambda pair: pair[1])
+    ratio = float(np.median(measured / predicted))
+    factors = sorted(((one.part.name, times_predicted(one, ratio)) for one in known), key=lambda pair: pair[1])
     worse = tuple((name, factor) for name, factor in reversed(factors) if factor >= MISLEADS)
     better = tuple((name, 1 / factor) for name, factor in factors if factor <= 1 / MISLEADS)
     return Agreement(rank, ratio, worse, better)

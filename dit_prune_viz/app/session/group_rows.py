@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from dit_prune_viz.app.session import layer_data, packed
 from dit_prune_viz.app.session.layer_groups import groups_of
@@ -93,10 +92,9 @@ def group_rows(session: Session) -> tuple[GroupRow, ...]:
 def layer_energy(session: Session, layer: str) -> float:
     """The layer's energy Σ W_ij²·E[x_j²], that of a large layer told from a sample of its rows."""
     weight = session.need_model().weight(layer)
-    step = max(1, weight.numel() // _SAMPLE)
-    columns = float64_capable(weight[::step]).float().square().sum(0, dtype=torch.float64).cpu()
-    rows = len(range(0, len(weight), step))
-    return len(weight) / rows * float(columns @ session.mean_square(layer).cpu().double())
+    some = weight[:: max(1, weight.numel() // _SAMPLE)].float()
+    energies = some.square() @ session.mean_square(layer).to(some)
+    return len(weight) / len(some) * float(float64_capable(energies).double().sum())
 
 
 def _energies(session: Session) -> np.ndarray:

@@ -151,6 +151,11 @@ def grouping_id(session: Session | None) -> str | None:
     """A short name for how the layers are grouped, which says what a slider was meant for; None without a plan."""
     if session is None or session.plan is None:
         return None
+    return partition_id(session)
+
+
+def partition_id(session: Session) -> str:
+    """A short name for which layers are together. UserError without a model."""
     groups = groups_of(session)
     return f"{session.model.number}-layers-{groups.k}-{zlib.crc32(groups.labels):08x}"
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from dit_prune_viz.app import formatting
+from dit_prune_viz.app.session.layer_groups import groups_of, partition_id
 from dit_prune_viz.app.session.session import Session
-from dit_prune_viz.checks import whole
+from dit_prune_viz.checks import brief, whole
 from dit_prune_viz.clustering.units import count_units, weights_of
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.masks.packed_mask import PackedMask, pack
@@ -17,7 +18,9 @@ from dit_prune_viz.pipelines.kinds import KINDS
 from dit_prune_viz.pipelines.layers import OUTSIDE, Layer
 from dit_prune_viz.pipelines.model import Model
 
-BLOCKS, KINDS_OF_LAYERS, CLUSTERS = "block", "kind", "cluster"
+BLOCKS, KINDS_OF_LAYERS, GROUPS, CLUSTERS = "block", "kind", "group", "cluster"
+_NAMED = 8
+"""So many parts are named in a sentence about one that is not there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,33 +48,40 @@ def parts_of(session: Session, by: str, layer: str | None = None, chosen: Collec
 
     Args:
         session: with a model; with clusters, where these are the parts.
-        by: BLOCKS, KINDS_OF_LAYERS or CLUSTERS.
+        by: BLOCKS, KINDS_OF_LAYERS, GROUPS or CLUSTERS.
         layer: whose clusters, for CLUSTERS.
-        chosen: keys of those that are wanted; none of them stands for all.
+        chosen: keys or names of those that are wanted; none of them stands for all.
 
     Raises:
-        UserError: no model, another way to part it, a layer without clusters, an unknown key.
+        UserError: no model, another way to part it, a layer without clusters, an unknown key or name.
     """
     model = session.need_model()
     if by == BLOCKS:
         parts = block_parts(model)
     elif by == KINDS_OF_LAYERS:
         parts = kind_parts(model)
+    elif by == GROUPS:
+        parts = group_parts(session)
     elif by == CLUSTERS:
         parts = tuple(cluster_part(session, layer, i) for i in range(_clusters(session, layer).k))
     else:
-        raise UserError("A model is taken apart by blocks, by kinds or by the clusters of a layer; choose one of them.")
+        raise UserError(
+            "A model is taken apart by block, by kind, by group of layers or by cluster of a layer; choose one of them."
+        )
     if not chosen:
         return parts
-    unknown = next((key for key in chosen if key not in [part.key for part in parts]), None)
+    known = {word for part in parts for word in (part.key, part.name)}
+    unknown = next((word for word in chosen if word not in known), None)
     if unknown is not None:
-        raise UserError("One of the chosen parts is not there any more; choose from the list again.")
-    return tuple(part for part in parts if part.key in chosen)
+        some = ", ".join(part.name for part in parts[:_NAMED]) + (" …" if len(parts) > _NAMED else "")
+        raise UserError(f"There is no part {brief(unknown)} now; choose again, from {some}.")
+    return tuple(part for part in parts if part.key in chosen or part.name in chosen)
 
 
 def block_parts(model: Model) -> tuple[Part, ...]:
     """A part for every block, in order of execution, named as the model names it."""
-    return _grouped(model, ((_block_path(layer), layer.place, layer) for layer in model.layers))
+    named = ((_block_path(layer), layer) for layer in model.layers)
+    return _grouped(model, ((path, path if layer.stack == OUTSIDE else layer.place, layer) for path, layer in named))
 
 
 def kind_parts(model: Model) -> tuple[Part, ...]:
@@ -80,21 +90,19 @@ def kind_parts(model: Model) -> tuple[Part, ...]:
     return _grouped(model, ((layer.kind, layer.kind, layer) for layer in ordered))
 
 
-def group_parts(model: Model, groups: Mapping[str, Iterable[str]]) -> tuple[Part, ...]:
-    """A part for every group of layers.
-
-    The way in for groups that were made elsewhere, such as clusters of the model's layers: a page that has some turns
-    them into names and layers, and offers them beside blocks and kinds.
-
-    Args:
-        model: whose layers they are.
-        groups: name of the group → names of its layers; empty groups are left out.
+def group_parts(session: Session) -> tuple[Part, ...]:
+    """A part for every group of layers that the Map shows, under the name it has there.
 
     Raises:
-        UserError: an unknown layer.
+        UserError: no model.
     """
-    named = ((name, name, model.layer(layer)) for name, layers in groups.items() for layer in layers)
-    return _grouped(model, named)
+    groups, number = groups_of(session), partition_id(session)
+    owned = zip(groups.labels.tolist(), session.model.layers, strict=True)
+    ordered = sorted(owned, key=lambda pair: pair[0])
+    # Two groups may bear one name, and a number means another group once the layers are grouped anew.
+    return _grouped(
+        session.model, ((f"{GROUPS}\n{number}\n{own}", groups.tags[own].name, layer) for own, layer in ordered)
+    )
 
 
 def cluster_part(session: Session, layer: str, cluster: int) -> Part:
@@ -131,7 +139,7 @@ def _grouped(model: Model, layers: Iterable[tuple[str, str, Layer]]) -> tuple[Pa
     return tuple(
         Part(
             key,
-            members[0][0] if members[0][0] != OUTSIDE else key,
+            members[0][0],
             dict.fromkeys(layer.name for _, layer in members),
             among,
             _detail(key, [layer for _, layer in members]),

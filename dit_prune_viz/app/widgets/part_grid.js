@@ -27,6 +27,7 @@ function build(id, { name, detail = "", drawn = name }) {
   figure(pictures, drawn, "picture").dataset.of = "picture";
   if (id !== "dense") figure(pictures, `What changed ${drawn}`, "difference").dataset.of = "difference";
   make("dl", card);
+  make("p", card, { className: "part-hint", hidden: true });
   if (id !== "dense") {
     const open = make("button", card, { type: "button", textContent: "Open in full" }, `Open in full: ${drawn}`);
     open.addEventListener("click", () => trigger("select", { id, number }));
@@ -34,7 +35,7 @@ function build(id, { name, detail = "", drawn = name }) {
   return card;
 }
 
-function fill(card, { picture, difference, figures }) {
+function fill(card, { picture, difference, figures, hint = "" }) {
   for (const [of, source] of Object.entries({ picture, difference })) {
     const box = card.querySelector(`[data-of="${of}"]`);
     if (box && source) box.firstChild.src = source;
@@ -47,6 +48,9 @@ function fill(card, { picture, difference, figures }) {
       return pair;
     })
   );
+  const words = card.querySelector(".part-hint");
+  words.textContent = hint;
+  words.hidden = !hint;
 }
 
 function amplify() {

@@ -16,9 +16,8 @@ import gradio as gr
 from PIL import Image
 
 from dit_prune_viz.app import formatting
-from dit_prune_viz.app.session.analyzer import Finding, Findings
+from dit_prune_viz.app.session.analyzer import MISLEADS, Finding, Findings, agreement, times_predicted
 from dit_prune_viz.app.session.contact_sheet import contact_sheet
-from dit_prune_viz.app.session.drawn_model import ONLY
 from dit_prune_viz.app.widgets.scripts import script
 from dit_prune_viz.metrics.pictures import fitting_gain
 
@@ -63,7 +62,8 @@ def show(findings: Findings, new: Collection[Finding] | None = None) -> str:
         return json.dumps({"number": findings.number, "cards": []})
     dense = found[0].comparison.left
     first = new is None or found[0] in new
-    cards = [_card(i, one, pictures=new is None or one in new) for i, one in enumerate(found)]
+    ratio = agreement(found).ratio if len(found) > 1 else None
+    cards = [_card(i, one, ratio, pictures=new is None or one in new) for i, one in enumerate(found)]
     return json.dumps(
         {
             "number": findings.number,
@@ -84,15 +84,12 @@ def _words(findings: Findings) -> str:
         count = f"{found} of {total} parts{', stopped' if findings.done else ''}"
     else:
         count = "1 part" if total == 1 else f"{total} parts"
-    done = "Kept alone" if findings.mode == ONLY else "Removed alone"
-    if findings.sparsity < 1:
-        whose = "everything else" if findings.mode == ONLY else "it"
-        done = f"With {100 * findings.sparsity:.4g} % of {whose} pruned"
+    done = findings.how.capitalize()
     request = findings.found[0].comparison.requests[0]
     return f"{done}: {count}. Seed {request.seed}, {request.steps} steps, from the same noise as the dense picture."
 
 
-def _card(place: int, finding: Finding, *, pictures: bool) -> dict:
+def _card(place: int, finding: Finding, ratio: float | None, *, pictures: bool) -> dict:
     done = finding.comparison
     figures = [["Δ CLIP", formatting.signed(done.delta)], ["SSIM", f"{done.ssim:.3f}"]]
     if finding.error is not None:
@@ -107,6 +104,7 @@ def _card(place: int, finding: Finding, *, pictures: bool) -> dict:
         "picture": _uri(contact_sheet(done.right.images)) if pictures else None,
         "difference": _uri(contact_sheet(done.differences)) if pictures else None,
         "figures": figures,
+        "hint": _hint(times_predicted(finding, ratio)),
         # Smallest first; what is not known comes last.
         "order": place,
         "ssim": done.ssim,
@@ -114,6 +112,15 @@ def _card(place: int, finding: Finding, *, pictures: bool) -> dict:
         "error": None if finding.error is None else -finding.error,
         "damage": None if finding.damage is None else -finding.damage,
     }
+
+
+def _hint(times: float | None) -> str:
+    """Where the prediction misleads, in words; empty where it does not."""
+    if times is None or 1 / MISLEADS < times < MISLEADS:
+        return ""
+    if times > 1:
+        return f"▲ costs {formatting.times(times)} more than predicted"
+    return f"▼ costs {formatting.times(1 / times)} less than predicted"
 
 
 def _share(value: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import gradio as gr
@@ -13,12 +14,13 @@ import torch
 from PIL import Image
 
 from dit_prune_viz.app.pages.parts import listeners, view
-from dit_prune_viz.app.session import analyzer, drawn_model, parts
+from dit_prune_viz.app.session import analyzer, drawn_model, parts_file
 from dit_prune_viz.app.session.analyzer import Finding, Findings, agreement, analyze
 from dit_prune_viz.app.session.comparison import check_prompts, compare, paint_cluster
 from dit_prune_viz.app.session.drawn_model import ONLY, WITHOUT, of_part
+from dit_prune_viz.app.session.layer_groups import BY_BLOCK, group_layers, group_of_selection, groups_of, tag_group
 from dit_prune_viz.app.session.model_store import ModelStore
-from dit_prune_viz.app.session.parts import BLOCKS, CLUSTERS, KINDS_OF_LAYERS, parts_of
+from dit_prune_viz.app.session.parts import BLOCKS, CLUSTERS, GROUPS, KINDS_OF_LAYERS, parts_of
 from dit_prune_viz.app.session.runs import Runs
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.widgets import part_grid
@@ -156,10 +158,22 @@ def test_clusters_are_a_case_of_it(ready, asked):
 
 def test_groups_of_layers_are_parts(ready):
     names = [layer.name for layer in ready.model.layers]
-    some, more = parts.group_parts(ready.model, {"few": names[:2], "none": [], "<b>more": names[2:5]})
-    assert (some.name, list(some.layers), more.name) == ("few", names[:2], "<b>more")
-    with pytest.raises(UserError):
-        parts.group_parts(ready.model, {"x": ["no.such.layer"]})
+    by_kind = parts_of(ready, GROUPS)  # as the Map has it at first
+    assert {part.name: list(part.layers) for part in by_kind} == {
+        part.name: list(part.layers) for part in parts_of(ready, KINDS_OF_LAYERS)
+    }
+    session = group_of_selection(ready, np.array([0, 3]))
+    (made,) = [part for part in parts_of(session, GROUPS) if part.name.startswith("selection")]
+    assert list(made.layers) == [names[0], names[3]]
+    assert made.among == tuple(names)
+    # A group's number means another group once the layers are grouped anew; its name may be borne by two.
+    with pytest.raises(UserError, match="no part"):
+        parts_of(group_layers(session, BY_BLOCK), GROUPS, chosen=[made.key])
+    twins = tag_group(session, 0, name=made.name)
+    assert len(parts_of(twins, GROUPS)) == len(groups_of(twins).tags)
+    assert len(parts_of(twins, GROUPS, chosen=[made.name])) == 2
+    (one,) = parts_of(twins, GROUPS, chosen=[made.key])
+    assert list(one.layers) == [names[0], names[3]]
 
 
 def test_cancelling_keeps_what_is_done_and_the_model_dense(ready):
@@ -203,10 +217,10 @@ BAD = {
     "a mode": (lambda s: of_part(s, parts_of(s, BLOCKS)[0], "half"), "half"),
     "a sparsity": (lambda s: of_part(s, parts_of(s, BLOCKS)[0], WITHOUT, 1.5), "between 0 and 1"),
     "no sparsity": (lambda s: of_part(s, parts_of(s, BLOCKS)[0], WITHOUT, None), "between 0 and 1"),
-    "a way": (lambda s: parts_of(s, "rows"), "by blocks"),
+    "a way": (lambda s: parts_of(s, "rows"), "by block, by kind"),
     "no layer": (lambda s: parts_of(s, CLUSTERS, None), "Choose a layer"),
     "no clusters": (lambda s: parts_of(s, CLUSTERS, s.model.layers[0].name), "no clusters"),
-    "a key": (lambda s: parts_of(s, BLOCKS, chosen=["x"]), "not there any more"),
+    "a key": (lambda s: parts_of(s, BLOCKS, chosen=["x"]), "no part 'x' now"),
 }
 
 
@@ -252,6 +266,47 @@ def test_the_grid_sends_every_picture_once_and_all_at_the_end(ready, found):
     figures = dict(last["cards"][0]["figures"])
     assert figures["SSIM"] == f"{found[0].comparison.ssim:.3f}"
     assert figures["measured error"] == f"{100 * found[0].error:.3g} %"
+
+
+def test_a_card_says_where_the_prediction_misleads(ready, found):
+    findings = Findings()
+    findings.begin(ready, WITHOUT, 1.0, 3)
+    errors = (0.01, 0.02, 0.2)
+    findings.found.extend(replace(one, damage=0.1, error=error) for one, error in zip(found[:3], errors, strict=True))
+    hints = [card["hint"] for card in json.loads(part_grid.show(findings))["cards"]]
+    assert hints == ["", "", "▲ costs 10 times more than predicted"]
+    findings.found[2] = replace(findings.found[2], error=0.005)  # the median is now that of 0.01
+    findings.found[0] = replace(findings.found[0], error=0.0001)
+    hints = [card["hint"] for card in json.loads(part_grid.show(findings))["cards"]]
+    assert hints == ["▼ costs 50 times less than predicted", "▲ costs 4 times more than predicted", ""]
+    told = parts_file.values_of(findings)
+    assert [one["times_predicted"] for one in told["parts"]] == pytest.approx([0.02, 4, 1])
+    assert told["error_per_damage"] == pytest.approx(0.05)
+
+
+def test_the_sheet_has_every_picture_in_order_of_effect(ready, found):
+    findings = Findings()
+    with pytest.raises(UserError, match="No part"):
+        parts_file.sheet(findings)
+    findings.begin(ready, WITHOUT, 1.0, len(found))
+    findings.found.extend(found)
+    drawn = np.asarray(parts_file.sheet(findings))
+    side = 2 * 64  # pictures of 64 pixels are shown twice as large
+    ordered = sorted(found, key=lambda one: one.comparison.ssim)
+    tops = []
+    for picture in (found[0].comparison.left.images[0], *(one.comparison.right.images[0] for one in ordered)):
+        wanted = np.asarray(picture.convert("RGB")).repeat(2, 0).repeat(2, 1)
+        corners = np.argwhere((drawn == wanted[0, 0]).all(2))
+        places = [(y, x) for y, x in corners.tolist() if np.array_equal(drawn[y : y + side, x : x + side], wanted)]
+        assert places
+        tops.append(min(places)[0])
+    assert tops == sorted(tops)
+    assert len(set(tops)) == len(found) + 1
+    told = parts_file.values_of(findings)
+    assert [one["name"] for one in told["parts"]] == [one.part.name for one in found]
+    dense, pruned = (max(one["clip"][0], 0) for one in (told["dense"], told["parts"][1]))
+    assert told["parts"][1]["delta"] == pytest.approx(pruned - dense)
+    json.dumps(told)
 
 
 def test_a_card_opens_in_full_unless_it_is_gone(ready, found):

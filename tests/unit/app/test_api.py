@@ -32,7 +32,10 @@ ENDPOINTS = {
     "/clusters",
     "/neighbours",
     "/selection",
+    "/group_layers",
+    "/set_group_sparsity",
     "/generate",
+    "/parts",
 }
 
 
@@ -191,6 +194,47 @@ def test_generate(client, layer):
     assert scores["seconds"] > 0
 
 
+def test_layers_are_grouped_and_a_group_has_a_sparsity(fresh, tiny_flux):
+    weights = {
+        one["name"]: math.prod(one["shape"]) for one in fresh.predict(str(tiny_flux), api_name="/load_model")["layers"]
+    }
+    fresh.predict(16, 0, api_name="/calibrate")
+    found = fresh.predict("kind", 0, api_name="/group_layers")
+    assert found["by"] == "kind"
+    facts = {"id", "name", "layers", "weights", "energy", "sparsity", "damage", "packed_bytes"}
+    assert all(set(one) == facts for one in found["groups"])
+    assert sorted(name for one in found["groups"] for name in one["layers"]) == sorted(weights)
+    assert [one["weights"] for one in found["groups"]] == [
+        sum(weights[name] for name in one["layers"]) for one in found["groups"]
+    ]
+    changed = fresh.predict(1, 0.8, False, api_name="/set_group_sparsity")["groups"]
+    for before, after in zip(found["groups"], changed, strict=True):
+        assert after["sparsity"] == pytest.approx(
+            0.8 if before["id"] == 1 else before["sparsity"], abs=5e-3
+        )  # of whole weights
+    kept = fresh.predict(1, 0.2, True, api_name="/set_group_sparsity")["groups"]
+    removed = [sum(one["weights"] * one["sparsity"] for one in groups) for groups in (changed, kept)]
+    assert removed[0] == pytest.approx(removed[1])
+    assert len(fresh.predict("kmeans", 3, api_name="/group_layers")["groups"]) == 3
+
+
+def test_which_part_does_what(fresh, layer):
+    fresh.predict("dit-pruning", "layer", 0.5, api_name="/prune")
+    sheet, found = fresh.predict("block", ["block 0", "block 1"], "a cat", 0, 2, api_name="/parts")
+    with Image.open(sheet) as picture:
+        assert picture.format == "PNG"
+        assert picture.height > 3 * 64  # the dense picture and two parts
+    assert [part["name"] for part in found["parts"]] == ["block 0", "block 1"]
+    assert all(part["ssim"] < 1 and part["error"] > 0 and part["damage"] > 0 for part in found["parts"])
+    assert (found["mode"], found["prompts"], found["seed"], found["steps"]) == ("without", ["a cat"], 0, 2)
+    groups = fresh.predict("kmeans", 2, api_name="/group_layers")["groups"]
+    _, told = fresh.predict("group", [], "a cat", 0, 2, "only", 1, "", False, api_name="/parts")
+    assert [part["layers"] for part in told["parts"]] == [group["layers"] for group in groups]
+    assert {part["error"] for part in told["parts"]} == {None}
+    total = sum(group["weights"] for group in groups)
+    assert [part["removed"] for part in told["parts"]] == [total - group["weights"] for group in groups]
+
+
 def test_generate_says_which_words_are_not_read(client, layer):
     letters = "a b c d e f g h i j k l m n"
     scores = client.predict(f"{letters} o p", 0, 2, api_name="/generate")[2]
@@ -237,6 +281,17 @@ BAD = [
     ("/open_recipe", ("{}", "maybe"), "carry_over is either true or false"),
     ("/cluster", ("nowhere", "row", "kmeans", 3), "nowhere"),
     ("/clusters", ("nowhere",), "nowhere"),
+    ("/group_layers", ("colour", 0), "choose kind, block or an algorithm"),
+    ("/group_layers", ("kmeans", 10**6), "number of groups"),
+    ("/set_group_sparsity", (99, 0.5, False), "group of layers"),
+    ("/set_group_sparsity", (0, 1.5, False), "between 0 and 1"),
+    ("/set_group_sparsity", (0, 0.5, "yes"), "keep_overall is either true or false"),
+    ("/parts", ("row", [], "a cat", 0, 2), "by block, by kind"),
+    ("/parts", ("block", ["block 99"], "a cat", 0, 2), "no part 'block 99' now"),
+    ("/parts", ("block", "block 0", "a cat", 0, 2), "list of texts"),
+    ("/parts", ("block", [], "", 0, 2), "empty"),
+    ("/parts", ("cluster", [], "a cat", 0, 2), "Choose a layer"),
+    ("/parts", ("block", [], "a cat", 0, 2, "half"), "half"),
     ("/generate", ("", 0, 2), "empty"),
     ("/generate", ("a" * 10_000, 0, 2), "10,000"),
     ("/load_model", (None,), "folder"),

@@ -8,11 +8,16 @@ from typing import Any
 import gradio as gr
 
 from dit_prune_viz.app.session.drawn_model import ONLY, WITHOUT
-from dit_prune_viz.app.session.parts import BLOCKS, CLUSTERS, KINDS_OF_LAYERS
+from dit_prune_viz.app.session.parts import BLOCKS, CLUSTERS, GROUPS, KINDS_OF_LAYERS
 from dit_prune_viz.app.widgets import part_grid, plot
 from dit_prune_viz.figures.style import message
 
-WAYS = [("blocks", BLOCKS), ("kinds of layers", KINDS_OF_LAYERS), ("clusters of a layer", CLUSTERS)]
+WAYS = [
+    ("blocks", BLOCKS),
+    ("kinds of layers", KINDS_OF_LAYERS),
+    ("groups on the Map", GROUPS),
+    ("clusters of a layer", CLUSTERS),
+]
 MODES = [("remove each alone", WITHOUT), ("keep each alone", ONLY)]
 CLUSTER_MODES = [("remove this cluster", WITHOUT), ("keep only this cluster of its layer", ONLY)]
 NOTE = (

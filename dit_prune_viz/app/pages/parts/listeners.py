@@ -16,7 +16,7 @@ from dit_prune_viz.app.session.comparison import check_prompts, measure, split_p
 from dit_prune_viz.app.session.drawing_inputs import taken
 from dit_prune_viz.app.session.jobs import Reporter, Result
 from dit_prune_viz.app.session.layer_subject import is_clustered
-from dit_prune_viz.app.session.parts import CLUSTERS, Part, cluster_part, parts_of
+from dit_prune_viz.app.session.parts import CLUSTERS, GROUPS, Part, cluster_part, parts_of
 from dit_prune_viz.app.session.runs import Runs
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.widgets import part_grid, plot
@@ -149,7 +149,8 @@ def offer(session: Session | None, by: object, layer: object, offered: tuple | N
     layer = layer if layer in clusters else next(reversed(clusters), None)
     number = session.model.number if session and session.model else None
     of_layer = (layer, id(clusters[layer]) if layer else None, tuple(clusters)) if by == CLUSTERS else ()
-    basis = number, by, of_layer
+    of_groups = tuple((part.key, part.name) for part in parts_of(session, GROUPS)) if number and by == GROUPS else ()
+    basis = number, by, of_layer, of_groups
     if basis == offered:
         return gr.skip(), gr.skip(), gr.skip()
     layers = gr.Dropdown(choices=list(clusters), value=layer, visible=by == CLUSTERS)

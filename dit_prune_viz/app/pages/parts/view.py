@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from dit_prune_viz.app import formatting
 from dit_prune_viz.app.session.analyzer import Agreement, Finding, agreement
 from dit_prune_viz.figures import Figure
 from dit_prune_viz.figures.part_scatter import part_scatter
@@ -54,7 +55,8 @@ def _words(found: Agreement, parts: int) -> str:
 
 def _named(factors: Sequence[tuple[str, float]], word: str) -> str:
     named = [
-        f"{escape(name)} ({factor:.3g} times {word} than its prediction says)" for name, factor in factors[:_SHOWN]
+        f"{escape(name)} ({formatting.times(factor)} {word} than its prediction says)"
+        for name, factor in factors[:_SHOWN]
     ]
     rest = len(factors) - _SHOWN
     return ", ".join(named) + (f" and {rest} more" if rest > 0 else "")
