@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from dit_prune_viz.figures import style
 
-MOST_IN_LEGEND = 16
+MOST_IN_LEGEND = 8
 """Groups that a legend has room for; of more, the table beside the plot tells colours and symbols."""
 
 SIZES = ((150, 11), (400, 9))

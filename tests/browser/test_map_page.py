@@ -127,7 +127,8 @@ def test_one_layer_is_marked_in_all_views_and_opened_from_the_list(page: Page, s
     marked = page.locator("#layer-list tr.marked")
     expect(marked).to_have_count(1)
     expect(marked).to_have_attribute("data-layer", layer)
-    expect(marked).to_be_in_viewport()
+    page.locator("#layer-list .layers-scroll").scroll_into_view_if_needed()
+    expect(marked).to_be_in_viewport()  # the list has scrolled to it
     expect(page.locator("#layer-dots .plot-ring")).to_be_visible()
 
     page.get_by_label("Search layers").fill("ADALN 3")

@@ -38,8 +38,8 @@ COUNTS = [(AUTOMATIC, AUTOMATIC), *((str(k), k) for k in range(2, 13))]
 
 
 @dataclass(frozen=True)
-class GroupViews:
-    """The section's components, and the layers that are selected."""
+class PlaneViews:
+    """The scatter of all layers, whose `click` events carry the `id` of a layer to open, and what belongs to it."""
 
     by: gr.Dropdown
     k: gr.Dropdown
@@ -47,42 +47,41 @@ class GroupViews:
     words: gr.Markdown
     carve: gr.Button
     clear: gr.Button
-    table: gr.HTML
-    selection: gr.State
-
-    @property
-    def outputs(self) -> list:
-        return [self.plane, self.table, self.words, self.by, self.k]
 
 
-def build(frame: Frame, actions: Actions) -> gr.HTML:
-    """Lay the section out and wire it. Returns the scatter, whose `click` events carry the `id` of a layer to open."""
-    views, listeners = _lay_out(), GroupListeners(frame, actions)
-    shown = [frame.session, views.selection]
-    frame.session.change(listeners.refresh, shown, views.outputs, trigger_mode="always_last", **INTERNAL)
-    regroup = {"inputs": [frame.session, views.by, views.k], "outputs": frame.outputs, **INTERNAL}
-    views.by.input(lambda by: gr.Dropdown(visible=by in COUNTED), views.by, views.k, **INTERNAL)
-    gr.on([views.by.input, views.k.input], listeners.regroup, trigger_mode="always_last", **regroup)
-    selected = [views.selection, views.plane, views.words]
-    for event, listener in ((views.plane.select, listeners.select), (views.table.select, listeners.select_group)):
-        event(listener, shown, selected, trigger_mode="multiple", queue=False, **INTERNAL)
-    views.clear.click(listeners.clear, frame.session, selected, queue=False, **INTERNAL)
-    views.carve.click(listeners.group_selection, shown, frame.outputs, **INTERNAL)
-    wire_table(frame, actions, views.table, apply=group_table.apply, step_name=group_table.step_name)
-    return views.plane
-
-
-def _lay_out() -> GroupViews:
+def lay_out_plane() -> PlaneViews:
+    """The scatter, with the fields that say how its layers are grouped above and what a selection is for below."""
     with gr.Row(elem_classes="tab-controls", elem_id="group-controls"):
-        by = gr.Dropdown(WAYS, value=BY_KIND, label="Group layers by", scale=0, min_width=180)
-        k = gr.Dropdown(COUNTS, value=AUTOMATIC, label="Number of groups", scale=0, min_width=140, visible=False)
-        words = gr.Markdown(HINT, elem_classes="note grow", elem_id="layer-selection")
-    plane = plot.selectable_plot(message(EMPTY), height=420, elem_id="layer-plane")
+        by = gr.Dropdown(WAYS, value=BY_KIND, label="Group layers by", scale=1, min_width=140)
+        k = gr.Dropdown(COUNTS, value=AUTOMATIC, label="Number of groups", scale=1, min_width=140, visible=False)
+    plane = plot.selectable_plot(message(EMPTY), height=400, elem_id="layer-plane")
     with gr.Row(elem_id="group-tools"):
         carve = gr.Button("Make a group", size="sm", scale=0, min_width=130, elem_id="carve-layers")
         clear = gr.Button("Select nothing", size="sm", scale=0, min_width=130)
-    table = cluster_table.table(group_table.WORDS, "layer-groups")
-    return GroupViews(by, k, plane, words, carve, clear, table, gr.State(Selection()))
+    words = gr.Markdown(HINT, elem_classes="note", elem_id="layer-selection")
+    return PlaneViews(by, k, plane, words, carve, clear)
+
+
+def lay_out_table() -> gr.HTML:
+    """A row per group, with its slider."""
+    return cluster_table.table(group_table.WORDS, "layer-groups")
+
+
+def wire(frame: Frame, actions: Actions, views: PlaneViews, table: gr.HTML) -> None:
+    """Have the scatter, its fields and the table change the session, and follow it."""
+    listeners, selection = GroupListeners(frame, actions), gr.State(Selection())
+    shown = [frame.session, selection]
+    outputs = [views.plane, table, views.words, views.by, views.k]
+    frame.session.change(listeners.refresh, shown, outputs, trigger_mode="always_last", **INTERNAL)
+    regroup = {"inputs": [frame.session, views.by, views.k], "outputs": frame.outputs, **INTERNAL}
+    views.by.input(lambda by: gr.Dropdown(visible=by in COUNTED), views.by, views.k, **INTERNAL)
+    gr.on([views.by.input, views.k.input], listeners.regroup, trigger_mode="always_last", **regroup)
+    selected = [selection, views.plane, views.words]
+    for event, listener in ((views.plane.select, listeners.select), (table.select, listeners.select_group)):
+        event(listener, shown, selected, trigger_mode="multiple", queue=False, **INTERNAL)
+    views.clear.click(listeners.clear, frame.session, selected, queue=False, **INTERNAL)
+    views.carve.click(listeners.group_selection, shown, frame.outputs, **INTERNAL)
+    wire_table(frame, actions, table, apply=group_table.apply, step_name=group_table.step_name)
 
 
 class GroupListeners:

@@ -52,19 +52,27 @@ class Controls:
 
 @dataclass(frozen=True)
 class Views:
-    """The heat map, the list of layers, CAG's line and the dots that it lies on, and what stays dense."""
+    """All layers in groups, their table, the heat map, the list of layers, CAG's line and the dots that it lies on, the
+    sliders of blocks and kinds, and what stays dense.
+    """
 
+    plane: groups.PlaneViews
     heat: gr.HTML
+    groups: gr.HTML
     layers: gr.HTML
     line: gr.HTML
     dots: gr.HTML
+    strip: gr.HTML
     dense: gr.Markdown
 
 
 def build(frame: Frame, actions: Actions) -> MapTab:
     """Lay out the tab and keep it up to date with the session. Its views' clicks are wired by the page."""
-    plane = groups.build(frame, actions)
-    controls, views, sense = _lay_out(frame, actions)
+    controls, views, sense = _lay_out()
+    groups.wire(frame, actions, views.plane, views.groups)
+    sparsity_edits.wire(frame, actions, views.strip, block_strip.show)
+    sparsity_edits.wire(frame, actions, views.layers, layer_list.show)
+    also_prune.build(frame, actions)
     pair = plan_pair.build(frame, actions)
     listeners = MapListeners(actions)
     line = views.line
@@ -83,38 +91,36 @@ def build(frame: Frame, actions: Actions) -> MapTab:
     named = [controls.help, controls.other]
     controls.statistic.change(lambda key: (_help(key), _other_label(key)), controls.statistic, named, **INTERNAL)
     controls.other.click(_other, controls.statistic, controls.statistic, **INTERNAL)
-    return MapTab(plane, views.heat, views.dots, views.layers, pair)
+    return MapTab(views.plane.plane, views.heat, views.dots, views.layers, pair)
 
 
-def _lay_out(frame: Frame, actions: Actions) -> tuple[Controls, Views, gr.Button]:
-    """The controls, the views, and the button that measures sensitivity."""
-    with gr.Row(elem_classes="tab-controls"):
-        controls = Controls(
-            statistic=gr.Dropdown(CHOICES, value=FIRST, label="Map colour", scale=1, min_width=180),
-            y=gr.Dropdown(Y_CHOICES, value="g_out", label="Dot height", scale=1, min_width=180),
-            timestep=gr.Slider(
-                0, BINS, value=0, step=1, label="Timestep bin (0: all)", scale=1, min_width=180, visible=False
-            ),
-            other=gr.Button(_other_label(FIRST), size="sm", scale=0, min_width=150, elem_id="map-other"),
-            help=gr.Markdown(_help(FIRST), elem_classes="note grow"),
-        )
+def _lay_out() -> tuple[Controls, Views, gr.Button]:
+    """The controls, the views, and the button that measures sensitivity. What is asked for first stands first."""
     with gr.Row(elem_classes="map-row"):
-        with gr.Column(scale=5, min_width=340):
+        with gr.Column(scale=1, min_width=340):
+            plane = groups.lay_out_plane()
+        with gr.Column(scale=1, min_width=340):
+            with gr.Row(elem_classes="tab-controls"):
+                statistic = gr.Dropdown(CHOICES, value=FIRST, label="Map colour", scale=1, min_width=140)
+                other = gr.Button(_other_label(FIRST), size="sm", scale=0, min_width=150, elem_id="map-other")
             heat = plot.plot(message(EMPTY), height=400, elem_id="layer-map")
+            timestep = gr.Slider(0, BINS, value=0, step=1, label="Timestep bin (0: all)", visible=False)
+            about = gr.Markdown(_help(FIRST), elem_classes="note")
+    table = groups.lay_out_table()
+    with gr.Row(elem_classes="map-row"):
         with gr.Column(scale=4, min_width=340):
             layers = layer_list.layers(EMPTY)
+        with gr.Column(scale=5, min_width=340, elem_classes="card layer-dots-card"):
+            y = gr.Dropdown(Y_CHOICES, value="g_out", label="Dot height", min_width=180, elem_id="dot-height")
+            line = threshold_line.line("layer-dots")
+            dots = plot.plot(message(EMPTY), height=340, elem_id="layer-dots")
     strip = block_strip.strip()
-    sparsity_edits.wire(frame, actions, strip, block_strip.show)
-    sparsity_edits.wire(frame, actions, layers, layer_list.show)
     dense = gr.Markdown("", elem_classes="note", elem_id="dense-share")
-    also_prune.build(frame, actions)
-    with gr.Column(elem_classes="card layer-dots-card"):
-        line = threshold_line.line("layer-dots")
-        dots = plot.plot(message(EMPTY), height=400, elem_id="layer-dots")
     with gr.Row(elem_classes="tab-controls"):
         sense = gr.Button("Measure sensitivity", size="sm", scale=0, min_width=180, elem_id="sense")
         gr.Markdown(SENSE, elem_classes="note grow")
-    return controls, Views(heat, layers, line, dots, dense), sense
+    controls = Controls(statistic, y, timestep, other, about)
+    return controls, Views(plane, heat, table, layers, line, dots, strip, dense), sense
 
 
 class MapListeners:
