@@ -47,10 +47,9 @@ def weight_statistics(model: Model, progress: Progress | None = None) -> dict[st
 
     def look() -> dict[str, LayerStatistics]:
         found = {}
-        for done, layer in enumerate(model.layers):
+        for done, (layer, weight) in enumerate(model.weights()):
             if progress:
                 progress(done, len(model.layers), "Looking at the weights")
-            weight = model.weight(layer.name)
             found[layer.name] = LayerStatistics(_rms(weight), _magnitude_damage(weight))
         return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -179,6 +179,19 @@ class Model:
         check_adapters(transformer, self.name)
         check_layer(transformer.get_submodule(name), self.name)
         return self._tensor(transformer, f"{name}.weight").view(layer.shape)
+
+    def weights(self) -> Iterator[tuple[Layer, torch.Tensor]]:
+        """Every prunable layer with its weight as `weight` gives it, for a pass over all of them.
+
+        Raises:
+            UserError: as in `weight`.
+        """
+        transformer = self.transformer
+        check_adapters(transformer, self.name)
+        resting = Resting(transformer)
+        for layer in self.layers:
+            check_layer(transformer.get_submodule(layer.name), self.name)
+            yield layer, resting(f"{layer.name}.weight").to(self.device).view(layer.shape)
 
     def bias(self, name: str) -> torch.Tensor | None:
         """The bias (d_out,) of a prunable layer as `weight` gives its weight; None where it has none."""

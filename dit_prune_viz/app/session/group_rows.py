@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
 from dit_prune_viz.app.session import layer_data, packed
 from dit_prune_viz.app.session.layer_groups import groups_of
@@ -15,7 +16,7 @@ from dit_prune_viz.pruning.curves import POINTS
 from dit_prune_viz.pruning.limits import find_limits
 from dit_prune_viz.pruning.scores import Scores
 
-_SAMPLE = 1 << 19
+_SAMPLE = 1 << 18
 """Weights of a layer that its energy is told from, in evenly spaced rows; smaller layers are summed up whole."""
 
 
@@ -89,11 +90,10 @@ def group_rows(session: Session) -> tuple[GroupRow, ...]:
     return tuple(row(group, groups.labels == group) for group in range(groups.k))
 
 
-def layer_energy(session: Session, layer: str) -> float:
-    """The layer's energy Σ W_ij²·E[x_j²], that of a large layer told from a sample of its rows."""
-    weight = session.need_model().weight(layer)
+def layer_energy(weight: Tensor, mean_square: Tensor) -> float:
+    """A layer's energy Σ W_ij²·E[x_j²], that of a large layer told from a sample of its rows."""
     some = weight[:: max(1, weight.numel() // _SAMPLE)].float()
-    energies = some.square() @ session.mean_square(layer).to(some)
+    energies = some.square() @ mean_square.to(some)
     return len(weight) / len(some) * float(float64_capable(energies).double().sum())
 
 
@@ -102,7 +102,7 @@ def _energies(session: Session) -> np.ndarray:
     model = session.need_model()
 
     def make() -> np.ndarray:
-        found = np.array([layer_energy(session, layer.name) for layer in model.layers])
+        found = np.array([layer_energy(weight, session.mean_square(layer.name)) for layer, weight in model.weights()])
         return found / (found.sum() or 1.0)
 
     key = session.calibration.key, session.recipe.centred, model.also_prune
