@@ -61,11 +61,13 @@ class Views:
     dense: gr.Markdown
 
 
-def build(frame: Frame, actions: Actions) -> MapTab:
-    """Lay out the tab and keep it up to date with the session. Its views' clicks are wired by the page."""
+def build(frame: Frame, actions: Actions, runs: gr.State, a: gr.State) -> MapTab:
+    """Lay out the tab and keep it up to date with the session. Its views' clicks are wired by the page; `runs` and `a`
+    as in `plan_pair.build`.
+    """
     plane = groups.build(frame, actions)
     controls, views, sense = _lay_out(frame, actions)
-    pair = plan_pair.build(frame, actions)
+    pair = plan_pair.build(frame, actions, runs, a)
     listeners = MapListeners(actions)
     line = views.line
     line.input(listeners.move_line, frame.session, [*frame.outputs, line], trigger_mode="multiple", **INTERNAL)
