@@ -58,6 +58,7 @@ class Tabs:
     map_page: gr.Tab
     layer_page: gr.Tab
     compare_page: gr.Tab
+    back: gr.Button
     map: map_tab.MapTab
     layer: layer_tab.LayerTab
     compare: compare_tab.CompareTab
@@ -111,6 +112,7 @@ def _tabs(frame: Frame, actions: Actions, folder: Path) -> Tabs:
         with gr.Tab("Map", id="map", render_children=True) as map_page:
             map_view = map_tab.build(frame, actions, page_runs.runs, page_runs.a)
         with gr.Tab("Layer", id="layer", render_children=True) as layer_page:
+            back = gr.Button("← Back to Compare (Esc)", size="sm", visible=False, elem_id="to-workbench", scale=0)
             layer_view = layer_tab.build(frame, actions)
         with gr.Tab(compare_tab.TITLE, id="compare", render_children=True) as compare_page:
             compare_view = compare_tab.build(frame, actions, page_runs, tabs)
@@ -119,7 +121,7 @@ def _tabs(frame: Frame, actions: Actions, folder: Path) -> Tabs:
         with gr.Tab(takeaway_tab.TITLE, id="takeaway", render_children=True):
             sources = Sources(compare_view.runs, tradeoff_view.measured, layer_view.selection)
             takeaway_tab.build(frame, actions, sources, folder, tabs)
-    return Tabs(tabs, map_page, layer_page, compare_page, map_view, layer_view, compare_view, tradeoff_view)
+    return Tabs(tabs, map_page, layer_page, compare_page, back, map_view, layer_view, compare_view, tradeoff_view)
 
 
 def _wire_tabs(frame: Frame, tabs: Tabs, actions: Actions) -> None:
@@ -132,7 +134,10 @@ def _wire_tabs(frame: Frame, tabs: Tabs, actions: Actions) -> None:
 
 
 def _open_on_click(frame: Frame, tabs: Tabs, actions: Actions) -> None:
-    """A click on a layer in the map opens it in the Layer tab; the map marks the layer that is open there."""
+    """A click on a layer in the map opens it in the Layer tab; the map marks the layer that is open there.
+
+    From the board of the Compare page one goes back there with a button or Escape.
+    """
 
     def pick(session: Session | None, request: gr.Request, event: gr.EventData) -> tuple:
         layer = owned_layer(actions.newest(request.session_hash, session), value_of(event, "id"))
@@ -140,10 +145,12 @@ def _open_on_click(frame: Frame, tabs: Tabs, actions: Actions) -> None:
             return gr.skip(), gr.skip()
         return gr.Dropdown(value=layer), gr.Tabs(selected="layer")
 
-    views = [tabs.map.plane, tabs.map.heat, tabs.map.dots, tabs.map.list, *tabs.map.pair, tabs.compare.board]
-    gr.on([view.click for view in views], pick, frame.session, [tabs.layer.picker, tabs.tabs], **INTERNAL).then(
-        **tabs.layer.open_args
-    )
+    views = [tabs.map.plane, tabs.map.heat, tabs.map.dots, tabs.map.list, *tabs.map.pair]
+    outputs, board = [tabs.layer.picker, tabs.tabs], tabs.compare.board
+    for clicks, way_back in (([view.click for view in views], False), ([board.click], True)):
+        gr.on(clicks, pick, frame.session, outputs, **INTERNAL).then(**tabs.layer.open_args)
+        gr.on(clicks, lambda shown=way_back: gr.Button(visible=shown), None, tabs.back, queue=False, **INTERNAL)
+    tabs.back.click(lambda: gr.Tabs(selected="compare"), None, tabs.tabs, queue=False, **INTERNAL)
 
 
 def _follow_model(frame: Frame, tabs: Tabs, actions: Actions) -> None:

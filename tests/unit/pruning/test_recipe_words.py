@@ -66,7 +66,9 @@ def test_titles_of_recipes_without_a_name_say_what_differs():
         "stw": Recipe(granularity="layer"),
         "DiT-Pruning, OWL per layer": Recipe(allocation="owl"),
         "DiT-Pruning, Tempered by energy per layer": Recipe(allocation="tempered"),
-        "DiT-Pruning, weighed by sensitivity": Recipe(sensitivity=True),
+        "DiT-Pruning, Tempered by energy per layer, weighed by sensitivity": Recipe(
+            allocation="tempered", sensitivity=True
+        ),
         "DiT-Pruning, early timesteps": Recipe(timestep="early"),
         "DiT-Pruning, own timestep weights": Recipe(timestep="1,1,0,0,0,0,0,0,0,0"),
         "mean, block by block": Recipe(update="mean", sequential=True),
