@@ -127,6 +127,7 @@ function boardSelection({ grid, membersOf, changed, open, point }) {
       return [...chosen];
     },
     clear: () => set([], "set", []),
+    choose: (keys) => set(keys, "set", []),
     // The cells were made anew: those of the keys that are still there stay chosen.
     rebuilt(keys) {
       const known = new Set(keys);

@@ -157,6 +157,19 @@ function build() {
   }
 }
 
+// What can be chosen in a word, and sparsities that are ready.
+function offer() {
+  choice.replaceChildren();
+  make("option", choice, { textContent: "Choose ▾", value: "" });
+  if (shown.sensed) {
+    const ranks = make("optgroup", choice, { label: "Choose layers" });
+    make("option", ranks, { textContent: "the most sensitive quarter", value: "rank 3" });
+    make("option", ranks, { textContent: "the least sensitive quarter", value: "rank 0" });
+  }
+  const presets = make("optgroup", choice, { label: "Set all layers" });
+  for (const { name, text, about } of shown.presets) make("option", presets, { textContent: name, value: text, title: about });
+}
+
 function fill() {
   const value = edits.read(EMPTY);
   if (!value) return;
@@ -172,9 +185,7 @@ function fill() {
   builtFrom = source;
   const before = layers;
   layers = new Map(shown.cells.map((cell) => [cell.name, edits.isNewer(cell.name) ? before.get(cell.name) : cell]));
-  choice.replaceChildren();
-  make("option", choice, { textContent: "Presets ▾", value: "" });
-  for (const { name, text, about } of shown.presets) make("option", choice, { textContent: name, value: text, title: about });
+  offer();
   paint();
   if (anew) selection.rebuilt([...layers.keys()]);
   else slider();
@@ -192,8 +203,12 @@ field.addEventListener("keydown", (event) => event.key === "Enter" && setShare(f
 measure.addEventListener("click", () => trigger("select", {}));
 element.querySelector("[data-does=clear]").addEventListener("click", selection.clear);
 choice.addEventListener("change", () => {
-  if (choice.value) edits.write(choice.value, false);
+  const value = choice.value;
   choice.value = "";
+  const [, rank] = /^rank (\d)$/.exec(value) ?? [];
+  const ranked = shown.cells.filter((cell) => String(cell.rank) === rank).map(({ name }) => name);
+  if (rank) selection.choose(ranked);
+  else if (value) edits.write(value, false);
 });
 fill();
 watch("value", fill);

@@ -31,7 +31,7 @@ TEMPLATE = (
     '<label class="board-number"><input type="number" min="0" max="100" step="0.1"> %</label></div>'
     '<div class="board-tools"><label title="What the slider changes, all other layers make up for">'
     '<input type="checkbox" checked> <span>keep the overall sparsity</span></label>'
-    '<select class="plain" aria-label="Preset sparsities"></select>'
+    '<select class="plain" aria-label="Layers to choose, and preset sparsities"></select>'
     '<button type="button" class="plain" data-does="clear">Choose none</button>'
     '<button type="button" class="plain" data-does="measure">Measure sensitivity</button></div></div></div>'
 )

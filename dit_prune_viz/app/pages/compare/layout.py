@@ -17,8 +17,8 @@ from dit_prune_viz.figures.style import message
 from dit_prune_viz.resources import BUNDLED_PICTURE
 
 SUGGESTIONS = 7
-PROMPTS = "Prompts, up to four lines (Shift+Enter generates)"
-CLASSES = "Classes: up to four names or numbers, one per line (Shift+Enter generates)"
+PROMPTS = "Prompts: up to four, one per line"
+CLASSES = "Classes: up to four names or numbers"
 NUMBERS = "Classes: up to four numbers, one per line. The model lists no names, so CLIP scores say nothing here"
 MODES = [("remove this cluster", WITHOUT), ("keep only this cluster of its layer", ONLY)]
 REDRAW = "redraw after changes: a draft, then in full"
@@ -185,7 +185,15 @@ def _version_fields() -> VersionFields:
 
 def _request_fields() -> RequestFields:
     with gr.Row(equal_height=True, elem_id="request"):
-        prompt = gr.Textbox(label=PROMPTS, lines=2, max_lines=2, scale=5, min_width=160, elem_id="prompt")
+        prompt = gr.Textbox(
+            label=PROMPTS,
+            placeholder="Shift+Enter generates",
+            lines=2,
+            max_lines=2,
+            scale=5,
+            min_width=160,
+            elem_id="prompt",
+        )
         seed = gr.Number(0, label="Seed", precision=0, scale=1, min_width=56, elem_id="seed")
         steps = gr.Number(20, label="Steps", precision=0, scale=1, min_width=56, elem_id="steps")
         frames = gr.Number(

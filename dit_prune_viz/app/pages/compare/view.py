@@ -156,7 +156,11 @@ def score_table(done: Comparison) -> str:
     )
     if len(frames_of(done.dense.images[0], done.requests[0])) > 1:
         source += " Of a clip, CLIP is the mean over its frames; SSIM and PSNR are of the whole strip."
-    return f'{_table(done)}{_unread(done)}<p class="note">{source}</p>'
+    held = f'{_table(done)}{_unread(done)}<p class="note">{source}</p>'
+    return f'<div class="scores-held" tabindex="0" role="region" aria-label="Scores">{held}</div>'
+
+
+_COLUMNS = (("Δ CLIP", ""), ("SSIM", ""), ("PSNR", ", dB"))
 
 
 def _sides(done: Comparison) -> list[Side]:
@@ -184,7 +188,8 @@ def _told(what: str, why: str, words: str) -> str:
 def _table(done: Comparison) -> str:
     """A line per prompt and one for all of them, which is the only one of a single prompt."""
     scored = [*([("A", done.a)] if done.a else []), ("B", done.b)]
-    heads = ["prompt", "CLIP dense"] + [f"{what} {name}" for what in ("Δ CLIP", "SSIM", "PSNR") for name, _ in scored]
+    heads = ["prompt", "CLIP dense"]
+    heads += [f"{what} {name}{unit}" for what, unit in _COLUMNS for name, _ in scored]
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     signs = places(len(done.requests), is_wide(done.dense.images))
     rows = []
@@ -217,7 +222,7 @@ def _row(name: str, values: list[str]) -> str:
 
 
 def _decibels(psnr: float | None) -> str:
-    return "identical" if psnr is None else f"{psnr:.2f} dB"
+    return "identical" if psnr is None else f"{psnr:.2f}"
 
 
 def _picture(label: str, name: str) -> gr.Image:
