@@ -10,6 +10,8 @@ import gradio as gr
 from dit_prune_viz.app import api
 from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.app.pages.compare import page as compare_tab
+from dit_prune_viz.app.pages.compare import versions
+from dit_prune_viz.app.pages.compare.listeners import PageRuns
 from dit_prune_viz.app.pages.controls import page as controls
 from dit_prune_viz.app.pages.controls import toggle as sidebar
 from dit_prune_viz.app.pages.events import value_of
@@ -22,6 +24,7 @@ from dit_prune_viz.app.pages.topbar import page as topbar
 from dit_prune_viz.app.pages.tradeoff import page as tradeoff_tab
 from dit_prune_viz.app.session.jobs import Busy
 from dit_prune_viz.app.session.layer_subject import owned_layer
+from dit_prune_viz.app.session.runs import Runs
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.startup import Startup
 from dit_prune_viz.app.widgets import layer_list, plot
@@ -55,6 +58,7 @@ class Tabs:
     map_page: gr.Tab
     layer_page: gr.Tab
     compare_page: gr.Tab
+    back: gr.Button
     map: map_tab.MapTab
     layer: layer_tab.LayerTab
     compare: compare_tab.CompareTab
@@ -74,6 +78,7 @@ def _page(actions: Actions, source: str, folder: Path) -> gr.Blocks:
                 controls.build(frame, actions, source)
             with gr.Column(scale=1, min_width=480):
                 tabs = _tabs(frame, actions, folder)
+        versions.wire_link(page, frame, actions, tabs.compare.layout, tabs.tabs)
         _wire_top_bar(frame, top, actions)
         _wire_tabs(frame, tabs, actions)
         page.load(None, None, None, js=HOTKEYS)
@@ -102,19 +107,21 @@ def _wire_top_bar(frame: Frame, top: TopBar, actions: Actions) -> None:
 
 
 def _tabs(frame: Frame, actions: Actions, folder: Path) -> Tabs:
+    page_runs = PageRuns(gr.State(Runs()), gr.State(0))
     with gr.Tabs(elem_id="tabs") as tabs:
         with gr.Tab("Map", id="map", render_children=True) as map_page:
-            map_view = map_tab.build(frame, actions)
+            map_view = map_tab.build(frame, actions, page_runs.runs, page_runs.a)
         with gr.Tab("Layer", id="layer", render_children=True) as layer_page:
+            back = gr.Button("← Back to Compare (Esc)", size="sm", visible=False, elem_id="to-workbench", scale=0)
             layer_view = layer_tab.build(frame, actions)
-        with gr.Tab("Compare", id="compare", render_children=True) as compare_page:
-            compare_view = compare_tab.build(frame, actions)
+        with gr.Tab(compare_tab.TITLE, id="compare", render_children=True) as compare_page:
+            compare_view = compare_tab.build(frame, actions, page_runs, tabs)
         with gr.Tab("Trade-off", id="tradeoff", render_children=True):
             tradeoff_view = tradeoff_tab.build(frame, actions)
         with gr.Tab(takeaway_tab.TITLE, id="takeaway", render_children=True):
             sources = Sources(compare_view.runs, tradeoff_view.measured, layer_view.selection)
             takeaway_tab.build(frame, actions, sources, folder, tabs)
-    return Tabs(tabs, map_page, layer_page, compare_page, map_view, layer_view, compare_view, tradeoff_view)
+    return Tabs(tabs, map_page, layer_page, compare_page, back, map_view, layer_view, compare_view, tradeoff_view)
 
 
 def _wire_tabs(frame: Frame, tabs: Tabs, actions: Actions) -> None:
@@ -127,7 +134,10 @@ def _wire_tabs(frame: Frame, tabs: Tabs, actions: Actions) -> None:
 
 
 def _open_on_click(frame: Frame, tabs: Tabs, actions: Actions) -> None:
-    """A click on a layer in the map opens it in the Layer tab; the map marks the layer that is open there."""
+    """A click on a layer in the map opens it in the Layer tab; the map marks the layer that is open there.
+
+    From the board of the Compare page one goes back there with a button or Escape.
+    """
 
     def pick(session: Session | None, request: gr.Request, event: gr.EventData) -> tuple:
         layer = owned_layer(actions.newest(request.session_hash, session), value_of(event, "id"))
@@ -136,9 +146,11 @@ def _open_on_click(frame: Frame, tabs: Tabs, actions: Actions) -> None:
         return gr.Dropdown(value=layer), gr.Tabs(selected="layer")
 
     views = [tabs.map.plane, tabs.map.heat, tabs.map.dots, tabs.map.list, *tabs.map.pair]
-    gr.on([view.click for view in views], pick, frame.session, [tabs.layer.picker, tabs.tabs], **INTERNAL).then(
-        **tabs.layer.open_args
-    )
+    outputs, board = [tabs.layer.picker, tabs.tabs], tabs.compare.board
+    for clicks, way_back in (([view.click for view in views], False), ([board.click], True)):
+        gr.on(clicks, pick, frame.session, outputs, **INTERNAL).then(**tabs.layer.open_args)
+        gr.on(clicks, lambda shown=way_back: gr.Button(visible=shown), None, tabs.back, queue=False, **INTERNAL)
+    tabs.back.click(lambda: gr.Tabs(selected="compare"), None, tabs.tabs, queue=False, **INTERNAL)
 
 
 def _follow_model(frame: Frame, tabs: Tabs, actions: Actions) -> None:

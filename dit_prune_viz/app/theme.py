@@ -13,6 +13,7 @@ HERE = Path(__file__).parent / "pages"
 NAMES = (
     "page.css",
     "map/page.css",
+    "compare/workbench.css",
     "compare/xy_grid.css",
     "parts/page.css",
     "takeaway/page.css",

@@ -1,8 +1,8 @@
-"""CLIP score of the previews over denoising steps, for both sides of a comparison."""
+"""CLIP score of the previews over denoising steps, for all sides of a comparison."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import plotly.graph_objects as go
@@ -11,33 +11,31 @@ from dit_prune_viz.figures import style
 from dit_prune_viz.metrics.clip_mean import CLIP_UNIT
 
 _LONGEST = 34
+_LOOKS = (
+    (style.BLUE, "solid", "circle"),
+    (style.VERMILLION, "dash", "diamond"),
+    (style.PURPLE, "dot", "square"),
+)
+"""Of the first side, the last, and one between."""
 
 
 def clip_curve(
-    left: Sequence[tuple[int, float]],
-    right: Sequence[tuple[int, float]],
-    *,
-    steps: int,
-    model: str,
-    names: tuple[str, str] = ("dense", "pruned"),
-    prompts: int = 1,
+    sides: Mapping[str, Sequence[tuple[int, float]]], *, steps: int, model: str, prompts: int = 1
 ) -> go.Figure:
-    """`left` and `right` are (step, score) pairs with score = 100·max(mean cos, 0) under the CLIP named `model`.
+    """`sides` are, by name, (step, score) pairs with score = 100·max(mean cos, 0) under the CLIP named `model`.
 
-    The means are over so many `prompts`. `names` are those of the two sides.
+    The means are over so many `prompts`.
     """
     mean = f" over {prompts} prompts" if prompts > 1 else ""
     figure = style.blank(
         f"CLIP score while denoising<br><sup>{escape(model)}, {CLIP_UNIT}{mean}</sup>",
-        alt=f"CLIP score over {steps} denoising steps{mean}: {names[0]}, and {names[1]}.",
+        alt=f"CLIP score over {steps} denoising steps{mean}: {', and '.join(sides)}.",
         x="denoising step",
         y="CLIP score",
         revision=f"clip {steps}",
     )
-    for name, points, colour, dash, symbol in (
-        (names[0], left, style.BLUE, "solid", "circle"),
-        (names[1], right, style.VERMILLION, "dash", "diamond"),
-    ):
+    for place, (name, points) in enumerate(sides.items()):
+        colour, dash, symbol = _LOOKS[0 if place == 0 else 1 if place == len(sides) - 1 else 2]
         figure.add_scatter(
             x=[step for step, _ in points],
             y=[score for _, score in points],

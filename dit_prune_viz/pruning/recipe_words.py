@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from dit_prune_viz.calibration.timestep_weights import SCHEMES
 from dit_prune_viz.masks.groups import n_of_m
+from dit_prune_viz.methods.allocation.base import Allocation
+from dit_prune_viz.methods.catalogue import find_method
 from dit_prune_viz.pruning.limits import Bounds
-from dit_prune_viz.pruning.named_recipes import name_of
+from dit_prune_viz.pruning.named_recipes import NAMED_RECIPES, name_of
 from dit_prune_viz.pruning.recipe import AUTO, Recipe
 from dit_prune_viz.pruning.tuned_layer import TunedLayer
 
@@ -28,9 +31,60 @@ def label_of(name: str) -> str:
 
 
 def title_of(recipe: Recipe) -> str:
-    """The label of the named recipe that it is, else of its saliency."""
-    name = name_of(recipe)
-    return label_of(name) if name else f"Custom, {recipe.method.title}"
+    """The label of the named recipe that it is, or of the one that comes nearest with what differs from that."""
+    pattern = n_of_m(recipe.granularity)
+    plain = replace(recipe, granularity=AUTO) if pattern else recipe
+    found = name_of(plain)
+    if found is None:
+        nearest = min(_bases(plain), key=lambda base: len(_differing(plain, base[1])))
+        parts = [nearest[0], *(_WORDS[name](plain) for name in _differing(plain, nearest[1]))]
+    else:
+        parts = [label_of(found)]
+    return ", ".join([*parts, recipe.granularity] if pattern else parts)
+
+
+def limits_in_words(recipe: Recipe) -> list[str]:
+    """A moved threshold, layers kept dense, and bounds, a text each."""
+    parts = [] if recipe.threshold is None else [f"threshold {recipe.threshold:.4g}"]
+    if recipe.ignore:
+        parts.append(f"{_listed(recipe.ignore)} kept dense")
+    parts += [_bounds(one) for one in recipe.bounds[:_NAMED]]
+    if len(recipe.bounds) > _NAMED:
+        parts.append(f"bounds for {_count(len(recipe.bounds) - _NAMED, 'more pattern')}")
+    return parts
+
+
+def _bases(recipe: Recipe) -> list[tuple[str, Recipe]]:
+    """(label, recipe) of what a recipe can be told as a change of: named ones with its score, or its score alone."""
+    named = [(label_of(one.name), one.recipe) for one in NAMED_RECIPES.values()]
+    own = [(label, base) for label, base in named if base.saliency == recipe.saliency]
+    return own or [(recipe.method.title, Recipe(recipe.saliency))]
+
+
+def _differing(recipe: Recipe, base: Recipe) -> list[str]:
+    return [name for name in _WORDS if _value(recipe, name) != _value(base, name)]
+
+
+def _value(recipe: Recipe, name: str) -> object:
+    return recipe.resolved_granularity if name == "granularity" else getattr(recipe, name)
+
+
+_GROUPS = {"layer": "whole layer", "row": "by row", "column": "by column", "cag": "CAG"}
+_WORDS: dict[str, Callable[[Recipe], str]] = {
+    "granularity": lambda own: _GROUPS.get(own.resolved_granularity, own.resolved_granularity),
+    "allocation": lambda own: f"{find_method(Allocation, own.allocation).title.partition(':')[0]} per layer",
+    "sensitivity": lambda own: "weighed by sensitivity" if own.sensitivity else "not weighed by sensitivity",
+    "search": lambda own: " and ".join(search.title for search in own.searches) or "no mask search",
+    "update": lambda own: own.updater.title if own.updater else "no update",
+    "timestep": lambda own: (
+        (f"{own.timestep} timesteps" if own.timestep in SCHEMES[1:] else "own timestep weights")
+        if own.timestep != SCHEMES[0]
+        else "all timesteps alike"
+    ),
+    "centred": lambda own: "centred inputs" if own.centred else "inputs not centred",
+    "sequential": lambda own: "block by block" if own.sequential else "all blocks at once",
+}
+"""Field of a recipe → how its value is told where it differs from a named recipe's."""
 
 
 def in_words(recipe: Recipe, model: Model) -> str:
@@ -43,14 +97,7 @@ def in_words(recipe: Recipe, model: Model) -> str:
     parts = [title_of(recipe), _percent(recipe.sparsity)]
     if n_of_m(recipe.granularity):
         parts = [title_of(replace(recipe, granularity=AUTO)), recipe.granularity]
-    if recipe.threshold is not None:
-        parts.append(f"threshold {recipe.threshold:.4g}")
-    if recipe.ignore:
-        parts.append(f"{_listed(recipe.ignore)} kept dense")
-    parts += [_bounds(one) for one in recipe.bounds[:_NAMED]]
-    if len(recipe.bounds) > _NAMED:
-        parts.append(f"bounds for {_count(len(recipe.bounds) - _NAMED, 'more pattern')}")
-    return ", ".join([*parts, *_by_hand(recipe, model)])
+    return ", ".join([*parts, *limits_in_words(recipe), *_by_hand(recipe, model)])
 
 
 def _by_hand(recipe: Recipe, model: Model) -> list[str]:

@@ -79,18 +79,25 @@ def test_the_main_journey(page: Page, screenshots, scheme):
     page.locator("#prompt textarea").fill("grinning face")
     page.locator("#steps input").fill("6")
     page.locator("#generate").click()
-    page.locator("#scores dl").wait_for()
+    page.locator("#scores tfoot").wait_for()
     for side in ("dense", "pruned", "difference"):
         image = page.locator(f"#picture-{side} img").first
         assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") == 128
-    scores = page.locator("#scores dd").all_inner_texts()[::2]
-    assert [bool(re.match(r"\d+\.\d\d", score)) for score in scores[:2]] == [True, True]
+    clip, change, ssim, psnr = page.locator("#scores tfoot td").all_inner_texts()
+    assert re.fullmatch(r"\d+\.\d\d", clip)
+    assert re.fullmatch(r"[+−]\d+\.\d\d", change)
+    assert re.fullmatch(r"0\.\d{3}", ssim)
+    assert re.fullmatch(r"\d+\.\d\d", psnr)
     assert "bundled emoji-CLIP" in page.locator("#scores .note").inner_text()
     assert points_of_curves(page) == [6, 6]
     shoot(page, screenshots, f"{scheme}-compare")
 
 
 def points_of_curves(page: Page) -> list[int]:
+    """Of the CLIP line, below the first screen."""
+    if not page.locator("#clip-curve .js-plotly-plot").is_visible():
+        page.locator("#clip-line button").first.click()
+    page.locator("#clip-curve .js-plotly-plot").wait_for()
     return page.evaluate("document.querySelector('#clip-curve .js-plotly-plot')._fullData.map(trace => trace.x.length)")
 
 
@@ -101,10 +108,11 @@ def generate(page: Page, prompts: str, steps: int = 2) -> None:
 
 
 def test_four_prompts_a_cluster_alone_and_back_to_earlier_runs(page: Page, screenshots):
-    cards, pins = page.locator("#runs li"), page.locator("#runs button.pin")
-    left, right = page.locator("#picture-dense label").first, page.locator("#picture-pruned label").first
+    cards, makes = page.locator("#runs li"), page.locator("#runs button.make-a")
+    middle, right = page.locator("#picture-a label").first, page.locator("#picture-pruned label").first
     page.get_by_role("tab", name="Compare").click()
-    expect(page.locator("#runs")).to_contain_text("Earlier runs appear here")
+    page.locator("#redraw input").uncheck()
+    expect(page.locator("#runs")).to_contain_text("Versions appear here")
     generate(page, "grinning face\nred apple\nowl\nmoon cake")
     expect(page.locator("#scores tbody tr")).to_have_count(4)
     expect(page.locator("#scores tfoot th")).to_have_text("mean")
@@ -112,47 +120,51 @@ def test_four_prompts_a_cluster_alone_and_back_to_earlier_runs(page: Page, scree
     assert points_of_curves(page) == [2, 2]
     expect(cards).to_have_count(1)
     in_view = page.evaluate(
-        """() => ["#pictures", "#scores table"].every(one =>
+        """() => ["#layer-board", "#pictures", "#scores table", "#evidence", "#runs"].every(one =>
             document.querySelector(one).getBoundingClientRect().bottom <= 720)"""
     )
-    assert in_view  # with the page at its top: pictures and scores without scrolling on a screen of 1280 × 720
+    assert in_view  # with the page at its top: the whole workbench without scrolling on a screen of 1280 × 720
 
     expect(page.locator("#paint-cluster input")).to_have_value(re.compile("cluster 3"))
     page.locator("#prompt textarea").fill("owl")
     page.locator("#paint-run").click()
     expect(cards).to_have_count(2)
     expect(right).to_contain_text("Without cluster 3")
-    expect(left).to_have_text(re.compile("Dense"))
+    expect(middle).to_have_text(re.compile("A: none yet"))
     assert bar_value(page, "Sparsity").startswith("50.0")  # the session's own masks are as they were
 
+    page.locator("#controls-toggle button").click()
     page.locator("#sparsity input[type=number]").fill("80")
     page.keyboard.press("Tab")
     expect(page.locator("#bar")).to_contain_text("target 80 %")
-    pins.nth(1).focus()  # the strip works with the keyboard, and keeps the focus when it is drawn anew
+    page.locator("#controls-toggle button").click()
+    makes.nth(1).focus()  # the strip works with the keyboard, and keeps the focus when it is drawn anew
     page.keyboard.press("Enter")
-    expect(pins.nth(1)).to_have_attribute("aria-pressed", "true")
-    expect(pins.nth(1)).to_be_focused()
+    expect(makes.nth(1)).to_have_attribute("aria-pressed", "true")
+    expect(makes.nth(1)).to_be_focused()
     generate(page, "owl")
     expect(cards).to_have_count(3)
-    expect(left).to_contain_text("Run 1 (DiT-Pruning 50.0 %)")
-    expect(page.locator("#scores .note")).to_contain_text("PSNR are against run 1")
-    shoot(page, screenshots, "pinned")
+    expect(middle).to_contain_text("A: run 1 (DiT-Pruning 50.0 %)")
+    expect(page.locator("#scores .note")).to_contain_text("A is run 1")
+    expect(page.locator("#scores thead")).to_contain_text("SSIM A")
+    shoot(page, screenshots, "dense-a-b")
 
     page.locator('#runs button[data-does="restore"][data-run="1"]').click()
     expect(page.locator("#bar")).to_contain_text("target 50 %")
     expect(page.locator("#prompt textarea")).to_have_value("grinning face\nred apple\nowl\nmoon cake")
     expect(page.locator("#scores tbody tr")).to_have_count(4)
-    expect(left).to_have_text(re.compile("Dense"))
+    expect(middle).to_contain_text("A: run 1")
+    expect(page.locator("#scores thead")).to_contain_text("SSIM A")  # A's pictures of these prompts are at hand
 
     generate(page, "a\nb\nc\nd\ne")
     expect(page.locator("#bar .problem")).to_contain_text("There are 5 prompts")
     generate(page, "owl", steps=200)
     expect(right).to_contain_text("DiT-Pruning 50.0 %")
-    expect(left).to_contain_text("step")
+    expect(page.locator("#picture-dense label").first).to_contain_text("step")
     page.locator("#cancel").click()
     expect(page.locator("#bar")).to_contain_text("Cancelled")
     expect(page.locator("#scores tbody tr")).to_have_count(4)  # back to what was shown before
-    expect(left).to_have_text(re.compile("Dense$"))
+    expect(page.locator("#picture-dense label").first).to_have_text(re.compile("Dense$"))
     expect(cards).to_have_count(3)
 
 
@@ -359,7 +371,7 @@ def test_a_method_is_chosen_changed_and_drawn_with_its_update(page: Page, screen
     page.get_by_role("tab", name="Compare").click()
     page.locator("#steps input").fill("2")
     page.locator("#generate").click()
-    page.locator("#scores dl").wait_for()
+    page.locator("#scores tfoot").wait_for()
     expect(page.locator("#bar")).to_contain_text("current")
 
 
@@ -399,7 +411,7 @@ def test_masks_are_distilled_when_a_picture_needs_them(page: Page, screenshots):
     page.locator("#generate").click()
     page.locator("#cancel").click(trial=True)  # nothing of the bar lies over it
     shoot(page, screenshots, "distilling")
-    page.locator("#scores dl").wait_for()
+    page.locator("#scores tfoot").wait_for()
     expect(page.locator("#bar")).to_contain_text("current")
     assert bar_value(page, "Sparsity") == sparsity
 
@@ -432,7 +444,7 @@ def test_cancel_stops_a_generation_and_the_next_one_runs(page: Page, screenshots
     expect(page.locator("#cancel")).to_have_count(0)
     page.locator("#steps input").fill("2")
     page.locator("#generate").click()
-    page.locator("#scores dl").wait_for()
+    page.locator("#scores tfoot").wait_for()
 
 
 def test_methods_are_compared_and_the_figures_taken_away(page: Page, screenshots):

@@ -12,7 +12,7 @@ import gradio as gr
 from dit_prune_viz.app.pages.topbar import page as topbar
 from dit_prune_viz.app.session import packed
 from dit_prune_viz.app.session.history import History
-from dit_prune_viz.app.session.jobs import Busy, Jobs, Queued, Reporter, Result
+from dit_prune_viz.app.session.jobs import Busy, GaveWay, Jobs, Queued, Reporter, Result
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.startup import Startup
 from dit_prune_viz.errors import Cancelled, UserError
@@ -153,11 +153,14 @@ class Actions:
         session: Session | None,
         work: Callable[[Session, Reporter], Any],
         step: str | None = "the last change",
+        *,
+        gives_way: bool = False,
     ) -> Iterator[Any]:
         """Like `run` for any work: bar updates as tuples for `Frame.outputs`, everything else as it comes.
 
         The work gets the page's newest session; if it returns a session, that one is the newest from then on, and
-        `step` is what can be undone (see `History.step`); None is for work that only looks.
+        `step` is what can be undone (see `History.step`); None is for work that only looks. Work that `gives_way`
+        raises GaveWay where the person does something else meanwhile.
         """
         owner = request.session_hash
         before: Session | None = None
@@ -176,7 +179,7 @@ class Actions:
             return bar_updates(self.newest(owner, session), problem)
 
         try:
-            for update in self._jobs.run(owner, begin):
+            for update in self._jobs.run(owner, begin, gives_way=gives_way):
                 if isinstance(update, Busy):
                     yield gr.skip(), topbar.render(self.newest(owner, session), update), gr.Button(visible=True)
                 elif isinstance(update, Queued):
@@ -185,6 +188,8 @@ class Actions:
                     if isinstance(update, Result) and isinstance(update.value, Session):
                         self._histories.setdefault(owner, History()).step(before, update.value, step)
                     yield update
+        except GaveWay:
+            raise
         except Cancelled:
             yield stay("Cancelled; nothing has changed.")
         except UserError as problem:

@@ -27,7 +27,13 @@ from dit_prune_viz.pipelines.model import Model
 
 PREVIEWS = 6
 MAX_PROMPTS = 4
-LEFT, RIGHT = "left", "right"
+FEWEST, SHARE = 3, 5
+"""A draft has a fifth of the steps, at least three; where that saves nothing worth while, there is none."""
+LEFT, MIDDLE, RIGHT = "left", "middle", "right"
+"""The sides as frames name them: dense, A, B."""
+GAIN = 4
+"""Times which differences are shown unless another gain is chosen; the same in every run, so that they compare."""
+GAINS = (1, 2, 4, 8, 16)
 
 Curve = tuple[tuple[int, float], ...]
 """(step, CLIP score over the prompts) pairs."""
@@ -42,6 +48,14 @@ class Frame:
     steps: int
     images: tuple[Image, ...]
     curve: Curve
+
+
+@dataclass(frozen=True, eq=False)
+class Draft:
+    """B in few steps, one picture per prompt, to be looked at while the full ones are drawn; nothing is scored."""
+
+    images: tuple[Image, ...]
+    steps: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,29 +83,15 @@ class Side:
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
-    """Both sides, and how far the right one is from the left, per prompt and over all.
+class Scored:
+    """A side, and how far its pictures are from the dense ones, per prompt.
 
-    left is the dense model, or the run that was pinned in its place. differences are |left − right| times `gain`.
-    A PSNR is None where the pictures are identical (it would be infinite). unread: of each prompt, what the model does
-    not draw and the CLIP does not score; empty where it was not looked up.
+    A PSNR is None where the pictures are identical (it would be infinite).
     """
 
-    requests: tuple[Request, ...]
-    clip_name: str
-    left: Side
-    right: Side
+    side: Side
     ssims: tuple[float, ...]
     psnrs: tuple[float | None, ...]
-    differences: tuple[Image, ...]
-    gain: int
-    seconds: float
-    unread: tuple[Unread, ...] = ()
-
-    @property
-    def delta(self) -> float:
-        """CLIP score of the right side minus that of the left, each over the prompts."""
-        return self.right.clip - self.left.clip
 
     @property
     def ssim(self) -> float:
@@ -103,6 +103,60 @@ class Comparison:
         """From the squared errors of all pictures together; for one picture its own."""
         errors = [0.0 if value is None else 10 ** (-value / 10) for value in self.psnrs]
         return -10 * math.log10(np.mean(errors)) if any(errors) else None
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """The dense pictures, those of a pruned model, B, and of a reference, A, where there is one; both scored to dense.
+
+    differences are |dense − B| times `gain`. unread: of each prompt, what the model does not draw and the CLIP does not
+    score; empty where it was not looked up.
+    """
+
+    requests: tuple[Request, ...]
+    clip_name: str
+    dense: Side
+    b: Scored
+    differences: tuple[Image, ...]
+    gain: int
+    seconds: float
+    unread: tuple[Unread, ...] = ()
+    a: Scored | None = None
+
+    @property
+    def left(self) -> Side:
+        """The dense side."""
+        return self.dense
+
+    @property
+    def right(self) -> Side:
+        """The pruned side, B."""
+        return self.b.side
+
+    @property
+    def ssims(self) -> tuple[float, ...]:
+        """Of B, per prompt."""
+        return self.b.ssims
+
+    @property
+    def psnrs(self) -> tuple[float | None, ...]:
+        """Of B, per prompt."""
+        return self.b.psnrs
+
+    @property
+    def ssim(self) -> float:
+        """Of B, the mean over the prompts."""
+        return self.b.ssim
+
+    @property
+    def psnr(self) -> float | None:
+        """Of B, over all pictures together."""
+        return self.b.psnr
+
+    @property
+    def delta(self) -> float:
+        """CLIP score of B minus that of the dense side, each over the prompts."""
+        return self.right.clip - self.dense.clip
 
 
 def split_prompts(text: str) -> tuple[str, ...]:
@@ -135,11 +189,13 @@ def compare(
     *,
     frames: int = 1,
     picture: bytes | None = None,
-    left: DrawnModel = DENSE,
+    reference: DrawnModel | None = None,
     emit: Callable[[Frame], None] | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Draw one to four prompts with `left` and with the session's masks; pictures made before come from the cache.
+    """Draw one to four prompts dense, with A, the `reference`, if there is one, and with the session's masks, B.
+
+    Pictures that were made before come from the cache.
 
     UserError for a bad request or a session that is not pruned, before any work. `progress` may raise Cancelled: the
     running generation stops, nothing is kept of it.
@@ -147,7 +203,7 @@ def compare(
     model, _, _ = session.need_plan()
     requests = check_prompts(model, prompts, seed, steps, frames, picture)
     right = drawn_model.of_session(session, progress)
-    return compare_models(session, left, right, requests, emit=emit, progress=progress)
+    return compare_models(session, right, requests, reference=reference, emit=emit, progress=progress)
 
 
 def paint_cluster(
@@ -173,34 +229,68 @@ def paint_cluster(
     model = session.need_model()
     right = drawn_model.of_cluster(session, layer, cluster, mode)
     requests = _checked(model, [request] if isinstance(request, Request) else request)
-    return compare_models(session, DENSE, right, requests, emit=emit, progress=progress)
+    return compare_models(session, right, requests, emit=emit, progress=progress)
 
 
 def compare_models(
     session: Session,
-    left: DrawnModel,
     right: DrawnModel,
     requests: tuple[Request, ...],
     *,
+    reference: DrawnModel | None = None,
+    gain: int = GAIN,
     emit: Callable[[Frame], None] | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
-    """As `compare` for any two models on the session's dense one and checked requests."""
+    """As `compare` for any model on the session's dense one, and checked requests."""
     begin = time.perf_counter()
     model = session.model
+    same = reference is not None and reference.number == right.number
+    compared = {LEFT: DENSE, **({MIDDLE: reference} if reference else {})}
     with model.lock.hold(progress):
         clip = session.store.clip()
-        found = kept_side(session, left, requests)
-        stages = _Stages(requests, 1 if found else 2, progress)
-        if found is None:
-            found = draw_side(LEFT, model, left, requests, clip, emit, stages)
-            keep_side(session, left, requests, found)
-        elif emit:
-            steps = requests[0].steps
-            emit(Frame(LEFT, steps, steps, found.images, found.curve))
-        other = draw_side(RIGHT, model, right, requests, clip, emit, stages)
+        missing = sum(kept_side(session, chosen, requests) is None for chosen in compared.values())
+        stages = _Stages(requests, missing + (not same), progress)
+        sides: dict[str, Side] = {}
+        for side, chosen in {**compared, RIGHT: right}.items():
+            found = kept_side(session, chosen, requests) if side != RIGHT or same else None
+            if found is None:
+                found = draw_side(side, model, chosen, requests, clip, emit, stages)
+            elif emit:
+                steps = requests[0].steps
+                emit(Frame(side, steps, steps, found.images, found.curve))
+            if side != RIGHT:
+                keep_side(session, chosen, requests, found)
+            sides[side] = found if found.name == chosen.name else replace(found, name=chosen.name)
         unread = find_unread(model, [request.prompt for request in requests], clip)
-    return replace(measure(found, other, requests, clip.name, time.perf_counter() - begin), unread=unread)
+    seconds = time.perf_counter() - begin
+    done = measure(sides[LEFT], sides[RIGHT], requests, clip.name, seconds, gain, reference=sides.get(MIDDLE))
+    return replace(done, unread=unread)
+
+
+def draft_steps(steps: int) -> int | None:
+    """How many steps a draft has; None where a picture has too few for one."""
+    few = max(FEWEST, round(steps / SHARE))
+    return few if 2 * few < steps else None
+
+
+def draw_draft(
+    session: Session,
+    right: DrawnModel,
+    requests: tuple[Request, ...],
+    steps: int,
+    progress: Progress | None = None,
+) -> Draft:
+    """Draw checked requests in few steps."""
+    few = tuple(replace(request, steps=steps) for request in requests)
+    model, stages = session.model, _Stages(few, 1, progress)
+    with model.lock.hold(progress):
+        frames = stream_batch(model, few, layers=right.layers, preview_every=0, cancel=threading.Event())
+        for step in frames:
+            stages(step.index, f"draft of {right.name}")
+            if step.final:
+                return Draft(step.images, steps)
+    raise Cancelled("The generation was stopped.")
 
 
 def keep_side(session: Session, chosen: DrawnModel, requests: tuple[Request, ...], side: Side) -> None:
@@ -214,22 +304,43 @@ def kept_side(session: Session, chosen: DrawnModel, requests: tuple[Request, ...
 
 
 def measure(
-    left: Side, right: Side, requests: tuple[Request, ...], clip_name: str, seconds: float, gain: int | None = None
+    dense: Side,
+    right: Side,
+    requests: tuple[Request, ...],
+    clip_name: str,
+    seconds: float,
+    gain: int = GAIN,
+    reference: Side | None = None,
 ) -> Comparison:
-    """The comparison of two finished sides; no model runs. `gain` is that of the differences, None chooses it."""
-    pairs = list(zip(left.images, right.images, strict=True))
-    psnrs = [psnr(*pair) for pair in pairs]
-    differences, gain = amplified_differences(pairs, gain)
+    """The comparison of finished sides, `right` being B and `reference` A; no model runs."""
+    differences, gain = amplified_differences(list(zip(dense.images, right.images, strict=True)), gain)
     return Comparison(
         requests=requests,
         clip_name=clip_name,
-        left=left,
-        right=right,
-        ssims=tuple(ssim(*pair) for pair in pairs),
-        psnrs=tuple(value if math.isfinite(value) else None for value in psnrs),
+        dense=dense,
+        b=scored(right, dense),
         differences=differences,
         gain=gain,
         seconds=seconds,
+        a=scored(reference, dense) if reference else None,
+    )
+
+
+def with_gain(done: Comparison, gain: int) -> Comparison:
+    """The same with differences times another number."""
+    pairs = list(zip(done.dense.images, done.right.images, strict=True))
+    differences, gain = amplified_differences(pairs, gain)
+    return replace(done, differences=differences, gain=gain)
+
+
+def scored(side: Side, dense: Side) -> Scored:
+    """How far a side is from the dense one."""
+    pairs = list(zip(dense.images, side.images, strict=True))
+    psnrs = [psnr(*pair) for pair in pairs]
+    return Scored(
+        side,
+        ssims=tuple(ssim(*pair) for pair in pairs),
+        psnrs=tuple(value if math.isfinite(value) else None for value in psnrs),
     )
 
 

@@ -19,7 +19,8 @@ from dit_prune_viz.masks.groups import n_of_m
 from dit_prune_viz.masks.packed_mask import PackedMask, pack
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
 from dit_prune_viz.masks.select import keep_mask, keep_mask_groups
-from dit_prune_viz.pruning.recipe_words import title_of
+from dit_prune_viz.pruning.plan import PruningPlan
+from dit_prune_viz.pruning.recipe_words import limits_in_words, title_of
 
 WITHOUT, ONLY = "without", "only"
 _numbers = itertools.count(1).__next__
@@ -33,11 +34,13 @@ class DrawnModel:
         name: short, for labels: "dense", "DiT-Pruning 50 %".
         layers: layer → pruned layer; empty for the dense model.
         number: of its own for every one, 0 for the dense model; its pictures are kept under it.
+        plan: of the session whose pruned model it is; None for the dense model and for one part of it alone.
     """
 
     name: str
     layers: Mapping[str, PrunedLayer] = field(default_factory=dict)
     number: int = field(default_factory=_numbers)
+    plan: PruningPlan | None = None
 
     @property
     def parts(self) -> dict[int, int]:
@@ -57,7 +60,7 @@ def of_session(session: Session, progress: Progress | None = None) -> DrawnModel
         UserError: as in `finish`.
     """
     session.need_plan()
-    return DrawnModel(name_of_session(session), finish(session, progress).layers)
+    return DrawnModel(name_of_session(session), finish(session, progress).layers, plan=session.plan)
 
 
 def of_part(session: Session, part: Part, mode: str = WITHOUT, sparsity: float = 1.0) -> DrawnModel:
@@ -125,7 +128,10 @@ def _empty(shape: tuple[int, int]) -> PackedMask:
 
 
 def name_of_session(session: Session) -> str:
-    """What makes the session's masks, in a few words."""
-    name = f"{title_of(session.recipe)} {percent(session.report.achieved)}"
-    by_hand = sum(session.plan.layer(layer).clusters is not None for layer in session.masks)
-    return f"{name} + {by_hand} by hand" if by_hand else name
+    """What makes the session's masks, in a few words; the name that a person gave them, where there is one."""
+    achieved = percent(session.report.achieved)
+    if session.name is not None:
+        return f"{session.name.of(session.plan)}, {achieved}"
+    title = ", ".join([title_of(session.recipe), *limits_in_words(session.recipe)])
+    by_hand = len(session.plan.by_hand)
+    return f"{title} {achieved} + {by_hand} by hand" if by_hand else f"{title} {achieved}"

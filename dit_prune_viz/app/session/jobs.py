@@ -34,6 +34,10 @@ class Queued:
     """The job waits for an earlier one of its owner, which says what it does."""
 
 
+class GaveWay(Cancelled):
+    """The job stopped because its owner asked for something else."""
+
+
 @dataclass(frozen=True)
 class Result:
     """The last thing a job yields."""
@@ -42,10 +46,14 @@ class Result:
 
 
 class Reporter:
-    """What a job's work gets: call it as a `Progress`, hand out intermediate results with `emit`."""
+    """What a job's work gets: call it as a `Progress`, hand out intermediate results with `emit`.
 
-    def __init__(self) -> None:
+    gives_way: whether it stops as soon as its owner asks for something else; gave_way: whether it did.
+    """
+
+    def __init__(self, gives_way: bool = False) -> None:
         self.cancel = threading.Event()
+        self.gives_way, self.gave_way = gives_way, False
         self.messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._stage: tuple[int, float] | None = None  # its total, and when it began
         self._done = 0
@@ -77,20 +85,30 @@ class Jobs:
         self._changed = threading.Condition()
         self._lines: dict[str, deque[Reporter]] = defaultdict(deque)
 
-    def run(self, owner: str, work: Callable[[Reporter], Any]) -> Iterator[Any]:
+    def run(self, owner: str, work: Callable[[Reporter], Any], *, gives_way: bool = False) -> Iterator[Any]:
         """Run `work(reporter)` in a thread; yield `Queued`s, `Busy`s, emitted items and at last a `Result`.
 
         Stale `Busy`s are dropped. What `work` raises is raised here, and Cancelled even if the work ended before it
-        noticed. The owner's next job starts when this generator ends. Closing the generator cancels the work.
+        noticed. The owner's next job starts when this generator ends. Closing the generator cancels the work. A job
+        that `gives_way` raises GaveWay, and not Cancelled, once its owner's next job comes.
         """
-        reporter = Reporter()
+        reporter = Reporter(gives_way)
         with self._changed:
+            for earlier in self._lines[owner]:
+                if earlier.gives_way and not earlier.cancel.is_set():
+                    earlier.gave_way = True
+                    earlier.cancel.set()
             self._lines[owner].append(reporter)
+            self._changed.notify_all()
         try:
             while not self._is_first(owner, reporter):
                 yield Queued()
             threading.Thread(target=_perform, args=(work, reporter), daemon=True).start()
             yield from _follow(reporter)
+        except Cancelled:
+            if reporter.gave_way:
+                raise GaveWay from None
+            raise
         finally:
             reporter.cancel.set()
             with self._changed:
@@ -104,6 +122,7 @@ class Jobs:
         with self._changed:
             reporters = list(self._lines.get(owner, ()))
             for reporter in reporters:
+                reporter.gave_way = False
                 reporter.cancel.set()
             self._changed.notify_all()
         return bool(reporters)

@@ -1,13 +1,17 @@
-"""Earlier comparisons of one page: what to go back to, and the one that is pinned as the left side."""
+"""Earlier comparisons of one page, and A: the plan that is compared with the present one on every page."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from dit_prune_viz.app.session.comparison import Comparison, keep_side, kept_side, measure
+from dit_prune_viz.app.session import drawn_model
+from dit_prune_viz.app.session.comparison import GAIN, Comparison, keep_side, kept_side, scored, with_gain
 from dit_prune_viz.app.session.contact_sheet import thumbnail
-from dit_prune_viz.app.session.drawn_model import DENSE, DrawnModel
+from dit_prune_viz.app.session.drawn_model import DrawnModel, name_of_session
 from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.errors import Progress
 
 MAX_RUNS = 12
 MAX_BYTES = 4 << 30
@@ -19,7 +23,7 @@ class Run:
     """A finished comparison and all that led to it.
 
     number: from 1, in the order in which the page made them. session: the snapshot it was made in, whole.
-    drawn: what its right side was drawn with. thumbnail: of its right side, a data URI.
+    drawn: what its pruned side was drawn with. thumbnail: of that side, a data URI.
     """
 
     number: int
@@ -33,84 +37,186 @@ class Run:
         return f"run {self.number} ({self.drawn.name})"
 
     @property
-    def as_left(self) -> DrawnModel:
-        """Its masks for the left side, named after the run."""
-        return replace(self.drawn, name=self.name)
-
-    @property
     def prompts(self) -> tuple[str, ...]:
         return tuple(request.prompt for request in self.comparison.requests)
+
+    @property
+    def is_plan(self) -> bool:
+        """Whether it was drawn with its session's plan, not with one part of the model alone."""
+        return self.drawn.plan is not None and self.drawn.plan is self.session.plan
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A. drawn: what its pictures are drawn with; None until they are first needed. run: its number, if it is one."""
+
+    name: str
+    session: Session
+    drawn: DrawnModel | None = None
+    run: int | None = None
+
+    @property
+    def is_plan(self) -> bool:
+        """Whether it is the plan of its session, which the Map can show."""
+        return self.drawn is None or self.drawn.plan is not None
 
 
 class Runs:
     """The runs of one page, the newest first; it lives as long as the page and changes in place, because listeners that
     were triggered at the same time must all see the newest.
 
-    shown: the run whose pictures are on the page. pinned: the run on the left side of the next one.
+    shown: the run whose pictures are on the page. a: the one A of the page, whichever tab it was chosen on. changes:
+    how often that changed. gain: of the differences. session: the last that was followed. lock: held while an answer
+    about A is worked out, so that what was forgotten meanwhile is not shown again.
     """
 
     def __init__(self) -> None:
         self.runs: tuple[Run, ...] = ()
         self.shown: Run | None = None
-        self.pinned: Run | None = None
+        self.a: Reference | None = None
+        self.changes = 0
+        self.gain = GAIN
+        self.session: Session | None = None
+        self.lock = threading.RLock()
         self._last = 0
 
+    def __deepcopy__(self, memo: dict) -> Runs:
+        return Runs()  # every page begins with one of its own, and a lock cannot be copied
+
     def add(self, session: Session, drawn: DrawnModel, comparison: Comparison) -> Run:
-        """Put a finished comparison first, and show it. The oldest give way, the pinned one never."""
+        """Put a finished comparison first, and show it. The oldest give way, the one that is A never."""
         self.follow(session)
         self._last += 1
         run = Run(self._last, session, drawn, comparison, thumbnail(comparison.right.images))
         self.runs, self.shown = (run, *self.runs), run
+        if self.a is not None and comparison.a is None:
+            self._pair_shown()
         while len(self.runs) > MAX_RUNS or self._bytes() > MAX_BYTES:
-            spare = [old for old in self.runs[1:] if old is not self.pinned]
+            spare = [old for old in self.runs[1:] if not self.is_a(old)]
             if not spare:
                 break
             self.runs = tuple(old for old in self.runs if old is not spare[-1])
-        return run
+        return self.runs[0]
 
     def find(self, number: object) -> Run | None:
         """The run of this number; None where it has given way."""
         return next((run for run in self.runs if run.number == number), None)
 
     def follow(self, session: Session | None) -> bool:
-        """Forget the runs of other models, which would stay in memory with them; whether there were any."""
+        """Forget the runs and the A of other models, which would stay in memory with them; whether there were any."""
+        self.session = session
         model = session.model if session else None
         kept = tuple(run for run in self.runs if run.session.model is model)
-        if len(kept) == len(self.runs):
+        strange = self.a is not None and self.a.session.model is not model
+        if len(kept) == len(self.runs) and not strange:
             return False
-        self.runs, self.shown, self.pinned = kept, None, None
+        self.runs, self.shown, self.a = kept, self.shown if self.shown in kept else None, None
         return True
 
-    def left(self, session: Session) -> DrawnModel:
-        """What the left side of the session's next comparison is drawn with: the pinned run's masks, else none."""
+    def is_a(self, run: Run) -> bool:
+        """Whether a run is A."""
+        return self.a is not None and self.a.run == run.number
+
+    def make_a(self, number: object) -> None:
+        """A run becomes A, or no longer is. What is shown gets A's pictures where they are at hand."""
+        run = self.find(number)
+        if run is None or self.is_a(run):
+            self.a = None
+        else:
+            self.a = Reference(run.name, run.session, run.drawn, run.number)
+        self._a_changed()
+
+    def keep_as_a(self, session: Session) -> None:
+        """A plan becomes A; its pictures are drawn with the next comparison unless a run of it is there."""
+        own = next((run for run in self.runs if run.is_plan and run.session.plan is session.plan), None)
+        if own is not None:
+            self.a = Reference(own.name, session, own.drawn, own.number)
+        else:
+            self.a = Reference(name_of_session(session), session)
+        self._a_changed()
+
+    def forget_a(self) -> None:
+        """There is no A any more."""
+        self.a = None
+        self._a_changed()
+
+    def reference(self, session: Session, progress: Progress | None = None) -> DrawnModel | None:
+        """What A is drawn with in a comparison of the session; None without an A.
+
+        Raises:
+            UserError: as in `finishing.finish`, where its recipe has searches or an update to finish.
+        """
         self.follow(session)
-        if self.pinned is None:
-            return DENSE
-        done = self.pinned.comparison
-        keep_side(session, self.pinned.as_left, done.requests, replace(done.right, name=self.pinned.name))
-        return self.pinned.as_left
+        a = self.a
+        if a is None:
+            return None
+        if a.drawn is None:
+            a = replace(a, drawn=drawn_model.of_session(a.session, progress))
+            self.a = a
+        run = self.find(a.run)
+        if run is not None:
+            keep_side(session, a.drawn, run.comparison.requests, run.comparison.right)
+        return replace(a.drawn, name=a.name)
 
-    def pin(self, number: object) -> None:
-        """Pin a run, or take the pin out of it; what is shown is paired anew where both its sides are at hand."""
-        chosen = self.find(number)
-        self.pinned = None if chosen is None or self._is_pinned(chosen) else chosen
-        if self.shown is None or (self.pinned and self._is_pinned(self.shown)):
+    def show(self, run: Run) -> None:
+        """Another of the runs is shown, beside the A of now."""
+        self.shown = run
+        self._pair_shown()
+
+    def set_gain(self, gain: int) -> None:
+        """Differences are shown times another number."""
+        self.gain = gain
+        self._pair_shown()
+
+    def rename(self, session: Session) -> None:
+        """The runs of a plan carry the name that it got."""
+        name = name_of_session(session)
+
+        def renamed(run: Run) -> Run:
+            if not run.is_plan or run.session.plan is not session.plan:
+                return run
+            done = run.comparison
+            b = replace(done.b, side=replace(done.right, name=name))
+            return replace(run, session=session, drawn=replace(run.drawn, name=name), comparison=replace(done, b=b))
+
+        shown = self.shown
+        new = {run.number: renamed(run) for run in self.runs}
+        self.runs = tuple(new.values())
+        self.shown = None if shown is None else new.get(shown.number, shown)
+        if self.a is not None and self.a.session.plan is session.plan:
+            run = self.find(self.a.run)
+            self.a = replace(self.a, name=run.name if run else name, session=session)
+            self._a_changed()
+
+    def at_hand(self, plan: object) -> Run | None:
+        """The newest run that was drawn with this very plan."""
+        return next((run for run in self.runs if run.is_plan and run.session.plan is plan), None)
+
+    def _a_changed(self) -> None:
+        self.changes += 1
+        self._pair_shown()
+
+    def _pair_shown(self) -> None:
+        """The shown run beside A if A's pictures of the same requests are at hand, else without; at the gain of now."""
+        if self.shown is None:
             return
-        shown, done = self.shown, self.shown.comparison
-        left = kept_side(shown.session, self.left(shown.session), done.requests)
-        if left is not None:
-            paired = measure(left, done.right, done.requests, done.clip_name, done.seconds)
-            self._replace(shown, replace(paired, unread=done.unread))
-
-    def _is_pinned(self, run: Run) -> bool:
-        return self.pinned is not None and run.number == self.pinned.number
-
-    def _replace(self, run: Run, comparison: Comparison) -> None:
-        self.shown = replace(run, comparison=comparison)
-        self.runs = tuple(self.shown if old is run else old for old in self.runs)
+        done, own = self.shown.comparison, None
+        if self.a is not None and self.a.drawn is not None:
+            drawn = self.reference(self.shown.session)
+            side = kept_side(self.shown.session, drawn, done.requests)
+            own = scored(replace(side, name=drawn.name), done.dense) if side else None
+        done = done if done.gain == self.gain else with_gain(done, self.gain)
+        shown = replace(self.shown, comparison=replace(done, a=own))
+        self.runs = tuple(shown if old is self.shown else old for old in self.runs)
+        self.shown = shown
 
     def _bytes(self) -> int:
         parts: dict[int, int] = {}
         for run in self.runs:
             parts |= run.drawn.parts
         return sum(parts.values())
+
+
+def same_requests(runs: Sequence[Run], run: Run) -> tuple[Run, ...]:
+    """Those of the runs that drew the same prompts with the same seed and steps, and so can be compared with it."""
+    return tuple(other for other in runs if other.comparison.requests == run.comparison.requests)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from dit_prune_viz.app.session.model_store import ModelStore
+from dit_prune_viz.app.session.plan_name import PlanName, checked_name
 from dit_prune_viz.app.session.work_time import PLAN, measuring
 from dit_prune_viz.calibration.layer_statistics import LayerStatistics, layer_statistics, weight_statistics
 from dit_prune_viz.calibration.result import Calibration
@@ -55,6 +56,7 @@ class Session:
         asked: layer → (unit, algorithm, k) with which its clusters were asked for.
         sensitivity: layer → relative error of the transformer's output with it alone pruned, where that was measured.
         groups: of the model's layers; None until somebody groups them otherwise than the map does by itself.
+        name: what a person called the plan, or the one it came from.
     """
 
     store: ModelStore
@@ -67,6 +69,7 @@ class Session:
     asked: Mapping[str, tuple[str, str, int | None]] = field(default_factory=dict)
     sensitivity: Mapping[str, float] = field(default_factory=dict)
     groups: Clusters | None = None
+    name: PlanName | None = None
 
     @property
     def calibration(self) -> Calibration | None:
@@ -186,9 +189,15 @@ class Session:
             recipe=pruned.recipe,
             pruned=pruned,
             sensitivity=known,
+            name=None,
             clusters={**session.clusters, **clusters},
             asked={**session.asked, **{name: (one.unit, BY_HAND, one.k) for name, one in clusters.items()}},
         )
+
+    def named(self, text: str) -> Session:
+        """The same plan with a name. UserError without a plan, and for no name or a long one."""
+        plan = self.need_plan()[2]
+        return replace(self, name=PlanName(checked_name(text), plan))
 
     def cluster(self, layer: str, unit: str = "row", algorithm: str = "kmeans", k: int | None = 4) -> Session:
         """Group a layer's units in the weight–activation plane; `k` None lets the algorithm choose. No mask changes.

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from dit_prune_viz.app.session.drawn_model import DENSE
 from dit_prune_viz.app.session.finishing import finish
 from dit_prune_viz.app.session.layer_subject import layer_of
 from dit_prune_viz.app.session.recipe_io import with_clusters
@@ -180,7 +179,7 @@ def _options(session: Session, pruned: PrunedModel, way: str, values: str, found
 
 def _pairs(session: Session, runs: Sequence[Run]) -> tuple[Pair, ...]:
     """The pictures of comparisons between the dense model and the plan that is present."""
-    mine = [run for run in runs if run.session.pruned is session.pruned and run.comparison.left.name == DENSE.name]
+    mine = [run for run in runs if run.is_plan and run.session.pruned is session.pruned]
     return tuple(
         make_pair(
             left,

@@ -32,9 +32,14 @@ SCRIPT = script(
 )
 
 
-def plot(figure: Figure | None = None, *, height: int, elem_id: str, visible: bool = True) -> gr.HTML:
-    """A plot `height` pixels tall. Update it by returning `show(figure)` from a listener."""
-    return _plot(figure, height, elem_id, visible=visible)
+def plot(
+    figure: Figure | None = None, *, height: int, elem_id: str, visible: bool = True, render: bool = True
+) -> gr.HTML:
+    """A plot `height` pixels tall. Update it by returning `show(figure)` from a listener.
+
+    `render` False leaves it to the caller to place it.
+    """
+    return _plot(figure, height, elem_id, visible=visible, render=render)
 
 
 def selectable_plot(figure: Figure, *, height: int, elem_id: str) -> gr.HTML:

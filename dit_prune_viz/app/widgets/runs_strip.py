@@ -1,6 +1,7 @@
-"""The strip of earlier runs below the pictures: click one to go back to it, pin one to compare against it.
+"""The strip of earlier runs below the pictures: click one to go back to it, make one A to compare against it.
 
-Its `submit` event asks for a run back, its `select` event to pin it or take the pin out; both carry its number as `id`.
+Its `submit` event asks for a run back, its `select` event to make it A or no longer; both carry its number as `id`. A
+card can be dragged onto the picture of A, too.
 """
 
 from __future__ import annotations
@@ -13,16 +14,21 @@ from dit_prune_viz.app import formatting as words
 from dit_prune_viz.app.session.runs import MAX_RUNS, Run, Runs
 from dit_prune_viz.app.widgets.scripts import script
 
-SCRIPT = script("widgets/runs_strip.js")
+SCRIPT = script("widgets/shared.js", "widgets/runs_strip.js")
 EMPTY = (
-    '<p class="note"><b>Earlier runs</b> appear here, the newest first: click one to bring back its plan, prompts and '
-    "seed with its pictures, or pin it to compare the next ones against it instead of the dense model.</p>"
+    '<p class="note"><b>Versions</b> appear here, the newest first: click one to bring back its plan, prompts and seed '
+    "with its pictures, or make it A to see it beside the next ones.</p>"
 )
 
 
 def strip() -> gr.HTML:
     return gr.HTML(
-        EMPTY, html_template="${value}", js_on_load=SCRIPT, elem_id="runs", apply_default_css=False, padding=False
+        EMPTY,
+        html_template='<div class="runs-host"></div>',  # without the value, so that its script outlives every update
+        js_on_load=SCRIPT,
+        elem_id="runs",
+        apply_default_css=False,
+        padding=False,
     )
 
 
@@ -31,14 +37,7 @@ def show(runs: Runs) -> str:
     if not runs.runs:
         return EMPTY
     cards = "".join(_card(run, runs) for run in runs.runs)
-    return f'<p class="note" role="status">{_head(runs)}</p><ol class="runs" aria-label="Earlier runs">{cards}</ol>'
-
-
-def _head(runs: Runs) -> str:
-    if runs.pinned is None:
-        return f"<b>Earlier runs</b>, the last {MAX_RUNS}. New pictures are compared with the dense model."
-    name = f'<b class="pinned">{escape(runs.pinned.name)}</b>'
-    return f"<b>Earlier runs</b>, the last {MAX_RUNS}. New pictures are compared with {name}, not with the dense model."
+    return f'<ol class="runs" aria-label="Earlier runs, the last {MAX_RUNS}">{cards}</ol>'
 
 
 def _card(run: Run, runs: Runs) -> str:
@@ -48,20 +47,20 @@ def _card(run: Run, runs: Runs) -> str:
     drawn = f"{noun}, seed {request.seed}, {request.steps} steps"
     drawn += f", {request.frames} frames" if request.frames > 1 else ""
     drawn += ", own picture" if request.picture else ""
-    figures = f"Δ CLIP {words.signed(done.delta)} · SSIM {done.ssim:.3f}"
+    figures = f"SSIM {done.ssim:.3f} · Δ CLIP {words.signed(done.delta)}"
     shown = runs.shown is not None and runs.shown.number == run.number
-    pinned = runs.pinned is not None and runs.pinned.number == run.number
-    spoken = f"Go back to run {run.number}: {run.drawn.name}; {drawn}; {figures} to {done.left.name}"
+    is_a = runs.is_a(run)
+    spoken = f"Go back to run {run.number}: {run.drawn.name}; {drawn}; {figures} to dense"
     return (
-        f'<li class="run{" shown" if shown else ""}{" pinned" if pinned else ""}">'
+        f'<li class="run{" shown" if shown else ""}{" is-a" if is_a else ""}" draggable="true" '
+        f'data-run="{run.number}">'
         f'<button type="button" data-does="restore" data-run="{run.number}" title="{escape(spoken)}" '
         f'aria-label="{escape(spoken)}" aria-current="{str(shown).lower()}">'
-        f'<img src="{run.thumbnail}" alt="">'
+        f'<img src="{run.thumbnail}" alt="" draggable="false">'
         f'<span class="run-name">{run.number} · {escape(run.drawn.name)}</span>'
         f'<span class="run-detail">{escape(drawn)}</span>'
-        f'<span class="run-figures">{figures}</span>'
-        f'<span class="run-detail">to {escape(done.left.name)}</span></button>'
-        f'<button type="button" class="pin" data-does="pin" data-run="{run.number}" '
-        f'aria-pressed="{str(pinned).lower()}" aria-label="Compare against run {run.number}">'
-        f"{'✓ left side' if pinned else 'compare against'}</button></li>"
+        f'<span class="run-figures">{figures}</span></button>'
+        f'<button type="button" class="make-a" data-does="make-a" data-run="{run.number}" '
+        f'aria-pressed="{str(is_a).lower()}" aria-label="Make run {run.number} A">'
+        f"{'is A' if is_a else 'make A'}</button></li>"
     )

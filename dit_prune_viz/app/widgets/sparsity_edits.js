@@ -1,6 +1,6 @@
 // What sliders of whole layers, blocks and kinds send, after messages.js: a text of sparsities per event, "3:45, adaLN:40".
 //
-// answered(changed):  as in messages.js
+// answered(changed, text):  as in messages.js, with the text that was written, null for what sliders sent
 function sparsityEdits({ answered = () => {}, keep = () => false }) {
   const PAUSE = 100; // milliseconds from one event to the next, at least
   const REST = 300; // milliseconds without a move after which the other views follow
@@ -8,14 +8,20 @@ function sparsityEdits({ answered = () => {}, keep = () => false }) {
   let sent = new Map(); // on its way
   let typed = null; // a text that is to be sent as it is
   let sentText = null;
+  let whole = null; // per cent for the model as a whole
   let gesture = 0;
   const settle = timer(() => trigger("submit", {})); // once nothing moves any more
 
   const channel = messages({
     pause: PAUSE,
-    pending: () => moved.size > 0 || typed !== null,
+    pending: () => moved.size > 0 || typed !== null || whole !== null,
     take() {
       settle.stop();
+      if (whole !== null) {
+        const overall = whole;
+        whole = null;
+        return { overall, gesture };
+      }
       let text = typed?.text;
       let keeps = keep();
       if (moved.size) {
@@ -45,6 +51,11 @@ function sparsityEdits({ answered = () => {}, keep = () => false }) {
         moved.delete(key);
         moved.set(key, share);
       }
+      channel.send();
+    },
+    // The recipe's own sparsity, which every layer follows that is not set by hand.
+    setWhole(share) {
+      whole = share;
       channel.send();
     },
     // `keeps` in the place of `keep()`, where it is given.

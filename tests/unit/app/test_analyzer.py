@@ -16,7 +16,7 @@ from PIL import Image
 from dit_prune_viz.app.pages.parts import listeners, view
 from dit_prune_viz.app.session import analyzer, drawn_model, parts_file
 from dit_prune_viz.app.session.analyzer import Finding, Findings, agreement, analyze
-from dit_prune_viz.app.session.comparison import check_prompts, compare, paint_cluster
+from dit_prune_viz.app.session.comparison import GAIN, check_prompts, compare, paint_cluster
 from dit_prune_viz.app.session.drawn_model import ONLY, WITHOUT, of_part
 from dit_prune_viz.app.session.layer_groups import BY_BLOCK, group_layers, group_of_selection, groups_of, tag_group
 from dit_prune_viz.app.session.model_store import ModelStore
@@ -318,8 +318,7 @@ def test_a_card_opens_in_full_unless_it_is_gone(ready, found):
     assert listeners.put_in_full(runs, findings, SimpleNamespace(id=1, number=1))
     assert runs.shown.drawn is found[1].drawn
     assert runs.shown.comparison.ssim == found[1].comparison.ssim
-    pairs = [(found[1].comparison.left.images[0], found[1].comparison.right.images[0])]
-    assert runs.shown.comparison.gain == amplified_differences(pairs)[1]
+    assert runs.shown.comparison.gain == GAIN
     assert not findings.follow(ready)
     assert findings.follow(Session(ready.store))
     assert findings.session is None

@@ -277,11 +277,13 @@ def test_one_visitor_s_run_is_no_number_of_another_s(app, ready, bert):
     of_anne.runs = (SimpleNamespace(number=1, session=ready),)
     for number in (1, *ODD):
         assert of_bert.find(number) is None
-        (update,) = app.compare.restore(None, of_bert, SimpleNamespace(id=number), bert)
+        (update,) = app.compare.restore(None, of_bert, "ssim", "sparsity", SimpleNamespace(id=number), bert)
         assert all(part == gr.skip() for part in update)
-        app.compare.pin(of_bert, SimpleNamespace(id=number))
-        assert of_bert.pinned is None
-    (update,) = app.compare.restore(None, of_bert, SimpleNamespace(), bert)
+        app.compare.make_a(of_bert, SimpleNamespace(id=number))
+        assert of_bert.a is None
+        (update,) = app.compare.pick_dot(None, of_bert, number, number, SimpleNamespace(id=number, mode="set"), bert)
+        assert all(part == gr.skip() for part in update)
+    (update,) = app.compare.restore(None, of_bert, "ssim", "sparsity", SimpleNamespace(), bert)
     assert all(part == gr.skip() for part in update)
 
 

@@ -1,4 +1,4 @@
-"""The Compare page without the page: prompts in a batch, one cluster alone, earlier runs and pins."""
+"""The Compare page without the page: prompts in a batch, one cluster alone, earlier runs, A and B."""
 
 from __future__ import annotations
 
@@ -17,9 +17,21 @@ from sessions import pruned_by
 from dit_prune_viz.app.pages.compare import view as compare_view
 from dit_prune_viz.app.session import drawn_model
 from dit_prune_viz.app.session import runs as earlier
-from dit_prune_viz.app.session.comparison import Frame, Side, compare, measure, paint_cluster, split_prompts
+from dit_prune_viz.app.session.comparison import (
+    Frame,
+    Side,
+    check_prompts,
+    compare,
+    compare_models,
+    draft_steps,
+    draw_draft,
+    measure,
+    paint_cluster,
+    split_prompts,
+)
 from dit_prune_viz.app.session.contact_sheet import contact_sheet, places
 from dit_prune_viz.app.session.drawn_model import ONLY, WITHOUT
+from dit_prune_viz.app.session.layer_edits import set_layers
 from dit_prune_viz.app.session.model_store import ModelStore
 from dit_prune_viz.app.session.runs import Runs
 from dit_prune_viz.app.session.session import Session
@@ -159,28 +171,107 @@ def test_more_pictures_than_a_sheet_holds_are_refused(ready, layer):
         paint_cluster(ready.cluster(layer, "row", "kmeans", 2), layer, 0, [REQUEST] * 5)
 
 
-def test_a_pinned_run_takes_the_left_side_and_says_so(ready):
+def test_a_run_that_is_a_stands_between_dense_and_b_and_both_are_scored_to_dense(ready):
     runs = Runs()
     wanda = pruned_by(ready, "wanda", "auto", 0.75)
     first = runs.add(wanda, drawn_model.of_session(wanda), compare(wanda, "a cat", 4, 2))
     second = runs.add(ready, drawn_model.of_session(ready), compare(ready, "a cat", 4, 2))
-    dense = second.comparison
-    runs.pin(first.number)
+    alone = second.comparison
+    assert alone.a is None
+    runs.make_a(first.number)
     paired = runs.shown.comparison
-    assert paired.left.name == "run 1 (Wanda 75.0 %)"
-    assert paired.left.images == first.comparison.right.images
-    assert paired.right is dense.right
-    assert paired.ssim not in (dense.ssim, 1)
-    assert paired.delta == pytest.approx(dense.right.clip - first.comparison.right.clip)
-    assert "run 1 (Wanda 75.0 %)" in compare_view.score_table(paired)
-    assert 'compared with <b class="pinned">run 1' in runs_strip.show(runs)
-    # The same masks again, for another prompt.
-    again = compare(ready, "two dogs", 4, 2, left=runs.left(ready))
-    assert again.left.images[0].tobytes() == compare(wanda, "two dogs", 4, 2).right.images[0].tobytes()
-    runs.pin(first.number)
-    assert runs.pinned is None
-    assert runs.shown.comparison.left.name == "dense"
-    assert runs.shown.comparison.ssim == dense.ssim
+    assert paired.a.side.name == "run 1 (Wanda 75.0 %)"
+    assert paired.a.side.images == first.comparison.right.images
+    assert (paired.a.ssim, paired.a.psnr) == (first.comparison.ssim, first.comparison.psnr)
+    assert (paired.dense, paired.right) == (alone.dense, alone.right)
+    assert (paired.ssim, paired.delta) == (alone.ssim, alone.delta)
+    table = compare_view.score_table(paired)
+    assert "A is run 1 (Wanda 75.0 %)" in table
+    better = max(paired.ssim, paired.a.ssim)
+    assert f"<b>{better:.3f}</b>" in table
+    assert 'class="run is-a"' in runs_strip.show(runs)
+    # The same masks again, for another prompt, drawn between the two others.
+    frames: list[Frame] = []
+    again = compare(ready, "two dogs", 4, 2, reference=runs.reference(ready), emit=frames.append)
+    assert list(dict.fromkeys(frame.side for frame in frames)) == ["left", "middle", "right"]
+    assert again.a.side.images[0].tobytes() == compare(wanda, "two dogs", 4, 2).right.images[0].tobytes()
+    assert again.a.ssims == compare(wanda, "two dogs", 4, 2).ssims
+    runs.make_a(first.number)
+    assert runs.a is None
+    assert runs.shown.comparison.a is None
+
+
+def test_the_a_of_the_map_is_the_a_of_the_pictures(ready):
+    """A plan that is kept on the Map has no pictures yet; it gets them with the next comparison, and stays one A."""
+    runs, other = Runs(), pruned_by(ready, "magnitude", "layer", 0.25)
+    runs.keep_as_a(other)
+    assert (runs.a.is_plan, runs.a.drawn, runs.changes) == (True, None, 1)
+    done = compare(ready, "a cat", 4, 2, reference=runs.reference(ready))
+    assert done.a.side.images[0].tobytes() == compare(other, "a cat", 4, 2).right.images[0].tobytes()
+    assert runs.reference(ready).number == runs.a.drawn.number  # its masks are finished once
+    run = runs.add(other, drawn_model.of_session(other), compare(other, "a cat", 4, 2))
+    runs.keep_as_a(other)
+    assert runs.a.run == run.number  # the run is found again
+    layer = ready.model.layers[0].name
+    part = drawn_model.of_cluster(ready.cluster(layer, k=2), layer, 0, WITHOUT)
+    alone = runs.add(ready, part, done)
+    runs.make_a(alone.number)
+    assert not runs.a.is_plan  # there is no plan that the Map could show
+
+
+def test_b_that_is_a_is_drawn_once(ready):
+    own = drawn_model.of_session(ready)
+    told: list[str] = []
+    done = compare_models(
+        ready,
+        own,
+        check_prompts(ready.model, "two moons", 5, 2),
+        reference=own,
+        progress=lambda done, total, what: told.append(what),
+    )
+    assert done.a.ssims == done.ssims
+    assert sum("denoising" in what for what in told) == 4  # dense and B, two steps each
+
+
+def test_differences_have_one_gain_in_every_run_until_another_is_chosen(ready):
+    runs = Runs()
+    plans = [pruned_by(ready, "magnitude", "layer", share) for share in (0.1, 0.9)]
+    found = [runs.add(one, drawn_model.of_session(one), compare(one, "a cat", 4, 2)) for one in plans]
+    assert [run.comparison.gain for run in found] == [4, 4]
+    runs.set_gain(2)
+    done = runs.shown.comparison
+    assert done.gain == 2
+    dense, b = (np.asarray(side.images[0].convert("RGB"), dtype=int) for side in (done.dense, done.right))
+    expected = np.minimum(2 * np.abs(dense - b), 255)
+    assert np.array_equal(np.asarray(done.differences[0]), expected)
+
+
+def test_a_draft_is_the_picture_in_few_steps(ready):
+    own, requests = drawn_model.of_session(ready), check_prompts(ready.model, PROMPTS[:2], 4, 20)
+    assert draft_steps(20) == 4
+    assert [draft_steps(steps) for steps in (1, 6, 7, 50)] == [None, None, 3, 10]
+    draft = draw_draft(ready, own, requests, 3)
+    assert draft.steps == 3
+    full = compare(ready, PROMPTS[:2], 4, 3)
+    assert [image.tobytes() for image in draft.images] == [image.tobytes() for image in full.right.images]
+
+
+def test_a_named_plan_names_its_runs_and_says_when_it_was_changed(ready):
+    runs = Runs()
+    run = runs.add(ready, drawn_model.of_session(ready), compare(ready, "a cat", 4, 2))
+    runs.make_a(run.number)
+    named = ready.named("  my \n plan ")
+    assert drawn_model.name_of_session(named) == "my plan, 50.0 %"
+    runs.rename(named)
+    assert runs.shown.drawn.name == runs.shown.comparison.right.name == "my plan, 50.0 %"
+    assert runs.a.name == "run 1 (my plan, 50.0 %)"
+    assert runs.find(1).is_plan
+    layer = ready.model.layers[0].name
+    assert drawn_model.name_of_session(set_layers(named, {layer: 0.4})).startswith("my plan, changed, ")
+    assert drawn_model.name_of_session(named.prune(ready.recipe.at(0.3))).startswith("DiT-Pruning")
+    for wrong in ("", " \n ", "x" * 61, None):
+        with pytest.raises(UserError):
+            ready.named(wrong)
 
 
 def test_a_run_brings_its_whole_session_back(ready):
@@ -197,11 +288,11 @@ def test_a_run_brings_its_whole_session_back(ready):
     assert runs.find("x") is None
 
 
-def test_the_strip_is_bounded_and_keeps_what_is_pinned(ready, four, monkeypatch):
+def test_the_strip_is_bounded_and_keeps_what_is_a(ready, four, monkeypatch):
     runs = Runs()
     own = drawn_model.of_session(ready)
     runs.add(ready, own, four)
-    runs.pin(1)
+    runs.make_a(1)
     for _ in range(earlier.MAX_RUNS + 3):
         runs.add(ready, own, four)
     numbers = [run.number for run in runs.runs]
@@ -218,10 +309,10 @@ def test_the_strip_is_bounded_and_keeps_what_is_pinned(ready, four, monkeypatch)
 def test_runs_of_another_model_are_forgotten(ready, four):
     runs = Runs()
     runs.add(ready, drawn_model.of_session(ready), four)
-    runs.pin(1)
+    runs.make_a(1)
     assert not runs.follow(ready)
     assert runs.follow(Session(ready.store))
-    assert (runs.runs, runs.shown, runs.pinned) == ((), None, None)
+    assert (runs.runs, runs.shown, runs.a) == ((), None, None)
 
 
 def test_prompts_are_shown_as_text_whatever_they_say(ready):
@@ -271,8 +362,8 @@ def test_clip_scores_on_the_page_are_cut_off_at_zero_after_averaging():
     done = measure(left, right, requests, "tiny", 1.0)
     assert (done.left.clip, done.right.clip, done.delta) == (0, 4, 4)
     cells = re.findall(r"<td>([^<]*)</td>", compare_view.score_table(done))
-    rows = [cells[start : start + 2] for start in range(0, len(cells), 5)]
-    assert rows == [["0.00", "12.00"], ["10.00", "0.00"], ["0.00", "4.00"]]
+    rows = [cells[start : start + 2] for start in range(0, len(cells), 4)]  # dense, and what B is more or less
+    assert rows == [["0.00", "+12.00"], ["10.00", "−10.00"], ["0.00", "+4.00"]]
 
 
 def test_words_that_are_not_read_are_told(ready):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ from dit_prune_viz.figures import style
 from dit_prune_viz.figures.clip_curve import clip_curve
 from dit_prune_viz.figures.cluster_choice import cluster_choice
 from dit_prune_viz.figures.convergence import convergence
+from dit_prune_viz.figures.evidence import Dot, evidence
 from dit_prune_viz.figures.importance_plane import MAX_BINS, bin_plane, importance_plane, make_plane
 from dit_prune_viz.figures.layer_map import layer_map
 from dit_prune_viz.figures.layer_scatter import kind_group, layer_scatter
 from dit_prune_viz.figures.saliency_histogram import saliency_histogram
+from dit_prune_viz.figures.tradeoff import Point
 from dit_prune_viz.figures.unit_scatter import unit_scatter
 
 LAYERS = {
@@ -245,12 +248,12 @@ def test_importance_bins_are_the_means_of_their_weights(d_out, d_in, seed):
 
 
 def test_clip_curves_differ_by_dash_and_symbol_and_name_the_model():
-    figure = clip_curve([(4, 20.0), (8, 30.0)], [(4, 19.0)], steps=8, model="some CLIP")
-    dense, pruned = figure.data
+    figure = clip_curve({"dense": [(4, 20.0), (8, 30.0)], "A": [], "B": [(4, 19.0)]}, steps=8, model="some CLIP")
+    dense, a, pruned = figure.data
     assert list(dense.x) == [4, 8]
     assert list(pruned.y) == [19.0]
-    assert dense.line.dash != pruned.line.dash
-    assert dense.marker.symbol != pruned.marker.symbol
+    assert len({trace.line.dash for trace in (dense, a, pruned)}) == 3
+    assert len({trace.marker.symbol for trace in (dense, a, pruned)}) == 3
     assert "some CLIP" in figure.layout.title.text
 
 
@@ -263,7 +266,7 @@ def test_convergence_draws_each_change_at_the_larger_size_and_leaves_the_last_ou
 
 
 def test_clip_curves_carry_the_names_of_their_sides_as_text():
-    figure = clip_curve([(1, 2.0)], [], steps=1, model="m", names=("run 1 <b>", "x" * 60), prompts=4)
+    figure = clip_curve({"run 1 <b>": [(1, 2.0)], "x" * 60: []}, steps=1, model="m", prompts=4)
     assert [trace.name for trace in figure.data] == ["run 1 &lt;b&gt;", "x" * 33 + "…"]
     assert "100·max(mean cos, 0) over 4 prompts" in figure.layout.title.text
     assert "x" * 60 in figure.layout.meta["alt"]
@@ -280,7 +283,7 @@ def test_colours_and_symbols_together_tell_forty_clusters_apart():
     [
         style.message("Nothing yet."),
         importance_plane(np.ones((4, 4))),
-        clip_curve([], [], steps=4, model="m"),
+        clip_curve({}, steps=4, model="m"),
         convergence((2, 4), (0.1,), (0.1, 0.0)),
         layer_map(**LAYERS, values=[1, 1, 1], title="x", log=True),
     ],
@@ -303,3 +306,24 @@ def test_choice_of_a_number_marks_the_one_that_was_taken(higher, chosen, marks):
     assert len(taken) == marks
     assert all(list(mark.x) == [chosen] for mark in taken)
     assert figure.layout.title.text.endswith(f"{'highest' if higher else 'lowest'} silhouette: {chosen}")
+
+
+def test_evidence_draws_runs_before_measured_curves():
+    point = Point(50, 0.95, 0.01, "50 %")
+    curves = {"wanda": [replace(point, x=70, mean=0.7), point], "other": [point], "2:4": [replace(point, label="2:4")]}
+    dots = [
+        Dot(1, "one", 50, 0.9, 0.02, shown=True),
+        Dot(2, "two <b>", 60, 0.8, 0.0, is_a=True),
+        Dot(3, "three, of other prompts", 40, 0.97, 0.0, alike=False),
+    ]
+    figure = evidence(curves, dots, score="SSIM", named=("wanda", "not measured"))
+    wanda, other, *runs = figure.data  # a pattern alone is no curve
+    assert (list(wanda.x), list(wanda.y)) == ([50, 70], [0.95, 0.7])
+    assert wanda.opacity > other.opacity
+    assert [note.text for note in figure.layout.annotations] == ["wanda"]
+    drawn = {data[0]: trace for trace in runs for data in trace.customdata}
+    assert sorted(drawn) == [1, 2, 3]
+    assert len({(trace.marker.color, trace.marker.symbol[0]) for trace in drawn.values()}) == 3
+    assert drawn[1].error_y.array[0] == 0.02
+    assert drawn[2].text[0] == "A · two &lt;b&gt;"
+    assert drawn[3].marker.symbol[0].endswith("-open")

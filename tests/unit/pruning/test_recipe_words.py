@@ -7,7 +7,7 @@ import pytest
 
 from dit_prune_viz.clustering.packed_labels import pack_labels
 from dit_prune_viz.pruning.recipe import Recipe
-from dit_prune_viz.pruning.recipe_words import in_words
+from dit_prune_viz.pruning.recipe_words import in_words, title_of
 from dit_prune_viz.pruning.tuned_layer import TunedClusters, TunedLayer
 
 
@@ -34,7 +34,7 @@ def clustered(name: str, *sparsity: float | None) -> TunedLayer:
             "DiT-Pruning, 50 %, block 0 at most 100 %, block 1 at most 100 %, block 2 at most 100 %, "
             "bounds for two more patterns",
         ),
-        (Recipe("wanda", "column"), "Custom, Wanda, 50 %"),
+        (Recipe("wanda", "column"), "Wanda, by column, 50 %"),
     ],
 )
 def test_words(flux, recipe, words):
@@ -54,3 +54,24 @@ def test_words_for_layers_set_by_hand(flux):
     assert in_words(more, flux) == "DiT-Pruning, 50 %, three clusters by hand in three layers"
     moved = Recipe(threshold=0.1, tuned=[TunedLayer(layer.name, 0.5, count=3) for layer in flux.layers])
     assert in_words(moved, flux) == "DiT-Pruning, 50 %, threshold 0.1"
+
+
+def test_titles_of_recipes_without_a_name_say_what_differs():
+    """A title for every recipe that was called "Custom, DiT-Pruning" before, and no two alike."""
+    told = {
+        "DiT-Pruning": Recipe(sparsity=0.7),
+        "DiT-Pruning, by row": Recipe(granularity="row"),
+        "DiT-Pruning, by column": Recipe(granularity="column"),
+        "DiT-Pruning, 2:4": Recipe(granularity="2:4"),
+        "stw": Recipe(granularity="layer"),
+        "DiT-Pruning, OWL per layer": Recipe(allocation="owl"),
+        "DiT-Pruning, Tempered by energy per layer": Recipe(allocation="tempered"),
+        "DiT-Pruning, Tempered by energy per layer, weighed by sensitivity": Recipe(
+            allocation="tempered", sensitivity=True
+        ),
+        "DiT-Pruning, early timesteps": Recipe(timestep="early"),
+        "DiT-Pruning, own timestep weights": Recipe(timestep="1,1,0,0,0,0,0,0,0,0"),
+        "mean, block by block": Recipe(update="mean", sequential=True),
+        "Wanda, OWL per layer": Recipe("wanda", allocation="owl"),
+    }
+    assert {title: title_of(recipe) for title, recipe in told.items()} == {title: title for title in told}

@@ -10,18 +10,21 @@ from dit_prune_viz.app.pages.compare import view
 from dit_prune_viz.app.pages.compare.view import Pictures
 from dit_prune_viz.app.pages.parts import layout as parts_layout
 from dit_prune_viz.app.session.drawn_model import ONLY, WITHOUT
-from dit_prune_viz.app.widgets import runs_strip
+from dit_prune_viz.app.session.evidence import EMPTY
+from dit_prune_viz.app.session.tradeoff import SIZE, SPARSITY
+from dit_prune_viz.app.widgets import layer_board, plot, runs_strip
+from dit_prune_viz.figures.style import message
 from dit_prune_viz.resources import BUNDLED_PICTURE
 
 SUGGESTIONS = 7
-PROMPTS = "Prompts: up to four, one per line (Shift+Enter generates)"
-CLASSES = "Classes: up to four names or numbers, one per line (Shift+Enter generates)"
+PROMPTS = "Prompts: up to four, one per line"
+CLASSES = "Classes: up to four names or numbers"
 NUMBERS = "Classes: up to four numbers, one per line. The model lists no names, so CLIP scores say nothing here"
 MODES = [("remove this cluster", WITHOUT), ("keep only this cluster of its layer", ONLY)]
-NOTE = (
-    "Write a prompt and press **Generate**: the dense and the pruned model draw it from the same noise, and scores say "
-    "how far apart the images are. Then change the recipe and draw again; earlier runs stay below."
-)
+REDRAW = "redraw after changes: a draft, then in full"
+SCORES = [("SSIM", "ssim"), ("CLIP", "clip")]
+OVER = [("sparsity", SPARSITY), ("bytes", SIZE)]
+EVIDENCE_HELP = "A click on a dot brings its run back; Shift+click, or Shift+Enter, makes it A."
 CLUSTER_NOTE = (
     "**What does this cluster paint?** Everything else stays dense, so the difference shows what its weights do. "
     "Clusters are made on the Layer page."
@@ -58,6 +61,7 @@ class RequestFields:
     seed: gr.Number
     steps: gr.Number
     generate: gr.Button
+    redraw: gr.Checkbox
     examples: gr.Dataset
     four: gr.Button
     frames: gr.Number
@@ -84,29 +88,67 @@ class ClusterFields:
 
 
 @dataclass(frozen=True)
+class EvidenceFields:
+    """The runs as dots before measured curves: which score, over what."""
+
+    score: gr.Radio
+    over: gr.Radio
+    plot: gr.HTML
+
+    @property
+    def inputs(self) -> list:
+        return [self.score, self.over]
+
+
+@dataclass(frozen=True)
+class VersionFields:
+    """The present plan's name, and what is said of a version that was saved."""
+
+    name: gr.Textbox
+    save: gr.Button
+    take: gr.Button
+    words: gr.HTML
+
+
+@dataclass(frozen=True)
 class CompareLayout:
     """The whole page; `wait` says what the next image waits for, `strip` holds the earlier runs."""
 
+    board: gr.HTML
     request: RequestFields
     wait: gr.Markdown
     pictures: Pictures
+    evidence: EvidenceFields
+    versions: VersionFields
     strip: gr.HTML
     cluster: ClusterFields
     parts: parts_layout.PartFields
 
     @property
     def outputs(self) -> list:
-        """What a comparison updates: pictures and strip."""
-        return [*self.pictures.outputs, self.strip]
+        """What a comparison updates: pictures, strip and evidence."""
+        return [*self.pictures.outputs, self.strip, self.evidence.plot]
 
 
 def lay_out() -> CompareLayout:
-    """Lay the page out inside the current gradio context."""
-    gr.Markdown(NOTE, elem_classes="note")
-    request = _request_fields()
-    wait = gr.Markdown("", elem_classes="note", elem_id="compare-wait", visible=False)
-    pictures = view.build()
-    strip = runs_strip.strip()
+    """Lay the page out inside the current gradio context: map, pictures and evidence on one screen, all else below."""
+    with gr.Column(elem_id="workbench"):
+        with gr.Row(elem_id="bench"):
+            with gr.Column(scale=0, min_width=280, elem_id="bench-map"):
+                board = layer_board.board()
+            with gr.Column(scale=1, min_width=280, elem_id="bench-pictures"):
+                request = _request_fields()
+                wait = gr.Markdown("", elem_classes="note", elem_id="compare-wait", visible=False)
+                pictures = view.build()
+            with gr.Column(scale=0, min_width=280, elem_id="bench-evidence"):
+                evidence = _evidence_fields()
+        with gr.Column(elem_id="bench-runs"):
+            versions = _version_fields()
+            strip = runs_strip.strip()
+    with gr.Row(elem_id="prompt-examples"):
+        request.examples.render()
+    with gr.Accordion("CLIP score while denoising", open=False, elem_id="clip-line"):
+        pictures.curve.render()
     with gr.Column(elem_id="cluster-paints"):
         gr.Markdown(CLUSTER_NOTE, elem_classes="note")
         with gr.Row(equal_height=True, elem_classes="tab-controls"):
@@ -116,37 +158,62 @@ def lay_out() -> CompareLayout:
                 mode=gr.Dropdown(MODES, value=WITHOUT, label="What to do with it", scale=3, min_width=200),
                 show=gr.Button("Show what it paints", scale=1, min_width=170, elem_id="paint-run"),
             )
-    return CompareLayout(request, wait, pictures, strip, cluster, parts_layout.lay_out())
+    parts = parts_layout.lay_out()
+    return CompareLayout(board, request, wait, pictures, evidence, versions, strip, cluster, parts)
+
+
+def _evidence_fields() -> EvidenceFields:
+    with gr.Row(elem_id="evidence-axes"):
+        score = gr.Radio(SCORES, value="ssim", label="Score", container=False, min_width=120, elem_id="evidence-score")
+        over = gr.Radio(OVER, value=SPARSITY, label="Over", container=False, min_width=140, elem_id="evidence-over")
+    drawn = plot.plot(message(EMPTY), height=330, elem_id="evidence")
+    gr.Markdown(EVIDENCE_HELP, elem_classes="note")
+    return EvidenceFields(score, over, drawn)
+
+
+def _version_fields() -> VersionFields:
+    with gr.Row(elem_id="versions"):
+        name = gr.Textbox(
+            placeholder="Name of this plan", show_label=False, label="Name of this plan", container=False,
+            max_lines=1, scale=0, min_width=220, elem_id="version-name",
+        )  # fmt: skip
+        save = gr.Button("Save version", size="sm", scale=0, min_width=110, elem_id="version-save")
+        take = gr.Button("Export …", size="sm", scale=0, min_width=90, elem_id="version-export")
+        words = gr.HTML("", elem_id="version-words", apply_default_css=False, padding=False)
+    return VersionFields(name, save, take, words)
 
 
 def _request_fields() -> RequestFields:
-    with gr.Row(equal_height=True, elem_classes="tab-controls"):
+    with gr.Row(equal_height=True, elem_id="request"):
         prompt = gr.Textbox(
             label=PROMPTS,
+            placeholder="Shift+Enter generates",
             lines=2,
-            max_lines=4,
+            max_lines=2,
             scale=5,
-            min_width=260,
+            min_width=160,
             elem_id="prompt",
         )
-        seed = gr.Number(0, label="Seed", precision=0, scale=1, min_width=80, elem_id="seed")
-        steps = gr.Number(20, label="Steps", precision=0, scale=1, min_width=80, elem_id="steps")
+        seed = gr.Number(0, label="Seed", precision=0, scale=1, min_width=56, elem_id="seed")
+        steps = gr.Number(20, label="Steps", precision=0, scale=1, min_width=56, elem_id="steps")
         frames = gr.Number(
-            1, label="Frames", precision=0, minimum=1, scale=1, min_width=80, elem_id="frames", visible=False
+            1, label="Frames", precision=0, minimum=1, scale=1, min_width=56, elem_id="frames", visible=False
         )
-        generate = gr.Button("Generate", variant="primary", scale=1, min_width=120, elem_id="generate")
-    with gr.Row(elem_id="prompt-examples"):
-        examples = gr.Dataset(
-            components=[prompt],
-            samples=[],
-            label="Prompts to try",
-            show_label=False,
-            type="values",
-            samples_per_page=SUGGESTIONS,
-        )
-        four = gr.Button("Four at once", size="sm", scale=0, min_width=110, elem_id="four-prompts")
+        with gr.Column(scale=1, min_width=104, elem_id="request-buttons"):
+            generate = gr.Button("Generate", variant="primary", size="sm", elem_id="generate")
+            four = gr.Button("Four prompts", size="sm", elem_id="four-prompts")
+    redraw = gr.Checkbox(True, label=REDRAW, container=False, elem_id="redraw")
+    examples = gr.Dataset(
+        components=[prompt],
+        samples=[],
+        label="Prompts to try",
+        show_label=False,
+        type="values",
+        samples_per_page=SUGGESTIONS,
+        render=False,
+    )
     picture = _picture_fields()
-    return RequestFields(prompt, seed, steps, generate, examples, four, frames, picture)
+    return RequestFields(prompt, seed, steps, generate, redraw, examples, four, frames, picture)
 
 
 def _picture_fields() -> PictureFields:

@@ -1,6 +1,5 @@
-"""Compare: one to four prompts drawn by two pruned or dense models from the same noise, streamed, with scores.
-
-The left side is the dense model or a run that was pinned, the right one the session's masks, or those of one cluster.
+"""Compare, the workbench: the map as controller; one to four prompts drawn dense, by A and by B from the same noise;
+and the evidence, every run's scores before measured curves. B is the session's plan, or one cluster of a layer alone.
 """
 
 from __future__ import annotations
@@ -10,31 +9,37 @@ from dataclasses import dataclass
 import gradio as gr
 
 from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
-from dit_prune_viz.app.pages.compare import input_picture, xy_grid
-from dit_prune_viz.app.pages.compare.layout import CLASSES, NUMBERS, PROMPTS, SUGGESTIONS, lay_out
+from dit_prune_viz.app.pages.compare import input_picture, versions, xy_grid
+from dit_prune_viz.app.pages.compare.layout import CLASSES, NUMBERS, PROMPTS, SUGGESTIONS, CompareLayout, lay_out
 from dit_prune_viz.app.pages.compare.listeners import (
     CompareListeners,
+    PageRuns,
     offer_clusters,
     offer_layers,
     show_run,
     waits_for,
 )
 from dit_prune_viz.app.pages.layer.page import LayerTab
+from dit_prune_viz.app.pages.map import sparsity_edits
 from dit_prune_viz.app.pages.parts import page as parts
 from dit_prune_viz.app.session.comparison import MAX_PROMPTS
 from dit_prune_viz.app.session.drawing_inputs import example_prompts, takes_classes, takes_frames, takes_picture
-from dit_prune_viz.app.session.runs import Runs
 from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.app.widgets import layer_board
+
+TITLE = "Compare"
 
 
 @dataclass(frozen=True)
 class CompareTab:
     """The components that follow the model and the layer that is open, and the page's earlier comparisons.
 
-    asked: what is drawn, for other pages that draw it too. shown: the pictures and the strip, see `show_run`.
+    layout: the whole page. board: its `click` events carry the `id` of a layer to open. asked: what is drawn, for other
+    pages that draw it too. shown: pictures, strip and evidence, see `show_run`.
     """
 
     runs: gr.State
+    layout: CompareLayout
     prompt: gr.Textbox
     examples: gr.Dataset
     steps: gr.Number
@@ -45,30 +50,40 @@ class CompareTab:
     asked: list
     shown: list
 
+    @property
+    def board(self) -> gr.HTML:
+        return self.layout.board
 
-def build(frame: Frame, actions: Actions) -> CompareTab:
-    """Lay out the tab and wire it."""
-    runs = gr.State(Runs())  # never an output: it changes in place
+
+def build(frame: Frame, actions: Actions, page_runs: PageRuns, tabs: gr.Tabs) -> CompareTab:
+    """Lay out the tab and wire it; `tabs` are those of the page."""
     layout = lay_out()
     xy_grid.build(frame, actions, layout.request)
     listeners = CompareListeners(frame, actions, layout)
-    asked, strip, cluster = layout.request, layout.strip, layout.cluster
-    drawn = [*frame.outputs, *layout.outputs]
+    runs, asked, cluster = page_runs.runs, layout.request, layout.cluster
+    known, drawn = [frame.session, runs, *layout.evidence.inputs], [*frame.outputs, *layout.outputs]
     gr.on(
         [asked.generate.click, asked.prompt.submit],
         listeners.generate,
-        [frame.session, runs, *asked.inputs],
+        [*known, *asked.inputs],
         drawn,
         **INTERNAL,
     ).then(waits_for, frame.session, layout.wait, **INTERNAL)
+    opened = gr.State(False)
+    tabs.select(_is_this, None, opened, **INTERNAL)
+    gr.on(
+        [frame.session.change, opened.change, asked.redraw.input],
+        listeners.redraw,
+        [*known, asked.redraw, opened, *asked.inputs],
+        drawn,
+        trigger_mode="always_last",
+        **INTERNAL,
+    )
     frame.session.change(waits_for, frame.session, layout.wait, trigger_mode="always_last", **INTERNAL)
     chosen = [cluster.layer, cluster.cluster, cluster.mode]
-    cluster.show.click(listeners.paint_cluster, [frame.session, runs, *chosen, *asked.inputs], drawn, **INTERNAL)
-    strip.submit(
-        listeners.restore, [frame.session, runs], [*drawn, *asked.restored], trigger_mode="multiple", **INTERNAL
-    )
-    strip.select(listeners.pin, runs, layout.outputs, trigger_mode="multiple", **INTERNAL)
-    frame.session.change(listeners.follow_model, [frame.session, runs], layout.outputs, **INTERNAL)
+    cluster.show.click(listeners.paint_cluster, [*known, *chosen, *asked.inputs], drawn, **INTERNAL)
+    _wire_runs(frame, listeners, layout, page_runs)
+    frame.session.change(listeners.follow_model, known, layout.outputs, **INTERNAL)
     asked.examples.click(lambda sample: sample[0], asked.examples, asked.prompt, **INTERNAL)
     asked.four.click(_four, frame.session, asked.prompt, **INTERNAL)
     picture = asked.picture
@@ -76,8 +91,13 @@ def build(frame: Frame, actions: Actions) -> CompareTab:
     picture.bundled.click(lambda: input_picture.show(None), None, picture.outputs, **INTERNAL)
     cluster.layer.input(offer_clusters, [frame.session, cluster.layer], cluster.cluster, **INTERNAL)
     parts.wire(frame, actions, layout.parts, runs, asked.inputs, show_run, layout.outputs)
+    sparsity_edits.wire(frame, actions, layout.board, layer_board.show)
+    layout.board.select(listeners.measure_sensitivity, frame.session, frame.outputs, **INTERNAL)
+    versions.wire(frame, actions, layout, page_runs)
+    layout.versions.take.click(lambda: gr.Tabs(selected="takeaway"), None, tabs, **INTERNAL)
     return CompareTab(
         runs=runs,
+        layout=layout,
         prompt=asked.prompt,
         examples=asked.examples,
         steps=asked.steps,
@@ -88,6 +108,32 @@ def build(frame: Frame, actions: Actions) -> CompareTab:
         asked=asked.inputs,
         shown=layout.outputs,
     )
+
+
+def _wire_runs(frame: Frame, listeners: CompareListeners, layout: CompareLayout, page_runs: PageRuns) -> None:
+    """Going back to a run, making one A, and how the evidence is drawn."""
+    runs, axes = page_runs.runs, layout.evidence.inputs
+    restored = [*frame.outputs, *layout.outputs, *layout.request.restored]
+    multiple = {"trigger_mode": "multiple", **INTERNAL}
+    known = [frame.session, runs, *axes]
+    layout.strip.submit(listeners.restore, known, restored, **multiple)
+    layout.evidence.plot.click(listeners.pick_dot, known, [*restored, page_runs.a], **multiple)
+    layout.strip.select(listeners.make_a, runs, page_runs.a, **multiple)
+    page_runs.a.change(listeners.follow_a, [runs, *axes], layout.outputs, **INTERNAL)
+    view_controls = layout.pictures.controls
+    view_controls.select(listeners.regain, runs, layout.pictures.difference, **multiple)
+    gr.on(
+        [axis.input for axis in axes],
+        lambda runs, score, over: show_run(runs, score, over)[-1],
+        [runs, *axes],
+        layout.evidence.plot,
+        trigger_mode="always_last",
+        **INTERNAL,
+    )
+
+
+def _is_this(event: gr.SelectData) -> bool:
+    return event.value == TITLE
 
 
 def paint_in_layer(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
@@ -11,139 +11,160 @@ import gradio as gr
 from PIL.Image import Image
 
 from dit_prune_viz.app import formatting
-from dit_prune_viz.app.session.comparison import LEFT, RIGHT, Comparison, Curve, Frame
+from dit_prune_viz.app.session.comparison import LEFT, MIDDLE, RIGHT, Comparison, Curve, Draft, Frame, Side
 from dit_prune_viz.app.session.contact_sheet import contact_sheet, is_wide, places
-from dit_prune_viz.app.widgets import plot
+from dit_prune_viz.app.session.runs import Reference
+from dit_prune_viz.app.widgets import picture_view, plot
 from dit_prune_viz.figures.clip_curve import clip_curve
 from dit_prune_viz.figures.style import message
 from dit_prune_viz.generation.frames import frames_of
 from dit_prune_viz.metrics.clip_mean import CLIP_UNIT, mean_clip
 
-NOT_YET = "CLIP scores of both sides appear here while they denoise."
-NO_SCORES = '<p class="note">Scores appear once both sides are finished.</p>'
-HEIGHTS = {1: 284, 2: 240, 3: 224, 4: 214}
-"""Of the pictures by the number of prompts, in pixels, so that they and their scores fit on one screen."""
-WIDE = 120
-"""Of one strip."""
+NOT_YET = "CLIP scores of all sides appear here while they denoise."
+NO_SCORES = '<p class="note">Scores appear once all sides are finished.</p>'
+DRAFT_SCORES = '<p class="note">B is a draft; its scores come with the full pictures.</p>'
+NO_A = "A: none yet"
+HEIGHT = 200
+"""Of a picture, in pixels; the style sheet makes the most of the room there is."""
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """The components that show a comparison."""
+    """The components that show a comparison: dense, A and B, and what B differs in from the dense pictures."""
 
     left: gr.Image
+    a: gr.Image
     right: gr.Image
     difference: gr.Image
     scores: gr.HTML
-    slider: gr.ImageSlider
     curve: gr.HTML
+    controls: gr.HTML
 
     @property
     def outputs(self) -> list[Any]:
-        return [self.left, self.right, self.difference, self.scores, self.slider, self.curve]
+        return [self.left, self.a, self.right, self.difference, self.scores, self.curve]
 
 
 def build() -> Pictures:
-    """Lay them out inside the current gradio context."""
+    """Lay the pictures and their scores out inside the current gradio context; the curve is placed by its caller."""
     with gr.Row(elem_id="pictures"):
         left = _picture("Dense", "dense")
-        right = _picture("Pruned", "pruned")
+        a = _picture(NO_A, "a")
+        right = _picture("B: pruned", "pruned")
         difference = _picture("Difference", "difference")
+    controls = picture_view.controls()
     scores = gr.HTML(NO_SCORES, elem_id="scores", apply_default_css=False)
-    with gr.Row(elem_id="closer"):
-        with gr.Column(scale=2, min_width=280):
-            slider = gr.ImageSlider(
-                label=_between("dense", "pruned"),
-                format="png",
-                interactive=False,
-                max_height=320,
-                elem_id="before-after",
-            )
-        with gr.Column(scale=3, min_width=300):
-            curve = plot.plot(message(NOT_YET), height=320, elem_id="clip-curve")
-    return Pictures(left, right, difference, scores, slider, curve)
+    curve = plot.plot(message(NOT_YET), height=300, elem_id="clip-curve", render=False)
+    return Pictures(left, a, right, difference, scores, curve, controls)
 
 
 def nothing() -> tuple:
     """Updates for `Pictures.outputs`: as on a fresh page."""
-    plain = {"height": HEIGHTS[1], "elem_classes": ["picture"]}
+    plain = {"elem_classes": ["picture"]}
     return (
         gr.Image(value=None, label="Dense", **plain),
-        gr.Image(value=None, label="Pruned", **plain),
+        gr.Image(value=None, label=NO_A, **plain),
+        gr.Image(value=None, label="B: pruned", **plain),
         gr.Image(value=None, label="Difference", **plain),
         NO_SCORES,
-        gr.ImageSlider(value=None, label=_between("dense", "pruned")),
         plot.show(message(NOT_YET)),
     )
 
 
 @dataclass
 class Live:
-    """A comparison that runs. names: of its sides; prompts: how many; clip_name: the model that scores."""
+    """A comparison that runs.
 
-    names: tuple[str, str] = ("dense", "pruned")
+    names: side → name. prompts: how many; clip_name: the model that scores. draft: whether a draft of B stays until its
+    full pictures are there.
+    """
+
+    names: dict[str, str] = field(default_factory=lambda: {LEFT: "dense", RIGHT: "pruned"})
     prompts: int = 1
     clip_name: str = ""
+    draft: bool = False
     started: bool = False
-    curves: dict[str, Curve] = field(default_factory=lambda: {LEFT: (), RIGHT: ()})
+    curves: dict[str, Curve] = field(default_factory=dict)
 
     def show(self, frame: Frame) -> tuple:
         """Updates for `Pictures.outputs`; the first clears what an earlier run left."""
         first, self.started = not self.started, True
         self.curves[frame.side] = frame.curve
-        look = _look(frame.images, self.prompts)
-        label = _label(self.names[frame.side == RIGHT], frame)
-        images = {frame.side: gr.Image(value=contact_sheet(frame.images), label=label, **look)}
+        look = _look(frame.images)
+        images: dict[str, Any] = {}
+        if not (self.draft and frame.side == RIGHT and frame.step < frame.steps):
+            label = _label(frame.side, self.names[frame.side], frame)
+            images[frame.side] = gr.Image(value=contact_sheet(frame.images), label=label, **look)
         curve = clip_curve(
-            self.curves[LEFT],
-            self.curves[RIGHT],
+            {_waiting(side, self.names): points for side, points in self.curves.items()},
             steps=frame.steps,
             model=self.clip_name,
-            names=self.names,
             prompts=self.prompts,
         )
-        cleared: tuple = (gr.skip(),) * 3
-        if first:
-            images.setdefault(RIGHT, gr.Image(value=None, label=_title(self.names[1]), **look))
-            cleared = gr.Image(value=None, label="Difference", **look), NO_SCORES, gr.ImageSlider(value=None)
-        return images.get(LEFT, gr.skip()), images.get(RIGHT, gr.skip()), *cleared, plot.show(curve)
+        cleared: tuple = (gr.skip(),) * 2
+        if first and not self.draft:
+            for side in (MIDDLE, RIGHT):
+                images.setdefault(side, gr.Image(value=None, label=_waiting(side, self.names), **look))
+            cleared = gr.Image(value=None, label="Difference", **look), NO_SCORES
+        sides = (images.get(side, gr.skip()) for side in (LEFT, MIDDLE, RIGHT))
+        return *sides, *cleared, plot.show(curve)
+
+    def show_draft(self, draft: Draft) -> tuple:
+        """Updates for `Pictures.outputs`: B in few steps."""
+        self.started = self.draft = True
+        label = f"B, draft: {draft.steps} steps, full picture follows"
+        right = gr.Image(value=contact_sheet(draft.images), label=label, **_look(draft.images))
+        return gr.skip(), gr.skip(), right, gr.skip(), DRAFT_SCORES, gr.skip()
 
 
-def finished(done: Comparison) -> tuple:
-    """Updates for `Pictures.outputs` of a finished comparison."""
-    left, right = contact_sheet(done.left.images), contact_sheet(done.right.images)
+def finished(done: Comparison, a: Reference | None = None) -> tuple:
+    """Updates for `Pictures.outputs` of a finished comparison; `a` is the page's A, drawn or not."""
+    names = {LEFT: "dense", MIDDLE: done.a.side.name if done.a else "", RIGHT: done.right.name}
+    curves = {LEFT: done.dense.curve, **({MIDDLE: done.a.side.curve} if done.a else {}), RIGHT: done.right.curve}
     curve = clip_curve(
-        done.left.curve,
-        done.right.curve,
+        {_waiting(side, names): points for side, points in curves.items()},
         steps=done.requests[0].steps,
         model=done.clip_name,
-        names=(done.left.name, done.right.name),
         prompts=len(done.requests),
     )
-    gain = f" × {done.gain}" if done.gain > 1 else ""
-    look = _look(done.left.images, len(done.requests))
+    look = _look(done.dense.images)
+    middle = contact_sheet(done.a.side.images) if done.a else None
+    named = done.a.side.name if done.a else f"{a.name}, not drawn with these prompts yet" if a else ""
     return (
-        gr.Image(value=left, label=_title(done.left.name), **look),
-        gr.Image(value=right, label=_title(done.right.name), **look),
-        gr.Image(value=contact_sheet(done.differences), label=f"Difference |left − right|{gain}", **look),
+        gr.Image(value=contact_sheet(done.dense.images), label="Dense", **look),
+        gr.Image(value=middle, label=f"A: {named}" if named else NO_A, **look),
+        gr.Image(value=contact_sheet(done.right.images), label=f"B: {done.right.name}", **look),
+        gr.Image(value=contact_sheet(done.differences), label=difference_label(done.gain), **look),
         score_table(done),
-        gr.ImageSlider(value=(left, right), label=_between(done.left.name, done.right.name)),
         plot.show(curve),
     )
 
 
+def difference_label(gain: int) -> str:
+    """What the picture of differences is called."""
+    return f"|dense − B|{f' × {gain}' if gain > 1 else ''}"
+
+
 def score_table(done: Comparison) -> str:
-    """The scores of one prompt as large figures, of several as a table with their means."""
-    left, right = escape(done.left.name), escape(done.right.name)
+    """The scores of every prompt and over all, of B and, where there is one, of A; all against the dense pictures."""
+    b = escape(done.right.name)
+    drawn = ", ".join(f"{side.seconds:.1f} s" for side in _sides(done))
     source = (
-        f"CLIP scores by {escape(done.clip_name)}, {CLIP_UNIT}; Δ is {right} − {left}. SSIM (at "
-        f"most 1) and PSNR are against {left}. Drawn in {done.left.seconds:.1f} s and {done.right.seconds:.1f} s; "
-        "masked weights do not speed up a dense kernel."
+        f"CLIP scores by {escape(done.clip_name)}, {CLIP_UNIT}; Δ is to dense. SSIM (at most 1) and PSNR are against "
+        f"dense. B is {b}{f', A is {escape(done.a.side.name)}' if done.a else ''}. Drawn in {drawn}; masked weights do "
+        "not speed up a dense kernel. The mean PSNR is that of all pixels together."
     )
-    if len(frames_of(done.left.images[0], done.requests[0])) > 1:
+    if len(frames_of(done.dense.images[0], done.requests[0])) > 1:
         source += " Of a clip, CLIP is the mean over its frames; SSIM and PSNR are of the whole strip."
-    shown = _figures(done) if len(done.requests) == 1 else _table(done)
-    return f'{shown}{_unread(done)}<p class="note">{source}</p>'
+    held = f'{_table(done)}{_unread(done)}<p class="note">{source}</p>'
+    return f'<div class="scores-held" tabindex="0" role="region" aria-label="Scores">{held}</div>'
+
+
+_COLUMNS = (("Δ CLIP", ""), ("SSIM", ""), ("PSNR", ", dB"))
+
+
+def _sides(done: Comparison) -> list[Side]:
+    return [done.dense, *([done.a.side] if done.a else []), done.right]
 
 
 def _unread(done: Comparison) -> str:
@@ -164,49 +185,44 @@ def _told(what: str, why: str, words: str) -> str:
     return f"<strong>{what}</strong>, because {why}: “{escape(words)}”"
 
 
-def _figures(done: Comparison) -> str:
-    scores = (
-        ("CLIP", f"{done.left.clip:.2f}", done.left.name),
-        ("CLIP", f"{done.right.clip:.2f}", done.right.name),
-        ("Δ CLIP", formatting.signed(done.delta), "right − left"),
-        ("SSIM", f"{done.ssim:.3f}", f"to {done.left.name}"),
-        ("PSNR", _decibels(done.psnr), f"to {done.left.name}"),
-    )
-    cells = "".join(
-        f'<div><dt>{name}</dt><dd>{value}</dd><dd class="fact-detail" title="{escape(note)}">{escape(note)}</dd></div>'
-        for name, value, note in scores
-    )
-    return f'<dl class="scores">{cells}</dl>'
-
-
 def _table(done: Comparison) -> str:
-    head = "".join(
-        f'<th scope="col">{name}</th>' for name in ("prompt", "CLIP left", "CLIP right", "Δ CLIP", "SSIM", "PSNR")
-    )
-    rows = zip(
-        places(len(done.requests), is_wide(done.left.images)),
-        done.requests,
-        (mean_clip([score]) for score in done.left.clips),
-        (mean_clip([score]) for score in done.right.clips),
-        done.ssims,
-        done.psnrs,
-        strict=True,
-    )
-    body = "".join(
-        _row(f"{place} {escape(request.prompt)}", left, right, ssim, psnr)
-        for place, request, left, right, ssim, psnr in rows
-    )
-    mean = _row("mean", done.left.clip, done.right.clip, done.ssim, done.psnr)
-    return f'<table class="scores"><thead><tr>{head}</tr></thead><tbody>{body}</tbody><tfoot>{mean}</tfoot></table>'
+    """A line per prompt and one for all of them, which is the only one of a single prompt."""
+    scored = [*([("A", done.a)] if done.a else []), ("B", done.b)]
+    heads = ["prompt", "CLIP dense"]
+    heads += [f"{what} {name}{unit}" for what, unit in _COLUMNS for name, _ in scored]
+    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
+    signs = places(len(done.requests), is_wide(done.dense.images))
+    rows = []
+    for i, (sign, request) in enumerate(zip(signs, done.requests, strict=True)):
+        dense = mean_clip([done.dense.clips[i]])
+        values = [f"{dense:.2f}"]
+        values += [formatting.signed(mean_clip([one.side.clips[i]]) - dense) for _, one in scored]
+        values += [_marked([one.ssims[i] for _, one in scored], place, ".3f") for place in range(len(scored))]
+        values += [_decibels(one.psnrs[i]) for _, one in scored]
+        rows.append(_row(f"{sign} {escape(request.prompt)}", values))
+    mean = [f"{done.dense.clip:.2f}"]
+    mean += [formatting.signed(one.side.clip - done.dense.clip) for _, one in scored]
+    mean += [_marked([one.ssim for _, one in scored], place, ".3f") for place in range(len(scored))]
+    mean += [_decibels(one.psnr) for _, one in scored]
+    body = "".join(rows) if len(rows) > 1 else ""
+    name = "mean" if body else escape(done.requests[0].prompt)
+    foot = f"<tfoot>{_row(name, mean)}</tfoot>"
+    return f'<table class="scores"><thead><tr>{head}</tr></thead><tbody>{body}</tbody>{foot}</table>'
 
 
-def _row(name: str, left: float, right: float, ssim: float, psnr: float | None) -> str:
-    values = (f"{left:.2f}", f"{right:.2f}", formatting.signed(right - left), f"{ssim:.3f}", _decibels(psnr))
+def _marked(values: list[float], place: int, digits: str) -> str:
+    """A figure, in bold if it is the best of several."""
+    text = f"{values[place]:{digits}}"
+    best = len(values) > 1 and values[place] == max(values) and min(values) < max(values)
+    return f"<b>{text}</b>" if best else text
+
+
+def _row(name: str, values: list[str]) -> str:
     return f'<tr><th scope="row">{name}</th>' + "".join(f"<td>{value}</td>" for value in values) + "</tr>"
 
 
 def _decibels(psnr: float | None) -> str:
-    return "identical" if psnr is None else f"{psnr:.2f} dB"
+    return "identical" if psnr is None else f"{psnr:.2f}"
 
 
 def _picture(label: str, name: str) -> gr.Image:
@@ -215,28 +231,25 @@ def _picture(label: str, name: str) -> gr.Image:
         format="png",
         image_mode=None,
         interactive=False,
-        height=HEIGHTS[1],
-        min_width=180,
+        height=HEIGHT,
+        min_width=110,
         buttons=["download", "fullscreen"],
         elem_id=f"picture-{name}",
         elem_classes="picture",
     )
 
 
-def _look(images: Sequence[Image], prompts: int) -> dict[str, Any]:
-    """Height and class of the pictures: strips get a row of the page each, below each other."""
-    if is_wide(images):
-        return {"height": min(WIDE * prompts, 3 * WIDE) + 24, "elem_classes": ["picture", "wide"]}
-    return {"height": HEIGHTS[prompts], "elem_classes": ["picture"]}
+def _look(images: Sequence[Image]) -> dict[str, Any]:
+    """The class of the pictures: strips get a row of the page each, below each other."""
+    return {"elem_classes": ["picture", "wide"] if is_wide(images) else ["picture"]}
 
 
-def _title(name: str) -> str:
-    return name[:1].upper() + name[1:]
+def _label(side: str, name: str, frame: Frame) -> str:
+    named = _waiting(side, {side: name})
+    return named if frame.step == frame.steps else f"{named}: step {frame.step} of {frame.steps}"
 
 
-def _label(name: str, frame: Frame) -> str:
-    return _title(name) if frame.step == frame.steps else f"{_title(name)}: step {frame.step} of {frame.steps}"
-
-
-def _between(left: str, right: str) -> str:
-    return f"{_title(left)} ◂ ▸ {right}"
+def _waiting(side: str, names: Mapping[str, str]) -> str:
+    if side not in names:
+        return NO_A
+    return {LEFT: "Dense", MIDDLE: f"A: {names[side]}", RIGHT: f"B: {names[side]}"}[side]

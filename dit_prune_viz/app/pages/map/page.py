@@ -66,14 +66,16 @@ class Views:
     dense: gr.Markdown
 
 
-def build(frame: Frame, actions: Actions) -> MapTab:
-    """Lay out the tab and keep it up to date with the session. Its views' clicks are wired by the page."""
+def build(frame: Frame, actions: Actions, runs: gr.State, a: gr.State) -> MapTab:
+    """Lay out the tab and keep it up to date with the session. Its views' clicks are wired by the page; `runs` and `a`
+    as in `plan_pair.build`.
+    """
     controls, views, sense = _lay_out()
     groups.wire(frame, actions, views.plane, views.groups)
     sparsity_edits.wire(frame, actions, views.strip, block_strip.show)
     sparsity_edits.wire(frame, actions, views.layers, layer_list.show)
     also_prune.build(frame, actions)
-    pair = plan_pair.build(frame, actions)
+    pair = plan_pair.build(frame, actions, runs, a)
     listeners = MapListeners(actions)
     line = views.line
     line.input(listeners.move_line, frame.session, [*frame.outputs, line], trigger_mode="multiple", **INTERNAL)

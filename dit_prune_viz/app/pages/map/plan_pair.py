@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,27 +11,14 @@ from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.app.pages.map.plan_pair_view import CHOICES, COMPARED, describe, maps
 from dit_prune_viz.app.session.history import bring_back
 from dit_prune_viz.app.session.jobs import Reporter
+from dit_prune_viz.app.session.runs import Runs
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.widgets import plot
 
 HINT = (
-    "**Two plans side by side**: keep the present plan as A, change anything, and see how every layer differs. To "
-    "compare their images, pin a run as the left side on the Compare page."
+    "**Two plans side by side**: keep the present plan as A, change anything, and see how every layer differs. The "
+    "Compare page draws the same A beside the present plan; a run that is made A there is A here."
 )
-
-
-class Reference:
-    """The plan A of one page; listeners that were triggered at the same time all see the newest.
-
-    `lock` is held while an answer is worked out, so that what was forgotten meanwhile is not shown again.
-    """
-
-    def __init__(self) -> None:
-        self.session: Session | None = None
-        self.lock = threading.RLock()
-
-    def __deepcopy__(self, memo: dict) -> Reference:
-        return Reference()  # every page begins with one of its own, and a lock cannot be copied
 
 
 @dataclass(frozen=True)
@@ -54,61 +40,68 @@ class PairLayout:
 
 
 class PairListeners:
-    """What the section's buttons do; `reference` is the visitor's own, kept in the page's state."""
+    """What the section's buttons do; `runs` is the visitor's own, with the one A of the page."""
 
     def __init__(self, actions: Actions) -> None:
         self._actions = actions
 
-    def show(self, reference: Reference, session: Session | None, key: str, request: gr.Request) -> tuple:
+    def show(self, runs: Runs, session: Session | None, key: str, request: gr.Request) -> tuple:
         """Both plans, where there are two of one model."""
-        with reference.lock:
-            now, first = self._actions.newest(request.session_hash, session), reference.session
+        with runs.lock:
+            now, first = self._actions.newest(request.session_hash, session), runs.a
             if first is None or now is None or key not in COMPARED:
                 return _closed()
-            if now.report is None or first.model is not now.model:
-                reference.session = None
+            if now.report is None or first.session.model is not now.model:
+                runs.follow(now)
                 return _closed()
             opened = gr.update(visible=True)
-            return opened, opened, opened, *map(plot.show, maps(first, now, key)), describe(first, now)
+            if not first.is_plan:  # a part of the model alone is A, which has no plan to be shown
+                return gr.update(visible=False), opened, gr.update(visible=False), *[gr.skip()] * 3
+            return opened, opened, opened, *map(plot.show, maps(first.session, now, key)), describe(first.session, now)
 
-    def keep_present(self, reference: Reference, session: Session | None, key: str, request: gr.Request) -> tuple:
+    def keep_present(self, runs: Runs, session: Session | None, key: str, request: gr.Request) -> tuple:
         """The present plan becomes A."""
-        with reference.lock:
-            reference.session = self._actions.newest(request.session_hash, session)
-        return self.show(reference, session, key, request)
+        with runs.lock:
+            now = self._actions.newest(request.session_hash, session)
+            if now is not None and now.plan is not None:
+                runs.keep_as_a(now)
+        return *self.show(runs, session, key, request), runs.changes
 
-    def forget(self, reference: Reference) -> tuple:
+    def forget(self, runs: Runs) -> tuple:
         """There is no A any more."""
-        with reference.lock:
-            reference.session = None
-        return _closed()
+        with runs.lock:
+            runs.forget_a()
+        return *_closed(), runs.changes
 
-    def swap(self, reference: Reference, session: Session, request: gr.Request) -> Iterator[tuple]:
+    def swap(self, runs: Runs, session: Session, request: gr.Request) -> Iterator[tuple]:
         """A becomes the present plan, and the present plan A."""
 
         def work(now: Session, report: Reporter) -> Session:
-            first = reference.session
-            if first is None or first.model is not now.model:
+            first = runs.a
+            if first is None or not first.is_plan or first.session.model is not now.model:
                 return now
-            reference.session = now
-            return bring_back(first, now)
+            runs.keep_as_a(now)
+            return bring_back(first.session, now)
 
-        yield from self._actions.run(request, session, work, step="swapped plans")
+        for updates in self._actions.run(request, session, work, step="swapped plans"):
+            yield (*updates, runs.changes)
 
 
-def build(frame: Frame, actions: Actions) -> tuple[gr.HTML, gr.HTML]:
-    """Lay the section out inside the current gradio context and wire it; the two maps, whose clicks name a layer."""
-    reference = gr.State(Reference())  # never an output: it changes in place
+def build(frame: Frame, actions: Actions, runs: gr.State, a: gr.State) -> tuple[gr.HTML, gr.HTML]:
+    """Lay the section out inside the current gradio context and wire it; the two maps, whose clicks name a layer.
+
+    `runs` holds the A of the page, and `a` changes whenever another plan becomes A.
+    """
     layout, listeners = _lay_out(), PairListeners(actions)
-    shown = [reference, frame.session, layout.statistic]
-    layout.keep.click(listeners.keep_present, shown, layout.outputs, **INTERNAL)
-    layout.swap.click(listeners.swap, [reference, frame.session], frame.outputs, **INTERNAL)
+    shown = [runs, frame.session, layout.statistic]
+    layout.keep.click(listeners.keep_present, shown, [*layout.outputs, a], **INTERNAL)
+    layout.swap.click(listeners.swap, [runs, frame.session], [*frame.outputs, a], **INTERNAL)
     # Once more, for an answer that was on its way already.
-    layout.forget.click(listeners.forget, reference, layout.outputs, **INTERNAL).then(
-        listeners.forget, reference, layout.outputs, **INTERNAL
+    layout.forget.click(listeners.forget, runs, [*layout.outputs, a], **INTERNAL).then(
+        listeners.forget, runs, [*layout.outputs, a], **INTERNAL
     )
     gr.on(
-        [frame.session.change, layout.statistic.input],
+        [frame.session.change, layout.statistic.input, a.change],
         listeners.show,
         shown,
         layout.outputs,

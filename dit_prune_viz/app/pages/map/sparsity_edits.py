@@ -1,4 +1,4 @@
-"""What the map's sliders do: those of blocks and kinds, and the layers' own. All send a text of sparsities."""
+"""What sliders of whole layers do: of blocks and kinds, of the list, and of the board. All send sparsities as text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import gradio as gr
 from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.app.pages.events import value_of
 from dit_prune_viz.app.session.block_edits import set_by_text
+from dit_prune_viz.app.session.board import set_overall
 from dit_prune_viz.app.session.browser_values import read_whole
+from dit_prune_viz.app.session.jobs import Reporter
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.widgets import messages
 
@@ -23,16 +25,22 @@ class SparsityListeners:
     def edit(self, session: Session | None, request: gr.Request, event: gr.EventData) -> Iterator[tuple]:
         """What the sliders say comes true. The session is handed on by `settle`."""
         number, text = value_of(event, "number"), value_of(event, "text")
+        overall = value_of(event, "overall")
         keep, gesture = value_of(event, "keep") is True, read_whole(value_of(event, "gesture"))
 
         def answer(changed: bool) -> gr.HTML:
             newest = self._actions.newest(request.session_hash, session)
             return messages.answer(number, changed=changed, show=lambda at: self._show(newest, at))
 
+        def verb(now: Session, report: Reporter) -> Session:
+            if overall is None:
+                return set_by_text(now, text, keep_overall=keep, progress=report)
+            return set_overall(now, overall / 100 if isinstance(overall, int | float) else overall, report)
+
         updates = self._actions.answer(
             request,
             session,
-            lambda now, report: set_by_text(now, text, keep_overall=keep, progress=report),
+            verb,
             answer,
             step=f"sparsities set in {self._name}, gesture {gesture}…",
         )
