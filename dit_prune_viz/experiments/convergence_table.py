@@ -13,6 +13,7 @@ from dit_prune_viz.calibration.stored import counting_version
 from dit_prune_viz.disk_cache import DiskCache, content_key, kept
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.experiments.convergence import SIZES, Convergence, measure_convergence
+from dit_prune_viz.formatting import percent
 from dit_prune_viz.masks.packed_mask import PackedMask
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pruning.prune import layer_weights, rank
@@ -77,6 +78,6 @@ def convergence_table(found: Convergence) -> str:
     """The figures as a Markdown table, a line per number of samples."""
     lines = ["| samples | weights that differ from the size before | from the largest |", "|---|---|---|"]
     for size, before, largest in zip(found.sizes, (None, *found.changed), found.to_largest, strict=True):
-        earlier = "–" if before is None else f"{100 * before:.2f} %"
-        lines.append(f"| {size} | {earlier} | {100 * largest:.2f} % |")
+        earlier = "–" if before is None else percent(before)
+        lines.append(f"| {size} | {earlier} | {percent(largest)} |")
     return "\n".join(lines)

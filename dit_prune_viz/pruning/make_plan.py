@@ -33,6 +33,7 @@ def make_plan(
     measures: Measures,
     *,
     sensitivity: Mapping[str, float] | None = None,
+    held: Mapping[str, int] | None = None,
     progress: Progress | None = None,
 ) -> PruningPlan:
     """Plan all layers.
@@ -47,6 +48,7 @@ def make_plan(
         layers: in the model's order.
         measures: of these layers, by the scores of the recipe's saliency.
         sensitivity: layer → how much its damage counts; None counts layers as the allocation does by itself.
+        held: layer → how many weights it loses whatever the recipe says; the others make up for it.
         progress: called before every layer that is not measured yet; may raise `Cancelled`.
 
     Raises:
@@ -59,7 +61,7 @@ def make_plan(
     resolved, share = recipe.resolved_granularity, find_method(Allocation, recipe.allocation)
     names = [layer.name for layer in layers]
     counts_as = _checked_sensitivity(names, sensitivity)
-    limits = find_limits(recipe.ignore, recipe.bounds, layers)
+    limits = find_limits(recipe.ignore, recipe.bounds, layers).holding(held or {})
     for layer in layers:
         if layer.name not in limits.dense:
             check_n_m(resolved, layer.shape[1], layer.name)
@@ -72,7 +74,8 @@ def make_plan(
     shapes = {layer.name: layer.shape for layer in layers}
     if share.exact or (limits and not n_of_m(resolved)):
         weights = {name: shape[0] * shape[1] for name, shape in shapes.items()}
-        total = reachable(limits, weights, removed(sum(weights.values()), recipe.sparsity), recipe.sparsity)
+        wanted = removed(sum(weights.values()), recipe.sparsity)
+        total = reachable(limits, weights, wanted, recipe.sparsity, by_hand=bool(held))
         free = [name for name in names if name not in limits.dense]
         if share.exact:
             weighing = progress and (lambda done, _, what: progress(len(names) + done, steps, what))

@@ -15,6 +15,7 @@ from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.calibration.stored import shipped_calibration
 from dit_prune_viz.disk_cache import DiskCache, open_cache
 from dit_prune_viz.errors import Progress, UserError
+from dit_prune_viz.masks.groups import n_of_m, removed_in_layer
 from dit_prune_viz.masks.layer_plan import LayerPlan
 from dit_prune_viz.masks.packed_mask import PackedMask
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
@@ -279,17 +280,43 @@ def _solve(
 
 
 def _plan(recipe: Recipe, statistics: Statistics, weights: Mapping[str, float] | None) -> PruningPlan:
-    """The plan; layers set by hand come when all others are as they would be without them."""
-    plain = _plan_alone(replace(recipe, tuned=()) if recipe.tuned else recipe, statistics, weights)
-    return plain.with_tuned(recipe.tuned, {layer.name: layer.shape for layer in statistics.model.layers})
+    """The plan; layers set by hand come when all others are as they would be without them, or make up for them."""
+    plain = replace(recipe, tuned=()) if recipe.tuned else recipe
+    held = _lost_by_hand(recipe, statistics) if recipe.rebalance and recipe.tuned else {}
+    found = _plan_alone(plain, statistics, weights, held)
+    return found.with_tuned(recipe.tuned, {layer.name: layer.shape for layer in statistics.model.layers})
 
 
-def _plan_alone(recipe: Recipe, statistics: Statistics, weights: Mapping[str, float] | None) -> PruningPlan:
+def _lost_by_hand(recipe: Recipe, statistics: Statistics) -> dict[str, int]:
+    """Layer set by hand → how many weights it loses; nothing where no other layer can make up for it, as under N:M."""
+    model, scores = statistics.model, Scores(recipe, statistics)
+    if n_of_m(recipe.resolved_granularity) or len(recipe.tuned) == len(model.layers):
+        return {}
+    shapes = {layer.name: layer.shape for layer in model.layers}
+    bare = replace(recipe, allocation="uniform", sensitivity=False, ignore=(), bounds=(), tuned=())
+    plan = make_plan(bare, model.layers, scores.measures(), progress=statistics.progress)
+    plan = plan.with_tuned(recipe.tuned, shapes)
+    lost = {}
+    for one in recipe.tuned:
+        own = plan.layer(one.name)
+        if own.clusters is not None:
+            lost[one.name] = build_masks(plan, scores, layers=[one.name])[one.name].removed
+        elif own.count is not None:
+            lost[one.name] = own.count
+        else:
+            lost[one.name] = removed_in_layer(shapes[one.name], own.granularity, own.sparsity)
+    return lost
+
+
+def _plan_alone(
+    recipe: Recipe, statistics: Statistics, weights: Mapping[str, float] | None, held: Mapping[str, int]
+) -> PruningPlan:
     model, scores = statistics.model, Scores(recipe, statistics)
 
     def plan(chosen: Recipe, weights: Mapping[str, float] | None) -> PruningPlan:
         measures = scores.measures()
-        made = make_plan(chosen, model.layers, measures, sensitivity=weights, progress=statistics.progress)
+        known = {"sensitivity": weights, "held": held, "progress": statistics.progress}
+        made = make_plan(chosen, model.layers, measures, **known)
         return replace(made, recipe=recipe)
 
     if recipe.allocation == "uniform":
@@ -323,7 +350,8 @@ def layer_weights(recipe: Recipe, statistics: Statistics) -> dict[str, float]:
     Raises:
         UserError: as in `prune`.
     """
-    plan = _plan(replace(recipe, allocation="uniform", sensitivity=False, tuned=()), statistics, None)
+    plain = replace(recipe, allocation="uniform", sensitivity=False, tuned=())
+    plan = _plan(plain, statistics, None)
     scores = Scores(recipe, statistics)
 
     def ranking(layer: str, sparsities: Sequence[float]) -> list[PackedMask]:

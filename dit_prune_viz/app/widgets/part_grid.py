@@ -87,7 +87,7 @@ def _words(findings: Findings) -> str:
     done = "Kept alone" if findings.mode == ONLY else "Removed alone"
     if findings.sparsity < 1:
         whose = "everything else" if findings.mode == ONLY else "it"
-        done = f"With {100 * findings.sparsity:.4g} % of {whose} pruned"
+        done = f"With {formatting.percent(findings.sparsity)} of {whose} pruned"
     request = findings.found[0].comparison.requests[0]
     return f"{done}: {count}. Seed {request.seed}, {request.steps} steps, from the same noise as the dense picture."
 
@@ -118,7 +118,7 @@ def _card(place: int, finding: Finding, *, pictures: bool) -> dict:
 
 def _share(value: float) -> str:
     """12.3 %, 0.041 %; a multiple where it is beyond all bounds."""
-    return f"{100 * value:.3g} %" if value < 10 else f"{value:.3g} ×"
+    return formatting.percent(value) if value < 10 else f"{value:.3g} ×"
 
 
 def _uri(image: Image.Image) -> str:

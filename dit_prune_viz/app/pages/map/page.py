@@ -19,6 +19,7 @@ from dit_prune_viz.app.session.recipe_form import BINS
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.threshold import set_threshold
 from dit_prune_viz.app.widgets import block_strip, layer_list, plot, threshold_line
+from dit_prune_viz.app.widgets.number import slider
 from dit_prune_viz.figures.style import message
 
 SENSE = "Prunes one layer at a time to 50 % and measures the error of the transformer's output. You can cancel it."
@@ -92,9 +93,7 @@ def _lay_out(frame: Frame, actions: Actions) -> tuple[Controls, Views, gr.Button
         controls = Controls(
             statistic=gr.Dropdown(CHOICES, value=FIRST, label="Map colour", scale=1, min_width=180),
             y=gr.Dropdown(Y_CHOICES, value="g_out", label="Dot height", scale=1, min_width=180),
-            timestep=gr.Slider(
-                0, BINS, value=0, step=1, label="Timestep bin (0: all)", scale=1, min_width=180, visible=False
-            ),
+            timestep=slider(0, BINS, 0, "Timestep bin (0: all)", step=1, scale=1, min_width=180, visible=False),
             other=gr.Button(_other_label(FIRST), size="sm", scale=0, min_width=150, elem_id="map-other"),
             help=gr.Markdown(_help(FIRST), elem_classes="note grow"),
         )
@@ -125,7 +124,7 @@ class MapListeners:
 
     def measure_sensitivity(self, session: Session, request: gr.Request) -> Iterator[tuple]:
         """Prune every layer alone, and measure."""
-        yield from self._actions.run(request, session, measuring.sense)
+        yield from self._actions.run(request, session, measuring.sense, step=None)
 
     def move_line(self, session: Session, request: gr.Request, event: gr.EventData) -> Iterator[tuple]:
         """CAG's line at another threshold; None, which the script sends for it, is the model's own."""
