@@ -26,11 +26,11 @@ from dit_prune_viz.pipelines.layer_patterns import read_layer_patterns
 from dit_prune_viz.pruning.limits import Bounds, read_bounds
 from dit_prune_viz.pruning.tuned_layer import TunedLayer, read_tuned
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the JSON form."""
 
-_READ = (1, 2)
-"""Versions that can be read: the first one has no layers of their own, which is all that differs."""
+_READ = (1, 2, 3)
+"""Versions that can be read: the first one has no layers of their own, the second lets no other layer make up for them."""
 
 _MOST_SEARCHES = 32
 

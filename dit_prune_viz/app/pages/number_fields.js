@@ -5,7 +5,7 @@
   const bubble = document.createElement("p");
   bubble.className = "field-problem";
   bubble.setAttribute("role", "alert");
-  document.body.append(bubble);
+  (document.querySelector(".gradio-container") ?? document.body).append(bubble);
   const old = new WeakMap(); // field → its value before it was touched
   let own = false; // whether an event comes from here
   let hiding = 0;

@@ -89,7 +89,7 @@ def form_fields() -> tuple[FormField, ...]:
         FormField("granularity", CHOICE, "Compare weights within", AUTO, choices=granularities),
         FormField("pattern", TEXT, "N:M pattern: of every M inputs, N are kept", "2:4"),
         FormField("sparsity", SLIDER, "Global sparsity, %", 50, **sliders),
-        FormField("saliency", CHOICE, "Importance score", "stw", choices=_scores()),
+        FormField("saliency", CHOICE, "Saliency: how weights are scored", "stw", choices=_scores()),
         *_options(Saliency),
         FormField("allocation", CHOICE, "Sparsity per layer", "uniform", choices=_choices(Allocation)),
         *_options(Allocation),

@@ -225,7 +225,7 @@ function update(row, { sparsity, damage, locked, weights, fixed, facts: told }, 
   Object.assign(row.now, { weights, fixed });
   if (moving) return; // what the curve says now is newer
   if (!range.matches(":active")) range.value = 100 * sparsity;
-  if (field !== document.activeElement || field.value === "") field.value = (100 * sparsity).toFixed(1);
+  if (field !== document.activeElement || field.value === "") field.value = +(100 * sparsity).toFixed(1);
   showDamage(row, sparsity, damage);
 }
 

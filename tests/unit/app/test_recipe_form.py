@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from sessions import pruned_by
 
 from dit_prune_viz.app.api import read_recipe
+from dit_prune_viz.app.pages.map import view as map_view
 from dit_prune_viz.app.pages.topbar import page as topbar
 from dit_prune_viz.app.session import drawn_model, measuring
 from dit_prune_viz.app.session import recipe_form as form
 from dit_prune_viz.app.session.cluster_edits import set_sparsity
 from dit_prune_viz.app.session.comparison import compare
 from dit_prune_viz.app.session.finishing import finish, is_finished
+from dit_prune_viz.app.session.history import History
 from dit_prune_viz.app.session.recipe_titles import CUSTOM, label_of, sentence_of
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.calibration.timestep_weights import SCHEMES
@@ -372,22 +374,42 @@ def test_a_cancelled_update_keeps_nothing_and_the_picture_uses_the_finished_one(
     assert updated.left is masked.left
 
 
-def test_sensitivity_is_measured_as_the_plan_ranks_and_forgotten_with_another_ranking(ready):
-    assert ready.sensitivity == {}
+def test_sensitivity_is_measured_as_the_plan_ranks_and_stays_whatever_the_recipe(ready):
+    assert ready.sensitivity is None
     session = pruned_by(ready, "wanda", "row", 0.3, centred=True)
     sensed = measuring.sense(session)
-    assert sensed.sensitivity.keys() == session.masks.keys()
-    assert all(math.isfinite(error) and error >= 0 for error in sensed.sensitivity.values())
-    assert max(sensed.sensitivity.values()) > 0
-    assert pruned_by(sensed, "wanda", "row", 0.6, centred=True).sensitivity == sensed.sensitivity
-    assert pruned_by(sensed, "wanda", "row", 0.3).sensitivity == {}
-    assert sensed.calibrate(8, 1).sensitivity == {}
+    first = sensed.sensitivity
+    assert first.recipe == session.recipe
+    assert first.errors.keys() == session.masks.keys()
+    assert all(math.isfinite(error) and error >= 0 for error in first.errors.values())
+    assert max(first.errors.values()) > 0
+    assert pruned_by(sensed, "wanda", "row", 0.6, centred=True).sensitivity is first
+    assert sensed.calibrate(8, 1).sensitivity is first
+    other = pruned_by(sensed, "magnitude")
+    assert other.sensitivity is first
+    title = map_view.heat_figure(other, "sensitivity").layout.title.text
+    assert title == "Measured sensitivity, measured with Custom, Wanda"
+    # Each recipe has its own again when it comes back.
+    both = measuring.sense(other)
+    assert both.sensitivity is not first
+    assert map_view.heat_figure(both, "sensitivity").layout.title.text == "Measured sensitivity"
+    again = pruned_by(both, "wanda", "row", 0.4, centred=True)
+    assert again.sensitivity is first
 
     def stop(*_):
         raise Cancelled
 
     with pytest.raises(Cancelled):
         measuring.sense(session, stop)
+
+
+def test_undo_keeps_what_was_measured_meanwhile(ready):
+    history = History()
+    pruned = pruned_by(ready, "wanda")
+    history.step(ready, pruned, "the recipe")
+    sensed = measuring.sense(pruned)
+    history.step(pruned, sensed, None)
+    assert history.undo().sensitivity is sensed.sensitivity
 
 
 def test_convergence_of_the_present_plan(ready):

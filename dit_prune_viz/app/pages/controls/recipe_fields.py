@@ -78,7 +78,7 @@ def _lay_out() -> RecipeFields:
         sentence = gr.Markdown(sentence_of(START), elem_id="method-words", elem_classes="note")
         for one in OPEN:
             made[one] = _component(fields[one], shown.get(one, True))
-    with gr.Accordion("Details: score, layers, search, update, timesteps", open=False, elem_id="finer"):
+    with gr.Accordion("Details: saliency, layers, search, update, timesteps", open=False, elem_id="finer"):
         for one in fields:
             if one not in OPEN:
                 made[one] = _component(fields[one], shown.get(one, True))

@@ -81,9 +81,9 @@ def lay_out() -> tuple[RunFields, ResultViews]:
 
 def _run_fields() -> RunFields:
     methods = gr.CheckboxGroup(
-        [*NAMED_RECIPES, *SWEEPS], value=list(START), label="Methods", elem_id="tradeoff-methods"
+        [*NAMED_RECIPES, *SWEEPS], value=list(START), label="Recipes", elem_id="tradeoff-methods"
     )
-    with gr.Accordion("What the methods do", open=False):
+    with gr.Accordion("What the recipes do", open=False):
         gr.Markdown(explain_methods(), elem_classes="note")
     with gr.Row(equal_height=True, elem_classes="tab-controls"):
         levels = gr.Textbox("30,50,70", label="Sparsities, % or N:M", scale=2, min_width=150, elem_id="tradeoff-levels")
@@ -109,7 +109,7 @@ def _result_views() -> ResultViews:
     with gr.Row(elem_id="tradeoff-view"):
         score = gr.Dropdown(SCORES, value="ssim", label="Score", scale=2, min_width=130, elem_id="tradeoff-score")
         by = gr.Dropdown(
-            [("methods, all prompts", ALL)],
+            [("recipes, all prompts", ALL)],
             value=ALL,
             label="Curves",
             scale=3,
