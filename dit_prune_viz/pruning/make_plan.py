@@ -15,7 +15,7 @@ from dit_prune_viz.masks.counts import removed
 from dit_prune_viz.masks.groups import check_granularity, check_n_m, n_of_m
 from dit_prune_viz.masks.layer_plan import LayerPlan
 from dit_prune_viz.methods.allocation.base import Allocation
-from dit_prune_viz.methods.allocation.cost import LayerCost
+from dit_prune_viz.methods.allocation.cost import ErrorCurve, LayerCost
 from dit_prune_viz.methods.allocation.uniform import Uniform
 from dit_prune_viz.methods.catalogue import find_method
 from dit_prune_viz.methods.granularity.base import Granularity
@@ -33,6 +33,7 @@ def make_plan(
     measures: Measures,
     *,
     sensitivity: Mapping[str, float] | None = None,
+    curves: Mapping[str, ErrorCurve] | None = None,
     held: Mapping[str, int] | None = None,
     progress: Progress | None = None,
 ) -> PruningPlan:
@@ -48,6 +49,7 @@ def make_plan(
         layers: in the model's order.
         measures: of these layers, by the scores of the recipe's saliency.
         sensitivity: layer → how much its damage counts; None counts layers as the allocation does by itself.
+        curves: layer → measured error of the model's output over the layer's damage, where that is known.
         held: layer → how many weights it loses whatever the recipe says; the others make up for it.
         progress: called before every layer that is not measured yet; may raise `Cancelled`.
 
@@ -82,8 +84,14 @@ def make_plan(
             groups = {name: chosen[name] for name in free}
             found = measures.costs(groups, outlier_level=share.outlier_level, progress=weighing)
             by_size = sensitivity is None and share.by_size
+            curves = curves or {}
             costs = [
-                replace(found[name], weight=counts_as[name] * (found[name].weights if by_size else 1)) for name in free
+                replace(
+                    found[name],
+                    weight=counts_as[name] * (found[name].weights if by_size else 1),
+                    curve=curves.get(name),
+                )
+                for name in free
             ]
         else:
             share, costs = Uniform(), [_bare(name, weights[name]) for name in free]

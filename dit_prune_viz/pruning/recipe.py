@@ -30,7 +30,7 @@ SCHEMA = 3
 """Version of the JSON form."""
 
 _READ = (1, 2, 3)
-"""Versions that can be read: the first one has no layers of their own, the second lets no other layer make up for them."""
+"""Versions that can be read: the first has no layers of their own, in the second none makes up for those."""
 
 _MOST_SEARCHES = 32
 

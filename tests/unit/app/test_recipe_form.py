@@ -272,12 +272,14 @@ def test_bad_recipes_are_one_sentence_and_leave_the_session_alone(ready, name):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"saliency:stw:m": None}, "give a number"),
+        ({"saliency:stw:m": None}, "must be a number, but it is empty"),
         ({"granularity": form.PATTERN, "pattern": ""}, "granularity"),
-        ({"allocation": "damage-aware", "allocation:damage-aware:floor": None}, "give a number"),
+        ({"allocation": "damage-aware", "allocation:damage-aware:floor": None}, "must be a number, but it is empty"),
         ({"timestep": form.BY_HAND, "weights": "1"}, "10 finite numbers"),
         ({"timestep": form.BY_HAND, "weights": ""}, "10 finite numbers"),
-        ({"sparsity": None}, "give a number"),
+        ({"sparsity": None}, "percent must be a number from 0 to 100, but it is empty"),
+        ({"sparsity": 150}, "must be a number from 0 to 100, but it is 150"),
+        ({"sparsity": "many"}, "must be a number from 0 to 100, but it is 'many'"),
     ],
 )
 def test_emptied_fields_are_one_sentence(change, words):
