@@ -11,8 +11,26 @@ def count(value: int) -> str:
     return f"{value / 1e9:.4g} B"
 
 
-def percent(share: float, digits: int = 1) -> str:
-    return f"{100 * share:.{digits}f} %"
+def percent(share: float, digits: int = 3) -> str:
+    """50 %, 62.5 %, 0.51 %, 0.041 %, under 0.001 %: so many digits that mean something, two below 1 %.
+
+    What is not all is never called 100 %, and what is not nothing never 0 %.
+
+    Args:
+        share: 1 is all.
+        digits: from 1 % on, of which at most two are decimals.
+    """
+    value = 100 * share
+    if 0 < abs(value) < 0.001:
+        return "under 0.001 %"
+    if 99.99 < value < 100:
+        return "over 99.99 %"
+    if abs(value) < 1:
+        return f"{float(f'{value:.2g}'):.12g} %"
+    decimals = min(2, max(0, digits - len(str(int(abs(value))))))
+    if value < 100 <= round(value, decimals):
+        decimals = 2
+    return f"{round(value, decimals):.12g} %"
 
 
 def seconds(value: float) -> str:

@@ -26,6 +26,7 @@ from dit_prune_viz.app.session.layer_data import summary
 from dit_prune_viz.app.session.parts import BLOCKS, parts_of
 from dit_prune_viz.app.session.selection import search
 from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.app.widgets.number import number
 from dit_prune_viz.checks import check_switch, check_words
 from dit_prune_viz.clustering.units import count_units
 from dit_prune_viz.export.numbers import membership, units_csv, units_json
@@ -56,9 +57,9 @@ def _model_endpoints(state: gr.State, actions: Actions) -> None:
         session = actions.call(session, lambda s: s.calibrate(samples, seed))
         return session, describe_calibration(session)
 
-    text, number = gr.Textbox, gr.Number
+    text = gr.Textbox
     _endpoint(load_model, state, [text(label="model"), text("", label="also_prune"), gr.JSON({}, label="options")])
-    _endpoint(calibrate, state, [number(128, label="samples"), number(0, label="seed")])
+    _endpoint(calibrate, state, [number(128, "samples"), number(0, "seed")])
 
 
 def _recipe_endpoints(state: gr.State, actions: Actions) -> None:
@@ -92,11 +93,11 @@ def _recipe_endpoints(state: gr.State, actions: Actions) -> None:
         session = actions.call(session, verb)
         return session, {**describe_plan(session), "sparsities": sparsity_text(session)}
 
-    text, number = gr.Textbox, gr.Number
+    text = gr.Textbox
     _endpoint(
         prune,
         state,
-        [text("dit-pruning", label="method"), text("auto", label="granularity"), number(0.5, label="sparsity")],
+        [text("dit-pruning", label="method"), text("auto", label="granularity"), number(0.5, "sparsity")],
     )
     _endpoint(prune_with, state, [gr.JSON(label="recipe")])
     _endpoint(open_recipe, state, [text(label="recipe"), gr.Checkbox(False, label="carry_over")])
@@ -129,20 +130,20 @@ def _cluster_endpoints(state: gr.State, actions: Actions) -> None:
         session = actions.session(session)
         return session, actions.call(session, lambda s: describe_selection(s, layer, unit, units))
 
-    text, number = gr.Textbox, gr.Number
+    text = gr.Textbox
     unit = [text(label="layer"), text("row", label="unit")]
-    near = [number(0, label="index"), number(unit_files.K, label="k"), text("plane", label="space")]
+    near = [number(0, "index"), number(unit_files.K, "k"), text("plane", label="space")]
     _endpoint(neighbours, state, [*unit, *near])
     _endpoint(selection, state, [text(label="layer"), text("row", label="unit"), text(label="units")])
     _endpoint(
         cluster,
         state,
-        [text(label="layer"), text("row", label="unit"), text("kmeans", label="algorithm"), number(4, label="k")],
+        [text(label="layer"), text("row", label="unit"), text("kmeans", label="algorithm"), number(4, "k")],
     )
     _endpoint(
         set_cluster_sparsity,
         state,
-        [text(label="layer"), number(0, label="cluster"), number(0.5, label="sparsity")],
+        [text(label="layer"), number(0, "cluster"), number(0.5, "sparsity")],
     )
     _endpoint(clusters, state, [text(label="layer")])
 
@@ -179,9 +180,9 @@ def _picture_endpoints(state: gr.State, actions: Actions) -> None:
         result = actions.call(session, lambda s: compare(s, prompt, seed, steps, frames=frames, picture=picture))
         return session, result.left.images[0], result.right.images[0], describe_scores(result)
 
-    text, number = gr.Textbox, gr.Number
+    text = gr.Textbox
     pictures = [gr.Image(label=side, format="png") for side in ("dense", "pruned")]
-    drawing = [text(label="prompt"), number(0, label="seed"), number(20, label="steps"), number(1, label="frames")]
+    drawing = [text(label="prompt"), number(0, "seed"), number(20, "steps"), number(1, "frames")]
     _endpoint(generate, state, [*drawing, gr.File(label="picture", type="binary")], pictures)
 
 

@@ -14,7 +14,7 @@ __all__ = ["count", "damage", "percent", "seconds", "signed", "size", "times"]
 
 def damage(report: LayerReport | PlanReport) -> str:
     """Predicted damage, marked where it was estimated."""
-    return f"{'≈ ' if report.estimated else ''}{percent(report.damage, 2)}"
+    return f"{'≈ ' if report.estimated else ''}{percent(report.damage)}"
 
 
 def times(factor: float) -> str:

@@ -31,6 +31,7 @@ from dit_prune_viz.app.widgets import layer_list, plot
 from dit_prune_viz.app.widgets.scripts import script
 
 HOTKEYS = script("pages/hotkeys.js")
+NUMBER_FIELDS = script("pages/number_fields.js")
 TITLE = "DiT Pruning Explorer"
 
 
@@ -82,6 +83,7 @@ def _page(actions: Actions, source: str, folder: Path) -> gr.Blocks:
         _wire_top_bar(frame, top, actions)
         _wire_tabs(frame, tabs, actions)
         page.load(None, None, None, js=HOTKEYS)
+        page.load(None, None, None, js=NUMBER_FIELDS)
         page.queue(default_concurrency_limit=None)  # the jobs themselves know what has to wait
         page.load(actions.prepare, None, frame.outputs, **INTERNAL)
         page.unload(actions.leave)

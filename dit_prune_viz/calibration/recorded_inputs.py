@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -94,12 +94,13 @@ def held_out_inputs(
 ) -> RecordedInputs:
     """Inputs that a calibration did not watch: other noise, and other prompts where the model's own suffice.
 
-    The prompts are the model's defaults without those of the calibration, or all of them if none are left.
+    The prompts are the model's defaults without those of the calibration, or all of them if none are left. Under
+    guidance both halves of a step are watched, so that what comes of them is known.
 
     Args:
         model: the calibrated model, dense; its lock is held meanwhile.
         like: a calibration of it.
-        samples: how many inputs.
+        samples: how many inputs, one more where a half would be alone.
         progress: called after every denoising step; may raise `Cancelled`.
 
     Raises:
@@ -111,8 +112,13 @@ def held_out_inputs(
     seed = (like.seed + 0x9E3779B9) % 2**32
     with model.lock.hold(progress), torch.no_grad():
         planned, halves = probe(model, texts[0], like.steps, seed)
-        draw = draw_inputs(samples, prompts=texts, steps=planned, halves=halves, seed=seed)
+        draw = draw_inputs(-(-samples // halves), prompts=texts, steps=planned, halves=1, seed=seed, share=1)
+        draw = replace(draw, watched=_both_halves(draw.watched, halves))
     return record_draw(model, draw, edges=like.edges, steps=like.steps, seed=seed, progress=progress)
+
+
+def _both_halves(watched: Mapping[int, Mapping[int, tuple[int, ...]]], halves: int) -> dict:
+    return {run: dict.fromkeys(steps, tuple(range(halves))) for run, steps in watched.items()}
 
 
 def with_unread(model: Model, inputs: RecordedInputs, *, progress: Progress | None = None) -> RecordedInputs:

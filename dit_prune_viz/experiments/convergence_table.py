@@ -13,9 +13,10 @@ from dit_prune_viz.calibration.stored import counting_version
 from dit_prune_viz.disk_cache import DiskCache, content_key, kept
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.experiments.convergence import SIZES, Convergence, measure_convergence
+from dit_prune_viz.formatting import percent
 from dit_prune_viz.masks.packed_mask import PackedMask
 from dit_prune_viz.pipelines.model import Model
-from dit_prune_viz.pruning.prune import layer_weights, rank
+from dit_prune_viz.pruning.prune import layer_sensitivity, rank
 from dit_prune_viz.pruning.recipe import Recipe
 
 VERSION = 1
@@ -55,17 +56,18 @@ def find_convergence(
     recipe = replace(recipe, search=(), update="")  # they take recorded inputs
     if recipe.sensitivity and statistics is None:
         raise UserError("Weighing layers by sensitivity takes a calibrated model; switch it off.")
-    weights = layer_weights(recipe, statistics.reporting(progress)) if recipe.sensitivity else None
+    sensitivity = layer_sensitivity(recipe, statistics.reporting(progress)) if recipe.sensitivity else None
+    errors = None if sensitivity is None else {name: list(found) for name, found in sensitivity.errors.items()}
 
     def build(calibration: Calibration) -> Mapping[str, PackedMask]:
-        return rank(recipe, Statistics(model, calibration), weights=weights).packed_masks
+        return rank(recipe, Statistics(model, calibration), sensitivity=sensitivity).packed_masks
 
     def measure() -> dict[str, torch.Tensor]:
         found = measure_convergence(model, build, sizes=sizes, seed=seed, progress=progress)
         figures = {"sizes": found.sizes, "changed": found.changed, "to_largest": found.to_largest}
         return {name: torch.tensor(values, dtype=torch.float64) for name, values in figures.items()}
 
-    parts = [recipe.to_json(), recipe.versions, weights, list(sizes), seed]
+    parts = [recipe.to_json(), recipe.versions, errors, list(sizes), seed]
     counting = [] if counting_version(model) == 1 else [counting_version(model)]  # the first had no part in the name
     key = content_key("convergence", VERSION, model.signature, asdict(model.defaults), *parts, *counting)
     found = kept(disk if all(method.built_in for method in recipe.methods) else None, key, measure)
@@ -77,6 +79,6 @@ def convergence_table(found: Convergence) -> str:
     """The figures as a Markdown table, a line per number of samples."""
     lines = ["| samples | weights that differ from the size before | from the largest |", "|---|---|---|"]
     for size, before, largest in zip(found.sizes, (None, *found.changed), found.to_largest, strict=True):
-        earlier = "–" if before is None else f"{100 * before:.2f} %"
-        lines.append(f"| {size} | {earlier} | {100 * largest:.2f} % |")
+        earlier = "–" if before is None else percent(before)
+        lines.append(f"| {size} | {earlier} | {percent(largest)} |")
     return "\n".join(lines)

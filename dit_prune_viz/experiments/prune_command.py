@@ -13,6 +13,7 @@ from dit_prune_viz.errors import UserError
 from dit_prune_viz.experiments.levels import Level, parse_level
 from dit_prune_viz.experiments.progress import TerminalProgress, say
 from dit_prune_viz.experiments.take_away import add_take_away_options, read_take_away
+from dit_prune_viz.formatting import percent
 from dit_prune_viz.pipelines.dense_parts import dense_sentence
 from dit_prune_viz.pipelines.hub import is_hub_id
 from dit_prune_viz.pipelines.load_settings import add_load_options, read_load_settings, split_hub_path
@@ -147,15 +148,15 @@ def _summary(pruned: PrunedModel) -> str:
     report = pruned.report
     lines = [
         dense_sentence(pruned.model.dense_parts, pruned.model.parameters),
-        f"{report.removed:,} of {report.weights:,} prunable weights removed ({100 * report.achieved:.4f} %), "
+        f"{report.removed:,} of {report.weights:,} prunable weights removed ({percent(report.achieved)}), "
         f"{report.remaining:,} of {report.parameters:,} parameters left.",
-        f"Predicted damage {100 * report.damage:.3f} %, in {pruned.seconds:.1f} s.",
+        f"Predicted damage {percent(report.damage)}, in {pruned.seconds:.1f} s.",
         "",
         "| layer | ranked by | sparsity | predicted damage |",
         "|---|---|---|---|",
     ]
     for layer in sorted(report.layers, key=lambda layer: -layer.damage)[:_WORST]:
-        share, damage = f"{100 * layer.sparsity:.2f} %", f"{100 * layer.damage:.3f} %"
+        share, damage = percent(layer.sparsity), percent(layer.damage)
         lines.append(f"| {layer.name} | {layer.granularity} | {share} | {damage} |")
     return "\n".join(lines)
 

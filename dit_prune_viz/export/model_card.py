@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 
 from dit_prune_viz.export.about import hub_ids, recipe_of
+from dit_prune_viz.formatting import percent
 from dit_prune_viz.pipelines.families import call_arguments, draws_classes, frames_argument
 from dit_prune_viz.pipelines.input_picture import wants_picture
 from dit_prune_viz.pipelines.known_models import KNOWN_MODELS
@@ -27,10 +28,10 @@ def model_card(pruned: PrunedModel, *, scores: Mapping[str, object] | None = Non
     model, report = pruned.model, pruned.report
     sections = [
         _head(pruned),
-        f"# {model.name}, pruned to {_percent(report.achieved)} sparsity",
+        f"# {model.name}, pruned to {percent(report.achieved)} sparsity",
         f"{report.removed:,} of the {report.weights:,} prunable weights of the transformer are zero "
-        f"({_percent(report.achieved)}); {report.remaining:,} of its {report.parameters:,} parameters are left. "
-        f"Predicted damage: {_percent(report.damage)}. Pruned after training with dit_prune_viz.",
+        f"({percent(report.achieved)}); {report.remaining:,} of its {report.parameters:,} parameters are left. "
+        f"Predicted damage: {percent(report.damage)}. Pruned after training with dit_prune_viz.",
         *_changes(model),
         "## Load it",
         f"```python\n{_example(model)}\n```",
@@ -123,8 +124,8 @@ def _scores(scores: Mapping[str, object] | None) -> list[str]:
 
 def _layers(report: PlanReport) -> str:
     rows = [
-        f"| {layer.name} | {layer.granularity} | {layer.removed:,} of {layer.weights:,} | {_percent(layer.sparsity)} "
-        f"| {_percent(layer.damage)} |"
+        f"| {layer.name} | {layer.granularity} | {layer.removed:,} of {layer.weights:,} | {percent(layer.sparsity)} "
+        f"| {percent(layer.damage)} |"
         for layer in report.layers
     ]
     head = ["| layer | ranked by | removed | sparsity | predicted damage |", "|---|---|--:|--:|--:|"]
@@ -136,7 +137,3 @@ def _licence(pruned: PrunedModel) -> str:
     known = [KNOWN_MODELS[one] for one in hub_ids(pruned) if one in KNOWN_MODELS]
     said = "".join(f" {one.name} is published under: {one.licence}." for one in known)
     return f"The licence of the base model applies, to the pruned weights too.{said}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.4g} %"

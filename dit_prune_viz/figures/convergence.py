@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from dit_prune_viz.figures import style
+from dit_prune_viz.formatting import percent
 
 
 def convergence(sizes: Sequence[int], changed: Sequence[float], to_largest: Sequence[float]) -> go.Figure:
@@ -16,7 +17,7 @@ def convergence(sizes: Sequence[int], changed: Sequence[float], to_largest: Sequ
     (s,) between each size and the last.
     """
     largest = f"from {sizes[-1]:,}"
-    alt = ", ".join(f"{size} samples {100 * share:.2f} %" for size, share in zip(sizes, to_largest, strict=True))
+    alt = ", ".join(f"{size} samples {percent(share)}" for size, share in zip(sizes, to_largest, strict=True))
     figure = style.blank(
         "Weights that differ, %",
         alt=f"Share of the weights whose mask differs from that of {sizes[-1]} samples: {alt}.",

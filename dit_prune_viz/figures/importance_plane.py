@@ -67,8 +67,8 @@ def importance_plane(
     figure = style.blank(
         f"Importance plane<br><sup>log₁₀ mean saliency of all weights, bins of at most {per_bin}</sup>",
         alt=f"Heat map of saliency over {d_out} output and {d_in} input channels{by}.",
-        x=f"input channel{by}",
-        y=f"output{by}" if by else "output channel",  # the plane is not higher
+        x=f"column (input channel){by}",
+        y=f"row{by}" if by else "row (output channel)",  # the plane is not higher
         revision=f"plane {plane.order}",
     )
     figure.add_heatmap(

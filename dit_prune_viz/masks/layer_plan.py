@@ -58,6 +58,11 @@ class ClusterPlan:
         """Whether any cluster has a sparsity of its own."""
         return any(sparsity is not None for sparsity in self.sparsity)
 
+    @property
+    def decides(self) -> bool:
+        """Whether any cluster, also of an earlier clustering, decides about some of the layer's weights."""
+        return self.rules or self.beneath is not None
+
     def pinned_groups(self, shape: tuple[int, int]) -> np.ndarray | None:
         """Which weights are counted together.
 

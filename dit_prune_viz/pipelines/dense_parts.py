@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from dit_prune_viz.formatting import percent
 from dit_prune_viz.pipelines.denoisers import path_inside
 
 _EXAMPLES = 2
@@ -79,7 +80,7 @@ def dense_sentence(parts: Collection[DensePart], parameters: int) -> str:
         if part.parameters
     ]
     dense = f" Dense: {'; '.join(told)}." if told else ""
-    return f"{100 * share:.1f} % of the transformer's parameters are prunable.{dense}"
+    return f"{percent(share)} of the transformer's parameters are prunable.{dense}"
 
 
 def reason_of(name: str, dimensions: int, inside: bool) -> str:
@@ -106,8 +107,3 @@ def _example(name: str) -> str:
     """The module that holds a parameter, the same for all blocks of a stack; the parameter where no module does."""
     module, _, parameter = name.rpartition(".")
     return re.sub(r"\.\d+(?=\.)", ".*", module if parameter in ("weight", "bias") and module else name)
-
-
-def percent(share: float) -> str:
-    """A share of all parameters for people; what is there is never 0 %."""
-    return "under 0.01 %" if share < 1e-4 else f"{100 * share:.{1 if share >= 0.01 else 2}f} %"

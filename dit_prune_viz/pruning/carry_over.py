@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from dit_prune_viz.checks import unmarked
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.formatting import percent
 from dit_prune_viz.masks.counts import removed
 from dit_prune_viz.masks.groups import n_of_m
 from dit_prune_viz.masks.layer_plan import LayerPlan
@@ -131,7 +132,7 @@ def _tuned(
         own = [layer.name for layer in layers if layer.kind == kind and layer.name not in by_name]
         found |= {name: TunedLayer(name, share) for name in own}
         dropped.append(
-            f"{_count(len(group), 'layer')} of kind {kind} had {100 * share:.4g} % on average, which "
+            f"{_count(len(group), 'layer')} of kind {kind} had {percent(share)} on average, which "
             f"{_count(len(own), 'layer')} of that kind get here; names, groups and clusters were left out."
         )
     if lost:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.formatting import percent
 from dit_prune_viz.masks.counts import at_least, check_sparsity, removed
 from dit_prune_viz.pipelines.layer_patterns import MOST_PATTERNS, Placed, layers_of, read_layer_patterns
 
@@ -38,8 +39,8 @@ class Bounds:
             object.__setattr__(self, name, check_sparsity(getattr(self, name)))
         if self.least > self.greatest:
             raise UserError(
-                f"The floor of {self.pattern}, {_percent(self.least)}, lies above its ceiling, "
-                f"{_percent(self.greatest)}; exchange them."
+                f"The floor of {self.pattern}, {percent(self.least, 4)}, lies above its ceiling, "
+                f"{percent(self.greatest, 4)}; exchange them."
             )
 
 
@@ -93,6 +94,11 @@ class Limits:
         """The least and the most weights that a layer may lose."""
         return (0, 0) if layer in self.dense else self.counts.get(layer, (0, weights))
 
+    def holding(self, counts: Mapping[str, int]) -> Limits:
+        """The same limits, but for layers that lose just so many weights, whatever was said of them."""
+        held = {name: (count, count) for name, count in counts.items()}
+        return Limits(self.dense - held.keys(), {**self.counts, **held})
+
 
 def find_limits(ignore: Iterable[str], bounds: Iterable[Bounds], layers: Sequence[Sized]) -> Limits:
     """The limits of a model's layers. A layer that stays dense takes no notice of bounds; of several, all hold.
@@ -122,7 +128,7 @@ def find_limits(ignore: Iterable[str], bounds: Iterable[Bounds], layers: Sequenc
     return Limits(dense, {name: ends for name, ends in counts.items() if name not in dense})
 
 
-def reachable(limits: Limits, weights: Mapping[str, int], total: int, sparsity: float) -> int:
+def reachable(limits: Limits, weights: Mapping[str, int], total: int, sparsity: float, *, by_hand: bool = False) -> int:
     """The budget itself, or the nearest that can be shared out where it misses that by rounding alone.
 
     Args:
@@ -130,6 +136,7 @@ def reachable(limits: Limits, weights: Mapping[str, int], total: int, sparsity: 
         weights: layer → how many it has.
         total: how many are to go in all.
         sparsity: the share that `total` is, 0–1.
+        by_hand: whether some of the limits are of layers set by hand.
 
     Returns:
         How many go.
@@ -140,18 +147,20 @@ def reachable(limits: Limits, weights: Mapping[str, int], total: int, sparsity: 
     ends = [limits.of(name, size) for name, size in weights.items()]
     least, most, everything = sum(low for low, _ in ends), sum(high for _, high in ends), sum(weights.values())
     rounding = len(limits.counts)  # a floor and a ceiling are off by less than one weight in every layer
+    if by_hand and not least - rounding <= total <= most + rounding:
+        raise UserError(
+            f"With the layers set by hand {percent(least / everything, 4)} to {percent(most / everything, 4)} of the "
+            f"weights can go, not the {percent(sparsity, 4)} asked for; set them otherwise, or discard what was set by "
+            "hand."
+        )
     if most < total - rounding:
         raise UserError(
-            f"Dense layers and ceilings let at most {_percent(most / everything)} of the weights go, less than the "
-            f"{_percent(sparsity)} asked for; lower the sparsity, or keep less dense."
+            f"Dense layers and ceilings let at most {percent(most / everything, 4)} of the weights go, less than the "
+            f"{percent(sparsity, 4)} asked for; lower the sparsity, or keep less dense."
         )
     if least > total + rounding:
         raise UserError(
-            f"The floors remove at least {_percent(least / everything)} of the weights, more than the "
-            f"{_percent(sparsity)} asked for; raise the sparsity, or lower a floor."
+            f"The floors remove at least {percent(least / everything, 4)} of the weights, more than the "
+            f"{percent(sparsity, 4)} asked for; raise the sparsity, or lower a floor."
         )
     return min(max(total, least), most)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.4g} %"

@@ -15,7 +15,7 @@ from dit_prune_viz.masks.counts import removed
 from dit_prune_viz.masks.groups import check_granularity, check_n_m, n_of_m
 from dit_prune_viz.masks.layer_plan import LayerPlan
 from dit_prune_viz.methods.allocation.base import Allocation
-from dit_prune_viz.methods.allocation.cost import LayerCost
+from dit_prune_viz.methods.allocation.cost import ErrorCurve, LayerCost
 from dit_prune_viz.methods.allocation.uniform import Uniform
 from dit_prune_viz.methods.catalogue import find_method
 from dit_prune_viz.methods.granularity.base import Granularity
@@ -33,6 +33,8 @@ def make_plan(
     measures: Measures,
     *,
     sensitivity: Mapping[str, float] | None = None,
+    curves: Mapping[str, ErrorCurve] | None = None,
+    held: Mapping[str, int] | None = None,
     progress: Progress | None = None,
 ) -> PruningPlan:
     """Plan all layers.
@@ -47,6 +49,8 @@ def make_plan(
         layers: in the model's order.
         measures: of these layers, by the scores of the recipe's saliency.
         sensitivity: layer → how much its damage counts; None counts layers as the allocation does by itself.
+        curves: layer → measured error of the model's output over the layer's damage, where that is known.
+        held: layer → how many weights it loses whatever the recipe says; the others make up for it.
         progress: called before every layer that is not measured yet; may raise `Cancelled`.
 
     Raises:
@@ -59,7 +63,7 @@ def make_plan(
     resolved, share = recipe.resolved_granularity, find_method(Allocation, recipe.allocation)
     names = [layer.name for layer in layers]
     counts_as = _checked_sensitivity(names, sensitivity)
-    limits = find_limits(recipe.ignore, recipe.bounds, layers)
+    limits = find_limits(recipe.ignore, recipe.bounds, layers).holding(held or {})
     for layer in layers:
         if layer.name not in limits.dense:
             check_n_m(resolved, layer.shape[1], layer.name)
@@ -72,15 +76,22 @@ def make_plan(
     shapes = {layer.name: layer.shape for layer in layers}
     if share.exact or (limits and not n_of_m(resolved)):
         weights = {name: shape[0] * shape[1] for name, shape in shapes.items()}
-        total = reachable(limits, weights, removed(sum(weights.values()), recipe.sparsity), recipe.sparsity)
+        wanted = removed(sum(weights.values()), recipe.sparsity)
+        total = reachable(limits, weights, wanted, recipe.sparsity, by_hand=bool(held))
         free = [name for name in names if name not in limits.dense]
         if share.exact:
             weighing = progress and (lambda done, _, what: progress(len(names) + done, steps, what))
             groups = {name: chosen[name] for name in free}
             found = measures.costs(groups, outlier_level=share.outlier_level, progress=weighing)
             by_size = sensitivity is None and share.by_size
+            curves = curves or {}
             costs = [
-                replace(found[name], weight=counts_as[name] * (found[name].weights if by_size else 1)) for name in free
+                replace(
+                    found[name],
+                    weight=counts_as[name] * (found[name].weights if by_size else 1),
+                    curve=curves.get(name),
+                )
+                for name in free
             ]
         else:
             share, costs = Uniform(), [_bare(name, weights[name]) for name in free]

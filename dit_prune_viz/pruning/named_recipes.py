@@ -194,6 +194,7 @@ def _meaning(recipe: Recipe) -> Recipe:
         ignore=(),
         bounds=(),
         tuned=(),
+        rebalance=False,
     )
 
 

@@ -46,12 +46,14 @@ class PruningPlan:
         threshold: the G_out above which layers are ranked row by row; None unless CAG chose the granularity.
         layers: layer → LayerPlan, in the model's order.
         by_hand: names of the layers that do not follow from the recipe.
+        adjusted: those of them that nobody set: they made up for others, or kept what they lost when CAG's line moved.
     """
 
     recipe: Recipe
     threshold: float | None
     layers: Mapping[str, LayerPlan]
     by_hand: frozenset[str] = frozenset()
+    adjusted: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", LayerPlans(self.layers))
@@ -62,8 +64,12 @@ class PruningPlan:
 
         Clusters are packed, which takes a while where they are of many million single weights.
         """
-        tuned = tuple(TunedLayer.of(layer) for name, layer in self.layers.items() if name in self.by_hand)
-        return replace(self.recipe, tuned=tuned)
+        tuned = tuple(
+            TunedLayer.of(layer, adjusted=name in self.adjusted)
+            for name, layer in self.layers.items()
+            if name in self.by_hand
+        )
+        return replace(self.recipe, tuned=tuned, rebalance=self.recipe.rebalance and len(tuned) < len(self.layers))
 
     def with_tuned(self, tuned: Iterable[TunedLayer], shapes: Mapping[str, tuple[int, int]]) -> PruningPlan:
         """The same plan with layers set as a recipe has them.
@@ -78,7 +84,8 @@ class PruningPlan:
         tuned = tuple(tuned)
         named_layers(tuned, self.layers)
         own = {one.name: one.plan(self.layers[one.name], shapes[one.name]) for one in tuned}
-        return replace(self, layers={**self.layers, **own}, by_hand=self.by_hand | own.keys())
+        adjusted = (self.adjusted - own.keys()) | {one.name for one in tuned if one.adjusted}
+        return replace(self, layers={**self.layers, **own}, by_hand=self.by_hand | own.keys(), adjusted=adjusted)
 
     def layer(self, name: str) -> LayerPlan:
         """The plan of one layer.
@@ -97,7 +104,29 @@ class PruningPlan:
             UserError: the model has no such layer.
         """
         self.layer(layer.name)
-        return replace(self, layers={**self.layers, layer.name: layer}, by_hand=self.by_hand | {layer.name})
+        return self.with_layers({layer.name: layer})
+
+    def with_layers(
+        self, chosen: Mapping[str, LayerPlan], others: Mapping[str, LayerPlan] | None = None
+    ) -> PruningPlan:
+        """The same plan with layers that a person has set, and others that make up for them.
+
+        Where the recipe has the other layers make up for what is set by hand, these keep what they lose now, so that
+        they are by hand too from now on.
+
+        Args:
+            chosen: layer → its plan.
+            others: layer → its plan; those of them that were set by hand before stay so.
+        """
+        others = dict(others or {})
+        still = self.layers.keys() - self.by_hand if self.recipe.rebalance else set()
+        adjusted = (self.adjusted | ((others.keys() | still) - self.by_hand)) - chosen.keys()
+        return replace(
+            self,
+            layers={**self.layers, **others, **chosen},
+            by_hand=self.by_hand | still | others.keys() | chosen.keys(),
+            adjusted=adjusted,
+        )
 
     @property
     def own_threshold(self) -> float:
@@ -126,8 +155,9 @@ class PruningPlan:
             name: layer if layer.granularity == chosen[name] else replace(layer, granularity=chosen[name])
             for name, layer in self.layers.items()
         }
-        kept = self.layers.keys() if find_method(Allocation, recipe.allocation).exact else ()
-        return replace(self, recipe=recipe, threshold=line, layers=layers, by_hand=self.by_hand | set(kept))
+        kept = set(self.layers) - self.by_hand if find_method(Allocation, recipe.allocation).exact else set()
+        hands = {"by_hand": self.by_hand | kept, "adjusted": self.adjusted | kept}
+        return replace(self, recipe=recipe, threshold=line, layers=layers, **hands)
 
     def with_clusters(self, layer: str, clusters: Clusters | None) -> PruningPlan:
         """The same plan with clusters for one layer.

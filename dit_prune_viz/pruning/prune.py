@@ -15,10 +15,12 @@ from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.calibration.stored import shipped_calibration
 from dit_prune_viz.disk_cache import DiskCache, open_cache
 from dit_prune_viz.errors import Progress, UserError
+from dit_prune_viz.masks.groups import n_of_m, removed_in_layer
 from dit_prune_viz.masks.layer_plan import LayerPlan
 from dit_prune_viz.masks.packed_mask import PackedMask
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
 from dit_prune_viz.masks.scores_to_mask import mask_at
+from dit_prune_viz.methods.allocation.cost import ErrorCurve
 from dit_prune_viz.methods.problem import ModelProblem
 from dit_prune_viz.methods.search.base import Search, check_found
 from dit_prune_viz.methods.update.base import Update
@@ -36,6 +38,7 @@ from dit_prune_viz.pruning.scores import Scores
 from dit_prune_viz.pruning.solve_layers import solve_layers, update_weights
 from dit_prune_viz.pruning.stored import are_stored, stored_layers
 from dit_prune_viz.sensitivity.measure import measure_sensitivity
+from dit_prune_viz.sensitivity.result import Sensitivity
 
 
 def prune(
@@ -105,14 +108,14 @@ def _calibration_key(recipe: Recipe) -> tuple[str, CalibrationSettings]:
 
 
 def rank(
-    recipe: Recipe, statistics: Statistics, *, weights: Mapping[str, float] | None = None, later: bool = False
+    recipe: Recipe, statistics: Statistics, *, sensitivity: Sensitivity | None = None, later: bool = False
 ) -> PrunedModel:
     """Plan and mask a model by the recipe's scores alone; its searches and its update are left to `finish`.
 
     Args:
         recipe: how to prune.
         statistics: of the dense model.
-        weights: layer → how much its damage counts, where the recipe weighs layers by sensitivity; None measures it.
+        sensitivity: of the layers, where the recipe weighs them by it; None measures it.
         later: whether the masks of a large model, whose scores are not kept, wait until they are asked for. Its report
             then tells estimated damages.
 
@@ -120,7 +123,7 @@ def rank(
         UserError: as in `prune`.
     """
     start = time.perf_counter()
-    plan, parameters = _plan(recipe, statistics, weights), statistics.model.parameters
+    plan, parameters = _plan(recipe, statistics, sensitivity), statistics.model.parameters
     layers, reports = _ranked(plan, tuple(plan.layers), statistics, later)
     report = PlanReport(recipe.sparsity, parameters, tuple(reports[name] for name in plan.layers))
     return PrunedModel(statistics.model, plan, layers, report, time.perf_counter() - start)
@@ -278,25 +281,55 @@ def _solve(
     return update_weights(statistics.model, masks, update, statistics.progress)
 
 
-def _plan(recipe: Recipe, statistics: Statistics, weights: Mapping[str, float] | None) -> PruningPlan:
-    """The plan; layers set by hand come when all others are as they would be without them."""
-    plain = _plan_alone(replace(recipe, tuned=()) if recipe.tuned else recipe, statistics, weights)
-    return plain.with_tuned(recipe.tuned, {layer.name: layer.shape for layer in statistics.model.layers})
+def _plan(recipe: Recipe, statistics: Statistics, sensitivity: Sensitivity | None) -> PruningPlan:
+    """The plan; layers set by hand come when all others are as they would be without them, or make up for them."""
+    plain = replace(recipe, tuned=()) if recipe.tuned else recipe
+    held = _lost_by_hand(recipe, statistics) if recipe.rebalance and recipe.tuned else {}
+    found = _plan_alone(plain, statistics, sensitivity, held)
+    return found.with_tuned(recipe.tuned, {layer.name: layer.shape for layer in statistics.model.layers})
 
 
-def _plan_alone(recipe: Recipe, statistics: Statistics, weights: Mapping[str, float] | None) -> PruningPlan:
+def _lost_by_hand(recipe: Recipe, statistics: Statistics) -> dict[str, int]:
+    """Layer set by hand → how many weights it loses; nothing where no other layer can make up for it, as under N:M."""
+    model, scores = statistics.model, Scores(recipe, statistics)
+    if n_of_m(recipe.resolved_granularity) or len(recipe.tuned) == len(model.layers):
+        return {}
+    shapes = {layer.name: layer.shape for layer in model.layers}
+    bare = replace(recipe, allocation="uniform", sensitivity=False, ignore=(), bounds=(), tuned=())
+    plan = make_plan(bare, model.layers, scores.measures(), progress=statistics.progress)
+    plan = plan.with_tuned(recipe.tuned, shapes)
+    lost = {}
+    for one in recipe.tuned:
+        own = plan.layer(one.name)
+        if own.clusters is not None:
+            lost[one.name] = build_masks(plan, scores, layers=[one.name])[one.name].removed
+        elif own.count is not None:
+            lost[one.name] = own.count
+        else:
+            lost[one.name] = removed_in_layer(shapes[one.name], own.granularity, own.sparsity)
+    return lost
+
+
+def _plan_alone(
+    recipe: Recipe, statistics: Statistics, sensitivity: Sensitivity | None, held: Mapping[str, int]
+) -> PruningPlan:
     model, scores = statistics.model, Scores(recipe, statistics)
 
-    def plan(chosen: Recipe, weights: Mapping[str, float] | None) -> PruningPlan:
+    def plan(
+        chosen: Recipe, weights: Mapping[str, float] | None, curves: Mapping[str, ErrorCurve] | None = None
+    ) -> PruningPlan:
         measures = scores.measures()
-        made = make_plan(chosen, model.layers, measures, sensitivity=weights, progress=statistics.progress)
+        known = {"sensitivity": weights, "curves": curves, "held": held, "progress": statistics.progress}
+        made = make_plan(chosen, model.layers, measures, **known)
         return replace(made, recipe=recipe)
 
     if recipe.allocation == "uniform":
         return plan(recipe, None)
-    if recipe.sensitivity and weights is None:
-        weights = layer_weights(recipe, statistics)
-    found = plan(recipe, weights)
+    weights, curves = None, {}
+    if recipe.sensitivity:
+        sensitivity = sensitivity or layer_sensitivity(recipe, statistics)
+        weights, curves = sensitivity.weights(), sensitivity.curves()
+    found = plan(recipe, weights, curves)
     layerwise = [search for search in recipe.searches if search.layerwise]
     if not layerwise:
         return found
@@ -314,23 +347,25 @@ def _plan_alone(recipe: Recipe, statistics: Statistics, weights: Mapping[str, fl
         progress=statistics.progress,
     )
     left = {layer.name: solved.left.get(layer.name, 1.0) for layer in model.layers}
-    return plan(recipe, {name: value * (weights or {}).get(name, 1.0) for name, value in left.items()})
+    weights = {name: value * (weights or {}).get(name, 1.0) for name, value in left.items()}
+    return plan(recipe, weights, {name: curve.scaled(left[name]) for name, curve in curves.items()})
 
 
-def layer_weights(recipe: Recipe, statistics: Statistics) -> dict[str, float]:
-    """How much each layer's damage counts, measured with the recipe's own ranking.
+def layer_sensitivity(recipe: Recipe, statistics: Statistics) -> Sensitivity:
+    """What pruning each layer alone does to the model's output, measured with the recipe's own ranking.
 
     Raises:
         UserError: as in `prune`.
     """
-    plan = _plan(replace(recipe, allocation="uniform", sensitivity=False, tuned=()), statistics, None)
+    plain = replace(recipe, allocation="uniform", sensitivity=False, tuned=())
+    plan = _plan(plain, statistics, None)
     scores = Scores(recipe, statistics)
 
     def ranking(layer: str, sparsities: Sequence[float]) -> list[PackedMask]:
         table = scores(layer)
         return [mask_at(plan.layer(layer), table, sparsity) for sparsity in sparsities]
 
-    return measure_sensitivity(statistics, ranking, progress=statistics.progress).weights()
+    return measure_sensitivity(statistics, ranking, progress=statistics.progress)
 
 
 def _report(plan: PruningPlan, masks: Mapping[str, PackedMask], statistics: Statistics) -> PlanReport:

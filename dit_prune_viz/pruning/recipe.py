@@ -26,11 +26,11 @@ from dit_prune_viz.pipelines.layer_patterns import read_layer_patterns
 from dit_prune_viz.pruning.limits import Bounds, read_bounds
 from dit_prune_viz.pruning.tuned_layer import TunedLayer, read_tuned
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the JSON form."""
 
-_READ = (1, 2)
-"""Versions that can be read: the first one has no layers of their own, which is all that differs."""
+_READ = (1, 2, 3)
+"""Versions that can be read: the first has no layers of their own, in the second none makes up for those."""
 
 _MOST_SEARCHES = 32
 
@@ -39,7 +39,7 @@ AUTO = "auto"
 _ALIASES = {"exchange": "swap", "dit-pruning": "stw"}
 """Other names of methods that recipes may hold."""
 
-_SWITCHES = ("sensitivity", "centred", "sequential")
+_SWITCHES = ("sensitivity", "centred", "sequential", "rebalance")
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,9 @@ class Recipe:
             N:M, where each layer loses its own share.
         bounds: floors and ceilings of layers, several `Bounds` or {pattern: (least, greatest)}. Where layers may not
             have the sparsity that the allocation gives them, the others make up for it.
-        tuned: layers set by hand, after all else: they neither give to the other layers nor take from them.
+        tuned: layers set by hand, after all else.
+        rebalance: whether the other layers make up for those set by hand, so that the sparsity of all holds; else these
+            neither give to the others nor take from them. Under N:M it means nothing.
 
     Raises:
         UserError: an unknown method, options it does not take, a sparsity outside 0–1, or a value of the wrong kind.
@@ -87,6 +89,7 @@ class Recipe:
     ignore: tuple[str, ...] = ()
     bounds: tuple[Bounds, ...] = ()
     tuned: tuple[TunedLayer, ...] = ()
+    rebalance: bool = False
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__

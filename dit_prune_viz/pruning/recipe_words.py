@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dit_prune_viz.calibration.timestep_weights import SCHEMES
+from dit_prune_viz.formatting import percent
 from dit_prune_viz.masks.groups import n_of_m
 from dit_prune_viz.methods.allocation.base import Allocation
 from dit_prune_viz.methods.catalogue import find_method
@@ -94,10 +95,13 @@ def in_words(recipe: Recipe, model: Model) -> str:
         recipe: any that fits the model.
         model: whose kinds of layers are named.
     """
-    parts = [title_of(recipe), _percent(recipe.sparsity)]
+    parts = [title_of(recipe), percent(recipe.sparsity, 4)]
     if n_of_m(recipe.granularity):
         parts = [title_of(replace(recipe, granularity=AUTO)), recipe.granularity]
-    return ", ".join([*parts, *limits_in_words(recipe), *_by_hand(recipe, model)])
+    by_hand = _by_hand(recipe, model)
+    if by_hand and (recipe.rebalance or any(one.adjusted for one in recipe.tuned)):
+        by_hand.append("the others make up for it")
+    return ", ".join([*parts, *limits_in_words(recipe), *by_hand])
 
 
 def _by_hand(recipe: Recipe, model: Model) -> list[str]:
@@ -107,14 +111,15 @@ def _by_hand(recipe: Recipe, model: Model) -> list[str]:
     if ruled:
         among = f" in {_count(len(ruled), 'layer')}" if len(ruled) > 1 else ""
         parts.append(f"{_count(sum(map(_own, ruled)), 'cluster')} by hand{among}")
-    plain = [one for one in recipe.tuned if one.clusters is None]  # clusters that only have names change nothing
+    # Clusters that only have names change nothing.
+    plain = [one for one in recipe.tuned if one.clusters is None and not one.adjusted]
     if recipe.threshold is not None and len(recipe.tuned) == len(model.layers):
         plain = []  # all layers keep what they lost before the threshold moved
     kinds = {layer.name: layer.kind for layer in model.layers}
     every, single = Counter(kinds.values()), 0
     groups: dict[tuple[str, str], list[TunedLayer]] = {}
     for one in plain:
-        groups.setdefault((kinds.get(one.name, ""), _percent(one.sparsity)), []).append(one)
+        groups.setdefault((kinds.get(one.name, ""), percent(one.sparsity, 4)), []).append(one)
     for (kind, share), group in groups.items():
         if len(group) == every[kind]:
             parts.append(f"{kind} set to {share}")
@@ -135,12 +140,12 @@ def _own(one: TunedLayer) -> int:
 
 def _bounds(one: Bounds) -> str:
     if one.least == one.greatest:
-        return f"{one.pattern} kept at {_percent(one.least)}"
+        return f"{one.pattern} kept at {percent(one.least, 4)}"
     if one.least == 0:
-        return f"{one.pattern} at most {_percent(one.greatest)}"
+        return f"{one.pattern} at most {percent(one.greatest, 4)}"
     if one.greatest == 1:
-        return f"{one.pattern} at least {_percent(one.least)}"
-    return f"{one.pattern} at {100 * one.least:.4g}–{_percent(one.greatest)}"
+        return f"{one.pattern} at least {percent(one.least, 4)}"
+    return f"{one.pattern} at {percent(one.least, 4).removesuffix(' %')}–{percent(one.greatest, 4)}"
 
 
 def _listed(patterns: Sequence[str]) -> str:
@@ -152,7 +157,3 @@ def _listed(patterns: Sequence[str]) -> str:
 
 def _count(number: int, what: str) -> str:
     return f"{_NUMBERS[number] if number < len(_NUMBERS) else f'{number:,}'} {what}{'' if number == 1 else 's'}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.4g} %"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from dit_prune_viz.checks import brief, check_keys, check_text, whole
+from dit_prune_viz.checks import brief, check_keys, check_switch, check_text, whole
 from dit_prune_viz.clustering.clusters import Tag
 from dit_prune_viz.clustering.packed_labels import PackedLabels, pack_labels
 from dit_prune_viz.clustering.units import check_unit, count_units
@@ -140,6 +140,7 @@ class TunedLayer:
         granularity: "layer", "row", "column" or N:M; "" leaves it to the recipe.
         count: exactly how many weights go, before the sparsity; None leaves it to that.
         clusters: their sparsities, where they have any, go before both.
+        adjusted: whether nobody chose this: the layer made up for others.
 
     Raises:
         UserError: a value out of range or of the wrong kind.
@@ -150,8 +151,10 @@ class TunedLayer:
     granularity: str = ""
     count: int | None = None
     clusters: TunedClusters | None = None
+    adjusted: bool = False
 
     def __post_init__(self) -> None:
+        check_switch(self.adjusted, "Whether a layer was adjusted")
         if not isinstance(self.name, str) or not self.name:
             raise UserError(f"A layer set by hand has a name, not {brief(self.name)}.")
         object.__setattr__(self, "sparsity", check_sparsity(self.sparsity))
@@ -162,10 +165,10 @@ class TunedLayer:
             object.__setattr__(self, "count", count)
 
     @staticmethod
-    def of(layer: LayerPlan) -> TunedLayer:
+    def of(layer: LayerPlan, *, adjusted: bool = False) -> TunedLayer:
         """The layer as a plan has it."""
         clusters = None if layer.clusters is None else TunedClusters.of(layer.clusters)
-        return TunedLayer(layer.name, layer.sparsity, layer.granularity, layer.count, clusters)
+        return TunedLayer(layer.name, layer.sparsity, layer.granularity, layer.count, clusters, adjusted)
 
     def plan(self, known: LayerPlan, shape: tuple[int, int]) -> LayerPlan:
         """The layer's plan.
@@ -197,13 +200,15 @@ class TunedLayer:
             values["count"] = self.count
         if self.clusters is not None:
             values["clusters"] = self.clusters.to_dict()
+        if self.adjusted:
+            values["adjusted"] = True
         return values
 
     @staticmethod
     def from_dict(values: object) -> TunedLayer:
         """What `to_dict` gave; "layer" and "sparsity" suffice. UserError for anything else."""
         values = _object(values, "A layer set by hand")
-        check_keys(values, ("layer", "sparsity", "granularity", "count", "clusters"), "layer set by hand")
+        check_keys(values, ("layer", "sparsity", "granularity", "count", "clusters", "adjusted"), "layer set by hand")
         if "layer" not in values or "sparsity" not in values:
             raise UserError('A layer set by hand needs a name and a sparsity: {"layer": "…", "sparsity": 0.4}.')
         clusters = values.get("clusters")
@@ -213,6 +218,7 @@ class TunedLayer:
             _text(values.get("granularity", ""), "granularity"),
             values.get("count"),
             None if clusters is None else TunedClusters.from_dict(clusters),
+            values.get("adjusted", False),
         )
 
 

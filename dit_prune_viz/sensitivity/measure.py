@@ -31,7 +31,7 @@ def measure_sensitivity(
     statistics: Statistics,
     ranking: Ranking,
     *,
-    sparsities: Sequence[float] = (0.3, 0.5, 0.7),
+    sparsities: Sequence[float] = (0.5, 0.7, 0.9, 1.0),
     inputs: int = 8,
     progress: Progress | None = None,
 ) -> Sensitivity:
@@ -93,7 +93,7 @@ class OutputError:
         self.seconds, self.measured = 0.0, 0
         self._statistics, self._model = statistics, statistics.model
         self._inputs: RecordedInputs | None = None
-        self._dense: list[list[Tensor]] = []
+        self._dense: list[Tensor] = []
         self._figures = StoredFigures(statistics, samples)
 
     def keep(self) -> None:
@@ -103,6 +103,9 @@ class OutputError:
 
     def of(self, masks: Mapping[str, PackedMask]) -> float:
         """Relative squared error Σ‖y'−y‖²/Σ‖y‖² of the output with these layers pruned and all others dense.
+
+        Under classifier-free guidance y is what guidance makes of both halves of a step, a + g·(b − a). Pipelines
+        differ in which half is the prompt's, so that both orders count.
 
         Raises:
             UserError: a calibration of another model, too little memory.
@@ -119,17 +122,32 @@ class OutputError:
         with model.lock.hold(self._statistics.progress):
             if self._inputs is None:
                 self._inputs = self._statistics.held_out(self.samples)
-                self._dense = [run_call(model, call) for call in self._inputs.calls]
+                self._dense = self._outputs()
             start = time.perf_counter()
-            lost = energy = 0.0
             with running_pruned(model, {layer: PrunedLayer(mask) for layer, mask in masks.items()}):
-                for call, dense in zip(self._inputs.calls, self._dense, strict=True):
-                    for output, expected in zip(run_call(model, call), dense, strict=True):
-                        lost += float((output.float() - expected.float()).square().sum())
-                        energy += float(expected.float().square().sum())
+                outputs = self._outputs()
+            lost = sum(_energy(output - dense) for output, dense in zip(outputs, self._dense, strict=True))
+            energy = sum(map(_energy, self._dense))
         self.seconds += time.perf_counter() - start
         self.measured += 1
         return lost / energy if energy else 0.0
+
+    def _outputs(self) -> list[Tensor]:
+        """What the transformer answers now to every input; under guidance what comes of both halves, in both orders."""
+        places = [place for call in self._inputs.calls for place in call.places]
+        outputs = [output.float() for call in self._inputs.calls for output in run_call(self._model, call)]
+        halves: dict[tuple[int, int], list[Tensor]] = {}
+        for (run, step, _), output in zip(places, outputs, strict=True):
+            halves.setdefault((run, step), []).append(output)
+        guidance = self._model.defaults.guidance_scale
+        if guidance is None or any(len(pair) != 2 for pair in halves.values()):
+            return outputs
+        pairs = [pair for first, second in halves.values() for pair in ((first, second), (second, first))]
+        return [first + guidance * (second - first) for first, second in pairs]
+
+
+def _energy(output: Tensor) -> float:
+    return float(output.square().sum())
 
 
 @contextmanager

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.methods.allocation.cost import ErrorCurve
+
+_USUAL = 0.7
+"""Up to this sparsity the error of a layer grows about as its predicted damage does."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,15 +44,24 @@ class Sensitivity:
     def weights(self) -> dict[str, float]:
         """Layer -> output error per unit of predicted damage: the least-squares slope Σ e·d / Σ d² over the sparsities.
 
-        Σ_l weight_l · damage_l then predicts the relative error of one model output, errors of layers added up. A
-        layer whose damage is always 0 weighs 0.
+        Σ_l weight_l · damage_l then predicts the relative error of one model output, errors of layers added up.
+        Sparsities above 0.7 play no part where there are lower ones: where little is left of a layer, the error is far
+        greater than the slope says, see `curves`. A layer whose damage is always 0 weighs 0.
         """
+        usual = max(1, sum(sparsity <= _USUAL for sparsity in self.sparsities))
         weights = {}
         for layer, errors in self.errors.items():
-            damages = np.asarray(self.damages[layer])
+            damages = np.asarray(self.damages[layer][:usual])
             square = float(damages @ damages)
-            weights[layer] = float(np.asarray(errors) @ damages) / square if square else 0.0
+            weights[layer] = float(np.asarray(errors[:usual]) @ damages) / square if square else 0.0
         return weights
+
+    def curves(self) -> dict[str, ErrorCurve]:
+        """Layer → output error over predicted damage, through all that was measured."""
+        return {
+            layer: ErrorCurve((0.0, *self.damages[layer]), tuple(np.maximum.accumulate((0.0, *errors)).tolist()))
+            for layer, errors in self.errors.items()
+        }
 
     def _of(self, layer: str) -> tuple[float, ...]:
         if layer not in self.errors:

@@ -11,7 +11,7 @@ from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.disk_cache import DiskCache, content_key
 from dit_prune_viz.masks.packed_mask import PackedMask
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same masks would be measured differently."""
 
 

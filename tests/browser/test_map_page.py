@@ -44,7 +44,7 @@ def test_every_page_fits_a_phone(page: Page, screenshots, scheme):
         assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"], name
         shoot(page, screenshots, f"{scheme}-phone-{name}")
     expect(page.locator("#controls")).to_be_hidden()
-    toggle = page.get_by_role("button", name="Model, calibration and method")
+    toggle = page.get_by_role("button", name="Model, calibration and recipe")
     toggle.click()
     expect(page.locator("#controls")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]

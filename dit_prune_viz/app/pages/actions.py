@@ -194,7 +194,7 @@ class Actions:
             yield stay("Cancelled; nothing has changed.")
         except UserError as problem:
             yield stay(str(problem))
-            raise error_message(problem) from problem
+            raise error_message(problem, shown=False) from problem
         except Exception:  # a fault of the app's own: the page must not stay busy, the terminal gets the traceback
             yield stay(UNEXPECTED)
             raise
@@ -244,9 +244,12 @@ class Actions:
         self._problems.pop(request.session_hash, None)
 
 
-def error_message(problem: UserError) -> gr.Error:
-    """What the page and the API's client get to read: the sentence, no traceback."""
-    return gr.Error(str(problem), print_exception=False)
+def error_message(problem: UserError, *, shown: bool = True) -> gr.Error:
+    """What the page and the API's client get to read: the sentence, no traceback.
+
+    `shown` is whether the page shows it in a message of its own; what stands in the bar is not said twice.
+    """
+    return gr.Error(str(problem), visible=shown, print_exception=False)
 
 
 def session_updates(session: Session) -> tuple:

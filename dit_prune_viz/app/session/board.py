@@ -48,7 +48,7 @@ def cells(session: Session) -> list[Cell]:
     """A cell for every layer, in the model's order. UserError without a plan."""
     model = session.need_plan()[0]
     shares, movable = sparsities_of(session), set(movable_layers(session))
-    ranks = sensitivity_ranks(session)
+    ranks, errors = sensitivity_ranks(session), session.output_errors
     return [
         Cell(
             layer.name,
@@ -59,7 +59,7 @@ def cells(session: Session) -> list[Cell]:
             layer.name in session.plan.by_hand,
             layer.name not in movable,
             ranks.get(layer.name),
-            session.sensitivity.get(layer.name),
+            errors.get(layer.name),
         )
         for layer in model.layers
     ]
@@ -69,7 +69,8 @@ def sensitivity_ranks(session: Session) -> dict[str, int]:
     """Layer → the quarter of all layers that it is in by measured sensitivity, 3 the most sensitive; empty unless
     measured.
     """
-    ordered = sorted(session.sensitivity, key=session.sensitivity.__getitem__)
+    errors = session.output_errors
+    ordered = sorted(errors, key=errors.__getitem__)
     return {name: RANKS * place // len(ordered) for place, name in enumerate(ordered)}
 
 

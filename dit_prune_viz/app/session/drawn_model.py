@@ -97,7 +97,7 @@ def of_part(session: Session, part: Part, mode: str = WITHOUT, sparsity: float =
         layers[layer] = PrunedLayer(mask)
     name = f"{mode} {part.name}"
     if sparsity < 1:
-        name = f"{part.name if mode == WITHOUT else f'all but {part.name}'} at {100 * sparsity:.4g} %"
+        name = f"{part.name if mode == WITHOUT else f'all but {part.name}'} at {percent(sparsity)}"
     return DrawnModel(name, layers)
 
 

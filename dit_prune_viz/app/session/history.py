@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from dit_prune_viz.app.session.recipe_io import with_clusters
-from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.app.session.session import Sensed, Session
 from dit_prune_viz.clustering.clusters import Clusters
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.pipelines.load_settings import LoadSettings
@@ -30,6 +30,7 @@ class FormerModel:
     recipe: Recipe | None
     also_prune: tuple[str, ...] = ()
     groups: Clusters | None = None
+    sensed: tuple[Sensed, ...] = ()
 
     @staticmethod
     def of(session: Session) -> FormerModel:
@@ -37,12 +38,12 @@ class FormerModel:
         model = session.model
         source = model.source if model.settings is None else replace(model.settings, also_prune=model.also_prune)
         recipe = with_clusters(session).plan.as_recipe() if session.pruned else None
-        return FormerModel(source, recipe, model.also_prune, session.groups)
+        return FormerModel(source, recipe, model.also_prune, session.groups, session.sensed)
 
     def load(self, present: Session, progress: Progress | None) -> Session:
         """A session with the model, pruned as before. UserError as in `Session.load_model`."""
         loaded = present.load_model(self.source, progress, also_prune=self.also_prune)
-        session = replace(loaded, groups=self.groups)
+        session = replace(loaded, groups=self.groups, sensed=self.sensed)
         if self.recipe is None:
             return session
         return session.calibrate_as(self.recipe.calibration, progress).prune(self.recipe, progress)
@@ -123,8 +124,12 @@ class History:
 
 
 def bring_back(then: Session, now: Session) -> Session:
-    """An earlier session with the clusters of layers that were only looked at since then."""
-    if now.model is not then.model or now.calibration is not then.calibration:
+    """An earlier session with what was only looked at or measured since then: sensitivities, clusters of layers."""
+    if now.model is not then.model:
+        return then
+    if then.sensed != now.sensed:
+        then = replace(then, sensed=now.sensed)
+    if now.calibration is not then.calibration:
         return then
     return replace(then, clusters={**now.clusters, **then.clusters}, asked={**now.asked, **then.asked})
 

@@ -10,6 +10,7 @@ import numpy as np
 from dit_prune_viz.app.session.cluster_edits import budget
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.errors import Progress, UserError
+from dit_prune_viz.formatting import percent
 from dit_prune_viz.masks.counts import check_sparsity, removed
 from dit_prune_viz.masks.groups import n_of_m, removed_in_layer
 from dit_prune_viz.masks.layer_plan import LayerPlan
@@ -56,14 +57,15 @@ def set_layers(
     wanted = {model.layer(name).name: check_sparsity(sparsity) for name, sparsity in sparsities.items()}
     limits, now = _limits(session), _removed_now(session)
     changed: dict[str, LayerPlan] = {}
+    others: dict[str, LayerPlan] = {}
     losing: dict[str, int] = {}
     for name, sparsity in wanted.items():
         changed[name], losing[name] = _set(session, name, sparsity, limits, now[name])
     if keep_overall and losing:
         free = [name for name in _free(session, limits) if name not in losing and name not in set(locked)]
         counts = _made_up(session, free, losing, limits, now)
-        changed |= {name: _with_count(session, name, count) for name, count in counts.items()}
-    return _with(session, changed, progress)
+        others = {name: _with_count(session, name, count) for name, count in counts.items()}
+    return _with(session, changed, progress, others)
 
 
 def spread_layers(
@@ -155,8 +157,8 @@ def _set(session: Session, name: str, sparsity: float, limits: Limits, now: int)
     allowed = min(max(count, low), high)
     if abs(allowed - count) > 1:  # a bound between two counts is off by less than one weight
         raise UserError(
-            f"The recipe's bounds let layer {name} lose {_percent(low / layer.weights)} to "
-            f"{_percent(high / layer.weights)} of its weights, not {_percent(sparsity)}; change the bounds first."
+            f"The recipe's bounds let layer {name} lose {percent(low / layer.weights, 4)} to "
+            f"{percent(high / layer.weights, 4)} of its weights, not {percent(sparsity, 4)}; change the bounds first."
         )
     if _ruled(own):
         return _shifted(session, name, allowed)
@@ -182,8 +184,8 @@ def _shifted(session: Session, name: str, count: int) -> tuple[LayerPlan, int]:
     if not fixed <= count <= open_to:
         weights = sum(sizes)
         raise UserError(
-            f"With its locked clusters layer {name} loses {_percent(fixed / weights)} to {_percent(open_to / weights)} "
-            "of its weights; unlock a cluster first."
+            f"With its locked clusters layer {name} loses {percent(fixed / weights, 4)} to "
+            f"{percent(open_to / weights, 4)} of its weights; unlock a cluster first."
         )
     if count == sum(counts):
         return own, sum(counts)
@@ -224,12 +226,21 @@ def _made_up(
     return {name: count for name, count in lost.items() if count != now[name]}
 
 
-def _with(session: Session, changed: Mapping[str, LayerPlan], progress: Progress | None) -> Session:
+def _with(
+    session: Session,
+    changed: Mapping[str, LayerPlan],
+    progress: Progress | None,
+    others: Mapping[str, LayerPlan] | None = None,
+) -> Session:
+    """The session with layers that were set, and others that make up for them."""
     plan = session.plan
-    own = {name: layer for name, layer in changed.items() if layer is not plan.layers[name]}
-    if not own:
+    own, others = (
+        {name: layer for name, layer in (found or {}).items() if layer is not plan.layers[name]}
+        for found in (changed, others)
+    )
+    if not own and not others:
         return session
-    plan = replace(plan, layers={**plan.layers, **own}, by_hand=plan.by_hand | own.keys())
+    plan = plan.with_layers(own, others)
     known = session.statistics.reporting(progress)
     return replace(session, pruned=rank_again(session.pruned, plan, known, later=True))
 
@@ -249,7 +260,7 @@ def _free(session: Session, limits: Limits) -> list[str]:
 
 def _ruled(own: LayerPlan) -> bool:
     """Whether clusters decide about some of the layer's weights."""
-    return own.clusters is not None and (own.clusters.rules or own.clusters.beneath is not None)
+    return own.clusters is not None and own.clusters.decides
 
 
 def _range(session: Session, name: str, limits: Limits, now: int) -> tuple[int, int]:
@@ -265,7 +276,3 @@ def _limits(session: Session) -> Limits:
 
 def _removed_now(session: Session) -> dict[str, int]:
     return {layer.name: layer.removed for layer in session.report.layers}
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.4g} %"

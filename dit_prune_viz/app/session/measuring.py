@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.app.session.session import Sensed, Session
 from dit_prune_viz.checks import whole
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.experiments.convergence import Convergence
@@ -34,7 +34,9 @@ def sense(session: Session, progress: Progress | None = None) -> Session:
 
     statistics = session.statistics.reporting(progress)
     found = measure_sensitivity(statistics, ranking, sparsities=(SENSITIVITY_AT,), progress=progress)
-    return replace(session, sensitivity={layer: errors[0] for layer, errors in found.errors.items()})
+    sensed = Sensed(plan.recipe, {layer: errors[0] for layer, errors in found.errors.items()})
+    others = (one for one in session.sensed if one.recipe.ranking != sensed.recipe.ranking)
+    return replace(session, sensed=(*others, sensed))
 
 
 def converge(session: Session, seed: int = 0, progress: Progress | None = None) -> Convergence:

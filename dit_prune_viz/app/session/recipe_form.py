@@ -5,6 +5,7 @@ A method that is registered has its place in the form without anybody else knowi
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -88,7 +89,7 @@ def form_fields() -> tuple[FormField, ...]:
         FormField("granularity", CHOICE, "Compare weights within", AUTO, choices=granularities),
         FormField("pattern", TEXT, "N:M pattern: of every M inputs, N are kept", "2:4"),
         FormField("sparsity", SLIDER, "Global sparsity, %", 50, **sliders),
-        FormField("saliency", CHOICE, "Importance score", "stw", choices=_scores()),
+        FormField("saliency", CHOICE, "Saliency: how weights are scored", "stw", choices=_scores()),
         *_options(Saliency),
         FormField("allocation", CHOICE, "Sparsity per layer", "uniform", choices=_choices(Allocation)),
         *_options(Allocation),
@@ -157,7 +158,7 @@ def recipe_of(values: Values, calibration: CalibrationSettings | None = None) ->
     return Recipe(
         saliency=_spec(Saliency, values["saliency"], values),
         granularity=(values["pattern"] or "").replace(" ", "") if fixed else values["granularity"],
-        sparsity=0.5 if fixed else _number(values["sparsity"], "The sparsity") / 100,
+        sparsity=0.5 if fixed else _number(values["sparsity"], "The global sparsity in percent", 0, 100) / 100,
         allocation="uniform" if fixed else _spec(Allocation, values["allocation"], values),
         sensitivity=bool(values["sensitivity"]) and not fixed,
         search=tuple(searches),
@@ -273,7 +274,7 @@ def bins_of_weights(weights: str) -> list[int]:
 
 
 def _shown(recipe: Recipe) -> Recipe:
-    return replace(recipe, threshold=None, calibration=CalibrationSettings(), tuned=())
+    return replace(recipe, threshold=None, calibration=CalibrationSettings(), tuned=(), rebalance=False)
 
 
 def _spelled_bounds(one: Bounds) -> str:
@@ -344,7 +345,9 @@ def _values(method: Method, chosen: set[str]) -> dict[str, Any]:
     return values
 
 
-def _number(value: object, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UserError(f"{what} is empty; give a number.")
+def _number(value: object, what: str, low: float = -math.inf, high: float = math.inf) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        between = "" if math.isinf(low) else f" from {low} to {high}"
+        given = "empty" if value in (None, "") else brief(value)
+        raise UserError(f"{what} must be a number{between}, but it is {given}.")
     return value

@@ -42,6 +42,19 @@ MAX_SAMPLES = 4096
 
 
 @dataclass(frozen=True, eq=False)
+class Sensed:
+    """What pruning every layer alone does to the transformer's output.
+
+    Attributes:
+        recipe: whose ranking says which weights go.
+        errors: layer → relative squared error of the output with it alone pruned.
+    """
+
+    recipe: Recipe
+    errors: Mapping[str, float]
+
+
+@dataclass(frozen=True, eq=False)
 class Session:
     """One moment of one user's work. Fields are empty until the verb that fills them has run.
 
@@ -54,7 +67,8 @@ class Session:
         pruned: the model as the recipe's scores rank it; searches and updates wait until a picture needs them.
         clusters: layer → the clusters of its units.
         asked: layer → (unit, algorithm, k) with which its clusters were asked for.
-        sensitivity: layer → relative error of the transformer's output with it alone pruned, where that was measured.
+        sensed: every sensitivity that was measured, one per ranking, the last one measured last. They stay with the
+            model, whatever the recipe.
         groups: of the model's layers; None until somebody groups them otherwise than the map does by itself.
         name: what a person called the plan, or the one it came from.
     """
@@ -67,7 +81,7 @@ class Session:
     pruned: PrunedModel | None = None
     clusters: Mapping[str, Clusters] = field(default_factory=dict)
     asked: Mapping[str, tuple[str, str, int | None]] = field(default_factory=dict)
-    sensitivity: Mapping[str, float] = field(default_factory=dict)
+    sensed: tuple[Sensed, ...] = ()
     groups: Clusters | None = None
     name: PlanName | None = None
 
@@ -85,6 +99,17 @@ class Session:
     def report(self) -> PlanReport | None:
         """Counts and predicted damage of the ranked masks, estimated where they are not made yet."""
         return self.pruned.report if self.pruned else None
+
+    @property
+    def sensitivity(self) -> Sensed | None:
+        """The one measured with the present ranking, else the last that was measured."""
+        known = {one.recipe.ranking: one for one in self.sensed}
+        return known.get(self.recipe.ranking, self.sensed[-1] if self.sensed else None)
+
+    @property
+    def output_errors(self) -> Mapping[str, float]:
+        """Layer → its `sensitivity`; empty where none was measured."""
+        return self.sensitivity.errors if self.sensitivity else {}
 
     @property
     def masks(self) -> Mapping[str, PackedMask]:
@@ -137,7 +162,7 @@ class Session:
         if patterns == model.also_prune:
             return self
         source = model.source if model.settings is None else replace(model.settings, also_prune=patterns)
-        session = self.load_model(source, progress, also_prune=patterns)
+        session = replace(self.load_model(source, progress, also_prune=patterns), sensed=self.sensed)
         if self.pruned is None:
             return session
         return session.calibrate_as(session.recipe.calibration, progress).prune(session.recipe, progress)
@@ -160,7 +185,13 @@ class Session:
         statistics = Statistics(model, calibrate_for(model, recipe, progress, disk), disk=disk)
         known = layer_statistics(model, statistics.calibration)
         return Session(
-            self.store, model=model, statistics=statistics, layer_statistics=known, recipe=recipe, groups=self.groups
+            self.store,
+            model=model,
+            statistics=statistics,
+            layer_statistics=known,
+            recipe=recipe,
+            sensed=self.sensed,
+            groups=self.groups,
         )
 
     def prune(self, recipe: Recipe, progress: Progress | None = None) -> Session:
@@ -182,13 +213,11 @@ class Session:
             recipe = replace(recipe, threshold=before.threshold)
         with measuring(session.store.times, session.statistics, recipe, PLAN):
             pruned = rank(recipe, session.statistics.reporting(progress), later=True)
-        known = session.sensitivity if recipe.ranking == before.ranking else {}
         clusters = clusters_of(pruned.plan)
         return replace(
             session,
             recipe=pruned.recipe,
             pruned=pruned,
-            sensitivity=known,
             name=None,
             clusters={**session.clusters, **clusters},
             asked={**session.asked, **{name: (one.unit, BY_HAND, one.k) for name, one in clusters.items()}},

@@ -21,7 +21,4 @@ def set_threshold(session: Session, threshold: float | None, progress: Progress 
     plan = session.need_plan()[2]
     after = plan.with_threshold(threshold)
     pruned = rank_again(session.pruned, after, session.statistics.reporting(progress), later=True)
-    changed = any(layer is not plan.layers[name] for name, layer in after.layers.items())
-    # What was measured holds for the ranking that it was measured with.
-    sensitivity = {} if changed else session.sensitivity
-    return replace(session, recipe=after.recipe, pruned=pruned, sensitivity=sensitivity)
+    return replace(session, recipe=after.recipe, pruned=pruned)

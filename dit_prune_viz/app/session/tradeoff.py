@@ -34,7 +34,7 @@ from dit_prune_viz.resources import ASSETS
 MAX_PROMPTS, MAX_SEEDS = 1024, 16
 PLANS = ASSETS / "damage.json"
 """Predicted damage and measured latent error of random plans on the bundled model, by the damage benchmark."""
-EMPTY = "Curves appear here while the comparison runs, one point per method and sparsity."
+EMPTY = "Curves appear here while the comparison runs, one point per recipe and sparsity."
 NO_SIZES = "These measurements were made before sizes were noted."
 NO_DAMAGE = "Measured damage appears here."
 SPARSITY, SIZE = "sparsity", "size"
@@ -132,7 +132,7 @@ def plan_experiment(session: Session, asked: Asked) -> Experiment:
     steps = whole(asked.steps, "The number of steps", 1, 200)
     recipes, levels = find_recipes(asked.methods), parse_levels(asked.sparsities)
     if not recipes:
-        raise UserError("Choose at least one method to compare.")
+        raise UserError("Choose at least one recipe to compare.")
     own, categories = model.defaults.prompts, ()
     if asked.prompt_set:
         chosen = read_prompts(asked.prompt_set).draw(count)
@@ -208,7 +208,7 @@ def table(rows: Sequence[Row], clip_name: str = "") -> str:
     if not lines:
         return ""
     unit = unit_of(lines)
-    heads = ("method", "sparsity", f"size, {unit.name}", *COLUMNS.values(), "seeds", "time to prune")
+    heads = ("recipe", "sparsity", f"size, {unit.name}", *COLUMNS.values(), "seeds", "time to prune")
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     body = "".join(f"<tr>{_cells(line, unit)}</tr>" for line in lines)
     source = f"CLIP: {escape(clip_name)}, {CLIP_UNIT}. " if clip_name else ""

@@ -29,11 +29,11 @@ _CATEGORY, _METHOD = "category:", "method:"
 def choices(measured: Measured) -> list[tuple[str, str]]:
     """(words, value) of the ways to draw what was measured: methods on all prompts, methods on the prompts of one
     category, the categories of one method. The first alone where the prompts have no categories."""
-    ways = [("methods, all prompts", ALL)]
+    ways = [("recipes, all prompts", ALL)]
     if any(measured.categories):
         recipes = dict.fromkeys(row.recipe for row in measured.rows if row.recipe != "dense")
         ways += [(f"categories, {name}", _METHOD + name) for name in recipes]
-        ways += [(f"methods, {name} only", _CATEGORY + name) for name in sizes(measured.categories)]
+        ways += [(f"recipes, {name} only", _CATEGORY + name) for name in sizes(measured.categories)]
     return ways
 
 
@@ -54,7 +54,7 @@ def category_table(measured: Measured, score: str) -> str:
     if not lines:
         return ""
     counts = sizes(measured.categories)
-    heads = ("method", "sparsity", "breaks first", *(f"{name} ({count:,})" for name, count in counts.items()))
+    heads = ("recipe", "sparsity", "breaks first", *(f"{name} ({count:,})" for name, count in counts.items()))
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in heads)
     body = "".join(f"<tr>{_cells(line, list(counts))}</tr>" for line in lines)
     caption = f"{score_title(score)} by category of the prompts (how many of each); bold: what breaks first."

@@ -123,7 +123,7 @@ function drawCurve(td, curve) {
 }
 
 function showDamage(row, sparsity, damage) {
-  row.querySelector(".damage").textContent = percent(damage, 2);
+  row.querySelector(".damage").textContent = percent(damage);
   row.querySelector(".curve").move?.(sparsity, damage);
   Object.assign(row.now, { sparsity, damage });
 }
@@ -142,8 +142,10 @@ function sum() {
     removed += gone + (now.weights - still) * now.sparsity;
     damage += now.damage;
   }
-  total.querySelector(".sparsity").textContent = weights ? percent(removed / weights, 2) : "";
-  total.querySelector(".sum").textContent = percent(damage, 2);
+  const share = total.querySelector(".sparsity");
+  share.textContent = weights ? percent(removed / weights) : "";
+  share.title = weights ? `${grouped(Math.round(removed))} of ${grouped(weights)} weights are pruned` : "";
+  total.querySelector(".sum").textContent = percent(damage);
 }
 
 // A fact is a text, or a text and what explains it.
@@ -223,7 +225,7 @@ function update(row, { sparsity, damage, locked, weights, fixed, facts: told }, 
   Object.assign(row.now, { weights, fixed });
   if (moving) return; // what the curve says now is newer
   if (!range.matches(":active")) range.value = 100 * sparsity;
-  if (field !== document.activeElement || field.value === "") field.value = (100 * sparsity).toFixed(1);
+  if (field !== document.activeElement || field.value === "") field.value = +(100 * sparsity).toFixed(1);
   showDamage(row, sparsity, damage);
 }
 

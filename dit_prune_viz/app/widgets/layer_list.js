@@ -20,7 +20,7 @@ function short(value) {
 }
 
 function compare(a, b) {
-  const [x, y] = [a[order.key], b[order.key]];
+  const [x, y] = [a[order.key] ?? -1, b[order.key] ?? -1]; // what is not known is least
   const sign = x < y ? -1 : x > y ? 1 : 0;
   return order.down ? -sign : sign;
 }
@@ -42,9 +42,10 @@ function build(layer, most) {
   const known = layer.damage !== null; // before calibration nothing is
   const sparsity = cell(row, "number sparsity", known ? "" : "–");
   if (known) addSlider(sparsity, layer);
-  const damage = cell(row, "number damage", known ? percent(layer.damage, 2) : "–");
+  const damage = cell(row, "number damage", known ? percent(layer.damage) : "–");
   damage.style.setProperty("--share", most ? layer.damage / most : 0);
-  cell(row, "number", short(layer.weights));
+  cell(row, "number sensitivity", layer.sensitivity === null ? "–" : percent(layer.sensitivity));
+  cell(row, "number", short(layer.weights)).title = grouped(layer.weights);
   showSparsity(row, layer);
   return row;
 }
@@ -74,14 +75,15 @@ function addSlider(td, { name, movable }) {
 }
 
 // `always` overwrites what is being typed, too.
-function showSparsity(row, { name, given, sparsity, movable }, always = false) {
+function showSparsity(row, { name, given, sparsity, removed: gone, weights, movable }, always = false) {
   const [field, range] = row.querySelectorAll(".sparsity input");
   if (!field || edits.isNewer(name)) return;
   if (!range.matches(":active")) range.value = given;
   if (always || field !== document.activeElement || !field.value) field.value = shareText(given);
   const rounded = Math.abs(100 * sparsity - given) > 0.05;
-  field.title = rounded ? `${percent(sparsity, 2)} of its weights, in whole rows or columns` : "";
-  if (!movable) field.title = "The recipe fixes its sparsity";
+  const exact = `${grouped(gone)} of ${grouped(weights)} weights are pruned`;
+  field.title = rounded ? `${exact}, ${percent(sparsity)}: in whole rows or columns` : exact;
+  if (!movable) field.title += "; the recipe fixes its sparsity";
 }
 
 // Rows stay where they are while somebody sets one of them: a row that ran away could not be dragged on.
@@ -91,7 +93,7 @@ function update(most, always) {
     if (!layer) return false;
     showSparsity(row, layer, always);
     const damage = row.querySelector(".damage");
-    damage.textContent = percent(layer.damage, 2);
+    damage.textContent = percent(layer.damage);
     damage.style.setProperty("--share", most ? layer.damage / most : 0);
   }
   unsorted = true;
@@ -109,6 +111,7 @@ function fill(always = false) {
   const most = Math.max(0, ...rows.map((row) => row.damage));
   if (isSetting() && update(most, always)) return;
   unsorted = false;
+  element.firstElementChild.classList.toggle("sensed", rows.some((row) => row.sensitivity !== null));
   const focused = element.contains(document.activeElement) && document.activeElement.closest("tr")?.dataset.layer;
   body.replaceChildren(...[...found].sort(compare).map((row) => build(row, most)));
   if (focused) rowOf(focused)?.querySelector("button").focus({ preventScroll: true });

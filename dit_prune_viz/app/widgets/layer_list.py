@@ -14,14 +14,24 @@ from dit_prune_viz.app.session.layer_edits import movable_layers
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.widgets import messages
 from dit_prune_viz.app.widgets.scripts import script
+from dit_prune_viz.figures.statistic import STATISTICS
 from dit_prune_viz.pipelines.layers import Layer
 
 SCRIPT = messages.SCRIPT + script("widgets/plotly.js", "widgets/sparsity_edits.js", "widgets/layer_list.js")
+
+
+def _help(key: str) -> str:
+    """What the numbers of a column mean, for the pointer."""
+    statistic = STATISTICS.get(key)
+    return f"{statistic.label}: {statistic.help}" if statistic else ""
+
+
 HEADERS = {
     "name": "layer",
     "granularity": "ranked",
     "sparsity": "sparsity",
     "damage": "damage",
+    "sensitivity": "measured",
     "weights": "weights",
 }
 TEMPLATE = (
@@ -30,7 +40,8 @@ TEMPLATE = (
     '<span class="layers-count" role="status"></span></div>'
     '<div class="layers-scroll" tabindex="0" role="region" aria-label="Layers and their figures"><table><thead><tr>'
     + "".join(
-        f'<th scope="col" data-key="{key}"><button type="button">{label}</button></th>'
+        f'<th scope="col" data-key="{key}" class="{key}">'
+        f'<button type="button" title="{_help(key)}">{label}</button></th>'
         for key, label in HEADERS.items()
     )
     + '</tr></thead><tbody></tbody></table><p class="layers-empty"></p></div></div>'
@@ -63,18 +74,21 @@ def show(session: Session | None, at: float | None = None) -> str:
     if session is None or session.model is None:
         return messages.value(at, rows=[])
     if session.report is None:  # not calibrated yet
-        unknown = {"granularity": "–", "sparsity": None, "damage": None}
+        unknown = {"granularity": "–", "sparsity": None, "damage": None, "sensitivity": None}
         return messages.value(at, rows=[{**_names(layer), **unknown} for layer in session.model.layers])
     found = {layer.name: layer for layer in session.model.layers}
     given, movable = sparsities_of(session), set(movable_layers(session))
+    sensed = session.output_errors
     rows = [
         {
             **_names(found[report.name]),
             "granularity": report.granularity,
             "sparsity": report.sparsity,
+            "removed": report.removed,
             "given": round(100 * given[report.name], 2),
             "movable": report.name in movable,
             "damage": report.damage,
+            "sensitivity": sensed.get(report.name),
         }
         for report in session.report.layers
     ]

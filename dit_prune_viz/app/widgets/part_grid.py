@@ -125,7 +125,7 @@ def _hint(times: float | None) -> str:
 
 def _share(value: float) -> str:
     """12.3 %, 0.041 %; a multiple where it is beyond all bounds."""
-    return f"{100 * value:.3g} %" if value < 10 else f"{value:.3g} ×"
+    return formatting.percent(value) if value < 10 else f"{value:.3g} ×"
 
 
 def _uri(image: Image.Image) -> str:

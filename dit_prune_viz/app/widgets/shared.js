@@ -60,7 +60,18 @@ function timer(action) {
 // What a click or drag does to the selection there is.
 const modeOf = (event) => (event.shiftKey ? "add" : event.altKey ? "subtract" : "set");
 
-const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
+// As `formatting.percent`: 50 %, 62.5 %, 0.51 %, 0.041 %, under 0.001 %.
+function percent(share) {
+  const value = 100 * share;
+  const size = Math.abs(value);
+  if (size > 0 && size < 0.001) return "under 0.001 %";
+  if (value > 99.99 && value < 100) return "over 99.99 %";
+  if (size < 1) return `${+value.toPrecision(2)} %`;
+  const decimals = Math.min(2, Math.max(0, 3 - String(Math.trunc(size)).length));
+  const rounded = +value.toFixed(decimals);
+  return `${value < 100 && rounded >= 100 ? +value.toFixed(2) : rounded} %`;
+}
+
 const grouped = (value) => value.toLocaleString("en-US");
 
 // `label` takes the header's place on a narrow screen.

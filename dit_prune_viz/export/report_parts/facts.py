@@ -20,6 +20,7 @@ from dit_prune_viz.pruning.named_recipes import name_of
 from dit_prune_viz.pruning.pruned_model import PrunedModel
 from dit_prune_viz.pruning.recipe_file import recipe_text
 from dit_prune_viz.pruning.recipe_words import in_words, label_of
+from dit_prune_viz.pruning.report import PlanReport
 
 _KNOWN = ("clip", "clip_dense", "clip_name", "ssim", "psnr", "prompts", "seeds")
 """Scores that have a place of their own on the first screen."""
@@ -37,7 +38,7 @@ def headline(pruned: PrunedModel, scores: Mapping[str, object], packed_bytes: in
     facts = [
         Fact(
             "Pruned",
-            percent(report.achieved, 2),
+            percent(report.achieved),
             f"{report.removed:,} of {report.weights:,} prunable weights are zero",
         ),
         Fact("Parameters left", count(report.remaining), f"of {count(report.parameters)} in the transformer"),
@@ -50,7 +51,7 @@ def headline(pruned: PrunedModel, scores: Mapping[str, object], packed_bytes: in
         facts.append(Fact("Dense transformer", size(dense), "as stored, before anything is saved"))
     guess = "≈ " if report.estimated else ""
     lost = "share of the layers' output energy that the masks remove, weighted by their number of weights"
-    facts.append(Fact("Predicted damage", f"{guess}{percent(report.damage, 2)}", lost))
+    facts.append(Fact("Predicted damage", f"{guess}{percent(report.damage)}", lost))
     facts.extend(_scored(scores))
     return tuple(facts)
 
@@ -124,7 +125,7 @@ def _settings(pruned: PrunedModel):
     name = name_of(recipe)
     if name:
         yield Fact("Named recipe", label_of(name))
-    yield Fact("Target sparsity", percent(recipe.sparsity, 2), f"achieved: {percent(pruned.report.achieved, 4)}")
+    yield Fact("Target sparsity", percent(recipe.sparsity), _achieved(pruned.report))
     yield _method("Saliency", recipe.method)
     if n_of_m(recipe.granularity):
         yield Fact("Granularity", recipe.granularity, "of every group of inputs so many are kept at most")
@@ -133,7 +134,7 @@ def _settings(pruned: PrunedModel):
     if pruned.plan.threshold is not None:
         ranked = sum(layer.granularity == "row" for layer in pruned.report.layers)
         detail = f"{ranked} of {len(pruned.report.layers)} layers lie above it and are ranked row by row"
-        yield Fact("G_out threshold", f"{pruned.plan.threshold:.4g}", detail)
+        yield Fact("Threshold of row heterogeneity (G_out)", f"{pruned.plan.threshold:.4g}", detail)
     share = find_method(Allocation, recipe.allocation)
     weighed = "; weighted by measured sensitivity" if recipe.sensitivity else ""
     yield Fact("Allocation", share.title, f"{share.formula}{weighed}")
@@ -158,6 +159,10 @@ def _settings(pruned: PrunedModel):
     yield Fact("Calibration", f"{settings.samples:,} transformer inputs", detail)
     if pruned.seconds:
         yield Fact("Time to prune", seconds(pruned.seconds), "without calibration and what was known before")
+
+
+def _achieved(report: PlanReport) -> str:
+    return f"achieved: {percent(report.achieved)}, {report.removed:,} of {report.weights:,} weights"
 
 
 def _method(label: str, method) -> Fact:

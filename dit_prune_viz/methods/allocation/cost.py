@@ -22,6 +22,26 @@ _SAMPLE = 1 << 22
 """Layers of more weights are described by about so many of them, spread evenly."""
 
 
+@dataclass(frozen=True)
+class ErrorCurve:
+    """What pruning a layer does to the model's output, as measured: its rising predicted damages, and the errors."""
+
+    damages: tuple[float, ...]
+    errors: tuple[float, ...]
+
+    def scaled(self, factor: float) -> ErrorCurve:
+        """The same curve with all errors so many times as large."""
+        return ErrorCurve(self.damages, tuple(factor * error for error in self.errors))
+
+    def at(self, damage: np.ndarray) -> np.ndarray:
+        """The error at any damage, linear between the measured ones; beyond the last it goes on as before it."""
+        slope = 0.0
+        if len(self.damages) > 1 and self.damages[-1] > self.damages[-2]:
+            slope = (self.errors[-1] - self.errors[-2]) / (self.damages[-1] - self.damages[-2])
+        beyond = np.maximum(damage - self.damages[-1], 0.0)
+        return np.interp(damage, self.damages, self.errors) + slope * beyond
+
+
 @dataclass(frozen=True, eq=False)
 class LayerCost:
     """A layer, or any other part of a model that gets a share of the budget, as an allocation sees it.
@@ -30,8 +50,8 @@ class LayerCost:
     of its energy Σ W²·E[x²] that goes with that many weights, removed in the order of its own ranking. scores and
     energies: (p,) float64, the greatest saliency, and the greatest share of the layer's energy of a single weight,
     among the removed[1:] smallest, both sorted over the whole layer. mean_score: the mean saliency. outlier_share: the
-    share of saliencies above outlier_level · mean. weight: how much its damage counts, no unit. floor, ceiling: the
-    least and the most weights it may lose (None: all).
+    share of saliencies above outlier_level · mean. weight: how much its damage counts, no unit. curve: what its damage
+    does to the model, where that was measured. floor, ceiling: the least and the most weights it may lose (None: all).
     """
 
     name: str
@@ -46,6 +66,13 @@ class LayerCost:
     weight: float = 1.0
     floor: int = 0
     ceiling: int | None = None
+    curve: ErrorCurve | None = None
+
+    @property
+    def harm(self) -> np.ndarray:
+        """(p + 1,) float64, what removing so many weights does to the model: the error where it was measured, else the
+        damage times its weight."""
+        return self.lost * self.weight if self.curve is None else self.curve.at(self.lost)
 
     def damage(self, count: float) -> float:
         """The share of the layer's energy that goes with `count` weights, 0–1."""

@@ -21,6 +21,9 @@ from dit_prune_viz.methods.registry import register
 class DamageAware(Allocation):
     """Minimises Σ (weight of the layer) · (predicted damage of the layer); an extension of this project.
 
+    Where sensitivity was measured, the sum of the layers' measured errors takes its place. A slope of error over damage
+    would not do: where little is left of a layer, its error is up to some hundred times what the slope says.
+
     Each layer's damage over its count is replaced by the greatest convex curve below it, on which taking the cheapest
     step first is optimal (Lagrange). Where the damage is convex itself, as it is for a ranking by energy over the
     layer, the split is the best there is.
@@ -55,16 +58,16 @@ class DamageAware(Allocation):
         for cost, low, high in zip(costs, lows, highs, strict=True):
             edge, damage = _lower_hull(cost, int(low), int(high))
             edges.append(edge)
-            prices.append(np.diff(damage) / np.diff(edge) * cost.weight)
+            prices.append(np.diff(damage) / np.diff(edge))
         return fill(costs, edges, prices, lows, highs, total)
 
 
 def _lower_hull(cost: LayerCost, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
-    """The corners (counts, damages) of the greatest convex curve below the layer's damage between two counts."""
+    """The corners (counts, harms) of the greatest convex curve below what the layer costs between two counts."""
     inside = cost.removed[(cost.removed > low) & (cost.removed < high)]
     x = np.unique(np.concatenate([[low], inside, [high]])).astype(np.int64)
     hull: list[tuple[float, float]] = []
-    for point in zip(x.tolist(), np.interp(x, cost.removed, cost.lost).tolist(), strict=True):
+    for point in zip(x.tolist(), np.interp(x, cost.removed, cost.harm).tolist(), strict=True):
         while len(hull) > 1 and _above(hull[-2], hull[-1], point):
             hull.pop()
         hull.append(point)

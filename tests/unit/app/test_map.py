@@ -81,7 +81,7 @@ def test_two_plans_are_compared_in_figures_maps_and_layers(ready):
     )
     told = plan_pair_view.describe(ready, other)
     assert f"The masks differ in {naive:,} weights" in told
-    assert re.search(r"<td>DiT-Pruning (49\.\d|50\.0) %</td><td>Wanda (69\.\d|70\.0) %</td>", told)
+    assert re.search(r"<td>DiT-Pruning (49\.\d|50) %</td><td>Wanda (69\.\d|70) %</td>", told)
     for key in plan_pair_view.COMPARED:
         first, second = (figure.data[0] for figure in plan_pair_view.maps(ready, other, key))
         assert (first.zmin, first.zmax) == (second.zmin, second.zmax)

@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from sessions import pruned_by
 
 from dit_prune_viz.app.api import read_recipe
+from dit_prune_viz.app.pages.map import view as map_view
 from dit_prune_viz.app.pages.topbar import page as topbar
 from dit_prune_viz.app.session import drawn_model, measuring
 from dit_prune_viz.app.session import recipe_form as form
 from dit_prune_viz.app.session.cluster_edits import set_sparsity
 from dit_prune_viz.app.session.comparison import compare
 from dit_prune_viz.app.session.finishing import finish, is_finished
+from dit_prune_viz.app.session.history import History
 from dit_prune_viz.app.session.recipe_titles import CUSTOM, label_of, sentence_of
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.calibration.timestep_weights import SCHEMES
@@ -270,12 +272,14 @@ def test_bad_recipes_are_one_sentence_and_leave_the_session_alone(ready, name):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"saliency:stw:m": None}, "give a number"),
+        ({"saliency:stw:m": None}, "must be a number, but it is empty"),
         ({"granularity": form.PATTERN, "pattern": ""}, "granularity"),
-        ({"allocation": "damage-aware", "allocation:damage-aware:floor": None}, "give a number"),
+        ({"allocation": "damage-aware", "allocation:damage-aware:floor": None}, "must be a number, but it is empty"),
         ({"timestep": form.BY_HAND, "weights": "1"}, "10 finite numbers"),
         ({"timestep": form.BY_HAND, "weights": ""}, "10 finite numbers"),
-        ({"sparsity": None}, "give a number"),
+        ({"sparsity": None}, "percent must be a number from 0 to 100, but it is empty"),
+        ({"sparsity": 150}, "must be a number from 0 to 100, but it is 150"),
+        ({"sparsity": "many"}, "must be a number from 0 to 100, but it is 'many'"),
     ],
 )
 def test_emptied_fields_are_one_sentence(change, words):
@@ -372,22 +376,42 @@ def test_a_cancelled_update_keeps_nothing_and_the_picture_uses_the_finished_one(
     assert updated.left is masked.left
 
 
-def test_sensitivity_is_measured_as_the_plan_ranks_and_forgotten_with_another_ranking(ready):
-    assert ready.sensitivity == {}
+def test_sensitivity_is_measured_as_the_plan_ranks_and_stays_whatever_the_recipe(ready):
+    assert ready.sensitivity is None
     session = pruned_by(ready, "wanda", "row", 0.3, centred=True)
     sensed = measuring.sense(session)
-    assert sensed.sensitivity.keys() == session.masks.keys()
-    assert all(math.isfinite(error) and error >= 0 for error in sensed.sensitivity.values())
-    assert max(sensed.sensitivity.values()) > 0
-    assert pruned_by(sensed, "wanda", "row", 0.6, centred=True).sensitivity == sensed.sensitivity
-    assert pruned_by(sensed, "wanda", "row", 0.3).sensitivity == {}
-    assert sensed.calibrate(8, 1).sensitivity == {}
+    first = sensed.sensitivity
+    assert first.recipe == session.recipe
+    assert first.errors.keys() == session.masks.keys()
+    assert all(math.isfinite(error) and error >= 0 for error in first.errors.values())
+    assert max(first.errors.values()) > 0
+    assert pruned_by(sensed, "wanda", "row", 0.6, centred=True).sensitivity is first
+    assert sensed.calibrate(8, 1).sensitivity is first
+    other = pruned_by(sensed, "magnitude")
+    assert other.sensitivity is first
+    title = map_view.heat_figure(other, "sensitivity").layout.title.text
+    assert title == "Measured sensitivity, measured with Custom, Wanda"
+    # Each recipe has its own again when it comes back.
+    both = measuring.sense(other)
+    assert both.sensitivity is not first
+    assert map_view.heat_figure(both, "sensitivity").layout.title.text == "Measured sensitivity"
+    again = pruned_by(both, "wanda", "row", 0.4, centred=True)
+    assert again.sensitivity is first
 
     def stop(*_):
         raise Cancelled
 
     with pytest.raises(Cancelled):
         measuring.sense(session, stop)
+
+
+def test_undo_keeps_what_was_measured_meanwhile(ready):
+    history = History()
+    pruned = pruned_by(ready, "wanda")
+    history.step(ready, pruned, "the recipe")
+    sensed = measuring.sense(pruned)
+    history.step(pruned, sensed, None)
+    assert history.undo().sensitivity is sensed.sensitivity
 
 
 def test_convergence_of_the_present_plan(ready):

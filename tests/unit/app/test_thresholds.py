@@ -16,7 +16,7 @@ from small_plans import masks_of, plan
 from dit_prune_viz.app.pages.map import view as map_figures
 from dit_prune_viz.app.session.cluster_edits import set_sparsity
 from dit_prune_viz.app.session.model_store import ModelStore
-from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.app.session.session import Sensed, Session
 from dit_prune_viz.app.session.threshold import set_threshold
 from dit_prune_viz.app.widgets import threshold_line
 from dit_prune_viz.errors import UserError
@@ -134,7 +134,8 @@ def test_the_page_is_told_where_the_line_is_and_which_dots_are_filled(ready):
     assert not any(symbol.endswith("-open") for symbol in symbols)
 
 
-def test_what_was_measured_is_forgotten_when_layers_change_sides(ready):
-    measured = replace(ready, sensitivity={"a": 1.0})
-    assert set_threshold(measured, 0.0).sensitivity == {}
-    assert set_threshold(measured, ready.plan.own_threshold).sensitivity == {"a": 1.0}
+def test_what_was_measured_stays_when_layers_change_sides(ready):
+    measured = replace(ready, sensed=(Sensed(ready.recipe, {"a": 1.0}),))
+    moved = set_threshold(measured, 0.0)
+    assert moved.sensitivity.errors == {"a": 1.0}
+    assert moved.sensitivity.recipe.ranking != moved.recipe.ranking  # so that the map can say what it was measured with

@@ -17,7 +17,7 @@ from dit_prune_viz.app.session.evidence import dot_of, evidence_figure
 from dit_prune_viz.app.session.jobs import GaveWay, Jobs, Result
 from dit_prune_viz.app.session.layer_edits import set_layers
 from dit_prune_viz.app.session.runs import Runs
-from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.app.session.session import Sensed, Session
 from dit_prune_viz.app.session.tradeoff import SIZE
 from dit_prune_viz.app.session.versions import find_version, open_version, save_version
 from dit_prune_viz.app.widgets import layer_board
@@ -29,7 +29,8 @@ from dit_prune_viz.figures.style import message
 def with_sensitivity(session: Session) -> Session:
     """Errors that fall from the first layer to the last."""
     names = [layer.name for layer in session.model.layers]
-    return replace(session, sensitivity={name: 1 / (place + 1) for place, name in enumerate(names)})
+    errors = {name: 1 / (place + 1) for place, name in enumerate(names)}
+    return replace(session, sensed=(Sensed(session.recipe, errors),))
 
 
 def test_the_board_has_a_cell_per_layer_with_what_was_set_and_sensed(ready):

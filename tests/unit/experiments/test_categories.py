@@ -99,20 +99,20 @@ def test_what_the_page_shows_of_categories():
     measured = Measured(ROWS, categories=CATEGORIES)
     ways = dict(choices(measured))
     assert list(ways) == [
-        "methods, all prompts",
+        "recipes, all prompts",
         "categories, wanda",
-        "methods, food only",
-        "methods, no category only",
-        "methods, people only",
+        "recipes, food only",
+        "recipes, no category only",
+        "recipes, people only",
     ]
-    assert dict(choices(Measured(ROWS))) == {"methods, all prompts": ALL}
+    assert dict(choices(Measured(ROWS))) == {"recipes, all prompts": ALL}
     figure = curves_by(measured, "clip", ways["categories, wanda"])
     assert {trace.name: list(trace.y) for trace in figure.data} == {
         "food": [pytest.approx(-2)],
         "no category": [pytest.approx(2)],
         "people": [pytest.approx(-8)],
     }
-    figure = curves_by(measured, "ssim", ways["methods, people only"])
+    figure = curves_by(measured, "ssim", ways["recipes, people only"])
     assert {trace.name: list(trace.y) for trace in figure.data} == {"wanda": [pytest.approx(0.9)]}
     for odd in (None, 3, "method:nobody", "category:none"):
         assert curves_by(measured, "ssim", odd) is not None

@@ -17,7 +17,7 @@ from dit_prune_viz.masks.damage import damage
 from dit_prune_viz.masks.select import keep_mask
 from dit_prune_viz.methods.allocation import cost as cost_module
 from dit_prune_viz.methods.allocation.base import Allocation
-from dit_prune_viz.methods.allocation.cost import LayerCost, layer_cost
+from dit_prune_viz.methods.allocation.cost import ErrorCurve, LayerCost, layer_cost
 from dit_prune_viz.methods.allocation.damage_aware import DamageAware
 from dit_prune_viz.methods.allocation.global_ranking import NORMALISATIONS, GlobalRanking
 from dit_prune_viz.methods.allocation.owl import OWL
@@ -274,3 +274,23 @@ def test_impossible_bounds():
         Tempered().counts([], 0)
     with pytest.raises(UserError, match="ceilings let 10 weights go, fewer than the 12"):
         DamageAware(0, 0.5).counts(costs, 12)
+
+
+def test_measured_errors_keep_damage_aware_from_emptying_a_layer_that_seems_cheap():
+    """Every split of the budget is tried. By its slope alone the first layer would be emptied."""
+    steps = np.arange(41)
+    share = np.linspace(0, 1, 41) ** 2
+    seems_cheap = ErrorCurve((0.0, 0.25, 0.81, 1.0), (0.0, 0.001, 0.02, 0.9))
+    dear = ErrorCurve((0.0, 0.25, 0.81, 1.0), (0.0, 0.02, 0.1, 0.2))
+    first, second = (
+        LayerCost(name, 40, steps, share, steps[1:] / 40, steps[1:] / 40, weight=weight, curve=curve)
+        for name, weight, curve in (("first", 0.004, seems_cheap), ("second", 0.08, dear))
+    )
+    by_hand = {
+        count: float(seems_cheap.at(share[[count]])[0] + dear.at(share[[50 - count]])[0]) for count in range(10, 41)
+    }
+    best = min(by_hand, key=by_hand.get)
+    assert best < 40
+    assert DamageAware().counts([first, second], 50) == {"first": best, "second": 50 - best}
+    plain = DamageAware().counts([replace(first, curve=None), replace(second, curve=None)], 50)
+    assert plain["first"] == 40

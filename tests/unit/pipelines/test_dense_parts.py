@@ -124,5 +124,5 @@ def test_the_sentence_adds_up_and_names_examples():
     shapes = {"blocks.0.to_q.weight": (9, 100), "blocks.0.to_q.bias": (90,), "t_block.1.weight": (1, 10)}
     parts = dense_parts(shapes, ["blocks.0.to_q"], {"blocks"})
     assert dense_sentence(parts, 1000) == (
-        "90.0 % of the transformer's parameters are prunable. Dense: biases 9.0 %; modulation 1.0 % (t_block.1)."
+        "90 % of the transformer's parameters are prunable. Dense: biases 9 %; modulation 1 % (t_block.1)."
     )

@@ -125,6 +125,7 @@ def test_what_differs_from_the_defaults_is_enough(recipe):
 
 def test_all_fields_have_defaults():
     assert Recipe.from_json("{}") == Recipe.from_json('{"schema": 1}') == Recipe.from_json('{"schema": 2}') == Recipe()
+    assert Recipe.from_json('{"schema": 3}') == Recipe()
     assert Recipe().changes == {}
     assert Recipe(saliency="wanda", sparsity=0.6).changes == {"saliency": "wanda", "sparsity": 0.6}
     assert Recipe.from_json('{"sparsity": 1}').sparsity == 1
@@ -149,7 +150,7 @@ def test_all_fields_have_defaults():
         ('{"threshold": -Infinity}', "JSON object"),
         ('{"sparsity": 1e999}', "Sparsity must"),
         ('{"threshold": 1e999}', "threshold must be a number of 0 or more"),
-        ('{"schema": 3}', "has schema 3"),
+        ('{"schema": 4}', "has schema 4"),
         ('{"schema": 0}', "has schema 0"),
         ('{"sparsity": 0.5, "sparsity": 0.6}', "key 'sparsity' is there twice"),
         ('{"calibration": {"seed": 1, "seed": 1}}', "key 'seed' is there twice"),

@@ -75,7 +75,7 @@ def changed(text: str, *path, value=...) -> str:
 def test_the_file_says_what_it_was_made_for(flux, tuned, text):
     values = json.loads(text)
     about = values["model"]
-    assert values["schema"] == 2
+    assert values["schema"] == 3
     assert (about["name"], about["family"], about["precision"]) == ("tiny-flux", "flux", "float32")
     assert (about["source"], about["revision"]) == ("", "")  # a folder's path is nobody else's business
     assert about["fingerprint"] == flux.fingerprint
@@ -217,7 +217,7 @@ BAD = [
     '{"bounds": {"adaLN": [0, Infinity]}}',
     '{"sparsity": 0.1, "sparsity": 0.2}',
     '{"calibration": {"seed": 0, "seed": 1}}',
-    '{"schema": 3}',
+    '{"schema": 4}',
     '{"schema": "2"}',
     '{"model": null}',
     '{"model": {}}',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,7 +19,7 @@ from dit_prune_viz.masks.select import keep_mask
 from dit_prune_viz.methods.registry import _METHODS
 from dit_prune_viz.methods.saliency.base import Saliency
 from dit_prune_viz.pipelines.model import load_model
-from dit_prune_viz.pruning.prune import layer_weights, rank
+from dit_prune_viz.pruning.prune import layer_sensitivity, rank
 from dit_prune_viz.pruning.recipe import Recipe
 from dit_prune_viz.sensitivity.measure import measure_sensitivity
 from dit_prune_viz.sensitivity.result import Sensitivity
@@ -45,13 +46,25 @@ def magnitude(model):
 
 
 def naive(model, calibration, name, mask, samples) -> float:
-    """Zero the weights in a model of its own, and compare outputs in float64."""
+    """Zero the weights in a model of its own, and compare what guidance makes of both halves in float64."""
     inputs = held_out_inputs(model, calibration, samples)
+    places = [place for call in inputs.calls for place in call.places]
+    assert len({place[:2] for place in places}) == -(-samples // 2)  # each with both halves
+
+    def guided():
+        found = {place: output.double() for place, output in zip(places, outputs(), strict=True)}
+        for run, step, half in places:
+            one, other = found[run, step, half], found[run, step, 1 - half]
+            yield 3.0 * one - 2.0 * other  # the tiny model's guidance is 3
+
+    def outputs():
+        return [output for call in inputs.calls for output in run_call(model, call)]
+
     with torch.no_grad():
-        dense = [output.double() for call in inputs.calls for output in run_call(model, call)]
+        dense = list(guided())
         weight, kept = model.weight(name), model.weight(name).clone()
         weight.mul_(mask)
-        sparse = [output.double() for call in inputs.calls for output in run_call(model, call)]
+        sparse = list(guided())
         weight.copy_(kept)
     lost = sum((one - two).square().sum() for one, two in zip(sparse, dense, strict=True))
     return float(lost / sum(one.square().sum() for one in dense))
@@ -167,8 +180,21 @@ def test_a_layer_is_scored_once_for_all_sparsities(flux, statistics, monkeypatch
     monkeypatch.setattr(flux.cache, "limit", 0)  # as for a model whose scores would be as large as its weights
     monkeypatch.setitem(_METHODS["saliency"], "counted", Counted)
     monkeypatch.setattr(Counted, "name", "counted")
-    layer_weights(Recipe("counted", "row", allocation="damage-aware", sensitivity=True), statistics)
-    assert len(scored) == 2 * len(flux.layers)  # for the plan's G_out, then for three sparsities
+    layer_sensitivity(Recipe("counted", "row", allocation="damage-aware", sensitivity=True), statistics)
+    assert len(scored) == 2 * len(flux.layers)  # for the plan's G_out, then for all sparsities
+
+
+def test_what_is_left_of_a_layer_costs_more_than_its_slope_says():
+    """As measured on a layer of keys: nine tenths cost little, all of it very much."""
+    damages, errors = (0.04, 0.14, 0.4, 1.0), (0.0008, 0.0037, 0.019, 0.7)
+    found = Sensitivity((0.5, 0.7, 0.9, 1.0), {"k": errors}, {"k": damages}, samples=4, seconds=0.0)
+    slope = (0.04 * 0.0008 + 0.14 * 0.0037) / (0.04**2 + 0.14**2)
+    assert found.weights() == pytest.approx({"k": slope})
+    curve = found.curves()["k"]
+    assert curve.at(np.array([0.0, 0.02, 0.14, 0.7, 1.0])) == pytest.approx([0.0, 0.0004, 0.0037, 0.3595, 0.7])
+    # Errors that fall are noise: more pruning is never better.
+    noisy = Sensitivity((0.5, 0.7), {"k": (0.3, 0.2)}, {"k": (0.1, 0.2)}, samples=4, seconds=0.0)
+    assert noisy.curves()["k"].at(np.array([0.15, 0.2])) == pytest.approx([0.3, 0.3])
 
 
 def test_weights_are_slopes_of_error_over_damage():
@@ -202,10 +228,8 @@ def test_a_recipe_weighs_layers_by_its_own_ranking(statistics):
         ranked = rank(Recipe("wanda", "row", sparsity=sparsity, centred=centred), statistics)
         return {name: layer.mask for name, layer in ranked.layers.items()}
 
-    def weights(centred: bool):
-        masks = {sparsity: masks_at(sparsity, centred) for sparsity in (0.3, 0.5, 0.7)}
-        return measure_sensitivity(
-            statistics, lambda layer, levels: [masks[level][layer] for level in levels]
-        ).weights()
+    def errors(centred: bool):
+        masks = {sparsity: masks_at(sparsity, centred) for sparsity in (0.5, 0.7, 0.9, 1.0)}
+        return measure_sensitivity(statistics, lambda layer, levels: [masks[level][layer] for level in levels]).errors
 
-    assert layer_weights(recipe, statistics) == weights(centred=True) != weights(centred=False)
+    assert layer_sensitivity(recipe, statistics).errors == errors(centred=True) != errors(centred=False)

@@ -13,7 +13,9 @@ from dit_prune_viz.app.session.drawn_model import ONLY, WITHOUT
 from dit_prune_viz.app.session.evidence import EMPTY
 from dit_prune_viz.app.session.tradeoff import SIZE, SPARSITY
 from dit_prune_viz.app.widgets import layer_board, plot, runs_strip
+from dit_prune_viz.app.widgets.number import whole_number
 from dit_prune_viz.figures.style import message
+from dit_prune_viz.generation.request import MAX_FRAMES, MAX_SEED, MAX_STEPS
 from dit_prune_viz.resources import BUNDLED_PICTURE
 
 SUGGESTIONS = 7
@@ -194,11 +196,9 @@ def _request_fields() -> RequestFields:
             min_width=160,
             elem_id="prompt",
         )
-        seed = gr.Number(0, label="Seed", precision=0, scale=1, min_width=56, elem_id="seed")
-        steps = gr.Number(20, label="Steps", precision=0, scale=1, min_width=56, elem_id="steps")
-        frames = gr.Number(
-            1, label="Frames", precision=0, minimum=1, scale=1, min_width=56, elem_id="frames", visible=False
-        )
+        seed = whole_number(0, "Seed", 0, MAX_SEED, scale=1, min_width=56, elem_id="seed")
+        steps = whole_number(20, "Steps", 1, MAX_STEPS, scale=1, min_width=56, elem_id="steps")
+        frames = whole_number(1, "Frames", 1, MAX_FRAMES, scale=1, min_width=56, elem_id="frames", visible=False)
         with gr.Column(scale=1, min_width=104, elem_id="request-buttons"):
             generate = gr.Button("Generate", variant="primary", size="sm", elem_id="generate")
             four = gr.Button("Four prompts", size="sm", elem_id="four-prompts")

@@ -11,11 +11,13 @@ from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame, bar_update
 from dit_prune_viz.app.pages.controls import known_models, recipe_fields
 from dit_prune_viz.app.session import measuring
 from dit_prune_viz.app.session.jobs import Reporter, Result
-from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.app.session.session import MAX_SAMPLES, Session
 from dit_prune_viz.app.widgets import plot
+from dit_prune_viz.app.widgets.number import whole_number
 from dit_prune_viz.experiments.convergence import Convergence
 from dit_prune_viz.figures.convergence import convergence
 from dit_prune_viz.figures.style import message
+from dit_prune_viz.generation.request import MAX_SEED
 
 CONVERGENCE = "How much the present plan's masks still change when the model is calibrated on more inputs."
 
@@ -27,8 +29,8 @@ def build(frame: Frame, actions: Actions, source: str) -> None:
         load = gr.Button("Load", size="sm", scale=0, min_width=60)
     known_models.build(model)
     with gr.Group(), gr.Row(elem_classes="beside"):
-        samples = gr.Number(128, label="Inputs", precision=0, min_width=60)
-        seed = gr.Number(0, label="Seed", precision=0, min_width=60)
+        samples = whole_number(128, "Inputs", 1, MAX_SAMPLES, min_width=60)
+        seed = whole_number(0, "Seed", 0, MAX_SEED, min_width=60)
         calibrate = gr.Button("Calibrate", size="sm", scale=0, min_width=76)
     with gr.Accordion("Are these inputs enough?", open=False, elem_id="convergence-box"):
         gr.Markdown(CONVERGENCE, elem_classes="note")
@@ -63,7 +65,5 @@ def _show(found: Convergence) -> tuple[str, str]:
     """The last doubling in a sentence, and the curves."""
     figure = convergence(found.sizes, found.changed, found.to_largest)
     before, largest = found.sizes[-2:]
-    sentence = (
-        f"From {before} to {largest} inputs, {formatting.percent(found.changed[-1], 2)} of the mask entries flip."
-    )
+    sentence = f"From {before} to {largest} inputs, {formatting.percent(found.changed[-1])} of the mask entries flip."
     return sentence, plot.show(figure)

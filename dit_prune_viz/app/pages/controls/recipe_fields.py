@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,9 +10,11 @@ import gradio as gr
 
 from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.app.session import recipe_form as form
+from dit_prune_viz.app.session.recipe_changes import change_recipe, discard_by_hand, set_by_hand
 from dit_prune_viz.app.session.recipe_titles import CUSTOM, HEADING, choices_of, sentence_of, time_of
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.work_time import plan_time
+from dit_prune_viz.app.widgets.number import number, slider
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pruning.recipe import Recipe
 
@@ -21,6 +24,17 @@ OPEN = ("granularity", "pattern", "sparsity")
 
 _PENDING = 8
 """Requests that the column remembers at most while they are being done."""
+_ECHO_SECONDS = 0.4
+"""After so long no list sends a choice again that it has sent before."""
+
+
+@dataclass(frozen=True)
+class ByHand:
+    """What is said of layers set by hand, there while there are any, and the button that discards it."""
+
+    row: gr.Row
+    told: gr.Markdown
+    discard: gr.Button
 
 
 @dataclass(frozen=True)
@@ -33,6 +47,7 @@ class RecipeFields:
     picking: gr.Column
     bins: gr.CheckboxGroup
     use: gr.Button
+    by_hand: ByHand
 
     @property
     def components(self) -> list[gr.components.Component]:
@@ -63,15 +78,18 @@ def _lay_out() -> RecipeFields:
         sentence = gr.Markdown(sentence_of(START), elem_id="method-words", elem_classes="note")
         for one in OPEN:
             made[one] = _component(fields[one], shown.get(one, True))
-    with gr.Accordion("Details: score, layers, search, update, timesteps", open=False, elem_id="finer"):
+    with gr.Accordion("Details: saliency, layers, search, update, timesteps", open=False, elem_id="finer"):
         for one in fields:
             if one not in OPEN:
                 made[one] = _component(fields[one], shown.get(one, True))
             if one == "weights":
                 with gr.Column(visible=False) as picking:
                     bins, use = _bins()
-    gr.Markdown("Changing the recipe discards sparsities set by hand; Undo brings them back.", elem_classes="note")
-    return RecipeFields(name, sentence, {one: made[one] for one in fields}, picking, bins, use)
+    with gr.Row(visible=False, elem_id="by-hand") as hand:
+        told = gr.Markdown("", elem_classes="note grow")
+        discard = gr.Button("Discard", size="sm", scale=0, min_width=76, elem_id="discard-by-hand")
+    by_hand = ByHand(hand, told, discard)
+    return RecipeFields(name, sentence, {one: made[one] for one in fields}, picking, bins, use, by_hand)
 
 
 def _component(field: form.FormField, shown: bool) -> gr.components.Component:
@@ -88,9 +106,9 @@ def _component(field: form.FormField, shown: bool) -> gr.components.Component:
     if field.widget == form.SWITCH:
         return gr.Checkbox(**common)
     if field.widget == form.SLIDER:
-        return gr.Slider(field.low or 0, field.high or 100, step=field.step, **common)
+        return slider(field.low or 0, field.high or 100, step=field.step, **common)
     if field.widget == form.NUMBER:
-        return gr.Number(step=field.step or 0.1, min_width=90, **common)
+        return number(low=field.low, high=field.high, step=field.step or 0.1, min_width=90, **common)
     lines = 2 if field.name == "weights" else 1
     return gr.Textbox(lines=lines, max_lines=lines, **common)
 
@@ -115,6 +133,7 @@ class _Listeners:
         # changed elsewhere.
         self._asked = gr.State((Recipe(),))
         self._seen = gr.State(Recipe())  # the recipe of the session that came last
+        self._failed = gr.State(None)  # values of the fields that were asked for last and did not come true
         self._priced = gr.State(choices_of(None))  # the recipes as the list shows them, with their times
 
     def wire(self) -> None:
@@ -122,7 +141,7 @@ class _Listeners:
         pruning = {
             "fn": self.prune,
             "inputs": [frame.session, self._asked, *column.components],
-            "outputs": [*frame.outputs, self._asked],
+            "outputs": [*frame.outputs, self._asked, self._failed],
             "trigger_mode": "always_last",
             **INTERNAL,
         }
@@ -132,20 +151,30 @@ class _Listeners:
             events += [component.submit, component.blur] if field.typed else [component.input]
         told = [frame.session, *column.components]
         gr.on(events, self.follow, told, column.shown, queue=False, trigger_mode="always_last", **INTERNAL)
-        gr.on(events, **pruning)
+        settling = {
+            "fn": self.settle,
+            "inputs": [frame.session, self._failed, *column.components],
+            "outputs": [self._asked, self._failed, *column.shown],
+            **INTERNAL,
+        }
+        gr.on(events, **pruning).then(**settling)
         weights = column.fields["weights"]
         gr.on([weights.submit, weights.blur], form.bins_of_weights, weights, column.bins, queue=False, **INTERNAL)
         # Boxes are ticked faster than answers come back, so that nothing happens before all are.
         picked = column.use.click(form.weights_of_bins, column.bins, weights, **INTERNAL)
         naming = [column.name, column.sentence]
-        picked.then(**pruning).then(self.name_fields, told, naming, **INTERNAL)
+        picked.then(**pruning).then(self.name_fields, told, naming, **INTERNAL).then(**settling)
         named = [column.name, *column.components]
         column.name.input(self.choose, [frame.session, *named], column.shown, queue=False, **INTERNAL)
-        column.name.input(**{**pruning, "fn": self.prune_named, "inputs": [frame.session, self._asked, *named]})
+        named_pruning = {**pruning, "fn": self.prune_named, "inputs": [frame.session, self._asked, *named]}
+        column.name.input(**named_pruning).then(**settling)
         outputs = [self._asked, self._seen, *column.shown]
         frame.session.change(
             self.sync, [frame.session, self._asked, self._seen, *column.components], outputs, **INTERNAL
         )
+        hand = column.by_hand
+        frame.session.change(_by_hand, frame.session, [hand.row, hand.told], **INTERNAL)
+        hand.discard.click(self.discard, frame.session, frame.outputs, **INTERNAL)
         priced = [frame.session, self._priced]
         frame.session.change(self.price, priced, [self._priced, column.name], **INTERNAL)
 
@@ -166,8 +195,9 @@ class _Listeners:
             recipe = form.recipe_of(values)
         except UserError:
             recipe = None  # told by the work itself, where people are told
-        if recipe and recipe == last[-1] and session is not None and form.same_form(recipe, session.recipe):
-            yield (*still, last)
+        # A list sends its choice once more when it is left, which may be a click on Cancel.
+        if recipe and form.same_form(recipe, last[-1]):
+            yield (*still, last, gr.skip())
             return
 
         def verb(now: Session, report) -> Session:
@@ -175,14 +205,37 @@ class _Listeners:
             if form.same_form(wanted, now.recipe):
                 return now
             if now.statistics is not None:
-                time = plan_time(now.store.times, now.statistics, wanted)
-                report(0, 1, f"Planning, {time.words}" if time.long else "Planning")
-            return now.prune(wanted, report)
+                cost = plan_time(now.store.times, now.statistics, wanted)
+                report(0, 1, f"Planning, {cost.words}" if cost.long else "Planning")
+            return change_recipe(now, wanted, report)
 
-        if recipe:
-            yield (*still, (*last[1 - _PENDING :], recipe))
-        for update in self._actions.run(request, session, verb):
-            yield (*update, gr.skip())
+        yield (*still, (*last[1 - _PENDING :], recipe) if recipe else gr.skip(), None)
+        try:
+            for update in self._actions.run(request, session, verb):
+                yield (*update, gr.skip(), gr.skip())
+        except Exception:
+            yield (*still, gr.skip(), values)
+            raise
+        now = self._actions.newest(request.session_hash, session)
+        if now is not None and not form.same_form(recipe, now.recipe):  # cancelled
+            yield (*still, gr.skip(), values)
+
+    def settle(self, session: Session | None, request: gr.Request, failed: form.Values | None, *given) -> tuple:
+        """What was cancelled or refused goes back to what the plan is, unless the fields say something else by now."""
+        still = (gr.skip(),) * (2 + len(self._column.shown))
+        if failed is None:
+            return still
+        time.sleep(_ECHO_SECONDS)  # what is sent once more is still known then
+        session = self._actions.newest(request.session_hash, session)
+        if session is None or not _alike(failed, self._column.values(given)):
+            return still
+        values = form.values_of(session.recipe, failed)
+        name = form.name_for(session.recipe) or CUSTOM
+        return (session.recipe,), None, *self._show(session, values, name)
+
+    def discard(self, session: Session, request: gr.Request) -> Iterator[tuple]:
+        """Nothing is set by hand any more."""
+        yield from self._actions.run(request, session, discard_by_hand)
 
     def choose(self, session: Session | None, name: str, *given) -> tuple:
         if name.startswith(HEADING):
@@ -233,6 +286,21 @@ class _Listeners:
             gr.update(value=form.bins_of_weights(present["weights"])) if values else gr.skip(),
             *updates,
         )
+
+
+def _by_hand(session: Session | None) -> tuple[gr.Row, str]:
+    count = len(set_by_hand(session))
+    layers = "1 layer is" if count == 1 else f"{count:,} layers are"
+    told = f"{layers} set by hand and will stay so: the others make up for a change of the recipe or its sparsity."
+    return gr.Row(visible=count > 0), told
+
+
+def _alike(first: form.Values, second: form.Values) -> bool:
+    """Whether the fields ask for the same; those that have no say may differ."""
+    try:
+        return form.same_form(form.recipe_of(first), form.recipe_of(second))
+    except UserError:
+        return dict(first) == dict(second)
 
 
 def _name(values: form.Values) -> str:

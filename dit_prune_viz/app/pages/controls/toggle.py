@@ -15,7 +15,7 @@ def toggle() -> gr.HTML:
         value="",
         html_template=(
             '<button type="button" class="plain" aria-expanded="false" aria-controls="controls">'
-            "Model, calibration and method</button>"
+            "Model, calibration and recipe</button>"
         ),
         js_on_load=SCRIPT,
         elem_id="controls-toggle",

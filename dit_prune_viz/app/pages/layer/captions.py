@@ -39,8 +39,8 @@ def describe_unit(session: Session, layer: str, index: int) -> str:
     through = "output" if clusters.unit == "row" else "input"
     return (
         f"{clusters.unit} {index:,} · {cluster} · weight norm {weight:.3g} · {through} norm {norm:.3g} · "
-        f"{formatting.percent(found.energy, 3)} of the layer's energy · {formatting.percent(found.sparsity)} pruned · "
-        f"predicted damage {formatting.percent(found.damage, 3)}"
+        f"{formatting.percent(found.energy)} of the layer's energy · {formatting.percent(found.sparsity)} pruned · "
+        f"predicted damage {formatting.percent(found.damage)}"
     )
 
 
@@ -53,7 +53,7 @@ def describe_layer(session: Session, layer: str) -> str:
     by_hand = ", with a sparsity per cluster" if plan.layer(layer).clusters is not None else ""
     return (
         f"{layer}: {d_out:,} × {d_in:,} weights, ranked {ranked}{by_hand}. "
-        f"Sparsity {formatting.percent(report.sparsity, 2)}, predicted damage {formatting.damage(report)}, "
+        f"Sparsity {formatting.percent(report.sparsity)}, predicted damage {formatting.damage(report)}, "
         f"row heterogeneity (G_out) {report.g_out:.3g}."
     )
 
@@ -83,5 +83,5 @@ def describe_selection(session: Session | None, layer: str | None, selection: Se
     return (
         f"**{found.units:,} {noun} selected** · {formatting.count(found.weights)} weights · "
         f"{formatting.percent(found.energy)} of the layer's energy · sparsity {formatting.percent(found.sparsity)} · "
-        f"predicted damage {formatting.percent(found.damage, 2)}"
+        f"predicted damage {formatting.percent(found.damage)}"
     )

@@ -8,7 +8,7 @@ import gradio as gr
 
 from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.app.session.session import Session
-from dit_prune_viz.pipelines.dense_parts import percent
+from dit_prune_viz.formatting import percent
 
 NOTE = (
     "Choose what shall be prunable beside the layers of the blocks, or write a path, with * for any text. The model is "

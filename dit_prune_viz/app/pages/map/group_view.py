@@ -90,7 +90,7 @@ def describe_selection(session: Session | None, selection: Selection) -> str:
     damage = sum(one.damage * one.weights for one in chosen) / weights
     return (
         f"{words}, {formatting.percent(share)} of the prunable · sparsity {formatting.percent(lost)} · their predicted "
-        f"damage {formatting.percent(damage, 2)}"
+        f"damage {formatting.percent(damage)}"
     )
 
 

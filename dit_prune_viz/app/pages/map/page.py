@@ -19,6 +19,7 @@ from dit_prune_viz.app.session.recipe_form import BINS
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.threshold import set_threshold
 from dit_prune_viz.app.widgets import block_strip, layer_list, plot, threshold_line
+from dit_prune_viz.app.widgets.number import slider
 from dit_prune_viz.figures.style import message
 
 SENSE = "Prunes one layer at a time to 50 % and measures the error of the transformer's output. You can cancel it."
@@ -106,7 +107,7 @@ def _lay_out() -> tuple[Controls, Views, gr.Button]:
                 statistic = gr.Dropdown(CHOICES, value=FIRST, label="Map colour", scale=1, min_width=140)
                 other = gr.Button(_other_label(FIRST), size="sm", scale=0, min_width=150, elem_id="map-other")
             heat = plot.plot(message(EMPTY), height=400, elem_id="layer-map")
-            timestep = gr.Slider(0, BINS, value=0, step=1, label="Timestep bin (0: all)", visible=False)
+            timestep = slider(0, BINS, 0, "Timestep bin (0: all)", step=1, visible=False)
             about = gr.Markdown(_help(FIRST), elem_classes="note")
     table = groups.lay_out_table()
     with gr.Row(elem_classes="map-row"):
@@ -133,7 +134,7 @@ class MapListeners:
 
     def measure_sensitivity(self, session: Session, request: gr.Request) -> Iterator[tuple]:
         """Prune every layer alone, and measure."""
-        yield from self._actions.run(request, session, measuring.sense)
+        yield from self._actions.run(request, session, measuring.sense, step=None)
 
     def move_line(self, session: Session, request: gr.Request, event: gr.EventData) -> Iterator[tuple]:
         """CAG's line at another threshold; None, which the script sends for it, is the model's own."""

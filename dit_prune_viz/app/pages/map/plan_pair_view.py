@@ -8,6 +8,7 @@ from dit_prune_viz.app import formatting
 from dit_prune_viz.app.pages.map import view
 from dit_prune_viz.app.session.drawn_model import name_of_session
 from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.pruning.report import LayerReport, PlanReport
 
 COMPARED = ("damage", "sparsity", "g_out")
 CHOICES = [(view.STATISTICS[key].label, key) for key in COMPARED]
@@ -34,8 +35,8 @@ def describe(first: Session, second: Session) -> str:
     differing = {name: mask.differing(second.masks[name]) for name, mask in first.masks.items()} if known else {}
     changed = sum(differing.values())
     facts = [
-        ("method", *(escape(name_of_session(session)) for session in (first, second))),
-        ("sparsity", *(formatting.percent(session.report.achieved, 3) for session in (first, second))),
+        ("recipe", *(escape(name_of_session(session)) for session in (first, second))),
+        ("sparsity", *(_sparsity(session.report) for session in (first, second))),
         ("remaining parameters", *(f"{session.report.remaining:,}" for session in (first, second))),
         ("predicted damage", *(formatting.damage(session.report) for session in (first, second))),
         ("layers ranked row by row", *(str(_by_row(session)) for session in (first, second))),
@@ -48,7 +49,7 @@ def describe(first: Session, second: Session) -> str:
         if not known
         else "both plans prune the same weights."
         if not changed
-        else f"the masks differ in {changed:,} weights ({formatting.percent(changed / first.report.weights, 2)}) of "
+        else f"the masks differ in {changed:,} weights ({formatting.percent(changed / first.report.weights)}) of "
         f"{layers} layer{'' if layers == 1 else 's'}."
     )
     searched = first.recipe.search or second.recipe.search
@@ -72,13 +73,20 @@ def _changes(first: Session, second: Session, differing: dict[str, int]) -> str:
         a, b = (report[name] for report in reports)
         cells = (
             f"{differing[name]:,} ({formatting.percent(differing[name] / a.weights)})",
-            formatting.percent(a.sparsity, 2),
-            formatting.percent(b.sparsity, 2),
+            _sparsity(a),
+            _sparsity(b),
             formatting.damage(a),
             formatting.damage(b),
         )
         rows.append(f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>')
     return f'<table class="scores"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+
+
+def _sparsity(report: LayerReport | PlanReport) -> str:
+    """The share, and on hover the exact count, as HTML."""
+    share = report.achieved if isinstance(report, PlanReport) else report.sparsity
+    exact = f"{report.removed:,} of {report.weights:,} weights are pruned"
+    return f'<span title="{exact}">{formatting.percent(share)}</span>'
 
 
 def _by_row(session: Session) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from dit_prune_viz.app.session.session import Session
@@ -11,7 +12,9 @@ from dit_prune_viz.figures.layer_map import layer_map
 from dit_prune_viz.figures.layer_scatter import layer_scatter
 from dit_prune_viz.figures.statistic import STATISTICS
 from dit_prune_viz.figures.style import message
+from dit_prune_viz.formatting import percent
 from dit_prune_viz.pipelines.dense_parts import dense_sentence
+from dit_prune_viz.pruning.recipe_words import title_of
 
 UNMEASURED = "Press “Measure sensitivity” below: it prunes one layer at a time, ranked as in the present plan."
 EMPTY = "Layers appear here once the model is loaded."
@@ -42,7 +45,7 @@ def heat_figure(
     if session.report is None:
         key, timestep = key if key in OF_WEIGHTS else OF_WEIGHTS[-1], 0
         title = f"{STATISTICS[key].label} · {UNCALIBRATED}"
-    elif key == "sensitivity" and not session.sensitivity:
+    elif key == "sensitivity" and session.sensitivity is None:
         return message(UNMEASURED)
     statistic, layers = STATISTICS[key], session.model.layers
     return layer_map(
@@ -51,7 +54,7 @@ def heat_figure(
         [layer.kind for layer in layers],
         [layer.stack for layer in layers],
         values_of(session, key, timestep),
-        title=title or statistic.label + _when(session, key, timestep) + _at(session, key),
+        title=title or statistic.label + _when(session, key, timestep) + _at(session, key) + _ranked_by(session, key),
         unit=statistic.unit,
         log=statistic.log,
         limits=limits or _limits(session, key, timestep),
@@ -88,7 +91,8 @@ def dots_figure(session: Session | None, y: str, timestep: int = 0) -> Figure:
 
 def values_of(session: Session, key: str, timestep: int = 0) -> list[float]:
     if key == "sensitivity":
-        return [session.sensitivity[layer.name] for layer in session.model.layers]
+        # Layers that became prunable since it was measured have none.
+        return [session.sensitivity.errors.get(layer.name, math.nan) for layer in session.model.layers]
     if timestep and key in ACTIVATIONS:
         statistics = {
             name: replace(known, activation_norm=activation_norm_at(session.calibration, name, timestep - 1))
@@ -104,7 +108,14 @@ def values_of(session: Session, key: str, timestep: int = 0) -> list[float]:
 
 def _at(session: Session, key: str) -> str:
     """Damage is told together with the sparsity that it is of."""
-    return f" at {100 * session.report.achieved:.4g} % sparsity" if key == "damage" else ""
+    return f" at {percent(session.report.achieved)} sparsity" if key == "damage" else ""
+
+
+def _ranked_by(session: Session, key: str) -> str:
+    """Sensitivity is told together with the ranking that it was measured with, where that is not the present one."""
+    if key != "sensitivity" or session.sensitivity.recipe.ranking == session.recipe.ranking:
+        return ""
+    return f", measured with {title_of(session.sensitivity.recipe)}"
 
 
 def _limits(session: Session, key: str, timestep: int) -> tuple[float, float] | None:

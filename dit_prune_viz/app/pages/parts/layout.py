@@ -10,6 +10,7 @@ import gradio as gr
 from dit_prune_viz.app.session.drawn_model import ONLY, WITHOUT
 from dit_prune_viz.app.session.parts import BLOCKS, CLUSTERS, GROUPS, KINDS_OF_LAYERS
 from dit_prune_viz.app.widgets import part_grid, plot
+from dit_prune_viz.app.widgets.number import number
 from dit_prune_viz.figures.style import message
 
 WAYS = [
@@ -93,9 +94,7 @@ def lay_out() -> PartFields:
                 elem_id="parts-chosen",
             )
             mode = gr.Dropdown(MODES, value=WITHOUT, label="What to do", scale=2, min_width=140, elem_id="parts-mode")
-            sparsity = gr.Number(
-                100, label="% pruned", minimum=0, maximum=100, scale=1, min_width=80, elem_id="parts-sparsity"
-            )
+            sparsity = number(100, "% pruned", 0, 100, scale=1, min_width=80, elem_id="parts-sparsity")
             start = gr.Button("Draw them", variant="primary", scale=1, min_width=120, elem_id="parts-start")
         measured = gr.Checkbox(True, label="measure the error of the transformer's output too", container=False)
         grid = part_grid.grid("parts-grid", EMPTY)

@@ -60,8 +60,8 @@ def _facts(session: Session | None) -> list[tuple[str, str, str, str]]:
         *facts,
         (
             "Sparsity",
-            f"{100 * report.achieved:.4g} %",
-            f"target {100 * report.target:.4g} %",
+            formatting.percent(report.achieved),
+            f"target {formatting.percent(report.target)}",
             f"{title_of(session.recipe)}: {report.removed:,} of {report.weights:,} prunable weights are pruned",
         ),
         (

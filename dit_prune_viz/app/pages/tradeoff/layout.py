@@ -10,8 +10,10 @@ import gradio as gr
 from dit_prune_viz.app.session import tradeoff
 from dit_prune_viz.app.session.tradeoff_categories import ALL
 from dit_prune_viz.app.widgets import plot
+from dit_prune_viz.app.widgets.number import whole_number
 from dit_prune_viz.experiments.table import COLUMNS
 from dit_prune_viz.figures.style import message
+from dit_prune_viz.generation.request import MAX_STEPS
 from dit_prune_viz.pruning.named_recipes import NAMED_RECIPES, SWEEPS
 
 START = ("magnitude", "wanda", "dit-pruning")
@@ -79,15 +81,15 @@ def lay_out() -> tuple[RunFields, ResultViews]:
 
 def _run_fields() -> RunFields:
     methods = gr.CheckboxGroup(
-        [*NAMED_RECIPES, *SWEEPS], value=list(START), label="Methods", elem_id="tradeoff-methods"
+        [*NAMED_RECIPES, *SWEEPS], value=list(START), label="Recipes", elem_id="tradeoff-methods"
     )
-    with gr.Accordion("What the methods do", open=False):
+    with gr.Accordion("What the recipes do", open=False):
         gr.Markdown(explain_methods(), elem_classes="note")
     with gr.Row(equal_height=True, elem_classes="tab-controls"):
         levels = gr.Textbox("30,50,70", label="Sparsities, % or N:M", scale=2, min_width=150, elem_id="tradeoff-levels")
-        prompts = gr.Number(8, label="Prompts", precision=0, scale=1, min_width=80, elem_id="tradeoff-prompts")
-        seeds = gr.Number(1, label="Seeds", precision=0, scale=1, min_width=80, elem_id="tradeoff-seeds")
-        steps = gr.Number(20, label="Steps", precision=0, scale=1, min_width=80, elem_id="tradeoff-steps")
+        prompts = whole_number(8, "Prompts", 1, tradeoff.MAX_PROMPTS, scale=1, min_width=80, elem_id="tradeoff-prompts")
+        seeds = whole_number(1, "Seeds", 1, tradeoff.MAX_SEEDS, scale=1, min_width=80, elem_id="tradeoff-seeds")
+        steps = whole_number(20, "Steps", 1, MAX_STEPS, scale=1, min_width=80, elem_id="tradeoff-steps")
         start = gr.Button("Compare", variant="primary", scale=1, min_width=110, elem_id="tradeoff-run")
         sweep = gr.Button("Exponent sweep", scale=1, min_width=130, elem_id="tradeoff-sweep")
     with gr.Accordion("Your own prompts", open=False):
@@ -107,7 +109,7 @@ def _result_views() -> ResultViews:
     with gr.Row(elem_id="tradeoff-view"):
         score = gr.Dropdown(SCORES, value="ssim", label="Score", scale=2, min_width=130, elem_id="tradeoff-score")
         by = gr.Dropdown(
-            [("methods, all prompts", ALL)],
+            [("recipes, all prompts", ALL)],
             value=ALL,
             label="Curves",
             scale=3,
