@@ -27,7 +27,12 @@ from dit_prune_viz.app.session.startup import Startup
 from dit_prune_viz.app.widgets import layer_list, plot
 from dit_prune_viz.app.widgets.scripts import script
 
-HOTKEYS = script("pages/hotkeys.js")
+HOTKEYS, FOCUS = script("pages/hotkeys.js"), script("pages/focus.js")
+TO_TAB = """() => void setTimeout(() => {
+  const [at, tab] = [document.activeElement, document.querySelector('#tabs [role="tab"][aria-selected="true"]')];
+  if (at === document.body || !at?.offsetParent) tab?.focus({ preventScroll: true });
+}, 50)"""
+"""What was clicked on lies on a page that is no longer shown: the focus goes to the tab of the one that is."""
 TITLE = "DiT Pruning Explorer"
 
 
@@ -77,6 +82,7 @@ def _page(actions: Actions, source: str, folder: Path) -> gr.Blocks:
         _wire_top_bar(frame, top, actions)
         _wire_tabs(frame, tabs, actions)
         page.load(None, None, None, js=HOTKEYS)
+        page.load(None, None, None, js=FOCUS)
         page.queue(default_concurrency_limit=None)  # the jobs themselves know what has to wait
         page.load(actions.prepare, None, frame.outputs, **INTERNAL)
         page.unload(actions.leave)
@@ -136,9 +142,9 @@ def _open_on_click(frame: Frame, tabs: Tabs, actions: Actions) -> None:
         return gr.Dropdown(value=layer), gr.Tabs(selected="layer")
 
     views = [tabs.map.plane, tabs.map.heat, tabs.map.dots, tabs.map.list, *tabs.map.pair]
-    gr.on([view.click for view in views], pick, frame.session, [tabs.layer.picker, tabs.tabs], **INTERNAL).then(
-        **tabs.layer.open_args
-    )
+    opened = gr.on([view.click for view in views], pick, frame.session, [tabs.layer.picker, tabs.tabs], **INTERNAL)
+    opened.then(None, None, None, js=TO_TAB)
+    opened.then(**tabs.layer.open_args)
 
 
 def _follow_model(frame: Frame, tabs: Tabs, actions: Actions) -> None:

@@ -129,6 +129,27 @@ def bring_back(then: Session, now: Session) -> Session:
     return replace(then, clusters={**now.clusters, **then.clusters}, asked={**now.asked, **then.asked})
 
 
+def with_looks(session: Session, base: Session, looked: Session) -> Session:
+    """A session with the clusters that `looked` has found since `base`, from which both began.
+
+    What the session has changed itself stays; clusters of another model or calibration are dropped.
+    """
+    one, other = (session, looked)
+    if one.model is not other.model or one.calibration is not other.calibration:
+        return session
+    new = [
+        name
+        for name, found in looked.clusters.items()
+        if found is not base.clusters.get(name) and session.clusters.get(name) is base.clusters.get(name)
+    ]
+    if not new:
+        return session
+    clusters, asked = (
+        {name: source[name] for name in new if name in source} for source in (other.clusters, other.asked)
+    )
+    return replace(session, clusters={**session.clusters, **clusters}, asked={**session.asked, **asked})
+
+
 def _masks(sessions: Iterable[Session]) -> dict[int, int]:
     made = [session.pruned.layers.made for session in sessions if session.pruned]
     return {id(layer.mask): layer.mask.bits.numel() for layers in made for layer in layers.values()}

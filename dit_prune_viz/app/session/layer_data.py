@@ -21,6 +21,8 @@ from dit_prune_viz.clustering.units import count_units
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.masks.damage import ClusterDamage
 from dit_prune_viz.masks.groups import n_of_m
+from dit_prune_viz.pipelines.modulation import RowPart
+from dit_prune_viz.pipelines.modulation import row_parts as find_row_parts
 from dit_prune_viz.pruning.curves import damage_curves
 
 MAX_UMAP = 5_000
@@ -70,6 +72,12 @@ def _crc(array: np.ndarray) -> int:
 def cached(session: Session, name: str, key: tuple[Hashable, ...], make: Callable[[], Any]) -> Any:
     """What `make` gives, remembered for all users of the app by its content key."""
     return session.need_model().cache.get(("view", name, *key), make)
+
+
+def row_parts(session: Session, layer: str) -> tuple[RowPart, ...]:
+    """What the rows of a modulation layer modulate, see `modulation.row_parts`; none for other layers."""
+    model = session.need_model()
+    return cached(session, "parts", (layer,), lambda: find_row_parts(model.transformer, model.layer(layer)))
 
 
 def score_array(session: Session, layer: str) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from dit_prune_viz.app.pages.actions import Actions, Frame, error_message, session_updates, unchanged
+from dit_prune_viz.app.pages.actions import Actions, Frame, error_message, unchanged
 from dit_prune_viz.app.pages.events import mode_of, value_of
 from dit_prune_viz.app.pages.layer.layout import ALGORITHMS, AUTOMATIC, PROJECTIONS, SAMPLES, LayerLayout
 from dit_prune_viz.app.pages.layer.page_state import PageState, PageStates
@@ -83,7 +83,7 @@ class LayerListeners:
 
         bar = unchanged(self._frame.outputs)
         if projection != "plane":
-            for update in self._actions.watch(request, session, work, step=None):
+            for update in self._actions.watch(request, session, work, step=None, looks=True):
                 if isinstance(update, Result):
                     break
                 yield (*update, *unchanged(self._views))
@@ -134,7 +134,8 @@ class LayerListeners:
         """Other clusters for the layer that is open."""
         for update in self._cluster(session, layer, unit, algorithm, k, request, step=f"clusters of {layer}"):
             if isinstance(update, Result):
-                yield (*session_updates(update.value), *self.refresh(update.value, request))
+                bar = self._actions.after_viewing(request.session_hash, update.value)
+                yield (*bar, *self.refresh(update.value, request))
             else:
                 yield (*update, *unchanged(self._views))
 
@@ -146,7 +147,7 @@ class LayerListeners:
             by = ALGORITHMS[0][1] if algorithm == BY_HAND else algorithm
             return session.cluster(layer, unit, by, None if k == AUTOMATIC else k)
 
-        return self._actions.watch(request, session, work, step=step)
+        return self._actions.watch(request, session, work, step=step, looks=True)
 
     def edit_clusters(self, session: Session, request: gr.Request, event: gr.EventData) -> Iterator[tuple]:
         """What was done in the cluster table."""
