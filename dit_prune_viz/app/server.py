@@ -30,8 +30,13 @@ from dit_prune_viz.app.session.startup import Startup
 from dit_prune_viz.app.widgets import layer_list, plot
 from dit_prune_viz.app.widgets.scripts import script
 
-HOTKEYS = script("pages/hotkeys.js")
+HOTKEYS, FOCUS = script("pages/hotkeys.js"), script("pages/focus.js")
 NUMBER_FIELDS = script("pages/number_fields.js")
+TO_TAB = """() => void setTimeout(() => {
+  const [at, tab] = [document.activeElement, document.querySelector('#tabs [role="tab"][aria-selected="true"]')];
+  if (at === document.body || !at?.offsetParent) tab?.focus({ preventScroll: true });
+}, 50)"""
+"""What was clicked on lies on a page that is no longer shown: the focus goes to the tab of the one that is."""
 TITLE = "DiT Pruning Explorer"
 
 
@@ -82,8 +87,8 @@ def _page(actions: Actions, source: str, folder: Path) -> gr.Blocks:
         versions.wire_link(page, frame, actions, tabs.compare.layout, tabs.tabs)
         _wire_top_bar(frame, top, actions)
         _wire_tabs(frame, tabs, actions)
-        page.load(None, None, None, js=HOTKEYS)
-        page.load(None, None, None, js=NUMBER_FIELDS)
+        for once in (HOTKEYS, FOCUS, NUMBER_FIELDS):
+            page.load(None, None, None, js=once)
         page.queue(default_concurrency_limit=None)  # the jobs themselves know what has to wait
         page.load(actions.prepare, None, frame.outputs, **INTERNAL)
         page.unload(actions.leave)
@@ -118,8 +123,8 @@ def _tabs(frame: Frame, actions: Actions, folder: Path) -> Tabs:
             layer_view = layer_tab.build(frame, actions)
         with gr.Tab(compare_tab.TITLE, id="compare", render_children=True) as compare_page:
             compare_view = compare_tab.build(frame, actions, page_runs, tabs)
-        with gr.Tab("Trade-off", id="tradeoff", render_children=True):
-            tradeoff_view = tradeoff_tab.build(frame, actions)
+        with gr.Tab("Trade-off", id="tradeoff", render_children=True) as tradeoff_page:
+            tradeoff_view = tradeoff_tab.build(frame, actions, tradeoff_page)
         with gr.Tab(takeaway_tab.TITLE, id="takeaway", render_children=True):
             sources = Sources(compare_view.runs, tradeoff_view.measured, layer_view.selection)
             takeaway_tab.build(frame, actions, sources, folder, tabs)
@@ -150,7 +155,9 @@ def _open_on_click(frame: Frame, tabs: Tabs, actions: Actions) -> None:
     views = [tabs.map.plane, tabs.map.heat, tabs.map.dots, tabs.map.list, *tabs.map.pair]
     outputs, board = [tabs.layer.picker, tabs.tabs], tabs.compare.board
     for clicks, way_back in (([view.click for view in views], False), ([board.click], True)):
-        gr.on(clicks, pick, frame.session, outputs, **INTERNAL).then(**tabs.layer.open_args)
+        opened = gr.on(clicks, pick, frame.session, outputs, **INTERNAL)
+        opened.then(None, None, None, js=TO_TAB)
+        opened.then(**tabs.layer.open_args)
         gr.on(clicks, lambda shown=way_back: gr.Button(visible=shown), None, tabs.back, queue=False, **INTERNAL)
     tabs.back.click(lambda: gr.Tabs(selected="compare"), None, tabs.tabs, queue=False, **INTERNAL)
 

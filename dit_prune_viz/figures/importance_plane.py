@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,8 @@ VEIL = [[0, "rgba(128,128,128,0)"], [0.5, "rgba(90,30,10,.35)"], [1, "rgba(25,8,
 class Plane:
     """Saliencies in bins. order is what the channels are sorted by, out and in the channels in the order drawn.
 
-    scores: (≤120, ≤120), mean saliency per bin; pruned: the share of its weights that are pruned, or None.
+    scores: (≤120, ≤120), mean saliency per bin; pruned: the share of its weights that are pruned, or None. bands:
+    (first row, the one after the last, name) of output channels that belong together.
     """
 
     scores: np.ndarray
@@ -30,6 +32,7 @@ class Plane:
     inn: np.ndarray
     order: str = "original order"
     pruned: np.ndarray | None = None
+    bands: tuple[tuple[int, int, str], ...] = ()
 
 
 def make_plane(
@@ -39,14 +42,16 @@ def make_plane(
     out: np.ndarray | None = None,
     inn: np.ndarray | None = None,
     order: str = "original order",
+    bands: Sequence[tuple[int, int, str]] = (),
 ) -> Plane:
-    """All weights of `scores` (d_out, d_in) in bins, output and input channels in the orders `out` and `inn`."""
+    """All weights of `scores` (d_out, d_in) in bins, output and input channels in the orders `out` and `inn`; `bands`
+    as in `Plane`."""
     d_out, d_in = scores.shape
     out = np.arange(d_out) if out is None else out
     inn = np.arange(d_in) if inn is None else inn
     binned, out_edges, in_edges = bin_plane(scores, out, inn)
     pruned = None if keep is None else 1 - bin_plane(keep, out, inn)[0]
-    return Plane(binned, out_edges, in_edges, out, inn, order, pruned)
+    return Plane(binned, out_edges, in_edges, out, inn, order, pruned, tuple(bands))
 
 
 def importance_plane(
@@ -55,8 +60,9 @@ def importance_plane(
     """At most 120 bins a side; each shows log10 of its mean saliency.
 
     Horizontal streaks are output channels that matter as a whole: the pattern for which CAG ranks inside rows. With
-    `overlay` what is pruned is veiled. `selected` says for every `unit` of the layer whether it is selected: rows and
-    columns are framed, bins with selected weights get a dot.
+    `overlay` what is pruned is veiled. In the original order, bands are named in the place of row numbers. `selected`
+    says for every `unit` of the layer whether it is selected: rows and columns are framed, bins with selected weights
+    get a dot.
     """
     plane = plane if isinstance(plane, Plane) else make_plane(plane)
     binned = plane.scores
@@ -66,7 +72,7 @@ def importance_plane(
     by = "" if plane.order == "original order" else f", {plane.order}"
     figure = style.blank(
         f"Importance plane<br><sup>log₁₀ mean saliency of all weights, bins of at most {per_bin}</sup>",
-        alt=f"Heat map of saliency over {d_out} output and {d_in} input channels{by}.",
+        alt=f"Heat map of saliency over {d_out} output and {d_in} input channels{by}{_spoken(plane)}.",
         x=f"column (input channel){by}",
         y=f"row{by}" if by else "row (output channel)",  # the plane is not higher
         revision=f"plane {plane.order}",
@@ -98,9 +104,18 @@ def importance_plane(
         _show_selected(figure, plane, unit, selected)
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_xaxes(showgrid=False)
+    if plane.bands and plane.order == "original order":
+        _name_bands(figure, plane)
     direction = {"row": "v", "column": "h"}.get(unit, "any")
     figure.update_layout(margin={"t": 50, "r": 8, "b": 40}, dragmode="select", selectdirection=direction)
     return figure
+
+
+def _spoken(plane: Plane) -> str:
+    """The bands from top to bottom, for those who do not see them."""
+    if not plane.bands or plane.order != "original order":
+        return ""
+    return "; from top to bottom: " + ", ".join(name for *_, name in plane.bands)
 
 
 def _place(plane: Plane) -> str:
@@ -110,6 +125,19 @@ def _place(plane: Plane) -> str:
     return ", ".join(
         f"{name} %{{{axis}}}" if size == 1 else f"{size} {name}s from %{{{axis}}}" for name, axis, size in each
     )
+
+
+def _name_bands(figure: go.Figure, plane: Plane) -> None:
+    """The name of each band at its middle, and a line between neighbours."""
+    half = float(plane.out_edges[1]) / 2  # bins are drawn around their first channel
+    middles = [(first + end) / 2 - half for first, end, _ in plane.bands]
+    names = [name for *_, name in plane.bands]
+    figure.update_yaxes(tickvals=middles, ticktext=names, tickfont={"size": 10 if len(names) <= 6 else 9}, title=None)
+    for first, *_ in plane.bands[1:]:
+        at = first - half
+        figure.add_shape(
+            type="line", xref="x domain", x0=0, x1=1, y0=at, y1=at, line={"width": 1, "color": "rgba(255,255,255,.75)"}
+        )
 
 
 def _show_selected(figure: go.Figure, plane: Plane, unit: str, selected: np.ndarray) -> None:

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 
 import pytest
+from layer_searches import LAYERS, SEARCHES
 from playwright.sync_api import Page, Route, expect
 
 from dit_prune_viz.app.pages.topbar import hints
@@ -96,6 +97,50 @@ def test_a_widget_that_only_moves_keeps_its_listeners(blank: Page):
     blank.evaluate("document.body.append(document.createElement('main')); document.body.prepend(widget.element)")
     blank.wait_for_timeout(50)
     assert listeners(blank)["document", "moved"] == 1
+
+
+LIST_ROW = {"granularity": "row", "sparsity": 0.5, "given": 50, "removed": 8, "movable": True, "damage": 0.1}
+
+
+@pytest.fixture
+def layer_rows(blank: Page) -> Page:
+    """The list of layers with those of `layer_searches`."""
+    rows = [
+        {
+            "name": one.name,
+            "kind": one.kind,
+            "place": one.place,
+            "weights": one.weights,
+            "sensitivity": None,
+            **LIST_ROW,
+        }
+        for one in LAYERS
+    ]
+    widget = layer_list.layers("none")
+    mount(blank, widget.html_template, widget.js_on_load, value=json.dumps({"at": 1.0, "rows": rows}), empty="none")
+    expect(blank.locator("tbody tr")).to_have_count(len(LAYERS))
+    return blank
+
+
+def test_the_list_of_layers_finds_what_people_type(layer_rows: Page):
+    for text, names in SEARCHES.items():
+        layer_rows.locator("input[type=search]").fill(text)
+        found = layer_rows.evaluate("[...document.querySelectorAll('tbody tr')].map(row => row.dataset.layer)")
+        assert sorted(found) == sorted(names), text
+
+
+def test_the_list_of_layers_is_one_tab_stop_and_arrow_keys_walk_through_it(layer_rows: Page):
+    stops = layer_rows.locator("tbody tr td.name button:not([tabindex='-1'])")
+    assert stops.count() == 1
+    stops.focus()
+    focused = "document.activeElement.closest('tr')?.sectionRowIndex"
+    for key, row in (("ArrowDown", 1), ("ArrowDown", 2), ("ArrowUp", 1), ("End", len(LAYERS) - 1), ("Home", 0)):
+        layer_rows.keyboard.press(key)
+        assert layer_rows.evaluate(focused) == row
+    assert stops.count() == 1
+    layer_rows.keyboard.press("Enter")
+    first = layer_rows.locator("tbody tr").first.get_attribute("data-layer")
+    assert layer_rows.evaluate("widget.sent") == [["click", {"id": first}]]
 
 
 PROBE = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import gradio as gr
 
 from dit_prune_viz.app.pages.topbar import page as topbar
 from dit_prune_viz.app.session import packed
-from dit_prune_viz.app.session.history import History
+from dit_prune_viz.app.session.history import History, with_looks
 from dit_prune_viz.app.session.jobs import Busy, GaveWay, Jobs, Queued, Reporter, Result
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.startup import Startup
@@ -55,6 +56,7 @@ class Actions:
         """Per page: gradio hands a listener the session of the moment it was triggered, which may have moved on."""
         self._problems: dict[str, str] = {}
         """Per page: the sentence of the last thing that went wrong, until something else is asked for."""
+        self._stepping = threading.Lock()
 
     def session(self, session: Session | None) -> Session:
         """The user's session; a new user's is the prepared one, which may have to be waited for."""
@@ -100,7 +102,10 @@ class Actions:
         return self.newest(owner, session) is session and not self._jobs.busy(owner)
 
     def after_viewing(self, owner: str | None, session: Session) -> tuple:
-        """Updates for `Frame.outputs` after work that changed nothing: the last error stays in the bar."""
+        """Updates for `Frame.outputs` after work that only looked: the last error stays in the bar, and so does what is
+        going on beside it."""
+        if self._jobs.busy(owner):
+            return session, gr.skip(), gr.skip()
         return session, topbar.render(session, problem=self._problems.get(owner)), gr.Button(visible=False)
 
     def run(
@@ -155,14 +160,19 @@ class Actions:
         step: str | None = "the last change",
         *,
         gives_way: bool = False,
+        looks: bool = False,
+        kept: str = "Cancelled; nothing has changed.",
     ) -> Iterator[Any]:
         """Like `run` for any work: bar updates as tuples for `Frame.outputs`, everything else as it comes.
 
         The work gets the page's newest session; if it returns a session, that one is the newest from then on, and
-        `step` is what can be undone (see `History.step`); None is for work that only looks. Work that `gives_way`
-        raises GaveWay where the person does something else meanwhile.
+        `step` is what can be undone (see `History.step`); None is for work that leaves nothing to undo. Work that
+        `gives_way` raises GaveWay where the person does something else meanwhile. Work that `looks` reads weights and
+        groups them: it does not wait for what else the page does, nor hold it up. `kept` is said of work that was
+        cancelled.
         """
         owner = request.session_hash
+        line = _looks_of(owner) if looks else owner
         before: Session | None = None
 
         def begin(report: Reporter) -> Any:
@@ -179,25 +189,34 @@ class Actions:
             return bar_updates(self.newest(owner, session), problem)
 
         try:
-            for update in self._jobs.run(owner, begin, gives_way=gives_way):
-                if isinstance(update, Busy):
-                    yield gr.skip(), topbar.render(self.newest(owner, session), update), gr.Button(visible=True)
-                elif isinstance(update, Queued):
+            for update in self._jobs.run(line, begin, gives_way=gives_way):
+                if isinstance(update, Queued) or (isinstance(update, Busy) and looks and self._jobs.busy(owner)):
                     yield gr.skip(), gr.skip(), gr.skip()
+                elif isinstance(update, Busy):
+                    yield gr.skip(), topbar.render(self.newest(owner, session), update), gr.Button(visible=True)
+                elif isinstance(update, Result) and isinstance(update.value, Session):
+                    yield Result(self._step(owner, before, update.value, step, looks=looks))
                 else:
-                    if isinstance(update, Result) and isinstance(update.value, Session):
-                        self._histories.setdefault(owner, History()).step(before, update.value, step)
                     yield update
         except GaveWay:
             raise
         except Cancelled:
-            yield stay("Cancelled; nothing has changed.")
+            yield stay(kept)
         except UserError as problem:
             yield stay(str(problem))
             raise error_message(problem, shown=False) from problem
         except Exception:  # a fault of the app's own: the page must not stay busy, the terminal gets the traceback
             yield stay(UNEXPECTED)
             raise
+
+    def _step(self, owner: str, before: Session, after: Session, step: str | None, *, looks: bool) -> Session:
+        """Move on from `before` to `after`, or to what both of these and the work that ended meanwhile lead to."""
+        with self._stepping:
+            now = self.newest(owner, before)
+            if now is not before and after is not before:
+                after = with_looks(now, before, after) if looks else with_looks(after, before, now)
+            self._histories.setdefault(owner, History()).step(now if looks else before, after, step)
+        return after
 
     def prepare(self, request: gr.Request) -> Iterator[tuple]:
         """For a page that opens: the progress of the preparation, then its session.
@@ -235,13 +254,20 @@ class Actions:
         return tuple(gr.Button(interactive=name is not None) for name in history.names)
 
     def cancel(self, request: gr.Request) -> None:
-        self._jobs.cancel(request.session_hash)
+        """For the page's button: stop all its work."""
+        for line in (request.session_hash, _looks_of(request.session_hash)):
+            self._jobs.cancel(line)
 
     def leave(self, request: gr.Request) -> None:
         """For a page that is closed: stop its work and forget its session."""
-        self._jobs.cancel(request.session_hash)
+        self.cancel(request)
         self._histories.pop(request.session_hash, None)
         self._problems.pop(request.session_hash, None)
+
+
+def _looks_of(owner: str) -> str:
+    """The line of a page's work that only looks."""
+    return f"{owner} looks"
 
 
 def error_message(problem: UserError, *, shown: bool = True) -> gr.Error:

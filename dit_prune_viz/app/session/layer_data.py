@@ -15,12 +15,15 @@ from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.clustering.clusters import Clusters
 from dit_prune_viz.clustering.plane import plane
 from dit_prune_viz.clustering.profiles import profiles
+from dit_prune_viz.clustering.project import explained
 from dit_prune_viz.clustering.sample import stratified_sample
 from dit_prune_viz.clustering.stored import stored_projection
 from dit_prune_viz.clustering.units import count_units
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.masks.damage import ClusterDamage
 from dit_prune_viz.masks.groups import n_of_m
+from dit_prune_viz.pipelines.modulation import RowPart
+from dit_prune_viz.pipelines.modulation import row_parts as find_row_parts
 from dit_prune_viz.pruning.curves import damage_curves
 
 MAX_UMAP = 5_000
@@ -72,6 +75,12 @@ def cached(session: Session, name: str, key: tuple[Hashable, ...], make: Callabl
     return session.need_model().cache.get(("view", name, *key), make)
 
 
+def row_parts(session: Session, layer: str) -> tuple[RowPart, ...]:
+    """What the rows of a modulation layer modulate, see `modulation.row_parts`; none for other layers."""
+    model = session.need_model()
+    return cached(session, "parts", (layer,), lambda: find_row_parts(model.transformer, model.layer(layer)))
+
+
 def score_array(session: Session, layer: str) -> np.ndarray:
     """The saliencies that ranked the layer's weights as an array (d_out, d_in)."""
     return session.scores(layer).cpu().numpy()
@@ -118,6 +127,18 @@ def projected(
     calibration = session.need_calibration()[1]
     bins = _crc(calibration.sum_squares[layer].numpy())
     return cached(session, "projected", (*basis_key(session, layer), unit, projection, most, bins), make)
+
+
+def explained_shares(session: Session, layer: str, unit: str, most: int) -> tuple[float, float]:
+    """The shares of the variance of the units' profiles that the two axes of their PCA show."""
+
+    def make() -> tuple[float, float]:
+        drawn = drawn_units(session, layer, unit, "pca", most)
+        features = profiles(session.need_model().weight(layer), norm_bins(session, layer), unit, chosen=drawn)
+        return explained(features, projected(session, layer, unit, "pca", most))
+
+    bins = _crc(session.need_calibration()[1].sum_squares[layer].numpy())
+    return cached(session, "explained", (*basis_key(session, layer), unit, most, bins), make)
 
 
 def activity(session: Session, layer: str, unit: str) -> np.ndarray:

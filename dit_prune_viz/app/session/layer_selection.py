@@ -58,7 +58,9 @@ def importance_bins(session: Session, layer: str, order: str = "original", *, ov
     def make() -> Plane:
         out, inn = _channel_orders(session, layer, order)
         keep = layer_data.keep_array(session, layer) if overlay else None
-        return make_plane(layer_data.score_array(session, layer), keep, out=out, inn=inn, order=ORDERS[order])
+        bands = [(part.first, part.end, part.label) for part in layer_data.row_parts(session, layer)]
+        scores = layer_data.score_array(session, layer)
+        return make_plane(scores, keep, out=out, inn=inn, order=ORDERS[order], bands=bands)
 
     return layer_data.cached(session, "plane", bins_key(session, layer, order, overlay=overlay), make)
 

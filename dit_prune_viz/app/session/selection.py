@@ -11,10 +11,11 @@ import numpy as np
 
 from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.pipelines.layers import Layer
+from dit_prune_viz.pipelines.layers import OUTSIDE, Layer
 
 NONE = np.zeros(0, dtype=np.int32)
 MAX_TEXT = 10_000
+BLOCK = ("block", "blocks")
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,25 +63,47 @@ def is_name(text: str) -> bool:
 
 
 def find_layer(text: str, layers: Sequence[Layer]) -> str:
-    """The layer that a person named: the one called so, or of this kind in this block, else the first with all the
-    words in its name or kind.
+    """The layer that a person named: by its name or by what a page shows of it ("v · block 3"), else the one of this
+    kind in this block, else the first that `says` all the words.
 
-    A number is that of the block, or one in the name. UserError where there is no such layer.
+    UserError where there is no such layer.
     """
-    words = str(text)[:MAX_TEXT].lower().split()
-    for layer in layers:
-        if words == [layer.name.lower()]:
-            return layer.name
-    kind = " ".join(word for word in words if not word.isdigit())
-    for layer in layers:
-        if kind == layer.kind.lower() and [word for word in words if word.isdigit()] == [str(layer.block)]:
-            return layer.name
-    for layer in layers:
-        said = f"{layer.name} {layer.kind} block".lower()
-        numbers = {str(layer.block), *layer.name.split(".")}
-        if all(word in numbers if word.isdigit() else word in said for word in words):
-            return layer.name
-    raise UserError(f"No layer matches {brief(text)}. Write part of its name, or its kind and block, such as adaLN 3.")
+    asked = " ".join(str(text)[:MAX_TEXT].lower().split())
+    words = asked.split()
+    kind = " ".join(word for word in words if not word.isdigit() and word != "block")
+    number = [word for word in words if word.isdigit()]
+    matchers = (
+        lambda layer: set(filter(None, (part.strip() for part in asked.split("·")))) <= _shown(layer),
+        lambda layer: kind == layer.kind.lower() and number == [str(layer.block)],
+        lambda layer: says(layer, words),
+    )
+    found = next((layer.name for match in matchers for layer in layers if words and match(layer)), None)
+    if found is None:
+        raise UserError(
+            f"No layer matches {brief(text)}. Write part of its name, or its kind and block, such as adaLN 3."
+        )
+    return found
+
+
+def says(layer: Layer, words: Sequence[str]) -> bool:
+    """Whether a layer's name, kind and place hold all the words, in lower case.
+
+    A number behind "block" is that of the block; any other one is the block's or a part of the name. A single letter
+    is a whole part of the name or kind. The list of layers searches in the same way, see `layer_list.js`.
+    """
+    text = f"{layer.name} {layer.kind} {layer.place}".lower()
+    parts = re.split(r"[^a-z0-9]+", text)
+    block = str(layer.block) if layer.place != OUTSIDE else None
+    for before, word in zip(["", *words], words, strict=False):
+        if word.isdigit() and (word == block or (before not in BLOCK and word in layer.name.split("."))):
+            continue
+        if word.isdigit() or (len(word) == 1 and word not in parts) or (word not in text and word not in BLOCK):
+            return False
+    return True
+
+
+def _shown(layer: Layer) -> set[str]:
+    return {layer.name.lower(), layer.kind.lower(), layer.place.lower()}
 
 
 def search(text: str, units: int) -> np.ndarray:

@@ -11,6 +11,7 @@ const sortLater = timer(() => unsorted && !isSetting() && fill());
 let rows = [];
 let order = { key: "damage", down: true };
 let unsorted = false; // whether rows stand where their figures of before put them
+let stop = null; // the layer whose row is a tab stop
 let pointed = null; // the layer under the pointer or the keyboard's cursor, in whichever view
 
 // 9,216, then 73.7 k, 2.36 M.
@@ -25,6 +26,30 @@ function compare(a, b) {
   return order.down ? -sign : sign;
 }
 
+// Which rows a search means: those that show its words, or what is shown itself, such as "v · block 3". A number behind
+// "block" is that of the block; any other one is the block's or a part of the name; a single letter is a whole part.
+function matcher(text) {
+  if (text.includes("·")) {
+    const asked = text.split("·").map((part) => part.trim()).filter(Boolean);
+    const begun = (part, index) => index === asked.length - 1 && !/\d$/.test(part); // it is still being typed
+    return ({ name, kind, place }) => {
+      const shown = [name, kind, place].map((one) => one.toLowerCase());
+      return asked.every((part, index) => shown.some((one) => one === part || (begun(part, index) && one.startsWith(part))));
+    };
+  }
+  const words = text.split(/\s+/).filter(Boolean);
+  return ({ name, kind, place }) => {
+    const shown = `${name} ${kind} ${place}`.toLowerCase();
+    const parts = shown.split(/[^a-z0-9]+/);
+    const block = place.match(/^block (\d+)$/)?.[1];
+    return words.every((word, index) => {
+      const isBlock = /^blocks?$/.test(words[index - 1] ?? "");
+      if (/^\d+$/.test(word)) return word === block || (!isBlock && name.split(".").includes(word));
+      return word.length === 1 ? parts.includes(word) : shown.includes(word) || /^blocks?$/.test(word);
+    });
+  };
+}
+
 function build(layer, most) {
   const row = document.createElement("tr");
   row.dataset.layer = layer.name;
@@ -32,7 +57,8 @@ function build(layer, most) {
   open.type = "button";
   open.title = layer.name;
   const kind = document.createElement("strong");
-  kind.textContent = `${layer.kind} · ${layer.place}`;
+  make("span", kind, { textContent: layer.kind }); // gives way where there is no room, the place does not
+  make("span", kind, { textContent: ` · ${layer.place}` });
   const name = document.createElement("span");
   name.innerHTML = "<bdi></bdi>"; // a long name loses its beginning, not its end
   name.firstChild.textContent = layer.name;
@@ -103,11 +129,7 @@ function update(most, always) {
 const isSetting = () => body.querySelector(".sparsity input:is(:active, :focus)") !== null;
 
 function fill(always = false) {
-  const words = search.value.trim().toLowerCase().split(/\s+/);
-  const found = rows.filter((row) => {
-    const text = `${row.name} ${row.kind} ${row.place}`.toLowerCase();
-    return words.every((word) => text.includes(word));
-  });
+  const found = rows.filter(matcher(search.value.trim().toLowerCase()));
   const most = Math.max(0, ...rows.map((row) => row.damage));
   if (isSetting() && update(most, always)) return;
   unsorted = false;
@@ -115,6 +137,7 @@ function fill(always = false) {
   const focused = element.contains(document.activeElement) && document.activeElement.closest("tr")?.dataset.layer;
   body.replaceChildren(...[...found].sort(compare).map((row) => build(row, most)));
   if (focused) rowOf(focused)?.querySelector("button").focus({ preventScroll: true });
+  rove();
   for (const header of headers) {
     const sorted = header.dataset.key === order.key;
     header.ariaSort = sorted ? (order.down ? "descending" : "ascending") : "none";
@@ -122,6 +145,25 @@ function fill(always = false) {
   count.textContent = found.length < rows.length ? `${found.length} of ${rows.length}` : rows.length || "";
   empty.textContent = !rows.length ? props.empty : found.length ? "" : "No matching layers.";
   mark();
+}
+
+// One row is a tab stop, the one that had the focus last; the arrow keys lead to the others.
+function rove(row = rowOf(stop) ?? body.rows[0]) {
+  stop = row?.dataset.layer ?? null;
+  for (const one of body.rows) one.querySelector("button").tabIndex = one === row ? 0 : -1;
+}
+
+function walk(event) {
+  if (!event.target.matches("td.name button")) return;
+  const row = event.target.closest("tr");
+  const page = Math.max(1, Math.floor(scroller.clientHeight / row.offsetHeight) - 1);
+  const at = row.sectionRowIndex;
+  const to = { ArrowDown: at + 1, ArrowUp: at - 1, PageDown: at + page, PageUp: at - page, Home: 0, End: body.rows.length - 1 };
+  if (!(event.key in to)) return;
+  event.preventDefault();
+  const next = body.rows[Math.min(body.rows.length - 1, Math.max(0, to[event.key]))];
+  next.querySelector("button").focus({ preventScroll: true });
+  reveal(next);
 }
 
 function rowOf(name) {
@@ -230,7 +272,9 @@ body.addEventListener("click", (event) => {
 for (const event of ["pointerover", "focusin"]) {
   body.addEventListener(event, ({ target }) => point(target.closest("tr")?.dataset.layer ?? null));
 }
+body.addEventListener("keydown", walk);
 body.addEventListener("focusin", ({ target }) => {
+  rove(target.closest("tr"));
   for (const input of body.querySelectorAll(".sparsity input")) {
     input.tabIndex = input.closest("tr") === target.closest("tr") ? 0 : -1;
   }

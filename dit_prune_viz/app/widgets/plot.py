@@ -57,22 +57,24 @@ def unit_plot(
     Listeners of `select` find ids with `ids_of`.
     """
     strip = (
-        '<div class="plot-detail" role="status"></div><div class="plot-steps" hidden>'
-        '<button type="button" aria-label="Play through the timesteps">▶</button>'
+        '<div class="plot-steps" hidden>'
+        '<button type="button" aria-label="Play through the timesteps"></button>'
         '<input type="range" min="0" max="1" step="1" value="0" aria-label="Timestep bin of the activation axis">'
         "<output>all timesteps</output></div>"
     )
     details.__name__, frames.__name__ = "details", "frames"
-    return _plot(figure, height, elem_id, strip, server_functions=[details, frames], selection="")
+    # Above the dots, where it is on the screen whenever they are.
+    detail = '<div class="plot-detail" role="status"></div>'
+    return _plot(figure, height, elem_id, detail, strip, server_functions=[details, frames], selection="")
 
 
-def _plot(figure: Figure | None, height: int, elem_id: str, strip: str = "", **extra) -> gr.HTML:
+def _plot(figure: Figure | None, height: int, elem_id: str, above: str = "", below: str = "", **extra) -> gr.HTML:
     library = escape(f"gradio_api/file={PLOTLY_JS.as_posix()}")
     return gr.HTML(
         value=show(figure) if figure else "",
         html_template=(
-            f'<div class="plot" tabindex="0" role="group" style="height:{height}px" data-library="{library}"></div>'
-            f'{strip}<div class="plot-spoken" role="status"></div>'
+            f'{above}<div class="plot" tabindex="0" role="group" style="height:{height}px" data-library="{library}">'
+            f'</div>{below}<div class="plot-spoken" role="status"></div>'
         ),
         js_on_load=SCRIPT,
         elem_id=elem_id,

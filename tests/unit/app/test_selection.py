@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from layer_searches import LAYERS as SEARCHED
+from layer_searches import SEARCHES
 
-from dit_prune_viz.app.session.selection import Selection, find_layer, is_name, packed, search, unpack
+from dit_prune_viz.app.session.selection import Selection, find_layer, is_name, packed, says, search, unpack
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.layers import Layer
 
@@ -76,6 +78,15 @@ LAYERS = (
 def test_layers_are_found_by_any_part_of_what_they_are_called(text, name):
     assert is_name(text)
     assert find_layer(text, LAYERS) == name
+
+
+@pytest.mark.parametrize("text", SEARCHES)
+def test_the_block_s_number_and_the_text_on_the_page_find_their_layer(text):
+    found = find_layer(text, SEARCHED)
+    assert found in SEARCHES[text]
+    asked = text.lower().replace("·", " ").split()
+    if "·" not in text:  # the words alone mean these layers and no others
+        assert [layer.name for layer in SEARCHED if says(layer, asked)] == SEARCHES[text]
 
 
 def test_a_layer_that_is_not_there_is_named_in_the_sentence():

@@ -113,3 +113,20 @@ def test_two_models_have_two_locks():
             assert not second.free
         assert second.free
         assert not first.free
+
+
+def test_whoever_waits_comes_before_work_that_takes_it_again_at_once():
+    lock, order, waits = ModelLock(), [], threading.Event()
+
+    def other():
+        with lock.hold(lambda *_: waits.set()):
+            order.append("other")
+
+    with lock.hold():
+        thread = in_thread(other)
+        assert waits.wait(SOON)
+    for _ in range(3):  # such as the cells of a comparison, with nothing in between
+        with lock.hold():
+            order.append("cell")
+    thread.join(SOON)
+    assert order == ["other", "cell", "cell", "cell"]

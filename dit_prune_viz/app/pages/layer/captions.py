@@ -32,16 +32,35 @@ def describe_unit(session: Session, layer: str, index: int) -> str:
         weight, norm = layer_data.weight_and_norm(session, layer, row, column)
         state = "pruned" if found.sparsity else "kept"
         return (
-            f"weight in row {row:,}, column {column:,} · {cluster} · W = {weight:.3g} · ‖X_j‖₂ = {norm:.3g} · {state} "
-            f"· {found.energy:.2g} of the layer's energy"
+            f"weight in row {row:,}{_part(session, layer, row)}, column {column:,} · {cluster} · W = {weight:.3g} · "
+            f"‖X_j‖₂ = {norm:.3g} · {state} · {found.energy:.2g} of the layer's energy"
         )
     weight, norm = (10.0 ** float(value) for value in layer_data.points(session, layer, clusters.unit)[index])
     through = "output" if clusters.unit == "row" else "input"
+    part = _part(session, layer, index) if clusters.unit == "row" else ""
     return (
-        f"{clusters.unit} {index:,} · {cluster} · weight norm {weight:.3g} · {through} norm {norm:.3g} · "
+        f"{clusters.unit} {index:,}{part} · {cluster} · weight norm {weight:.3g} · {through} norm {norm:.3g} · "
         f"{formatting.percent(found.energy)} of the layer's energy · {formatting.percent(found.sparsity)} pruned · "
         f"predicted damage {formatting.percent(found.damage)}"
     )
+
+
+def _part(session: Session, layer: str, row: int) -> str:
+    """What a row of a modulation layer modulates, in brackets; nothing for other layers."""
+    label = next((one.label for one in layer_data.row_parts(session, layer) if one.first <= row < one.end), None)
+    return f" ({label})" if label else ""
+
+
+def _parts_of(session: Session, layer: str, units: np.ndarray) -> str:
+    """How many of the selected rows modulate what; nothing for columns and for other layers."""
+    if session.clusters[layer].unit != "row":
+        return ""
+    counts = [
+        (int(((units >= part.first) & (units < part.end)).sum()), part.label)
+        for part in layer_data.row_parts(session, layer)
+    ]
+    told = ", ".join(f"{count:,} {label}" for count, label in counts if count)
+    return f" ({told})" if told else ""
 
 
 def describe_layer(session: Session, layer: str) -> str:
@@ -81,7 +100,8 @@ def describe_selection(session: Session | None, layer: str | None, selection: Se
     found = selection_figures(session, layer, selection.ids)
     noun = session.clusters[layer].unit + ("" if found.units == 1 else "s")
     return (
-        f"**{found.units:,} {noun} selected** · {formatting.count(found.weights)} weights · "
+        f"**{found.units:,} {noun} selected**{_parts_of(session, layer, selection.ids)} · "
+        f"{formatting.count(found.weights)} weights · "
         f"{formatting.percent(found.energy)} of the layer's energy · sparsity {formatting.percent(found.sparsity)} · "
         f"predicted damage {formatting.percent(found.damage)}"
     )

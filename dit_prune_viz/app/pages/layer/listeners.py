@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from dit_prune_viz.app.pages.actions import Actions, Frame, error_message, session_updates, unchanged
+from dit_prune_viz.app.pages.actions import Actions, Frame, error_message, unchanged
 from dit_prune_viz.app.pages.events import mode_of, value_of
 from dit_prune_viz.app.pages.layer.layout import ALGORITHMS, AUTOMATIC, PROJECTIONS, SAMPLES, LayerLayout
 from dit_prune_viz.app.pages.layer.page_state import PageState, PageStates
@@ -77,7 +77,7 @@ class LayerListeners:
 
         bar = unchanged(self._frame.outputs)
         if projection != "plane":
-            for update in self._actions.watch(request, session, work, step=None):
+            for update in self._actions.watch(request, session, work, step=None, looks=True):
                 if isinstance(update, Result):
                     break
                 yield (*update, *unchanged(self._views))
@@ -128,19 +128,21 @@ class LayerListeners:
         """Other clusters for the layer that is open."""
         for update in self._cluster(session, layer, unit, algorithm, k, request, step=f"clusters of {layer}"):
             if isinstance(update, Result):
-                yield (*session_updates(update.value), *self.refresh(update.value, request))
+                bar = self._actions.after_viewing(request.session_hash, update.value)
+                yield (*bar, *self.refresh(update.value, request))
             else:
                 yield (*update, *unchanged(self._views))
 
     def _cluster(self, session, layer, unit, algorithm, k, request: gr.Request, step: str | None) -> Iterator:
         def work(session: Session, report: Reporter) -> Session:
-            if session.plan is None or owned_layer(session, layer) is None:
+            opened = step is None and is_clustered(session, layer)  # by what was asked just before
+            if session.plan is None or owned_layer(session, layer) is None or opened:
                 return session
             report(0, 1, f"Clustering {layer}")
             by = ALGORITHMS[0][1] if algorithm == BY_HAND else algorithm
             return session.cluster(layer, unit, by, None if k == AUTOMATIC else k)
 
-        return self._actions.watch(request, session, work, step=step)
+        return self._actions.watch(request, session, work, step=step, looks=True)
 
     def cluster_selection(self, session: Session, request: gr.Request) -> Iterator[tuple]:
         """The selected units become a cluster of their own."""

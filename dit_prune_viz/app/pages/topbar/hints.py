@@ -8,8 +8,8 @@ from dit_prune_viz.app.widgets.scripts import script
 
 SCRIPT = script("widgets/shared.js", "pages/topbar/hints.js")
 STEPS = (
-    "Each square is one layer; across: its block, down: its kind. Dark squares lose little of their output at the "
-    "present sparsity, so weights can go there at little cost. Click a square to open its layer.",
+    "Each dot is a layer: its weights grow to the right, its activations upwards. The sliders below set a sparsity per "
+    "group of layers, and the map further down shows where weights can go at little cost. Click a layer to open it.",
     "Choose a recipe and a sparsity. Masks, map and the damage in the top bar follow at once; a recipe that takes "
     "longer says so before it starts.",
     "The top bar shows what is removed, the size that is left, and the predicted damage. Undo takes back any step, "
