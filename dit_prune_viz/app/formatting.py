@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import TYPE_CHECKING
 
 from dit_prune_viz.formatting import count, counted, percent, seconds, signed, size
@@ -9,7 +10,7 @@ from dit_prune_viz.formatting import count, counted, percent, seconds, signed, s
 if TYPE_CHECKING:
     from dit_prune_viz.pruning.report import LayerReport, PlanReport
 
-__all__ = ["count", "counted", "damage", "percent", "seconds", "signed", "size", "times"]
+__all__ = ["count", "counted", "damage", "percent", "seconds", "signed", "size", "times", "wide_table"]
 
 
 def damage(report: LayerReport | PlanReport) -> str:
@@ -20,3 +21,8 @@ def damage(report: LayerReport | PlanReport) -> str:
 def times(factor: float) -> str:
     """2.4 times, 1,250 times."""
     return f"{factor:,.0f} times" if factor >= 10 else f"{factor:.2g} times"
+
+
+def wide_table(table: str, name: str) -> str:
+    """A table, as HTML, that scrolls by itself on narrow pages; `name` is what screen readers call it."""
+    return f'<div class="wide-table" tabindex="0" role="region" aria-label="{escape(name)}">{table}</div>'

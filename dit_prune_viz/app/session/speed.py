@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from html import escape
 
+from dit_prune_viz.app import formatting
 from dit_prune_viz.app.session import drawn_model
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.errors import Progress, UserError
@@ -75,10 +76,11 @@ def table(found: StepTime) -> str:
         )
         row = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
         lines.append(f'<tr><th scope="row">{shape.d_out} × {shape.d_in}</th>{row}</tr>')
-    return (
+    table = (
         '<table class="clusters tradeoff"><caption>Every shape with every kernel</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>{_layers(found)}"
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
     )
+    return f"{formatting.wide_table(table, 'Speed of every shape')}{_layers(found)}"
 
 
 def _layers(found: StepTime) -> str:

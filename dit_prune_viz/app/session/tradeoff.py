@@ -251,8 +251,10 @@ def table(rows: Sequence[Row], clip_name: str = "", source: str = "") -> str:
         f"± {lines[-1].spread_words}. Size: of the transformer as it would be stored, pruned models packed."
     )
     caption += "".join(f" {sentence}" for sentence in unread_sentences(rows[0]))
-    return f'<table class="clusters tradeoff"><caption>{caption}</caption><thead><tr>{head}</tr></thead>' + (
-        f"<tbody>{body}</tbody></table>"
+    return formatting.wide_table(
+        f'<table class="clusters tradeoff"><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table>",
+        "Scores by recipe and sparsity",
     )
 
 

@@ -58,9 +58,10 @@ def category_table(measured: Measured, score: str) -> str:
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in heads)
     body = "".join(f"<tr>{_cells(line, list(counts))}</tr>" for line in lines)
     caption = f"{score_title(score)} by category of the prompts (how many of each); bold: what breaks first."
-    return (
-        '<div class="wide-table"><table class="clusters tradeoff by-category">'
-        f"<caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    return formatting.wide_table(
+        f'<table class="clusters tradeoff by-category"><caption>{caption}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>",
+        "Scores by category",
     )
 
 

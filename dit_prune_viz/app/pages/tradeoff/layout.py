@@ -20,7 +20,7 @@ START = ("magnitude", "wanda", "dit-pruning")
 SCORES = [(label, score) for score, label in COLUMNS.items()]
 OVER = [("sparsity", tradeoff.SPARSITY), ("size", tradeoff.SIZE)]
 NOTE = (
-    "Choose methods and sparsities, then press **Compare**: every method prunes to every sparsity and draws the same "
+    "Choose recipes and sparsities, then press **Compare**: every recipe prunes to every sparsity and draws the same "
     "prompts from the same noise as the dense model, and the curves show what each level of sparsity costs. The plan "
     "at hand is measured as it is, ranked anew like all others on inputs held out from the prompts. `int8` and `int4` "
     "prune nothing and round the same layers. Measurements are kept: a run that was stopped resumes where it left off. "
