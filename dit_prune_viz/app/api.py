@@ -17,7 +17,8 @@ from dit_prune_viz.app.pages.actions import MODEL_WORK, Actions
 from dit_prune_viz.app.session import recipe_io, unit_files
 from dit_prune_viz.app.session.block_edits import set_by_text, sparsity_text
 from dit_prune_viz.app.session.cluster_edits import set_sparsity
-from dit_prune_viz.app.session.comparison import Comparison, compare
+from dit_prune_viz.app.session.comparison import compare
+from dit_prune_viz.app.session.comparison_result import Comparison
 from dit_prune_viz.app.session.layer_data import summary
 from dit_prune_viz.app.session.selection import search
 from dit_prune_viz.app.session.session import Session
