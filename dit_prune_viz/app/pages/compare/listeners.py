@@ -1,4 +1,4 @@
-"""What the Compare page does: draw two models, go back to an earlier run, pin one, follow the session."""
+"""What the Compare page does: draw dense, A and B, go back to an earlier run, make one A, follow the session."""
 
 from __future__ import annotations
 
