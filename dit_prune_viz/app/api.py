@@ -19,7 +19,8 @@ from dit_prune_viz.app.session import layer_groups, parts_file, recipe_io, unit_
 from dit_prune_viz.app.session.analyzer import find_all
 from dit_prune_viz.app.session.block_edits import set_by_text, sparsity_text
 from dit_prune_viz.app.session.cluster_edits import set_sparsity
-from dit_prune_viz.app.session.comparison import Comparison, check_prompts, compare, split_prompts
+from dit_prune_viz.app.session.comparison import check_prompts, compare, split_prompts
+from dit_prune_viz.app.session.comparison_result import Comparison
 from dit_prune_viz.app.session.drawn_model import WITHOUT
 from dit_prune_viz.app.session.group_rows import group_rows
 from dit_prune_viz.app.session.layer_data import summary

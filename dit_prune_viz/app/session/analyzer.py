@@ -9,16 +9,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.stats import spearmanr
 
-from dit_prune_viz.app.session.comparison import (
-    LEFT,
-    RIGHT,
-    Comparison,
-    Side,
-    draw_side,
-    keep_side,
-    kept_side,
-    measure,
-)
+from dit_prune_viz.app.session.comparison import draw_side, keep_side, kept_side
+from dit_prune_viz.app.session.comparison_result import LEFT, RIGHT, Comparison, Side, measure
 from dit_prune_viz.app.session.drawn_model import DENSE, ONLY, WITHOUT, DrawnModel, of_part
 from dit_prune_viz.app.session.parts import Part
 from dit_prune_viz.app.session.session import Session

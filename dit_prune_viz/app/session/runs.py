@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dit_prune_viz.app.session import drawn_model
-from dit_prune_viz.app.session.comparison import GAIN, Comparison, keep_side, kept_side, scored, with_gain
+from dit_prune_viz.app.session.comparison import keep_side, kept_side
+from dit_prune_viz.app.session.comparison_result import GAIN, Comparison, scored, with_gain
 from dit_prune_viz.app.session.contact_sheet import thumbnail
 from dit_prune_viz.app.session.drawn_model import DrawnModel, name_of_session
 from dit_prune_viz.app.session.session import Session

@@ -9,12 +9,14 @@ const keepBox = element.querySelector("input[type=checkbox]");
 const choice = element.querySelector("select");
 const measure = element.querySelector("[data-does=measure]");
 const EMPTY = { note: "", cells: [], kinds: [], presets: [], overall: 0, target: 50, words: "", fixed: false, sensed: false };
+const FULL = 93; // per cent from which on white is easier to read on a cell
 const NUMBERED = 16; // blocks up to which cells hold their sparsity as a number
 
 let shown = EMPTY;
 let builtFrom = "";
 let layers = new Map(); // name → what is known of a layer
 let places = new Map(); // "row column" → names in that cell
+let made = new Map(); // "row column" → its cell
 let chosen = [];
 
 const edits = sparsityEdits({ keep: () => keepBox.checked, answered: fill });
@@ -102,13 +104,12 @@ function setShare(text) {
 
 function paint() {
   for (const [place, names] of places) {
-    const [row, column] = place.split(" ");
-    const cell = grid.querySelector(`[data-row="${row}"][data-column="${column}"]`);
+    const cell = made.get(place);
     const known = names.map((name) => layers.get(name));
     const share = meanOf(names);
     cell.style.setProperty("--share", `${share.toFixed(1)}%`);
     cell.classList.toggle("hand", known.some(({ hand }) => hand));
-    cell.classList.toggle("dark", share > 55);
+    cell.classList.toggle("full", share > FULL);
     cell.dataset.rank = Math.max(...known.map(({ rank }) => rank ?? -1));
     cell.firstElementChild.textContent = shown.blocks <= NUMBERED ? Math.round(share) : "";
     cell.setAttribute("aria-label", told(names));
@@ -119,6 +120,7 @@ function build() {
   const blocks = [...new Set(shown.cells.map(({ block }) => block))].sort((a, b) => a - b);
   shown.blocks = blocks.length;
   places = new Map();
+  made = new Map();
   grid.replaceChildren();
   grid.style.setProperty("--blocks", blocks.length);
   grid.classList.toggle("many", blocks.length > NUMBERED);
@@ -131,9 +133,9 @@ function build() {
     return cell;
   };
   const line = () => {
-    const made = make("div", grid, { className: "board-row" });
-    made.setAttribute("role", "row");
-    return made;
+    const row = make("div", grid, { className: "board-row" });
+    row.setAttribute("role", "row");
+    return row;
   };
   const head = line();
   add(head, 0, 0, "all", "All layers", "columnheader");
@@ -154,6 +156,7 @@ function build() {
     const [row, column] = key.split(" ").map(Number);
     const cell = add([...rows.values()].find(([place]) => place === row)[1], row, column, "", "", "gridcell");
     cell.style.gridColumn = column + 1;
+    made.set(key, cell);
   }
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from dit_prune_viz.app.session.comparison import GAIN, GAINS
+from dit_prune_viz.app.session.comparison_result import GAIN, GAINS
 from dit_prune_viz.app.widgets.scripts import script
 
 SCRIPT = script("widgets/shared.js", "widgets/picture_view.js")

@@ -16,7 +16,8 @@ from PIL import Image
 from dit_prune_viz.app.pages.parts import listeners, view
 from dit_prune_viz.app.session import analyzer, drawn_model, parts_file
 from dit_prune_viz.app.session.analyzer import Finding, Findings, agreement, analyze
-from dit_prune_viz.app.session.comparison import GAIN, check_prompts, compare, paint_cluster
+from dit_prune_viz.app.session.comparison import check_prompts, compare, paint_cluster
+from dit_prune_viz.app.session.comparison_result import GAIN
 from dit_prune_viz.app.session.drawn_model import ONLY, WITHOUT, of_part
 from dit_prune_viz.app.session.layer_groups import BY_BLOCK, group_layers, group_of_selection, groups_of, tag_group
 from dit_prune_viz.app.session.model_store import ModelStore

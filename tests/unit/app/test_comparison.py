@@ -18,17 +18,15 @@ from dit_prune_viz.app.pages.compare import view as compare_view
 from dit_prune_viz.app.session import drawn_model
 from dit_prune_viz.app.session import runs as earlier
 from dit_prune_viz.app.session.comparison import (
-    Frame,
-    Side,
     check_prompts,
     compare,
     compare_models,
     draft_steps,
     draw_draft,
-    measure,
     paint_cluster,
     split_prompts,
 )
+from dit_prune_viz.app.session.comparison_result import Frame, Side, measure
 from dit_prune_viz.app.session.contact_sheet import contact_sheet, places
 from dit_prune_viz.app.session.drawn_model import ONLY, WITHOUT
 from dit_prune_viz.app.session.layer_edits import set_layers

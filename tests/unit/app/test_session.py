@@ -13,7 +13,8 @@ from dit_prune_viz.app.pages.layer import view as layer_view
 from dit_prune_viz.app.pages.layer.view import View
 from dit_prune_viz.app.session import layer_data
 from dit_prune_viz.app.session.cluster_edits import set_sparsity
-from dit_prune_viz.app.session.comparison import Frame, compare
+from dit_prune_viz.app.session.comparison import compare
+from dit_prune_viz.app.session.comparison_result import Frame
 from dit_prune_viz.app.session.jobs import Busy, Jobs
 from dit_prune_viz.app.session.layer_selection import units_in_plane, units_in_range
 from dit_prune_viz.app.session.layer_subject import subject

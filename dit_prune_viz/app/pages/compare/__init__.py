@@ -1,1 +1,1 @@
-"""Compare: dense and pruned pictures side by side."""
+"""Compare: the workbench, with the map as controller, pictures and evidence side by side."""

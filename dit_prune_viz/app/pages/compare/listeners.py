@@ -1,4 +1,4 @@
-"""What the Compare page does: draw two models, go back to an earlier run, pin one, follow the session."""
+"""What the Compare page does: draw dense, A and B, go back to an earlier run, make one A, follow the session."""
 
 from __future__ import annotations
 
@@ -14,19 +14,9 @@ from dit_prune_viz.app.pages.compare.view import Live
 from dit_prune_viz.app.pages.events import mode_of, value_of
 from dit_prune_viz.app.session import drawn_model, measuring
 from dit_prune_viz.app.session.browser_values import read_whole
-from dit_prune_viz.app.session.comparison import (
-    GAINS,
-    LEFT,
-    MIDDLE,
-    RIGHT,
-    Draft,
-    check_prompts,
-    compare_models,
-    draft_steps,
-    draw_draft,
-    split_prompts,
-)
-from dit_prune_viz.app.session.comparison import Frame as Preview
+from dit_prune_viz.app.session.comparison import check_prompts, compare_models, draft_steps, draw_draft, split_prompts
+from dit_prune_viz.app.session.comparison_result import GAINS, LEFT, MIDDLE, RIGHT, Draft
+from dit_prune_viz.app.session.comparison_result import Frame as Preview
 from dit_prune_viz.app.session.contact_sheet import contact_sheet
 from dit_prune_viz.app.session.drawing_inputs import taken
 from dit_prune_viz.app.session.drawn_model import name_of_session

@@ -11,7 +11,7 @@ import gradio as gr
 from PIL.Image import Image
 
 from dit_prune_viz.app import formatting
-from dit_prune_viz.app.session.comparison import LEFT, MIDDLE, RIGHT, Comparison, Curve, Draft, Frame, Side
+from dit_prune_viz.app.session.comparison_result import LEFT, MIDDLE, RIGHT, Comparison, Curve, Draft, Frame, Side
 from dit_prune_viz.app.session.contact_sheet import contact_sheet, is_wide, places
 from dit_prune_viz.app.session.runs import Reference
 from dit_prune_viz.app.widgets import picture_view, plot

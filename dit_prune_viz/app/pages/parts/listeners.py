@@ -12,7 +12,8 @@ from dit_prune_viz.app.pages.events import value_of
 from dit_prune_viz.app.pages.parts import view
 from dit_prune_viz.app.pages.parts.layout import EVERY, PartViews
 from dit_prune_viz.app.session.analyzer import Finding, Findings, analyze
-from dit_prune_viz.app.session.comparison import check_prompts, measure, split_prompts
+from dit_prune_viz.app.session.comparison import check_prompts, split_prompts
+from dit_prune_viz.app.session.comparison_result import measure
 from dit_prune_viz.app.session.drawing_inputs import taken
 from dit_prune_viz.app.session.jobs import Reporter, Result
 from dit_prune_viz.app.session.layer_subject import is_clustered

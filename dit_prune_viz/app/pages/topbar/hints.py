@@ -14,7 +14,7 @@ STEPS = (
     "longer says so before it starts.",
     "The top bar shows what is removed, the size that is left, and the predicted damage. Undo takes back any step, "
     "and long work can be cancelled.",
-    "Next: Layer sets a sparsity per cluster, Compare draws dense and pruned images from the same noise, Trade-off "
+    "Next: Layer sets a sparsity per cluster, Compare has map, images and scores on one screen, Trade-off "
     "plots quality against sparsity, Take away saves recipe, model and report.",
 )
 """The style sheet outlines what each is about, by its number."""
