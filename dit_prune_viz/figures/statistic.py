@@ -18,8 +18,8 @@ class Statistic:
 STATISTICS = {
     "damage": Statistic(
         "Predicted damage",
-        "share of the layer's output energy that the mask removes; where it is low, weights go at little cost. "
-        "It cannot know how much the rest of the model makes of that output: measured sensitivity does",
+        "share of the layer's own output energy that the mask removes; where it is low, weights go at little cost. "
+        "It cannot know what the rest of the model makes of that output, so between layers it may mislead",
         unit="%",
     ),
     "sparsity": Statistic("Sparsity", "share of the layer's weights that are pruned", unit="%"),
@@ -31,8 +31,8 @@ STATISTICS = {
     ),
     "sensitivity": Statistic(
         "Measured sensitivity",
-        "relative squared error of the transformer's output on held-out inputs with this layer alone pruned to 50 %. "
-        "It cannot know how errors of several layers add up, nor what the steps of a whole picture make of them",
+        "relative squared error of the transformer's output after guidance, on held-out inputs, with this layer alone "
+        "pruned to 50 %. It cannot know how errors of several layers and steps add up",
         log=True,
     ),
     "weights": Statistic("Weights", "number of weights in the layer", log=True),

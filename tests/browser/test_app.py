@@ -491,8 +491,6 @@ def test_words_that_are_not_read_and_prompt_files_are_told(page: Page, tmp_path)
 BAD_REQUESTS = (
     ("#prompt textarea", "", "The prompt is empty"),
     ("#prompt textarea", "a" * 10_000, "10,000 characters"),
-    ("#steps input", "0", "whole number"),
-    ("#steps input", "10000", "whole number"),
 )
 
 
@@ -504,10 +502,7 @@ def test_bad_requests_show_one_sentence_each(page: Page):
         page.locator(field).fill(value)
         page.locator("#generate").click()
         expect(page.locator("#bar .problem")).to_contain_text(sentence)
-        toast = page.locator(".toast-body")
-        expect(toast).to_contain_text(sentence)
-        toast.get_by_role("button").click()
-        expect(toast).to_have_count(0)
+        assert page.locator(".toast-body").count() == 0  # nothing is said twice
         page.locator(field).fill(good)
     assert not TRACEBACK.search(page.content())
     assert bar_value(page, "Sparsity") == before

@@ -58,13 +58,16 @@ def test_numbers_that_cannot_be_are_told_in_a_sentence_and_the_old_ones_come_bac
     samples = page.get_by_label("Inputs", exact=True).first
     for given in ("0", "2.5", "99999", ""):
         samples.fill(given)
+        samples.press("Tab")
         expect(problem).to_contain_text("Inputs is a whole number from 1 to 4,096")
         expect(samples).to_have_value("128")
     row = page.locator("#layer-list tbody tr").first
     row.locator("input[type=number]").fill("101")
+    page.keyboard.press("Tab")
     expect(problem).to_contain_text("percent is a number from 0 to 100, not 101")
     page.get_by_role("tab", name="Compare").click()
     page.locator("#steps input").fill("0")
+    page.keyboard.press("Tab")
     expect(problem).to_have_text("Steps is a whole number from 1 to 200, not 0; it is 20 again.")
     # What can be is taken once it is complete, not digit by digit.
     sparsity.click()
@@ -82,6 +85,7 @@ def test_layers_set_by_hand_stay_when_the_global_slider_moves(page: Page):
     expect(page.locator("#by-hand")).to_be_hidden()
     group = page.locator("#layer-groups tbody tr").first
     group.locator("input[type=number]").fill("20")
+    page.keyboard.press("Enter")
     expect(page.locator("#by-hand")).to_contain_text("9 layers are set by hand")
     page.locator("#sparsity input[type=number]").fill("60")
     expect(fact(page, "Sparsity")).to_contain_text("60 %")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -24,8 +23,6 @@ OPEN = ("granularity", "pattern", "sparsity")
 
 _PENDING = 8
 """Requests that the column remembers at most while they are being done."""
-_ECHO_SECONDS = 0.4
-"""After so long no list sends a choice again that it has sent before."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +121,23 @@ def _bins() -> tuple[gr.CheckboxGroup, gr.Button]:
     return bins, gr.Button("Use these timesteps", size="sm", elem_id="use-bins")
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What the fields asked for, and how often they had gone back before."""
+
+    values: form.Values
+    turn: int
+
+    def alike(self, other: _Asked | None) -> bool:
+        """Whether both ask for the same in the same round; fields that have no say may differ."""
+        if other is None or self.turn != other.turn:
+            return False
+        try:
+            return form.same_form(form.recipe_of(self.values), form.recipe_of(other.values))
+        except UserError:
+            return dict(self.values) == dict(other.values)
+
+
 class _Listeners:
     """What happens when a field changes, and when the session's recipe was changed elsewhere."""
 
@@ -133,14 +147,17 @@ class _Listeners:
         # changed elsewhere.
         self._asked = gr.State((Recipe(),))
         self._seen = gr.State(Recipe())  # the recipe of the session that came last
-        self._failed = gr.State(None)  # values of the fields that were asked for last and did not come true
+        self._failed = gr.State(None)  # what was asked for last and did not come true
+        # Held by the browser, counted up whenever the fields go back: it tells a choice that is sent once more from one
+        # that is made again.
+        self._round = gr.Number(0, visible=False)
         self._priced = gr.State(choices_of(None))  # the recipes as the list shows them, with their times
 
     def wire(self) -> None:
         frame, column = self._frame, self._column
         pruning = {
             "fn": self.prune,
-            "inputs": [frame.session, self._asked, *column.components],
+            "inputs": [frame.session, self._asked, self._failed, self._round, *column.components],
             "outputs": [*frame.outputs, self._asked, self._failed],
             "trigger_mode": "always_last",
             **INTERNAL,
@@ -153,8 +170,8 @@ class _Listeners:
         gr.on(events, self.follow, told, column.shown, queue=False, trigger_mode="always_last", **INTERNAL)
         settling = {
             "fn": self.settle,
-            "inputs": [frame.session, self._failed, *column.components],
-            "outputs": [self._asked, self._failed, *column.shown],
+            "inputs": [frame.session, self._failed, self._round, *column.components],
+            "outputs": [self._asked, self._round, *column.shown],
             **INTERNAL,
         }
         gr.on(events, **pruning).then(**settling)
@@ -166,7 +183,7 @@ class _Listeners:
         picked.then(**pruning).then(self.name_fields, told, naming, **INTERNAL).then(**settling)
         named = [column.name, *column.components]
         column.name.input(self.choose, [frame.session, *named], column.shown, queue=False, **INTERNAL)
-        named_pruning = {**pruning, "fn": self.prune_named, "inputs": [frame.session, self._asked, *named]}
+        named_pruning = {**pruning, "fn": self.prune_named, "inputs": [*pruning["inputs"][:4], *named]}
         column.name.input(**named_pruning).then(**settling)
         outputs = [self._asked, self._seen, *column.shown]
         frame.session.change(
@@ -178,26 +195,41 @@ class _Listeners:
         priced = [frame.session, self._priced]
         frame.session.change(self.price, priced, [self._priced, column.name], **INTERNAL)
 
-    def prune(self, session: Session, request: gr.Request, last: tuple[Recipe, ...], *given) -> Iterator[tuple]:
-        yield from self._prune_with(session, request, last, self._column.values(given))
+    def prune(
+        self, session: Session, request: gr.Request, last: tuple[Recipe, ...], failed: _Asked | None, turn: int, *given
+    ) -> Iterator[tuple]:
+        yield from self._prune_with(session, request, last, failed, _Asked(self._column.values(given), turn))
 
     def prune_named(
-        self, session: Session, request: gr.Request, last: tuple[Recipe, ...], name: str, *given
+        self,
+        session: Session,
+        request: gr.Request,
+        last: tuple[Recipe, ...],
+        failed: _Asked | None,
+        turn: int,
+        name: str,
+        *given,
     ) -> Iterator[tuple]:
         # By the name, not by the fields that it sets: the browser may not have filled them in yet.
-        yield from self._prune_with(session, request, last, self._chosen(name, given))
+        yield from self._prune_with(session, request, last, failed, _Asked(self._chosen(name, given), turn))
 
     def _prune_with(
-        self, session: Session, request: gr.Request, last: tuple[Recipe, ...], values: form.Values
+        self,
+        session: Session,
+        request: gr.Request,
+        last: tuple[Recipe, ...],
+        failed: _Asked | None,
+        asked: _Asked,
     ) -> Iterator[tuple]:
+        values = asked.values
         still = [gr.skip() for _ in self._frame.outputs]
         try:
             recipe = form.recipe_of(values)
         except UserError:
             recipe = None  # told by the work itself, where people are told
-        # A list sends its choice once more when it is left, which may be a click on Cancel.
-        if recipe and form.same_form(recipe, last[-1]):
-            yield (*still, last, gr.skip())
+        # A list sends its choice once more when it is left.
+        if asked.alike(failed) or (recipe and form.same_form(recipe, last[-1])):
+            yield (*still, gr.skip(), gr.skip())
             return
 
         def verb(now: Session, report) -> Session:
@@ -214,24 +246,20 @@ class _Listeners:
             for update in self._actions.run(request, session, verb):
                 yield (*update, gr.skip(), gr.skip())
         except Exception:
-            yield (*still, gr.skip(), values)
+            yield (*still, gr.skip(), asked)
             raise
         now = self._actions.newest(request.session_hash, session)
         if now is not None and not form.same_form(recipe, now.recipe):  # cancelled
-            yield (*still, gr.skip(), values)
+            yield (*still, gr.skip(), asked)
 
-    def settle(self, session: Session | None, request: gr.Request, failed: form.Values | None, *given) -> tuple:
+    def settle(self, session: Session | None, request: gr.Request, failed: _Asked | None, turn: int, *given) -> tuple:
         """What was cancelled or refused goes back to what the plan is, unless the fields say something else by now."""
-        still = (gr.skip(),) * (2 + len(self._column.shown))
-        if failed is None:
-            return still
-        time.sleep(_ECHO_SECONDS)  # what is sent once more is still known then
         session = self._actions.newest(request.session_hash, session)
-        if session is None or not _alike(failed, self._column.values(given)):
-            return still
-        values = form.values_of(session.recipe, failed)
+        if session is None or not _Asked(self._column.values(given), turn).alike(failed):
+            return (gr.skip(),) * (2 + len(self._column.shown))
+        values = form.values_of(session.recipe, failed.values)
         name = form.name_for(session.recipe) or CUSTOM
-        return (session.recipe,), None, *self._show(session, values, name)
+        return (session.recipe,), failed.turn + 1, *self._show(session, values, name)
 
     def discard(self, session: Session, request: gr.Request) -> Iterator[tuple]:
         """Nothing is set by hand any more."""
@@ -293,14 +321,6 @@ def _by_hand(session: Session | None) -> tuple[gr.Row, str]:
     layers = "1 layer is" if count == 1 else f"{count:,} layers are"
     told = f"{layers} set by hand and will stay so: the others make up for a change of the recipe or its sparsity."
     return gr.Row(visible=count > 0), told
-
-
-def _alike(first: form.Values, second: form.Values) -> bool:
-    """Whether the fields ask for the same; those that have no say may differ."""
-    try:
-        return form.same_form(form.recipe_of(first), form.recipe_of(second))
-    except UserError:
-        return dict(first) == dict(second)
 
 
 def _name(values: form.Values) -> str:
