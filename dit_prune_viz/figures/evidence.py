@@ -69,25 +69,45 @@ def evidence(
         revision=f"evidence {score} {unit}",
     )
     coloured = [name for name in named if name in curves][:_NAMED]
-    for name, own in curves.items():
-        points = sorted((point for point in own if not point.pattern), key=lambda point: point.x)
+    lines = {
+        name: sorted((point for point in own if not point.pattern), key=lambda point: point.x)
+        for name, own in curves.items()
+    }
+    limits = _limits([point.mean for points in lines.values() for point in points], dots)
+    for name, points in lines.items():
         if points:
-            _add_curve(figure, name, points, coloured)
+            _add_curve(figure, name, points, coloured, limits)
     for is_a, shown in ((False, False), (True, False), (False, True), (True, True)):
         members = [dot for dot in dots if (dot.is_a, dot.shown) == (is_a, shown)]
         if members:
             _add_dots(figure, members, is_a=is_a, shown=shown)
     figure.update_xaxes(nticks=6, showgrid=False)
-    figure.update_yaxes(nticks=6)
+    figure.update_yaxes(nticks=6, range=limits)
     figure.update_layout(showlegend=False, margin={"l": 40, "r": 12, "t": 52, "b": 40}, hovermode="closest")
     return figure
+
+
+def _limits(measured: Sequence[float], dots: Sequence[Dot]) -> list[float] | None:
+    """What the runs need of the axis, and some room; all of it without runs. A double-click shows the whole curves."""
+    if not dots:
+        return None
+    low = min(dot.mean - dot.spread for dot in dots)
+    high = max([*measured, *(dot.mean + dot.spread for dot in dots)])
+    room = max(high - low, 1e-3)
+    return [low - 0.3 * room, high + 0.12 * room]
 
 
 def _small(note: str) -> str:
     return f"<br><sup>{note}</sup>" if note else ""
 
 
-def _add_curve(figure: go.Figure, name: str, points: Sequence[Point], coloured: Sequence[str]) -> None:
+def _add_curve(
+    figure: go.Figure,
+    name: str,
+    points: Sequence[Point],
+    coloured: Sequence[str],
+    limits: Sequence[float] | None,
+) -> None:
     colour = style.colour(coloured.index(name)) if name in coloured else style.GREY
     figure.add_scatter(
         x=[point.x for point in points],
@@ -101,7 +121,8 @@ def _add_curve(figure: go.Figure, name: str, points: Sequence[Point], coloured: 
         hovertemplate=f"{escape(name)} %{{text}}: %{{y:.3g}}<extra>measured</extra>",
     )
     if name in coloured:
-        last = points[-1]
+        seen = [point for point in points if limits is None or point.mean > limits[0]]
+        last = seen[-1] if seen else points[0]
         figure.add_annotation(
             x=last.x, y=last.mean, text=escape(name), showarrow=False, xanchor="right", yanchor="bottom",
             font={"size": 10, "color": colour},
@@ -127,7 +148,7 @@ def _add_dots(figure: go.Figure, dots: Sequence[Dot], *, is_a: bool, shown: bool
         text=[("A · " if dot.is_a else "") + escape(_short(dot.name)) for dot in dots],
         hovertext=[f"<b>{escape(dot.name)}</b><br>{escape(dot.told)}" for dot in dots],
         hovertemplate="%{hovertext}<extra></extra>",
-        textposition="top center",
+        textposition=["bottom left" if dot.is_a else "top right" for dot in dots],
         textfont={"size": 10},
         cliponaxis=False,
         marker={

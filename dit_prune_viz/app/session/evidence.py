@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from dataclasses import dataclass
 
 from dit_prune_viz.app import formatting
 from dit_prune_viz.app.session import packed
@@ -79,7 +80,18 @@ def dot_of(run: Run, runs: Runs, score: str, over: str, unit: Unit) -> Dot | Non
 
 def measured_rows(model: Model) -> tuple[Row, ...]:
     """The rows that come with the app for a model; none for any but the bundled one."""
-    return model.cache.get(("measured rows",), lambda: _read_rows(model.fingerprint))
+    return model.cache.get(("measured rows",), lambda: _Held(_read_rows(model.fingerprint))).rows
+
+
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """Rows in a cache, which would take a row's `nbytes`, those of a stored model, for what the row itself takes."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(64 * len(values) for row in self.rows for values in row.scores.values())
 
 
 def _read_rows(fingerprint: str) -> tuple[Row, ...]:

@@ -269,7 +269,7 @@ def test_the_grid_sends_every_picture_once_and_all_at_the_end(ready, found):
     assert last["dense"]["picture"]
     figures = dict(last["cards"][0]["figures"])
     assert figures["SSIM"] == f"{found[0].comparison.ssim:.3f}"
-    assert figures["measured error"] == f"{100 * found[0].error:.3g} %"
+    assert figures["measured error"] == f"{100 * found[0].error:.2g} %"
 
 
 def test_a_card_says_where_the_prediction_misleads(ready, found):

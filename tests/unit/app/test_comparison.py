@@ -178,13 +178,13 @@ def test_a_run_that_is_a_stands_between_dense_and_b_and_both_are_scored_to_dense
     assert alone.a is None
     runs.make_a(first.number)
     paired = runs.shown.comparison
-    assert paired.a.side.name == "run 1 (Wanda 75.0 %)"
+    assert paired.a.side.name == "run 1 (Wanda 75 %)"
     assert paired.a.side.images == first.comparison.right.images
     assert (paired.a.ssim, paired.a.psnr) == (first.comparison.ssim, first.comparison.psnr)
     assert (paired.dense, paired.right) == (alone.dense, alone.right)
     assert (paired.ssim, paired.delta) == (alone.ssim, alone.delta)
     table = compare_view.score_table(paired)
-    assert "A is run 1 (Wanda 75.0 %)" in table
+    assert "A is run 1 (Wanda 75 %)" in table
     better = max(paired.ssim, paired.a.ssim)
     assert f"<b>{better:.3f}</b>" in table
     assert 'class="run is-a"' in runs_strip.show(runs)
@@ -259,10 +259,10 @@ def test_a_named_plan_names_its_runs_and_says_when_it_was_changed(ready):
     run = runs.add(ready, drawn_model.of_session(ready), compare(ready, "a cat", 4, 2))
     runs.make_a(run.number)
     named = ready.named("  my \n plan ")
-    assert drawn_model.name_of_session(named) == "my plan, 50.0 %"
+    assert drawn_model.name_of_session(named) == "my plan, 50 %"
     runs.rename(named)
-    assert runs.shown.drawn.name == runs.shown.comparison.right.name == "my plan, 50.0 %"
-    assert runs.a.name == "run 1 (my plan, 50.0 %)"
+    assert runs.shown.drawn.name == runs.shown.comparison.right.name == "my plan, 50 %"
+    assert runs.a.name == "run 1 (my plan, 50 %)"
     assert runs.find(1).is_plan
     layer = ready.model.layers[0].name
     assert drawn_model.name_of_session(set_layers(named, {layer: 0.4})).startswith("my plan, changed, ")

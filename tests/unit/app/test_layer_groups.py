@@ -232,7 +232,7 @@ def test_the_scatter_shows_every_layer_once_and_says_what_is_selected(ready):
     share = sum(ready.model.layers[i].weights for i in (0, 2)) / ready.report.weights
     told = group_view.describe_selection(ready, chosen)
     assert told.startswith("**2 layers selected**")
-    assert f"{100 * share:.1f} % of the prunable" in told
+    assert f"{100 * share:.3g} % of the prunable" in told
     other = Selection("another//layers-2").changed([0, 1], "set", "layers")
     assert group_view.describe_selection(ready, other) == group_view.HINT
     assert group_view.describe_selection(None, chosen) == group_view.HINT

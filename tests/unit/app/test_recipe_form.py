@@ -390,7 +390,7 @@ def test_sensitivity_is_measured_as_the_plan_ranks_and_stays_whatever_the_recipe
     other = pruned_by(sensed, "magnitude")
     assert other.sensitivity is first
     title = map_view.heat_figure(other, "sensitivity").layout.title.text
-    assert title == "Measured sensitivity, measured with Custom, Wanda"
+    assert title == "Measured sensitivity, measured with Wanda, centred inputs"
     # Each recipe has its own again when it comes back.
     both = measuring.sense(other)
     assert both.sensitivity is not first

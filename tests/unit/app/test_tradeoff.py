@@ -151,7 +151,7 @@ def test_the_benchmarks_plans_are_shown_for_their_model_only(session, tmp_path, 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"methods": ()}, "at least one method"),
+        ({"methods": ()}, "at least one recipe"),
         ({"sparsities": ""}, "at least one sparsity"),
         ({"sparsities": "0.5"}, "in percent"),
         ({"prompts": 6}, "left for calibration"),
@@ -292,7 +292,7 @@ def test_a_stopped_comparison_keeps_its_rows_and_their_files(listeners):
 
 def test_a_mistake_in_the_tab_is_one_sentence(listeners):
     request = SimpleNamespace(session_hash="visitor")
-    with pytest.raises(gr.Error, match="at least one method"):
+    with pytest.raises(gr.Error, match="at least one recipe"):
         list(listeners["compare"](None, [], "50", 2, 1, 2, None, "ssim", request))
 
 

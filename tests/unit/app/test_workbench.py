@@ -7,10 +7,14 @@ import threading
 from dataclasses import replace
 from types import SimpleNamespace
 
+import gradio as gr
 import pytest
 from sessions import pruned_by
 
-from dit_prune_viz.app.session import drawn_model, versions
+from dit_prune_viz.app.pages.actions import Actions, Frame
+from dit_prune_viz.app.pages.compare.layout import CompareLayout, lay_out
+from dit_prune_viz.app.pages.compare.listeners import CompareListeners
+from dit_prune_viz.app.session import drawn_model, evidence, versions
 from dit_prune_viz.app.session.board import cells, kinds_of, sensitivity_ranks, set_overall
 from dit_prune_viz.app.session.comparison import compare
 from dit_prune_viz.app.session.evidence import dot_of, evidence_figure
@@ -18,10 +22,13 @@ from dit_prune_viz.app.session.jobs import GaveWay, Jobs, Result
 from dit_prune_viz.app.session.layer_edits import set_layers
 from dit_prune_viz.app.session.runs import Runs
 from dit_prune_viz.app.session.session import Sensed, Session
+from dit_prune_viz.app.session.startup import Startup
 from dit_prune_viz.app.session.tradeoff import SIZE
 from dit_prune_viz.app.session.versions import find_version, open_version, save_version
 from dit_prune_viz.app.widgets import layer_board
+from dit_prune_viz.caching import nbytes
 from dit_prune_viz.errors import Cancelled, UserError
+from dit_prune_viz.experiments.results import Row
 from dit_prune_viz.experiments.table import Unit
 from dit_prune_viz.figures.style import message
 
@@ -160,3 +167,89 @@ def test_work_that_gives_way_stops_for_the_next_job_of_its_owner_alone():
     jobs.cancel("anne")  # a person who cancels means it
     thread.join(5)
     assert type(found.stopped) is Cancelled
+
+
+@pytest.fixture
+def page(ready):
+    """The listeners of the page, of a visitor who begins with the session."""
+    jobs = Jobs()
+    startup = Startup(ready, "none", jobs)
+    startup._done.set()
+    actions = Actions(jobs, startup)
+    with gr.Blocks():
+        frame, layout = Frame(gr.State(None), gr.HTML(), gr.Button()), lay_out()
+    visitor = SimpleNamespace(session_hash="anne")
+    return SimpleNamespace(
+        actions=actions, listeners=CompareListeners(frame, actions, layout), layout=layout, visitor=visitor
+    )
+
+
+ASKED = ("a cat\nthe moon", 4, 20, 1, None)
+
+
+def labels(updates: list[tuple], layout: CompareLayout) -> list[str]:
+    """What B is called, one after another."""
+    place = 3 + layout.outputs.index(layout.pictures.right)
+    called = [getattr(update[place], "label", None) for update in updates]
+    return [label for label, before in zip(called, [None, *called], strict=False) if label and label != before]
+
+
+def bars(updates: list[tuple]) -> str:
+    return " ".join(str(update[1]) for update in updates)
+
+
+def test_a_change_is_drawn_as_a_draft_and_then_in_full_without_the_dense_side(page, ready):
+    runs, listeners, actions = Runs(), page.listeners, page.actions
+    view = ("ssim", "sparsity")
+
+    def redraw(on: bool = True, opened: bool = True) -> list[tuple]:
+        return list(listeners.redraw(ready, runs, *view, on, opened, *ASKED, page.visitor))
+
+    assert len(redraw()) == 1  # nothing was ever drawn
+    list(listeners.generate(ready, runs, *view, *ASKED, page.visitor))
+    assert len(runs.runs) == 1
+    assert len(redraw()) == 1  # nothing has changed
+    layer = ready.model.layers[0].name
+    list(actions.run(page.visitor, ready, lambda now, report: set_layers(now, {layer: 0.9}, keep_overall=True)))
+    for off in (redraw(on=False), redraw(opened=False)):
+        assert len(off) == 1
+    updates = redraw()
+    assert len(runs.runs) == 2
+    assert runs.shown.session.plan is actions.newest("anne").plan
+    first, *_, last = labels(updates, page.layout)
+    assert first.startswith("B, draft: 4 steps")
+    assert last == f"B: {runs.shown.drawn.name}"
+    assert "Dense: denoising" not in bars(updates)
+    # Back at the first plan its run is there, and nothing is drawn.
+    list(actions.run(page.visitor, ready, lambda now, report: runs.find(1).session))
+    assert len(redraw()) == 1
+    assert runs.shown.number == 1
+
+
+def test_drawing_a_change_begins_anew_after_what_a_person_does_meanwhile(page, ready):
+    runs, listeners, actions = Runs(), page.listeners, page.actions
+    list(listeners.generate(ready, runs, "ssim", "sparsity", *ASKED, page.visitor))
+    first, second = (layer.name for layer in ready.model.layers[:2])
+    list(actions.run(page.visitor, ready, lambda now, report: set_layers(now, {first: 0.9})))
+    seen, begun = [], threading.Event()
+
+    def watch() -> None:
+        for update in listeners.redraw(ready, runs, "ssim", "sparsity", True, True, *ASKED, page.visitor):
+            seen.append(update)
+            if getattr(update[5], "label", None):  # the draft of the first change
+                begun.set()
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    assert begun.wait(30)
+    list(actions.run(page.visitor, ready, lambda now, report: set_layers(now, {second: 0.9})))
+    thread.join(60)
+    assert not thread.is_alive()
+    assert len(runs.runs) == 2  # the first change was not drawn in full
+    assert runs.shown.session.plan.by_hand == {first, second}
+
+
+def test_rows_that_are_kept_with_a_model_do_not_drive_its_pictures_out(ready):
+    """A row names the bytes of a stored model, which are not its own."""
+    row = Row("x", "wanda", "d", "50 %", 0.5, 0, 0.1, 1.0, 1.0, {"ssim": [0.5] * 10}, nbytes=1 << 40)
+    assert nbytes(evidence._Held((row,) * 3)) == 3 * 10 * 64
