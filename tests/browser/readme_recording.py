@@ -20,8 +20,10 @@ FILE = Path(__file__).resolve().parents[2] / "assets" / "screenshots" / "tour.we
 VIEW = {"width": 1280, "height": 720}
 SIZE = (1024, 576)
 SECONDS, MOST_BYTES = 20, 3_000_000
-PROMPTS = "grinning face\nred apple\nowl\nhot beverage"
-STEPS = "12"
+PROMPTS, STEPS = "grinning face\nred apple", "12"
+KIND = "mlp in"
+THUMB = 16
+"""Pixels of what a slider is taken by."""
 FRAME = 80
 """Milliseconds of a frame in which something moves."""
 
@@ -50,12 +52,13 @@ class Film:
 
     def shoot(self, milliseconds: float = FRAME) -> None:
         """Add what is seen now; nothing new makes the last frame last longer."""
-        shot = Image.open(io.BytesIO(self._page.screenshot())).convert("RGB").resize(SIZE, Image.Resampling.LANCZOS)
+        shot = Image.open(io.BytesIO(self._page.screenshot(type="jpeg", quality=95)))
+        shot = shot.resize(SIZE, Image.Resampling.LANCZOS)
         if self.frames and ImageChops.difference(shot, self.frames[-1][0]).getbbox() is None:
             milliseconds += self.frames.pop()[1]
         self.frames.append((shot, milliseconds))
 
-    def go(self, x: float, y: float, frames: int = 6) -> None:
+    def go(self, x: float, y: float, frames: int = 5) -> None:
         """The pointer goes to a place."""
         before = self._at
         for step in range(1, frames + 1):
@@ -72,13 +75,14 @@ class Film:
         self._page.mouse.down()
         self._page.mouse.up()
 
-    def drag(self, slider: Locator, start: float, end: float, frames: int = 20) -> None:
+    def drag(self, slider: Locator, start: float, end: float, frames: int = 18) -> None:
         """The pointer takes a slider, whose shares of its length are given, from one place to another."""
         box = slider.bounding_box()
         y = box["y"] + box["height"] / 2
-        self.go(box["x"] + start * box["width"], y)
+        first, last = (box["x"] + THUMB / 2 + share * (box["width"] - THUMB) for share in (start, end))
+        self.go(first, y)
         self._page.mouse.down()
-        self.go(box["x"] + end * box["width"], y, frames)
+        self.go(last, y, frames)
         self._page.mouse.up()
 
     def watch(self, over: Locator, milliseconds: float, last: float) -> None:
@@ -86,7 +90,7 @@ class Film:
         begin = len(self.frames)
         while not over.is_visible():
             self.shoot()
-            self._page.wait_for_timeout(100)
+            self._page.wait_for_timeout(200)
         took = sum(shown for _, shown in self.frames[begin:]) or 1
         self.frames[begin:] = [(shot, shown * milliseconds / took) for shot, shown in self.frames[begin:]]
         self.shoot(last)
@@ -96,8 +100,8 @@ class Film:
         total = sum(shown for _, shown in self.frames)
         times = [max(20, round(1000 * SECONDS * shown / total)) for _, shown in self.frames]
         first, *others = (shot for shot, _ in self.frames)
-        for quality in (80, 70, 60, 50, 40, 30):
-            options = {"quality": quality, "method": 6, "minimize_size": True, "loop": 0}
+        for quality in (70, 50, 35, 20):
+            options = {"quality": quality, "method": 4, "minimize_size": True, "loop": 0}
             first.save(path, "WEBP", save_all=True, append_images=others, duration=times, **options)
             if path.stat().st_size <= MOST_BYTES:
                 break
@@ -105,47 +109,41 @@ class Film:
 
 
 def tour(page: Page, film: Film) -> None:
-    """A group of layers is pruned harder, and costs too much; the others take over from it, and it costs less."""
-    film.shoot(1500)
-    table = page.locator("#layer-groups")
-    scroll_to(page, film, table)
-    slider = table.locator("tbody tr", has=page.locator("td.name", has_text="mlp in")).first.locator(
-        "input[type=range]"
-    )
-    film.drag(slider, 0.5, 0.9)
+    """A kind of layer is pruned harder, and costs much; the others take over from it, and it costs less."""
+    board = page.locator("#layer-board")
+    slider, keep = board.locator("input[type=range]"), board.locator("input[type=checkbox]")
     film.shoot(1200)
-    draw(page, film, 1)
-    film.click(page.get_by_role("tab", name="Map"))
-    page.wait_for_timeout(500)
-    scroll_to(page, film, table)
-    film.click(table.locator(".cluster-tools input"))
-    film.drag(slider, 0.9, 0.3)
-    film.shoot(1200)
-    draw(page, film, 2)
-
-
-def scroll_to(page: Page, film: Film, what: Locator) -> None:
-    """The page moves until something is near its top."""
-    way = what.bounding_box()["y"] - 120
-    for _ in range(8):
-        page.mouse.wheel(0, way / 8)
-        page.wait_for_timeout(60)
-        film.shoot()
-
-
-def draw(page: Page, film: Film, runs: int) -> None:
-    """The Compare page draws with the present plan."""
-    film.click(page.get_by_role("tab", name="Compare"))
-    expect(page.locator("#generate")).to_be_visible()
-    if runs == 1:
-        page.locator("#prompt textarea").fill(PROMPTS)
-        page.locator("#steps input[type=number]").fill(STEPS)
-        page.keyboard.press("Tab")
-    page.evaluate("document.querySelector('#generate').scrollIntoView({block: 'start'}); window.scrollBy(0, -160)")
-    page.wait_for_timeout(300)
-    film.shoot(500)
     film.click(page.locator("#generate"))
-    film.watch(page.locator(f"#runs .run:nth-of-type({runs})"), 4000, 2500)
+    film.watch(run(page, 1), 3000, 1300)
+    film.click(run(page, 1).locator(".make-a"))
+    page.wait_for_timeout(500)
+    film.shoot(500)
+    film.click(page.get_by_role("rowheader", name=f"Kind {KIND}", exact=True))
+    film.shoot(600)
+    film.click(keep)
+    film.drag(slider, 0.5, 0.85)
+    film.shoot(800)
+    film.watch(run(page, 2), 3500, 1800)
+    film.click(keep)
+    film.drag(slider, 0.85, 0.3)
+    film.shoot(800)
+    film.watch(run(page, 3), 3500, 3000)
+
+
+def run(page: Page, number: int) -> Locator:
+    """The card of a run, which is there once its pictures are drawn."""
+    return page.locator(f'#runs li[data-run="{number}"]')
+
+
+def open_workbench(page: Page) -> None:
+    """The Compare page, with prompts that all fit."""
+    page.get_by_role("tab", name="Compare").click()
+    page.locator("#layer-board .board-cell").first.wait_for()
+    expect(page.locator("#prompt textarea")).not_to_have_value("")
+    page.locator("#prompt textarea").fill(PROMPTS)
+    page.locator("#steps input").fill(STEPS)
+    page.keyboard.press("Tab")
+    page.wait_for_timeout(2000)
 
 
 def main() -> None:
@@ -160,7 +158,7 @@ def main() -> None:
         page.add_init_script("localStorage.setItem('dit-prune-viz hints seen', 'yes')")
         page.goto(url)
         page.locator('#layer-map [data-points="78"]').first.wait_for(timeout=60_000)
-        page.wait_for_timeout(3000)
+        open_workbench(page)
         film = Film(page)
         tour(page, film)
         film.write(FILE)
