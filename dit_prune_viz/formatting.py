@@ -15,6 +15,11 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
+def counted(number: int, noun: str) -> str:
+    """ "1 prompt", "8 prompts"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def seconds(value: float) -> str:
     """12 s, 3 min 20 s, 42 min, 2 h 20 min."""
     whole = round(value)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dit_prune_viz.formatting import count, percent, seconds, signed, size
+from dit_prune_viz.formatting import count, counted, percent, seconds, signed, size
 
 if TYPE_CHECKING:
     from dit_prune_viz.pruning.report import LayerReport, PlanReport
 
-__all__ = ["count", "damage", "percent", "seconds", "signed", "size"]
+__all__ = ["count", "counted", "damage", "percent", "seconds", "signed", "size"]
 
 
 def damage(report: LayerReport | PlanReport) -> str:

@@ -115,8 +115,8 @@ def _tabs(frame: Frame, actions: Actions, folder: Path) -> Tabs:
             layer_view = layer_tab.build(frame, actions)
         with gr.Tab("Compare", id="compare", render_children=True) as compare_page:
             compare_view = compare_tab.build(frame, actions)
-        with gr.Tab("Trade-off", id="tradeoff", render_children=True):
-            tradeoff_view = tradeoff_tab.build(frame, actions)
+        with gr.Tab("Trade-off", id="tradeoff", render_children=True) as tradeoff_page:
+            tradeoff_view = tradeoff_tab.build(frame, actions, tradeoff_page)
         with gr.Tab(takeaway_tab.TITLE, id="takeaway", render_children=True):
             sources = Sources(compare_view.runs, tradeoff_view.measured, layer_view.selection)
             takeaway_tab.build(frame, actions, sources, folder, tabs)

@@ -110,6 +110,8 @@ def match(found: Clusters, before: Clusters | None) -> Clusters:
     for n, i in sorted(ids.items(), key=lambda item: item[1]):
         name = f"cluster {i}" if f"cluster {i}" not in names else f"cluster {i}, new"
         tags[i] = before.tags[partner[n]] if n in partner else Tag(name, next(spare))
+        if n in partner and partner[n] != i and tags[i].name == f"cluster {partner[n]}":
+            tags[i] = replace(tags[i], name=name)  # it was called by its number, which is another one now
     order = np.array([ids[n] for n in range(found.k)], dtype=np.int16)
     noise = None if found.noise is None else ids[found.noise]
     return replace(found, labels=order[found.labels], noise=noise, tags=tuple(tags))

@@ -34,6 +34,13 @@ def project(
     return (_pca(features) if method == "pca" else _umap(features, seed, progress)).astype(np.float32)
 
 
+def explained(features: np.ndarray, points: np.ndarray) -> tuple[float, float]:
+    """The shares of the standardised features' variance that the two coordinates of a PCA have."""
+    total = float(standardise(features).var(axis=0, dtype=np.float64).sum())
+    first, second = (float(share) / (total or 1.0) for share in points.var(axis=0, dtype=np.float64))
+    return first, second
+
+
 def _pca(features: np.ndarray) -> np.ndarray:
     _, vectors = np.linalg.eigh(features.T @ features)  # d is small, the number of units may be millions
     axes = np.zeros((features.shape[1], 2))

@@ -30,7 +30,8 @@ class Experiment:
     recipes × levels × seeds are the cells; each draws every one of `prompts`, from a noise of its own per prompt and
     seed. steps, guidance_scale, height, width: None takes the model's default. frames and picture as in `Request`.
     calibration_prompts must have no prompt in common with `prompts`; samples and calibration_seed as in `calibrate`.
-    categories: of the prompts, one each, or none; no number depends on them.
+    categories: of the prompts, one each, or none; no number depends on them. plans: recipes that are measured as they
+    are, each at the level that is what came of it.
     """
 
     recipes: tuple[NamedRecipe, ...]
@@ -47,6 +48,7 @@ class Experiment:
     samples: int = 128
     calibration_seed: int = 0
     categories: tuple[str, ...] = ()
+    plans: tuple[tuple[NamedRecipe, Level], ...] = ()
 
     def drawing(self, model: Model) -> Request:
         """The settings of every picture, as a request without prompt and seed."""
@@ -54,22 +56,24 @@ class Experiment:
         return Request("", 0, steps, self.guidance_scale, self.height, self.width, self.frames, self.picture)
 
     def cells(self) -> list[tuple[NamedRecipe, Level]]:
-        """What is pruned: every recipe at every level, level by level; patterns only where they mean something. Recipes
-        with one sparsity come first, each once."""
+        """What is pruned: every recipe at every level, level by level; patterns only where they mean something. Plans
+        and recipes with one sparsity come first, each once."""
         fixed = [(named, level_of(named.recipe)) for named in self.recipes if named.recipe.fixed]
         free = [named for named in self.recipes if not named.recipe.fixed]
         pairs = [(named, level) for level in self.levels for named in free]
-        return fixed + [(named, level) for named, level in pairs if not level.pattern or named.recipe.takes_patterns]
+        return [*self.plans, *fixed] + [
+            (named, level) for named, level in pairs if not level.pattern or named.recipe.takes_patterns
+        ]
 
 
 def check(experiment: Experiment) -> None:
     """UserError for the first thing that is wrong: no recipe, level, prompt or seed; a prompt in both sets."""
     for what, values in (("method", experiment.recipes), ("sparsity", experiment.levels)):
-        if not values:
+        if not values and not experiment.plans:
             raise UserError(f"Choose at least one {what} to compare.")
     if not experiment.cells():
         raise UserError("None of these methods takes a pattern; add a sparsity in percent, or a method such as wanda.")
-    names = [recipe.name for recipe in experiment.recipes]
+    names = [recipe.name for recipe in (*experiment.recipes, *(recipe for recipe, _ in experiment.plans))]
     if len(set(names)) < len(names) or DENSE in names:
         raise UserError(f"Every method needs a name of its own, and none is called {DENSE}.")
     if not experiment.prompts or not experiment.calibration_prompts:

@@ -13,6 +13,8 @@ from dit_prune_viz.errors import UserError
 from dit_prune_viz.experiments.curves_png import draw_curves
 from dit_prune_viz.experiments.results import SCORES, UNREAD, Row
 from dit_prune_viz.experiments.table import tabulate
+from dit_prune_viz.formatting import counted
+from dit_prune_viz.pruning.named_recipes import DENSE
 
 _FIELDS = (
     *("recipe", "level", "sparsity", "nbytes", "seed", "prompts"),
@@ -20,6 +22,9 @@ _FIELDS = (
     *("damage", "prune_seconds", "seconds"),
     *UNREAD,
 )
+
+_NAMED_SEEDS = 5
+"""So many are named, more are counted."""
 
 
 def as_csv(rows: Sequence[Row]) -> str:
@@ -49,6 +54,30 @@ def as_json(rows: Sequence[Row], description: Mapping[str, object]) -> str:
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
+def caption(rows: Sequence[Row], description: Mapping[str, object]) -> list[str]:
+    """What was measured, in lines for a picture of it: model, prompts, seeds, settings, and what its whiskers are."""
+    lines = [line for line in tabulate(rows) if line.recipe != DENSE]
+    if not lines:
+        return []
+    drawing = description.get("drawing")
+    drawing = drawing if isinstance(drawing, Mapping) else {}
+    seeds = sorted({row.seed for row in rows})
+    named = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
+    size = f"{drawing['width']} × {drawing['height']}" if {"width", "height"} <= drawing.keys() else ""
+    told = (
+        str(description.get("model") or ""),
+        counted(lines[0].prompts, "prompt"),
+        named if len(seeds) <= _NAMED_SEEDS else counted(len(seeds), "seed"),
+        counted(drawing["steps"], "step") if "steps" in drawing else "",
+        f"guidance {drawing['guidance_scale']:g}" if drawing.get("guidance_scale") is not None else "",
+        size,
+        str(description.get("dtype") or "").removeprefix("torch."),
+    )
+    clip = f"CLIP by {description['clip']}. " if description.get("clip") else ""
+    open_marks = " Open marks: N:M patterns." if any(":" in line.level for line in lines) else ""
+    return [", ".join(filter(None, told)), f"{clip}Whiskers: {lines[0].spread_words}.{open_marks}"]
+
+
 def export(rows: Sequence[Row], description: Mapping[str, object], folder: Path, name: str = "results") -> list[Path]:
     """Write `name`.csv, .json and .png into `folder`; returns their paths."""
     paths = [folder / f"{name}{ending}" for ending in (".csv", ".json", ".png")]
@@ -56,7 +85,7 @@ def export(rows: Sequence[Row], description: Mapping[str, object], folder: Path,
         folder.mkdir(parents=True, exist_ok=True)
         paths[0].write_text(as_csv(rows), encoding="utf-8")
         paths[1].write_text(as_json(rows, description), encoding="utf-8")
-        draw_curves(tabulate(rows)).save(paths[2])
+        draw_curves(tabulate(rows), caption(rows, description)).save(paths[2])
     except OSError as error:
         raise UserError(f"{folder} cannot be written to ({error.strerror}); choose another folder.") from error
     return paths

@@ -14,14 +14,16 @@ _LONGEST = 20
 
 @dataclass(frozen=True, order=True)
 class Level:
-    """sparsity: share of the prunable weights, 0–1. pattern: "2:4" and the like, "" where any weight may go."""
+    """sparsity: share of the prunable weights, 0–1. pattern: "2:4" and the like, "" where any weight may go. own: it is
+    what came of a recipe as it is, which it leaves alone."""
 
     sparsity: float
     pattern: str = ""
+    own: bool = False
 
     def of(self, recipe: Recipe) -> Recipe:
         """The recipe at this level. UserError for a pattern that means nothing for it."""
-        return recipe if recipe.fixed else recipe.at(self.pattern or self.sparsity)
+        return recipe if recipe.fixed or self.own else recipe.at(self.pattern or self.sparsity)
 
     @property
     def label(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dit_prune_viz.experiments.results import SCORES, Row, mean_score, spread
+from dit_prune_viz.figures.tradeoff import whiskers
 
 COLUMNS = {
     "clip": "CLIP",
@@ -15,13 +16,16 @@ COLUMNS = {
     "damage": "predicted damage",
 }
 """Scores of a cell, as people read them."""
+WITH_DENSE_LEVEL = ("clip",)
+"""Scores that the dense model has by itself; to the others it is what is compared with."""
 _DIGITS = {"clip": 2, "ssim": 3, "psnr": 2, "latent_mse": 4, "damage": 4}
 
 
 @dataclass(frozen=True)
 class Figure:
     """mean: over prompts, then seeds; CLIP is cut off at 0 once, at the end. spread: sample standard deviation of the
-    seeds' means before that, 0 with one seed."""
+    seeds' means before that; with one seed the standard error of its mean over the prompts, 0 for a single one. Either
+    says how far another seed's mean may be expected to lie."""
 
     mean: float
     spread: float
@@ -46,6 +50,11 @@ class Line:
     seconds: float
     figures: dict[str, Figure | None]
     nbytes: int | None = None
+
+    @property
+    def spread_words(self) -> str:
+        """What the spread of its figures is."""
+        return whiskers(self.seeds)
 
 
 @dataclass(frozen=True)
@@ -167,8 +176,12 @@ def _line(group: Sequence[Row]) -> Line:
 
 def _figure(score: str, group: Sequence[Row]) -> Figure | None:
     seeds = [[value for value in row.scores.get(score, ()) if value is not None] for row in group]
-    means = [_average(values) for values in seeds if values]
-    return Figure(mean_score(score, means), spread(means)) if means else None
+    seeds = [values for values in seeds if values]
+    if not seeds:
+        return None
+    means = [_average(values) for values in seeds]
+    apart = spread(means) if len(group) > 1 else spread(seeds[0]) / len(seeds[0]) ** 0.5
+    return Figure(mean_score(score, means), apart)
 
 
 def _average(values: Sequence[float]) -> float:

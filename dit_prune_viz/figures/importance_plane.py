@@ -21,8 +21,8 @@ VEIL = [[0, "rgba(128,128,128,0)"], [0.5, "rgba(90,30,10,.35)"], [1, "rgba(25,8,
 class Plane:
     """Saliencies in bins. order is what the channels are sorted by, out and in the channels in the order drawn.
 
-    scores: (≤120, ≤120), mean saliency per bin; pruned: the share of its weights that are pruned, or None. bands: (first
-    row, the one after the last, name) of output channels that belong together, in the original order alone.
+    scores: (≤120, ≤120), mean saliency per bin; pruned: the share of its weights that are pruned, or None. bands:
+    (first row, the one after the last, name) of output channels that belong together.
     """
 
     scores: np.ndarray
@@ -60,8 +60,9 @@ def importance_plane(
     """At most 120 bins a side; each shows log10 of its mean saliency.
 
     Horizontal streaks are output channels that matter as a whole: the pattern for which CAG ranks inside rows. With
-    `overlay` what is pruned is veiled. Bands of rows that do different things are named in the place of row numbers. `selected` says for every `unit` of the layer whether it is selected: rows and
-    columns are framed, bins with selected weights get a dot.
+    `overlay` what is pruned is veiled. In the original order, bands are named in the place of row numbers. `selected`
+    says for every `unit` of the layer whether it is selected: rows and columns are framed, bins with selected weights
+    get a dot.
     """
     plane = plane if isinstance(plane, Plane) else make_plane(plane)
     binned = plane.scores

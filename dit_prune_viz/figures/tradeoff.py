@@ -8,13 +8,24 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from dit_prune_viz.figures import style
+from dit_prune_viz.formatting import counted
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
 
+def whiskers(seeds: int) -> str:
+    """What the spread of a mean over prompts and seeds is."""
+    return "spread over seeds" if seeds > 1 else "standard error over prompts"
+
+
+def sampled(prompts: int, seeds: int) -> str:
+    """What the points are means over, and what their whiskers are."""
+    return f"{counted(prompts, 'prompt')}, {counted(seeds, 'seed')}; whiskers: {whiskers(seeds)}"
+
+
 @dataclass(frozen=True)
 class Point:
-    """One method at one sparsity: x in percent of the weights or as a size, a score's mean and its spread over seeds.
+    """One method at one sparsity: x in percent of the weights or as a size, a score's mean and its spread.
 
     label: the sparsity as people read it; a pattern such as 2:4 is drawn as a lone open mark.
     """

@@ -159,7 +159,7 @@ def class_label(pipeline: DiffusionPipeline, prompt: str) -> int:
     text = prompt.strip().lower()
     if text.isdecimal() and int(text) < classes:
         return int(text)
-    names = {name.lower(): label for name, label in (getattr(pipeline, "labels", None) or {}).items()}
+    names = {name.lower(): label for name, label in _labels(pipeline).items()}
     if text in names:
         return names[text]
     known = f" or a class name such as {next(iter(names))!r}" if names else ""
@@ -176,8 +176,17 @@ def described(pipeline: DiffusionPipeline, prompt: str) -> str:
     if not draws_classes(pipeline):
         return prompt
     label = class_label(pipeline, prompt)
-    names = getattr(pipeline, "labels", None) or {}
-    return next((name for name, number in names.items() if number == label), prompt)
+    return next((name for name, number in _labels(pipeline).items() if number == label), prompt)
+
+
+def has_words(pipeline: DiffusionPipeline, prompt: str) -> bool:
+    """Whether there are words for what a prompt asks for, which a CLIP can score: not for a class without a name."""
+    return not draws_classes(pipeline) or class_label(pipeline, prompt) in _labels(pipeline).values()
+
+
+def _labels(pipeline: DiffusionPipeline) -> Mapping[str, int]:
+    """Name → number of the classes that the pipeline lists."""
+    return getattr(pipeline, "labels", None) or {}
 
 
 def _has_guidance_embedding(pipeline: DiffusionPipeline) -> bool:

@@ -45,7 +45,6 @@ _NORMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "CogView4AdaLayerNormZero": _PAIRED,
         "LuminaRMSNormZero": _two(*_BOTH),
         "MochiRMSNormZero": _two(*_BOTH),
-        "AdaLayerNormShift": ("attention shift",),
     }
 )
 """Class of a norm whose child `linear` is the layer → what its rows modulate, in equal parts."""

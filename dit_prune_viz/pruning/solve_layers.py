@@ -94,12 +94,14 @@ def solve_layers(
     wanted = [layer for layer in model.layers if layer.name in masks]
     packages = package_layers(wanted, package_bytes, sequential=sequential)
     inputs = statistics.reporting(progress).inputs
-    total = len(packages) * len(inputs.calls) + len(masks)
+    calls = len(packages) * len(inputs.calls)
+    steps = _steps(wanted, (4 if searches else 1) * calls)
+    total = calls + sum(steps.values())
     done = 0
 
-    def advance(*_: object, what: str = "Collecting second moments") -> None:
+    def advance(*_: object, what: str = "Collecting second moments", by: int = 1) -> None:
         nonlocal done
-        done += 1
+        done += by
         if progress is not None:
             progress(done, total, what)
 
@@ -120,8 +122,16 @@ def solve_layers(
             task = _LayerTask(statistics, name, plans[name], masks[name], moments.pop(name), damping)
             solved.layers[name], solved.left[name] = task.solve(searches, update)
             earlier[name] = solved.layers[name]
-            advance(what=f"Updating {name}")
+            advance(what=f"Updating {name}", by=steps[name])
     return solved
+
+
+def _steps(layers: Sequence[Layer], calls: int) -> dict[str, int]:
+    """For how many replayed calls every layer counts in the progress, about `calls` in all: by the multiplications that
+    its second moments cost, or the time left would be told by the quick calls and the small layers that come first."""
+    work = {layer.name: layer.shape[1] ** 2 * float(sum(layer.shape)) for layer in layers}
+    whole = sum(work.values()) or 1.0
+    return {name: max(1, round(calls * own / whole)) for name, own in work.items()}
 
 
 def _check_shapes(statistics: Statistics, masks: Mapping[str, PackedMask]) -> None:

@@ -152,12 +152,14 @@ class Actions:
         step: str | None = "the last change",
         *,
         looks: bool = False,
+        kept: str = "Cancelled; nothing has changed.",
     ) -> Iterator[Any]:
         """Like `run` for any work: bar updates as tuples for `Frame.outputs`, everything else as it comes.
 
         The work gets the page's newest session; if it returns a session, that one is the newest from then on, and
         `step` is what can be undone (see `History.step`); None is for work that leaves nothing to undo. Work that
-        `looks` reads weights and groups them: it does not wait for what else the page does, nor hold it up.
+        `looks` reads weights and groups them: it does not wait for what else the page does, nor hold it up. `kept` is
+        said of work that was cancelled.
         """
         owner = request.session_hash
         line = _looks_of(owner) if looks else owner
@@ -187,7 +189,7 @@ class Actions:
                 else:
                     yield update
         except Cancelled:
-            yield stay("Cancelled; nothing has changed.")
+            yield stay(kept)
         except UserError as problem:
             yield stay(str(problem))
             raise error_message(problem) from problem

@@ -61,12 +61,15 @@ class History:
         self._last: tuple[str, float] | None = None
 
     def step(self, before: Session, after: Session, what: str | None) -> None:
-        """Move on to `after`. `what` names the step, in words; None leaves no trace: nothing of the work was changed.
+        """Move on to `after`. `what` names the step, in words; None leaves no trace: nothing of the work was changed. Nor
+        does a step that leads to the same plan, clusters and groups.
 
         Steps of the same name ending in "…" follow each other as one while the pauses are short.
         """
         self.present = after
         if what is None or after is before:
+            return
+        if _is_same(before, after):
             return
         now = time.monotonic()
         flowing = what.endswith("…") and self._last is not None and self._last[0] == what
@@ -74,6 +77,8 @@ class History:
             self._past = deque([(what, FormerModel.of(before))] if before.model else [])
         elif not (flowing and now - self._last[1] < PAUSE_SECONDS and self._past):
             self._past.append((what, before))
+        elif self._past and isinstance(self._past[-1][1], Session) and _is_same(self._past[-1][1], after):
+            self._past.pop()  # the slider is back where it began
         self._last = (what, now)
         self._future.clear()
         while len(self._past) > STEPS or (len(self._past) > 1 and self._bytes() > MAX_BYTES):
@@ -148,6 +153,28 @@ def with_looks(session: Session, base: Session, looked: Session) -> Session:
         {name: source[name] for name in new if name in source} for source in (other.clusters, other.asked)
     )
     return replace(session, clusters={**session.clusters, **clusters}, asked={**session.asked, **asked})
+
+
+def _is_same(one: Session, other: Session) -> bool:
+    """Whether two sessions have the same plan, clusters and groups. Of layers set by hand that is not looked into."""
+    plans = one.plan is other.plan or (
+        one.plan is not None and other.plan is not None and not one.plan.by_hand and not other.plan.by_hand
+    )
+    return (
+        one.model is other.model
+        and one.calibration is other.calibration
+        and one.recipe == other.recipe
+        and one.groups is other.groups
+        and one.sensitivity == other.sensitivity
+        and plans
+        and one.clusters.keys() == other.clusters.keys()
+        and all(_same_clusters(found, other.clusters[name]) for name, found in one.clusters.items())
+    )
+
+
+def _same_clusters(one: Clusters, other: Clusters) -> bool:
+    same = one.unit == other.unit and one.tags == other.tags and len(one.labels) == len(other.labels)
+    return one is other or (same and bool((one.labels == other.labels).all()))
 
 
 def _masks(sessions: Iterable[Session]) -> dict[int, int]:

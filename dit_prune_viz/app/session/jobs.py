@@ -13,6 +13,8 @@ from typing import Any
 from dit_prune_viz.errors import Cancelled
 
 POLL_SECONDS = 0.15
+FIRST_SECONDS = 1.5
+"""Of a stage, before its pace says how long it will take: what comes first is often quicker than the rest."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Reporter:
             self._stage = (total, time.monotonic())
         self._done = done
         elapsed = time.monotonic() - self._stage[1]
-        left = elapsed / done * (total - done) if done and elapsed > 0.5 else None
+        left = elapsed / done * (total - done) if done and elapsed > FIRST_SECONDS else None
         self.messages.put(Busy(done, total, what, left))
 
     def emit(self, item: Any) -> None:

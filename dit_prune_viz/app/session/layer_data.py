@@ -15,6 +15,7 @@ from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.clustering.clusters import Clusters
 from dit_prune_viz.clustering.plane import plane
 from dit_prune_viz.clustering.profiles import profiles
+from dit_prune_viz.clustering.project import explained
 from dit_prune_viz.clustering.sample import stratified_sample
 from dit_prune_viz.clustering.stored import stored_projection
 from dit_prune_viz.clustering.units import count_units
@@ -126,6 +127,18 @@ def projected(
     calibration = session.need_calibration()[1]
     bins = _crc(calibration.sum_squares[layer].numpy())
     return cached(session, "projected", (*basis_key(session, layer), unit, projection, most, bins), make)
+
+
+def explained_shares(session: Session, layer: str, unit: str, most: int) -> tuple[float, float]:
+    """The shares of the variance of the units' profiles that the two axes of their PCA show."""
+
+    def make() -> tuple[float, float]:
+        drawn = drawn_units(session, layer, unit, "pca", most)
+        features = profiles(session.need_model().weight(layer), norm_bins(session, layer), unit, chosen=drawn)
+        return explained(features, projected(session, layer, unit, "pca", most))
+
+    bins = _crc(session.need_calibration()[1].sum_squares[layer].numpy())
+    return cached(session, "explained", (*basis_key(session, layer), unit, most, bins), make)
 
 
 def activity(session: Session, layer: str, unit: str) -> np.ndarray:

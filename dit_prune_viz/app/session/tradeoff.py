@@ -10,28 +10,32 @@ from html import escape
 from pathlib import Path
 
 from dit_prune_viz.app import formatting
+from dit_prune_viz.app.session.recipe_io import with_clusters
 from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.app.session.tradeoff_time import remember_pace
 from dit_prune_viz.checks import whole
 from dit_prune_viz.disk_cache import user_folder
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.experiments.categories import CategoryLine
 from dit_prune_viz.experiments.experiment import Experiment, describe, documented, with_seeds
 from dit_prune_viz.experiments.export import export
-from dit_prune_viz.experiments.levels import parse_levels
+from dit_prune_viz.experiments.levels import Level, level_of, parse_levels
 from dit_prune_viz.experiments.prompt_files import PROMPT_FILES
 from dit_prune_viz.experiments.prompts import held_out, read_prompts, split
 from dit_prune_viz.experiments.results import Row, unread_sentences
 from dit_prune_viz.experiments.run import run
-from dit_prune_viz.experiments.table import COLUMNS, Difference, Line, Unit, tabulate, unit_of
+from dit_prune_viz.experiments.table import COLUMNS, WITH_DENSE_LEVEL, Difference, Line, Unit, tabulate, unit_of
 from dit_prune_viz.experiments.table import Figure as Score
 from dit_prune_viz.figures import Figure
 from dit_prune_viz.figures.style import message
-from dit_prune_viz.figures.tradeoff import Point, damage_scatter, tradeoff
+from dit_prune_viz.figures.tradeoff import Point, damage_scatter, sampled, tradeoff
 from dit_prune_viz.metrics.clip_mean import CLIP_UNIT
-from dit_prune_viz.pruning.named_recipes import find_recipes
+from dit_prune_viz.pruning.named_recipes import NamedRecipe, find_recipes
 from dit_prune_viz.resources import ASSETS
 
 MAX_PROMPTS, MAX_SEEDS = 1024, 16
+AT_HAND = "plan at hand"
+"""The name of the session's own plan among the methods."""
 PLANS = ASSETS / "damage.json"
 """Predicted damage and measured latent error of random plans on the bundled model, by the damage benchmark."""
 EMPTY = "Curves appear here while the comparison runs, one point per method and sparsity."
@@ -44,7 +48,8 @@ DIGITS = {"clip": 2, "ssim": 3, "psnr": 2, "latent_mse": 4, "damage": 4}
 
 @dataclass(frozen=True)
 class Asked:
-    """What a person chose: names of recipes, sparsities as text, how many prompts and noises, prompt files."""
+    """What a person chose: names of recipes, with AT_HAND for the session's own plan, sparsities as text, how many
+    prompts and noises, prompt files."""
 
     methods: tuple[str, ...]
     sparsities: str
@@ -56,13 +61,17 @@ class Asked:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """rows so far, by whom CLIP was scored, the files to download once it is finished, and the prompts' categories."""
+    """rows so far, by whom CLIP was scored, the files to download once nothing more comes, and the prompts' categories.
+
+    source: where the rows come from, in words, where they were not measured here.
+    """
 
     rows: tuple[Row, ...] = ()
     clip_name: str = ""
     files: tuple[str, ...] = ()
     notice: str | None = None
     categories: tuple[str, ...] = ()
+    source: str = ""
 
 
 def uploaded_file(path: object, uploads: Path) -> str | None:
@@ -119,9 +128,16 @@ def measure(
         turn=lambda: model.lock.hold(progress),
         cache=session.store.disk,
     )
-    description = documented(experiment, describe(experiment, model, clip))
-    files = export(outcome.rows, description, Path(tempfile.mkdtemp()), "tradeoff")
-    return Measured(outcome.rows, clip.name, tuple(map(str, files)), outcome.notice, experiment.categories)
+    remember_pace(session, experiment, outcome.rows)
+    return finished(session, experiment, outcome.rows, outcome.notice)
+
+
+def finished(session: Session, experiment: Experiment, rows: Sequence[Row], notice: str | None = None) -> Measured:
+    """What was measured, with its files: all of it, or what there is of a comparison that was stopped."""
+    clip = session.store.clip()
+    description = documented(experiment, describe(experiment, session.need_model(), clip))
+    files = export(rows, description, Path(tempfile.mkdtemp()), "tradeoff")
+    return Measured(tuple(rows), clip.name, tuple(map(str, files)), notice, experiment.categories)
 
 
 def plan_experiment(session: Session, asked: Asked) -> Experiment:
@@ -130,8 +146,10 @@ def plan_experiment(session: Session, asked: Asked) -> Experiment:
     count = whole(asked.prompts, "The number of prompts", 1, MAX_PROMPTS)
     seeds = whole(asked.seeds, "The number of seeds", 1, MAX_SEEDS)
     steps = whole(asked.steps, "The number of steps", 1, 200)
-    recipes, levels = find_recipes(asked.methods), parse_levels(asked.sparsities)
-    if not recipes:
+    recipes = find_recipes([name for name in asked.methods if name != AT_HAND])
+    plans = (at_hand(session),) if AT_HAND in asked.methods else ()
+    levels = parse_levels(asked.sparsities) if recipes or not plans else ()
+    if not recipes and not plans:
         raise UserError("Choose at least one method to compare.")
     own, categories = model.defaults.prompts, ()
     if asked.prompt_set:
@@ -140,11 +158,24 @@ def plan_experiment(session: Session, asked: Asked) -> Experiment:
         calibration = held_out(own, prompts)
     else:
         prompts, calibration = split(own, count)
-    return with_seeds(Experiment(recipes, levels, prompts, calibration, steps=steps, categories=categories), seeds)
+    experiment = Experiment(recipes, levels, prompts, calibration, steps=steps, categories=categories, plans=plans)
+    return with_seeds(experiment, seeds)
 
 
-def curves(rows: Sequence[Row], score: str, over: str = SPARSITY) -> Figure:
-    """The figure of one score over SPARSITY or SIZE, an empty one for a score that there is not."""
+def at_hand(session: Session) -> tuple[NamedRecipe, Level]:
+    """The session's plan as a cell: its recipe with all that was set by hand, and the sparsity that came of it.
+
+    Like all others it is ranked anew on inputs that are held out from the prompts drawn. UserError without a plan.
+    """
+    pruned = with_clusters(session)
+    recipe = pruned.plan.as_recipe()
+    own = level_of(recipe)
+    return NamedRecipe(AT_HAND, recipe), Level(round(pruned.report.achieved, 4), own.pattern, own=True)
+
+
+def curves(rows: Sequence[Row], score: str, over: str = SPARSITY, *, shipped: bool = False) -> Figure:
+    """The figure of one score over SPARSITY or SIZE, an empty one for a score that there is not; `shipped` says that
+    the rows come with the app."""
     if score not in COLUMNS or over not in (SPARSITY, SIZE):
         return message(EMPTY)
     every = tabulate(rows)
@@ -162,10 +193,9 @@ def curves(rows: Sequence[Row], score: str, over: str = SPARSITY) -> Figure:
         for name in names
     }
     dense = next((line.figures[score].mean for line in lines if line.recipe == "dense"), None)
-    seeds = max(line.seeds for line in shown)
-    spread = f"{seeds} seeds; whiskers: spread over seeds" if seeds > 1 else "one seed"
-    note = f"{formatting.count(shown[0].prompts)} prompts, {spread}"
-    dense = dense if score == "clip" else None
+    note = sampled(shown[0].prompts, max(line.seeds for line in shown))
+    note += "; shipped with the app" if shipped else ""
+    dense = dense if score in WITH_DENSE_LEVEL else None
     return tradeoff(points, title=COLUMNS[score], note=note, dense=dense, **axis_of(every, over))
 
 
@@ -202,8 +232,8 @@ def damage_figure(session: Session | None, rows: Sequence[Row]) -> Figure:
     return damage_scatter(pairs, spearman=None, what="cells") if pairs else message(NO_DAMAGE)
 
 
-def table(rows: Sequence[Row], clip_name: str = "") -> str:
-    """The rows as an HTML table, a line per method and sparsity."""
+def table(rows: Sequence[Row], clip_name: str = "", source: str = "") -> str:
+    """The rows as an HTML table, a line per method and sparsity; `source` as in `Measured`."""
     lines = tabulate(rows)
     if not lines:
         return ""
@@ -211,10 +241,12 @@ def table(rows: Sequence[Row], clip_name: str = "") -> str:
     heads = ("method", "sparsity", f"size, {unit.name}", *COLUMNS.values(), "seeds", "time to prune")
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     body = "".join(f"<tr>{_cells(line, unit)}</tr>" for line in lines)
-    source = f"CLIP: {escape(clip_name)}, {CLIP_UNIT}. " if clip_name else ""
+    clip = f"CLIP: {escape(clip_name)}, {CLIP_UNIT}. " if clip_name else ""
+    if not any(line.figures["clip"] for line in lines):
+        clip = "No CLIP score applies, because there are no words for what was drawn. "
     caption = (
-        f"{source}Means over {lines[0].prompts} prompts held out from calibration ± spread over seeds. Size: of the "
-        "transformer as it would be stored, pruned models packed."
+        f"{escape(source)}{clip}Means over {formatting.counted(lines[0].prompts, 'prompt')} held out from calibration "
+        f"± {lines[-1].spread_words}. Size: of the transformer as it would be stored, pruned models packed."
     )
     caption += "".join(f" {sentence}" for sentence in unread_sentences(rows[0]))
     return f'<table class="clusters tradeoff"><caption>{caption}</caption><thead><tr>{head}</tr></thead>' + (

@@ -45,7 +45,7 @@ def curves_by(measured: Measured, score: str, by: object = ALL, over: str = SPAR
         return curves(of_category(measured.rows, measured.categories, by.removeprefix(_CATEGORY)), score, over)
     if any(measured.categories) and by.startswith(_METHOD):
         return _of_method(measured, score, by.removeprefix(_METHOD), over)
-    return curves(measured.rows, score, over)
+    return curves(measured.rows, score, over, shipped=bool(measured.source))
 
 
 def category_table(measured: Measured, score: str) -> str:

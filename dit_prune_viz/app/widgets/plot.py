@@ -68,8 +68,8 @@ def _plot(figure: Figure | None, height: int, elem_id: str, above: str = "", bel
     return gr.HTML(
         value=show(figure) if figure else "",
         html_template=(
-            f'{above}<div class="plot" tabindex="0" role="group" style="height:{height}px" data-library="{library}"></div>'
-            f'{below}<div class="plot-spoken" role="status"></div>'
+            f'{above}<div class="plot" tabindex="0" role="group" style="height:{height}px" data-library="{library}">'
+            f'</div>{below}<div class="plot-spoken" role="status"></div>'
         ),
         js_on_load=SCRIPT,
         elem_id=elem_id,

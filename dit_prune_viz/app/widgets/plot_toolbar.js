@@ -36,8 +36,9 @@ function maximise() {
 
 function saveAs(host, format) {
   const layout = { ...host.layout, paper_bgcolor: pageColours().panel, selections: [] };
-  const name = (host.layout.title?.text ?? "plot").split("<")[0];
-  Plotly.downloadImage({ data: host.data, layout }, { format, filename: name, scale: 2, width: 1100, height: 700 });
+  const shown = host.layout.meta?.file ?? (host.layout.title?.text ?? "").split("<")[0];
+  const filename = shown.replace(/[^\p{L}\p{N}._-]+/gu, "-").replace(/^-|-$/g, "") || host.closest("[id]")?.id || "plot";
+  Plotly.downloadImage({ data: host.data, layout }, { format, filename, scale: 2, width: 1100, height: 700 });
 }
 
 function plotConfig(host) {

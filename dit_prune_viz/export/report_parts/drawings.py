@@ -13,7 +13,7 @@ from dit_prune_viz.figures import Figure
 from dit_prune_viz.figures.layer_map import layer_map
 from dit_prune_viz.figures.layer_scatter import layer_scatter
 from dit_prune_viz.figures.statistic import STATISTICS
-from dit_prune_viz.figures.tradeoff import Point, tradeoff
+from dit_prune_viz.figures.tradeoff import Point, sampled, tradeoff
 from dit_prune_viz.pipelines.layers import Layer
 from dit_prune_viz.pruning.plan import PruningPlan
 from dit_prune_viz.pruning.report import PlanReport
@@ -161,9 +161,7 @@ def _sentence(help: str) -> str:
 
 
 def _note(lines: Sequence[TradeoffLine]) -> str:
-    seeds = max(line.seeds for line in lines)
-    spread = f"{seeds} seeds; whiskers: spread over seeds" if seeds > 1 else "one seed"
-    return f"{lines[0].prompts:,} prompts, {spread}"
+    return sampled(lines[0].prompts, max(line.seeds for line in lines))
 
 
 def _values(

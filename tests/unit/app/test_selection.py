@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from layer_searches import LAYERS as SEARCHED
 from layer_searches import SEARCHES
 

@@ -200,7 +200,8 @@ def listeners(session, tmp_path):
     startup._done.set()
     with gr.Blocks() as page:
         frame = Frame(gr.State(None), gr.HTML(), gr.Button())
-        tradeoff_tab.build(frame, Actions(jobs, startup), tmp_path)
+        with gr.Tab("Trade-off") as tab:
+            tradeoff_tab.build(frame, Actions(jobs, startup), tab, tmp_path)
     return {fn.name: fn.fn for fn in page.fns.values()}
 
 
@@ -214,7 +215,7 @@ def test_the_tab_grows_while_it_works(listeners):
     assert json.loads(last[4])["data"]
     assert "magnitude" in last[5]
     assert [button.interactive for button in last[7:]] == [True] * 3
-    shown = json.loads(listeners["show_curves"](last[3], "latent_mse", over="size"))["layout"]
+    shown = json.loads(listeners["show_chosen"](None, last[3], [], "latent_mse", over="size"))["layout"]
     assert shown["yaxis"]["title"]["text"] == "latent MSE"
     assert shown["xaxis"]["title"]["text"] == "transformer as stored, MB"
 

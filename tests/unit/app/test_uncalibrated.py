@@ -6,10 +6,12 @@ import json
 import threading
 from types import SimpleNamespace
 
+import gradio as gr
 import numpy as np
 import pytest
 
-from dit_prune_viz.app.pages.actions import Actions
+from dit_prune_viz.app.pages.actions import Actions, Frame
+from dit_prune_viz.app.pages.controls import page as controls
 from dit_prune_viz.app.pages.map import view
 from dit_prune_viz.app.session import startup as startup_module
 from dit_prune_viz.app.session.jobs import Jobs
@@ -78,6 +80,57 @@ def test_looking_can_be_cancelled(loaded):
     with pytest.raises(Cancelled):
         loaded.look(stop)
     assert loaded.look().layer_statistics
+
+
+@pytest.fixture
+def load(store):
+    """Presses Load on a page whose visitors begin without a model; calls `each` with every update."""
+    jobs = Jobs()
+    startup = Startup(Session(store), "none", jobs)
+    startup._done.set()
+    actions = Actions(jobs, startup)
+    with gr.Blocks() as page:
+        controls.build(Frame(gr.State(None), gr.HTML(), gr.Button()), actions, "none")
+    listener = next(fn.fn for fn in page.fns.values() if fn.name == "load_model")
+    visitor = SimpleNamespace(session_hash="visitor")
+
+    def press(source, each=lambda actions, update: None) -> tuple[Session, str]:
+        for update in listener(None, str(source), 8, 0, visitor):
+            each(actions, update)
+        return actions.newest("visitor"), update[1]
+
+    return press
+
+
+def test_a_model_that_is_loaded_is_calibrated_at_once(load, tiny_flux):
+    shown = []
+    session, bar = load(tiny_flux, lambda actions, update: shown.append(update[0]))
+    first = next(one for one in shown if isinstance(one, Session))
+    assert first.report is None  # its weights can be looked at meanwhile
+    assert first.layer_statistics
+    assert session.report is not None
+    assert session.calibration.samples == 8
+    assert "Ready" in bar
+
+
+def test_calibrating_a_loaded_model_can_be_cancelled_and_the_model_stays(load, tiny_flux):
+    def cancel(actions, update):
+        if isinstance(update[0], Session):
+            actions.cancel(SimpleNamespace(session_hash="visitor"))
+
+    calibrate = Session.calibrate
+
+    def slow(self, samples, seed, progress):
+        while True:
+            progress(0, 1, "Calibrating")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Session, "calibrate", slow)
+        session, bar = load(tiny_flux, cancel)
+    assert session.model is not None
+    assert session.report is None
+    assert "Cancelled; the model is loaded but not calibrated" in bar
+    assert calibrate(session, 8, 0).report is not None
 
 
 def test_a_page_that_opens_meanwhile_gets_the_early_map_and_then_the_whole(store, tiny_flux, monkeypatch):

@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.experiments.curves_png import HEIGHT, WIDTH
+from dit_prune_viz.experiments.curves_png import HEIGHT, WIDTH, draw_curves, round_ticks
 from dit_prune_viz.experiments.experiment import Experiment
-from dit_prune_viz.experiments.export import as_csv, export
+from dit_prune_viz.experiments.export import as_csv, caption, export
 from dit_prune_viz.experiments.levels import Level, parse_level, parse_levels
 from dit_prune_viz.experiments.presets import PRESETS, find_preset
 from dit_prune_viz.experiments.prompts import PromptSet, held_out, read_prompts, split
 from dit_prune_viz.experiments.results import Results, Row
 from dit_prune_viz.experiments.table import difference, markdown, savings, tabulate
+from dit_prune_viz.figures import style
 from dit_prune_viz.pipelines.prompts import SCENES
 from dit_prune_viz.pruning.named_recipes import NAMED_RECIPES, NamedRecipe, find_recipes, parse_named_recipe
 from dit_prune_viz.pruning.recipe import Recipe
@@ -314,6 +315,73 @@ def test_clip_means_are_cut_off_at_zero_after_averaging():
     assert difference(rows, "clip", ("a", "80 %"), ("b", "80 %")).mean == -6
 
 
+def test_the_spread_of_one_seed_is_the_standard_error_over_its_prompts():
+    values = np.random.default_rng(1).normal(size=12)
+    one, alone = tabulate([row("a", "50", 0, ssim=[*values.tolist(), None]), row("b", "50", 0, ssim=[0.5])])
+    assert one.figures["ssim"].spread == pytest.approx(values.std(ddof=1) / 12**0.5)
+    assert one.spread_words == "standard error over prompts"
+    assert alone.figures["ssim"].spread == 0
+    two = tabulate([row("a", "50", seed, ssim=values.tolist()) for seed in (0, 1)])
+    assert (two[0].figures["ssim"].spread, two[0].spread_words) == (0, "spread over seeds")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "labels"),
+    [
+        (79.2, 88.9, ["80", "82", "84", "86", "88"]),
+        (0.6431, 0.9612, ["0.65", "0.70", "0.75", "0.80", "0.85", "0.90", "0.95"]),
+        (27, 83, ["30", "40", "50", "60", "70", "80"]),
+        (-0.002, 0.011, ["0.000", "0.002", "0.004", "0.006", "0.008", "0.010"]),
+    ],
+)
+def test_ticks_are_round_numbers(low, high, labels):
+    ticks = round_ticks(low, high)
+    assert [text for _, text in ticks] == labels
+    assert [value for value, _ in ticks] == pytest.approx([float(text) for text in labels])
+
+
+def test_the_picture_says_what_was_measured():
+    description = {
+        "model": "tiny",
+        "drawing": {"steps": 4, "guidance_scale": 3.5, "width": 64, "height": 32},
+        "clip": "a CLIP",
+        "dtype": "torch.float32",
+    }
+    rows = [row("dense", "0", 7, clip=[80.0, 90.0]), row("a", "50", 7, clip=[70.0, 90.0])]
+    assert caption(rows, description) == [
+        "tiny, 2 prompts, seed 7, 4 steps, guidance 3.5, 64 × 32, float32",
+        "CLIP by a CLIP. Whiskers: standard error over prompts.",
+    ]
+    assert caption([*rows, row("a", "2:4", 8, clip=[70.0])], {})[1].endswith("Open marks: N:M patterns.")
+    assert caption(rows[:1], description) == []
+
+
+def test_the_dense_model_s_clip_score_is_a_line_across_the_picture():
+    lines = tabulate([row("dense", "0", 0, clip=[88.0]), *(row("a", level, 0, clip=[70.0]) for level in ("30", "70"))])
+    picture = np.asarray(draw_curves(lines))
+    grey = (abs(picture.astype(int) - 0x8C) < 30).all(2)[:HEIGHT]
+    assert grey.sum(axis=1).max() > WIDTH / 4  # dotted
+    without = np.asarray(draw_curves(lines[1:]))
+    assert (abs(without.astype(int) - 0x8C) < 30).all(2)[:HEIGHT].sum(axis=1).max() < WIDTH / 8
+
+
+def test_marks_are_those_of_the_page():
+    """Of every symbol of the page the mark in the legend has the extent and the fill that it has there."""
+    rows = [row(name, "50", 0, ssim=[0.5]) for name in map(str, range(len(style.SYMBOLS)))]
+    picture = np.asarray(draw_curves(tabulate(rows)))
+    legend = picture[-(24 * 3 + 12) :]
+    filled = {}
+    for place, symbol in enumerate(style.SYMBOLS):
+        colour = tuple(int(style.colour(place)[at : at + 2], 16) for at in (1, 3, 5))
+        x, y = 20 + place % 4 * (WIDTH - 40) // 4, place // 4 * 24 + 12
+        box = legend[y - 8 : y + 9, x - 8 : x + 9]
+        filled[symbol] = int((abs(box.astype(int) - colour) < 40).all(2).sum())
+    assert min(filled.values()) > 15
+    assert filled["square"] > filled["triangle-up"]
+    assert filled["pentagon"] > filled["star"]
+    assert filled["hexagram"] > filled["star"]
+
+
 def test_markdown_has_a_row_per_recipe_and_a_column_per_level():
     rows = [row("dense", "0", 0, ssim=[1]), row("a", "50", 0, ssim=[0.5]), row("a", "50", 1, ssim=[0.7])]
     text = markdown(tabulate([*rows, row("b", "2:4", 0, ssim=[0.25])]), "ssim")
@@ -339,7 +407,7 @@ def test_files_for_other_programs(tmp_path):
     assert [Row(**cell) for cell in content["cells"]] == rows
     picture = np.asarray(Image.open(paths[2]))
     colours = {tuple(pixel) for pixel in picture.reshape(-1, 3).tolist()}
-    assert {(0, 114, 178), (230, 159, 0)} <= colours  # a curve for each of the two
+    assert {(86, 180, 233), (230, 159, 0)} <= colours  # a curve for each of the two, in the page's colours
 
 
 def test_files_with_sizes_have_them_in_every_form(tmp_path):
@@ -351,10 +419,11 @@ def test_files_with_sizes_have_them_in_every_form(tmp_path):
     content = json.loads(paths[1].read_text())
     assert [line["nbytes"] for line in content["table"]] == [9_000_000, 5_000_000, 3_000_000]
     picture = np.asarray(Image.open(paths[2]))
-    blue = (picture == (0, 114, 178)).all(2)
+    blue = (picture == (86, 180, 233)).all(2)
     # SSIM and predicted damage, each over sparsity on the left and over size on the right, and the legend.
     assert picture.shape[1] == 2 * WIDTH
-    panels = [blue[y : y + HEIGHT, x : x + WIDTH] for y in (0, HEIGHT) for x in (0, WIDTH)]
+    top = picture.shape[0] - 2 * HEIGHT - 36  # below the caption, above the legend
+    panels = [blue[y : y + HEIGHT, x : x + WIDTH] for y in (top, top + HEIGHT) for x in (0, WIDTH)]
     centres = [np.flatnonzero(panel.any(0)).mean() for panel in panels]
     assert all(panel.any() for panel in panels)
     assert centres[1] < centres[0]  # the dense model's mark takes the right part of the axis

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import gradio as gr
 
 from dit_prune_viz.app import formatting
-from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame, bar_updates
+from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame, bar_updates, session_updates
 from dit_prune_viz.app.pages.controls import known_models, recipe_fields
 from dit_prune_viz.app.session import measuring
 from dit_prune_viz.app.session.jobs import Reporter, Result
@@ -18,6 +18,7 @@ from dit_prune_viz.figures.convergence import convergence
 from dit_prune_viz.figures.style import message
 
 CONVERGENCE = "How much the present plan's masks still change when the model is calibrated on more inputs."
+UNCALIBRATED = "Cancelled; the model is loaded but not calibrated. Press Calibrate to see its map."
 
 
 def build(frame: Frame, actions: Actions, source: str) -> None:
@@ -37,8 +38,22 @@ def build(frame: Frame, actions: Actions, source: str) -> None:
         curve = plot.plot(message("Not compared yet."), height=260, elem_id="convergence")
     recipe_fields.build(frame, actions)
 
-    def load_model(session: Session, source: str, request: gr.Request) -> Iterator[tuple]:
-        yield from actions.run(request, session, lambda s, report: s.load_model(source, report).look(report))
+    def load_model(session: Session, source: str, samples: float, seed: float, request: gr.Request) -> Iterator[tuple]:
+        loaded = None
+        load = actions.watch(request, session, lambda s, report: s.load_model(source, report).look(report))
+        for update in load:
+            loaded = update.value if isinstance(update, Result) else loaded
+            if loaded is not None or isinstance(update, tuple):
+                yield session_updates(loaded) if loaded is not None else update
+        if loaded is not None:  # what is there can be looked at meanwhile, and stays if this is cancelled
+            calibrated = actions.watch(
+                request, loaded, lambda s, report: s.calibrate(samples, seed, report), step=None, kept=UNCALIBRATED
+            )
+            for update in calibrated:
+                if isinstance(update, Result):
+                    yield session_updates(update.value)
+                elif isinstance(update, tuple):
+                    yield update
 
     def run_calibration(session: Session, samples: float, seed: float, request: gr.Request) -> Iterator[tuple]:
         yield from actions.run(request, session, lambda s, report: s.calibrate(samples, seed, report))
@@ -54,7 +69,7 @@ def build(frame: Frame, actions: Actions, source: str) -> None:
             elif isinstance(update, tuple):
                 yield (*update, gr.skip(), gr.skip())
 
-    gr.on([load.click, model.submit], load_model, [frame.session, model], frame.outputs, **INTERNAL)
+    gr.on([load.click, model.submit], load_model, [frame.session, model, samples, seed], frame.outputs, **INTERNAL)
     calibrate.click(run_calibration, [frame.session, samples, seed], frame.outputs, **INTERNAL)
     converge.click(run_convergence, [frame.session, seed], [*frame.outputs, told, curve], **INTERNAL)
 

@@ -32,8 +32,8 @@ def describe_unit(session: Session, layer: str, index: int) -> str:
         weight, norm = layer_data.weight_and_norm(session, layer, row, column)
         state = "pruned" if found.sparsity else "kept"
         return (
-            f"weight in row {row:,}{_part(session, layer, row)}, column {column:,} · {cluster} · W = {weight:.3g} · ‖X_j‖₂ = {norm:.3g} · {state} "
-            f"· {found.energy:.2g} of the layer's energy"
+            f"weight in row {row:,}{_part(session, layer, row)}, column {column:,} · {cluster} · W = {weight:.3g} · "
+            f"‖X_j‖₂ = {norm:.3g} · {state} · {found.energy:.2g} of the layer's energy"
         )
     weight, norm = (10.0 ** float(value) for value in layer_data.points(session, layer, clusters.unit)[index])
     through = "output" if clusters.unit == "row" else "input"
@@ -100,7 +100,8 @@ def describe_selection(session: Session | None, layer: str | None, selection: Se
     found = selection_figures(session, layer, selection.ids)
     noun = session.clusters[layer].unit + ("" if found.units == 1 else "s")
     return (
-        f"**{found.units:,} {noun} selected**{_parts_of(session, layer, selection.ids)} · {formatting.count(found.weights)} weights · "
+        f"**{found.units:,} {noun} selected**{_parts_of(session, layer, selection.ids)} · "
+        f"{formatting.count(found.weights)} weights · "
         f"{formatting.percent(found.energy)} of the layer's energy · sparsity {formatting.percent(found.sparsity)} · "
         f"predicted damage {formatting.percent(found.damage, 2)}"
     )

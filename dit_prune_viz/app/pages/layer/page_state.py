@@ -80,7 +80,7 @@ class PageState:
             captions.describe_selection(session, layer, selected),
             self._once("unit", unit, lambda: unit),
             self._once("algorithm", algorithm, lambda: _algorithm(algorithm)),
-            self._once("k", k, lambda: _count(k)),
+            self._once("k", (k, algorithm), lambda: _count(k, algorithm)),
             captions.describe_clustering(session, layer),
             self._choice(view.cluster_choice_picture(session, layer), session),
         ]
@@ -142,6 +142,8 @@ def _algorithm(algorithm: str) -> gr.Dropdown:
     return gr.Dropdown(choices=choices, value=algorithm)
 
 
-def _count(k: int | None) -> gr.Dropdown:
+def _count(k: int | None, algorithm: str) -> gr.Dropdown:
+    """How many clusters were asked for; HDBSCAN is not asked."""
     more = [(str(k), k)] if k is not None and k > COUNTS[-1][1] else []
-    return gr.Dropdown(choices=[*COUNTS, *more], value=AUTOMATIC if k is None else k)
+    value = AUTOMATIC if k is None else k
+    return gr.Dropdown(choices=[*COUNTS, *more], value=value, visible=algorithm != "hdbscan")

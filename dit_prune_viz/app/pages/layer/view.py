@@ -25,7 +25,7 @@ from dit_prune_viz.figures.timestep_lines import timestep_lines
 from dit_prune_viz.figures.unit_scatter import AXES, unit_scatter
 
 MAX_DOTS = 20_000
-PROJECTED_AXES = {"pca": ("first principal component", "second"), "umap": ("UMAP: near dots are alike", "")}
+UMAP_AXES = ("UMAP: near dots are alike", "")
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ def units_picture(session: Session, view: View) -> Picture:
             placed = layer_data.projected(session, layer, unit, view.projection, view.most)
             points = np.full(points.shape, np.nan, dtype=np.float32)
             points[drawn] = placed
-        x_label, y_label = AXES[unit] if flat else PROJECTED_AXES[view.projection]
-        return unit_scatter(
+        x_label, y_label = AXES[unit] if flat else _projected_axes(session, view, unit)
+        figure = unit_scatter(
             points,
             clusters.labels,
             drawn,
@@ -95,8 +95,18 @@ def units_picture(session: Session, view: View) -> Picture:
             frames=bins,
             scaled=view.projection != "umap",
         )
+        return _in_file(figure, layer, f"{unit}s" if flat else f"{unit}s-{view.projection}")
 
     return Picture(("units", *key, view.most, *cut), make)
+
+
+def _projected_axes(session: Session, view: View, unit: str) -> tuple[str, str]:
+    """What the axes of a projection are: of PCA with the share of the variance that each shows."""
+    if view.projection == "umap":
+        return UMAP_AXES
+    shares = layer_data.explained_shares(session, view.layer, unit, view.most)
+    first, second = (f"{100 * share:.0f} % of the variance" for share in shares)
+    return f"first component, {first}", f"second component, {second}"
 
 
 def plane_picture(session: Session, view: View, selection: Selection) -> Picture:
@@ -107,7 +117,7 @@ def plane_picture(session: Session, view: View, selection: Selection) -> Picture
     def make() -> Figure:
         plane = layer_selection.importance_bins(session, layer, view.order, overlay=view.overlay)
         selected = layer_selection.selected_flags(session, layer, selection.ids) if len(selection) else None
-        return importance_plane(plane, unit=unit, selected=selected, overlay=view.overlay)
+        return _in_file(importance_plane(plane, unit=unit, selected=selected, overlay=view.overlay), layer, "plane")
 
     return Picture(("plane", *bins, unit, _crc(selection.ids)), make)
 
@@ -123,7 +133,7 @@ def cut_picture(session: Session, view: View, selection: Selection) -> Picture:
     def make() -> Figure:
         scores, keep = layer_data.score_array(session, layer), layer_data.keep_array(session, layer)
         selected = layer_selection.selected_weights(session, layer, selection.ids) if len(selection) else None
-        return saliency_histogram(scores, keep, single_cut=single, selected=selected)
+        return _in_file(saliency_histogram(scores, keep, single_cut=single, selected=selected), layer, "saliencies")
 
     return Picture(key, make)
 
@@ -135,7 +145,7 @@ def timesteps_picture(session: Session, view: View, selection: Selection) -> Pic
 
     def make() -> Figure:
         lines = layer_data.timestep_lines(session, layer, selection.ids)
-        return timestep_lines(
+        figure = timestep_lines(
             lines.centres,
             lines.clusters,
             names=[escape(tag.name) for tag in clusters.tags],
@@ -143,6 +153,7 @@ def timesteps_picture(session: Session, view: View, selection: Selection) -> Pic
             selection=lines.selection,
             y_label="RMS output" if clusters.unit == "row" else "RMS input",
         )
+        return _in_file(figure, layer, "timesteps")
 
     return Picture((*key, _crc(selection.ids)), make)
 
@@ -160,6 +171,12 @@ def cluster_choice_picture(session: Session, layer: str) -> Picture | None:
         )
 
     return Picture(("choice", choice), make)
+
+
+def _in_file(figure: Figure, layer: str, what: str) -> Figure:
+    """The figure with the name of the file into which a person saves it."""
+    figure.layout.meta |= {"file": f"{layer}-{what}"}
+    return figure
 
 
 def _crc(ids: np.ndarray) -> int:

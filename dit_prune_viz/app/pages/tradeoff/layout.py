@@ -19,9 +19,10 @@ SCORES = [(label, score) for score, label in COLUMNS.items()]
 OVER = [("sparsity", tradeoff.SPARSITY), ("size", tradeoff.SIZE)]
 NOTE = (
     "Choose methods and sparsities, then press **Compare**: every method prunes to every sparsity and draws the same "
-    "prompts from the same noise as the dense model, and the curves show what each level of sparsity costs. For "
-    "comparison `int8` and `int4` prune nothing and round the same layers. The prompts are held out from calibration. "
-    "Measurements are kept: a run that was stopped resumes where it left off. The same on the command line: "
+    "prompts from the same noise as the dense model, and the curves show what each level of sparsity costs. The plan "
+    "at hand is measured as it is, ranked anew like all others on inputs held out from the prompts. `int8` and `int4` "
+    "prune nothing and round the same layers. Measurements are kept: a run that was stopped resumes where it left off. "
+    "The same on the command line: "
     "`python -m dit_prune_viz sweep --out FOLDER`."
 )
 PROMPT_SETS = "Text with a prompt a line, CSV, TSV, JSON or JSON lines; several files are read as one set"
@@ -45,6 +46,7 @@ class RunFields:
     sweep: gr.Button
     prompt_set: gr.File
     preview: gr.HTML
+    time: gr.Markdown
 
     @property
     def inputs(self) -> list:
@@ -79,7 +81,10 @@ def lay_out() -> tuple[RunFields, ResultViews]:
 
 def _run_fields() -> RunFields:
     methods = gr.CheckboxGroup(
-        [*NAMED_RECIPES, *SWEEPS], value=list(START), label="Methods", elem_id="tradeoff-methods"
+        [("the plan at hand", tradeoff.AT_HAND), *((name, name) for name in (*NAMED_RECIPES, *SWEEPS))],
+        value=list(START),
+        label="Methods",
+        elem_id="tradeoff-methods",
     )
     with gr.Accordion("What the methods do", open=False):
         gr.Markdown(explain_methods(), elem_classes="note")
@@ -90,6 +95,7 @@ def _run_fields() -> RunFields:
         steps = gr.Number(20, label="Steps", precision=0, scale=1, min_width=80, elem_id="tradeoff-steps")
         start = gr.Button("Compare", variant="primary", scale=1, min_width=110, elem_id="tradeoff-run")
         sweep = gr.Button("Exponent sweep", scale=1, min_width=130, elem_id="tradeoff-sweep")
+    time = gr.Markdown("", elem_classes="note", elem_id="tradeoff-time")
     with gr.Accordion("Your own prompts", open=False):
         prompt_set = gr.File(
             label=PROMPT_SETS,
@@ -100,7 +106,7 @@ def _run_fields() -> RunFields:
             elem_id="prompt-set",
         )
         preview = gr.HTML("", elem_id="prompt-preview", apply_default_css=False)
-    return RunFields(methods, levels, prompts, seeds, steps, start, sweep, prompt_set, preview)
+    return RunFields(methods, levels, prompts, seeds, steps, start, sweep, prompt_set, preview, time)
 
 
 def _result_views() -> ResultViews:

@@ -11,18 +11,21 @@ from gradio.utils import get_upload_folder
 
 from dit_prune_viz.app.pages.actions import Actions, Frame, bar_updates, error_message, unchanged
 from dit_prune_viz.app.pages.tradeoff.layout import ResultViews
-from dit_prune_viz.app.session import tradeoff
+from dit_prune_viz.app.session import tradeoff, tradeoff_time
 from dit_prune_viz.app.session.jobs import Reporter, Result
 from dit_prune_viz.app.session.prompt_upload import preview, uploaded_files
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.tradeoff import Asked, Measured
 from dit_prune_viz.app.session.tradeoff_categories import ALL, category_table, choices, curves_by
+from dit_prune_viz.app.session.tradeoff_shipped import on_screen, with_files
 from dit_prune_viz.app.widgets import plot
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.experiments.experiment import Experiment
 from dit_prune_viz.experiments.results import Row
 from dit_prune_viz.pruning.named_recipes import SWEEPS
 
 SWEEP = next(iter(SWEEPS))
+KEPT = "Cancelled; the rows that are finished stay."
 
 
 class TradeoffListeners:
@@ -52,26 +55,38 @@ class TradeoffListeners:
             raise error_message(problem) from problem
         asked = Asked(tuple(methods or ()), levels or "", prompts, seeds, steps, files or None)
         rows: list[Row] = []
-        clip_name, categories = "", ()
+        running: tuple[Session, Experiment] | None = None
+        bar = unchanged(self._frame.outputs)
 
         def work(session: Session, report: Reporter) -> tuple[Session, Measured]:
-            nonlocal clip_name, categories
-            experiment = tradeoff.plan_experiment(session, asked)
-            clip_name, categories = session.store.clip_name, experiment.categories
+            nonlocal running
+            running = session, tradeoff.plan_experiment(session, asked)
             return session, tradeoff.measure(
-                session, asked, folder=self._folder, experiment=experiment, emit=report.emit, progress=report
+                session, asked, folder=self._folder, experiment=running[1], emit=report.emit, progress=report
             )
 
-        for update in self._actions.watch(request, session, work):
-            if isinstance(update, Row):
-                rows.append(update)
-                measured = Measured(tuple(rows), clip_name, categories=categories)
-                yield (*unchanged(self._frame.outputs), *show_measured(session, measured, score, by, over))
-            elif isinstance(update, Result):
-                session, result = update.value
-                yield (*bar_updates(session, result.notice), *show_measured(session, result, score, by, over))
-            else:
-                yield (*update, gr.skip(), *unchanged(self._views.outputs))
+        def stopped() -> tuple:
+            """What there is stays, and can be downloaded."""
+            return (*bar, *show_measured(running[0], tradeoff.finished(*running, rows), score, by, over))
+
+        try:
+            for update in self._actions.watch(request, session, work, kept=KEPT):
+                if isinstance(update, Row):
+                    rows.append(update)
+                    measured = Measured(tuple(rows), running[0].store.clip_name, categories=running[1].categories)
+                    yield (*bar, *show_measured(session, measured, score, by, over))
+                elif isinstance(update, Result):
+                    session, result = update.value
+                    yield (*bar_updates(session, result.notice), *show_measured(session, result, score, by, over))
+                    return
+                else:
+                    yield (*update, gr.skip(), *unchanged(self._views.outputs))
+        except Exception:
+            if rows:
+                yield stopped()
+            raise
+        if rows:  # cancelled halfway
+            yield stopped()
 
     def sweep_exponents(
         self,
@@ -113,10 +128,35 @@ def show_measured(
     return (
         measured,
         show_curves(measured, score, by, over),
-        tradeoff.table(measured.rows, measured.clip_name),
+        tradeoff.table(measured.rows, measured.clip_name, measured.source),
         show_damage(session, measured),
         *(gr.DownloadButton(value=file, interactive=file is not None) for file in files),
     )
+
+
+def show_idle(session: Session | None, measured: Measured, methods: Sequence[str], score, by, over) -> tuple:
+    """Updates for the views while nothing was measured on the page: what comes with the app of the chosen methods."""
+    if measured.rows:
+        return (gr.skip(),) * 6
+    shown = with_files(session, on_screen(session, measured, methods or ()))
+    return show_measured(session, shown, score, by, over)[1:]
+
+
+def show_time(session: Session | None, methods, levels, prompts, seeds, steps, prompt_set) -> str:
+    """How much a comparison would be, and how long it would take; nothing where the fields do not hold together."""
+    if session is None or session.model is None:
+        return ""
+    try:
+        files = uploaded_files(prompt_set, Path(get_upload_folder()))
+        asked = Asked(tuple(methods or ()), levels or "", prompts, seeds, steps, files or None)
+        return tradeoff_time.in_words(session, tradeoff.plan_experiment(session, asked))
+    except UserError:
+        return ""  # what is wrong is said when it is started
+
+
+def show_chosen(session: Session | None, measured: Measured, methods, score, by=ALL, over=tradeoff.SPARSITY) -> str:
+    """The curves of what is on the page, drawn as is chosen."""
+    return show_curves(on_screen(session, measured, methods or ()), score, by, over)
 
 
 def show_curves(measured: Measured, score: str, by: str = ALL, over: str = tradeoff.SPARSITY) -> str:

@@ -13,9 +13,11 @@ from dit_prune_viz.app.pages.tradeoff.layout import lay_out
 from dit_prune_viz.app.pages.tradeoff.listeners import (
     TradeoffListeners,
     offer_categories,
-    show_curves,
+    show_chosen,
     show_damage,
+    show_idle,
     show_prompts,
+    show_time,
 )
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.tradeoff import Measured
@@ -30,8 +32,8 @@ class TradeoffTab:
     measured: gr.State
 
 
-def build(frame: Frame, actions: Actions, folder: Path | None = None) -> TradeoffTab:
-    """Lay out the tab and wire it. Measurements are kept in `folder`, by default in the user's cache."""
+def build(frame: Frame, actions: Actions, page: gr.Tab, folder: Path | None = None) -> TradeoffTab:
+    """Lay out the tab `page` and wire it. Measurements are kept in `folder`, by default in the user's cache."""
     fields, views = lay_out()
     speed.build(frame, actions)
     listeners = TradeoffListeners(frame, actions, views, folder)
@@ -40,17 +42,20 @@ def build(frame: Frame, actions: Actions, folder: Path | None = None) -> Tradeof
     outputs = [*frame.outputs, measured, *views.outputs]
     fields.start.click(listeners.compare, [frame.session, fields.methods, *inputs], outputs, **INTERNAL)
     fields.sweep.click(listeners.sweep_exponents, [frame.session, *inputs], outputs, **INTERNAL)
-    gr.on(
-        [views.score.input, views.by.input, views.over.input],
-        show_curves,
-        [measured, views.score, views.by, views.over],
-        views.curves,
-        **INTERNAL,
-    )
+    drawn = [frame.session, measured, fields.methods, views.score, views.by, views.over]
+    gr.on([views.score.input, views.by.input, views.over.input], show_chosen, drawn, views.curves, **INTERNAL)
     views.score.input(category_table, [measured, views.score], views.categories, **INTERNAL)
     measured.change(offer_categories, [measured, views.score, views.by], [views.by, views.categories], **INTERNAL)
     fields.prompt_set.change(show_prompts, fields.prompt_set, fields.preview, **INTERNAL)
     frame.session.change(show_damage, [frame.session, measured], views.damage, **INTERNAL)
+    asked = [frame.session, fields.methods, *fields.inputs]
+    chosen = [field.change for field in (fields.methods, *fields.inputs)]
+    idle = {"fn": show_idle, "inputs": drawn, "outputs": views.outputs, "trigger_mode": "always_last", **INTERNAL}
+    time = {"fn": show_time, "inputs": asked, "outputs": fields.time, "trigger_mode": "always_last", **INTERNAL}
+    # Nothing of this is worked out before somebody opens the page.
+    page.select(**idle).then(**time)
+    fields.methods.input(**idle)
+    gr.on(chosen, **time)
     return TradeoffTab(fields.steps, measured)
 
 
