@@ -17,7 +17,7 @@ WIDTH, HEIGHT = 560, 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 18, 40, 44
 _FINE = 2  # drawn larger and scaled down, for smooth lines
 _INK, _GRID, _PALE = "#222222", "#DDDDDD", "#8C8C8C"
-_TICKS = 6
+_TICKS = 7
 _LINE = 20
 """Height of a line of the caption."""
 _GAPS = {"solid": (), "dash": (9, 5), "dot": (2, 4), "dashdot": (9, 4, 2, 4), "longdash": (14, 6)}

@@ -24,6 +24,7 @@ from dit_prune_viz.methods.search.swap import error_left
 from dit_prune_viz.methods.update.base import Update, check_updated
 from dit_prune_viz.methods.update.bias import Mean
 from dit_prune_viz.pipelines.device import out_of_memory
+from dit_prune_viz.pipelines.layers import Layer
 from dit_prune_viz.pipelines.model import Model
 
 _CONSTANT = 1e-5
@@ -94,10 +95,9 @@ def solve_layers(
     wanted = [layer for layer in model.layers if layer.name in masks]
     packages = package_layers(wanted, package_bytes, sequential=sequential)
     inputs = statistics.reporting(progress).inputs
-    calls = len(packages) * len(inputs.calls)
+    done, calls = 0, len(packages) * len(inputs.calls)
     steps = _steps(wanted, (4 if searches else 1) * calls)
     total = calls + sum(steps.values())
-    done = 0
 
     def advance(*_: object, what: str = "Collecting second moments", by: int = 1) -> None:
         nonlocal done

@@ -61,8 +61,8 @@ class History:
         self._last: tuple[str, float] | None = None
 
     def step(self, before: Session, after: Session, what: str | None) -> None:
-        """Move on to `after`. `what` names the step, in words; None leaves no trace: nothing of the work was changed. Nor
-        does a step that leads to the same plan, clusters and groups.
+        """Move on to `after`. `what` names the step, in words; None leaves no trace: nothing of the work was changed.
+        Nor does a step that leads to the same plan, clusters and groups.
 
         Steps of the same name ending in "…" follow each other as one while the pauses are short.
         """

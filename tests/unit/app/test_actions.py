@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -113,6 +114,7 @@ def test_cancel_stops_looking_too(actions, session):
     def look(now, report):
         while True:
             report(0, 1, "Clustering")
+            time.sleep(0.01)
 
     updates = actions.watch(VISITOR, session, look, step=None, looks=True)
     next(updates)

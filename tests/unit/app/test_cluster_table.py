@@ -191,9 +191,23 @@ def test_undo_keeps_the_clusters_of_a_layer_that_was_only_looked_at(session, lay
     assert back.masks is session.masks
 
 
+def test_steps_that_change_nothing_leave_no_trace(session, layers):
+    history = History()
+    history.step(session, session.prune(session.recipe), "the recipe")
+    history.step(history.present, history.present.cluster(layers[1], k=3), "clusters")
+    named = history.names
+    history.step(history.present, history.present.cluster(layers[1], k=3), "clusters")  # the same once more
+    assert (named, history.names) == (("clusters", None),) * 2
+    there = history.present.prune(replace(session.recipe, sparsity=0.7))
+    history.step(history.present, there, "sparsity…")
+    history.step(there, there.prune(replace(session.recipe, sparsity=0.5)), "sparsity…")  # and back, in one move
+    assert history.names == ("clusters", None)
+
+
 def test_the_history_is_bounded(session):
     history = History()
-    sessions = [session, *(replace(session) for _ in range(STEPS + 10))]
+    recipes = [replace(session.recipe, sparsity=0.5 + place / 200) for place in range(1, STEPS + 11)]
+    sessions = [session, *(replace(session, recipe=recipe) for recipe in recipes)]
     for before, after in pairwise(sessions):
         history.step(before, after, "a change")
     undone = 0

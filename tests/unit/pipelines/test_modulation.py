@@ -205,7 +205,7 @@ def what_was_marked(before: dict, after: dict) -> tuple[str, str, set[str]]:
     stream = "picture" if "picture" in streams else "context"
     inside = {name for name, _ in moved if name != "out"}
     if any(name == "out" for name, _ in moved):
-        # A gate lets through what attention gives, which the MLP sees as well; or what the MLP gives, which nothing sees.
+        # A gate lets through what attention gives, which the MLP sees as well, or what the MLP gives, which none sees.
         return "gate", stream if ("out", stream) in moved else "context", inside
     key = next(iter(moved))
     change = moved[key]
