@@ -63,14 +63,14 @@ def caption(rows: Sequence[Row], description: Mapping[str, object]) -> list[str]
     drawing = drawing if isinstance(drawing, Mapping) else {}
     seeds = sorted({row.seed for row in rows})
     named = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
-    size = f"{drawing['width']} × {drawing['height']}" if {"width", "height"} <= drawing.keys() else ""
+    sides = [drawing[side] for side in ("width", "height") if side in drawing]  # the font knows no ×
     told = (
         str(description.get("model") or ""),
         counted(lines[0].prompts, "prompt"),
         named if len(seeds) <= _NAMED_SEEDS else counted(len(seeds), "seed"),
         counted(drawing["steps"], "step") if "steps" in drawing else "",
         f"guidance {drawing['guidance_scale']:g}" if drawing.get("guidance_scale") is not None else "",
-        size,
+        f"{' by '.join(map(str, dict.fromkeys(sides)))} pixels" if sides else "",
         str(description.get("dtype") or "").removeprefix("torch."),
     )
     clip = f"CLIP by {description['clip']}. " if description.get("clip") else ""

@@ -96,7 +96,7 @@ def solve_layers(
     packages = package_layers(wanted, package_bytes, sequential=sequential)
     inputs = statistics.reporting(progress).inputs
     done, calls = 0, len(packages) * len(inputs.calls)
-    steps = _steps(wanted, (4 if searches else 1) * calls)
+    steps = steps_of(wanted, (4 if searches else 1) * calls)
     total = calls + sum(steps.values())
 
     def advance(*_: object, what: str = "Collecting second moments", by: int = 1) -> None:
@@ -126,7 +126,7 @@ def solve_layers(
     return solved
 
 
-def _steps(layers: Sequence[Layer], calls: int) -> dict[str, int]:
+def steps_of(layers: Sequence[Layer], calls: int) -> dict[str, int]:
     """For how many replayed calls every layer counts in the progress, about `calls` in all: by the multiplications that
     its second moments cost, or the time left would be told by the quick calls and the small layers that come first."""
     work = {layer.name: layer.shape[1] ** 2 * float(sum(layer.shape)) for layer in layers}

@@ -46,9 +46,11 @@ def with_files(session: Session | None, shown: Measured) -> Measured:
 
 
 def _of(rows: Sequence[Row], methods: Sequence[str]) -> tuple[Row, ...]:
-    """The rows of the chosen methods and of the dense model; none where none of the methods was measured."""
-    chosen = tuple(row for row in rows if row.recipe in {DENSE, *methods})
-    return chosen if any(row.recipe != DENSE for row in chosen) else ()
+    """The rows of the chosen methods and of the dense model, the sparsest last; none where none of the methods was
+    measured."""
+    chosen = [row for row in rows if row.recipe in {DENSE, *methods}]
+    chosen.sort(key=lambda row: (row.recipe != DENSE, ":" in row.level, round(row.sparsity, 3)))
+    return tuple(chosen) if any(row.recipe != DENSE for row in chosen) else ()
 
 
 def _shipped(fingerprint: str) -> tuple[tuple[Row, ...], dict] | None:

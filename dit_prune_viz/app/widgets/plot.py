@@ -53,7 +53,7 @@ def unit_plot(
     """
     strip = (
         '<div class="plot-steps" hidden>'
-        '<button type="button" aria-label="Play through the timesteps">▶</button>'
+        '<button type="button" aria-label="Play through the timesteps"></button>'
         '<input type="range" min="0" max="1" step="1" value="0" aria-label="Timestep bin of the activation axis">'
         "<output>all timesteps</output></div>"
     )

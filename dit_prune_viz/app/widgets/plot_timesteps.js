@@ -1,6 +1,10 @@
 // The slider and the play button below a plot of units: they move the dots through the timestep bins. The heights in
 // all bins are fetched once for each drawing.
 
+// Drawn, because not every font has these signs.
+const icon = (shape) => `<svg viewBox="0 0 16 16" width="12" height="12" aria-hidden="true"><path d="${shape}"/></svg>`;
+const [PLAY, PAUSE] = [icon("M4 2v12l10-6z"), icon("M3 2h4v12H3zM9 2h4v12H9z")];
+
 const unitTracesToMove = (host) => allTraces(host).filter((trace) => trace.meta?.units); // hidden clusters move, too
 
 function timestepPlayer(host, fetchHeights) {
@@ -53,12 +57,12 @@ function timestepPlayer(host, fetchHeights) {
   function stop() {
     clearInterval(playing);
     playing = null;
-    button.textContent = "▶";
+    button.innerHTML = PLAY;
     button.setAttribute("aria-label", "Play through the timesteps");
   }
 
   function play() {
-    button.textContent = "❚❚";
+    button.innerHTML = PAUSE;
     button.setAttribute("aria-label", "Pause");
     playing = setInterval(() => {
       if (fetching) return;
@@ -73,6 +77,7 @@ function timestepPlayer(host, fetchHeights) {
   });
   button.addEventListener("click", () => (playing ? stop() : play()));
   onRemoved(stop);
+  stop();
 
   return {
     redrawn() {

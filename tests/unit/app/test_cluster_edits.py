@@ -30,6 +30,17 @@ def partition(clusters: Clusters) -> set[frozenset[int]]:
     return {frozenset(np.flatnonzero(clusters.labels == i).tolist()) for i in range(clusters.k)}
 
 
+def test_a_cluster_that_is_called_by_its_number_follows_it_and_a_name_of_its_own_stays():
+    before = made([0, 1, 2, 2, 2, 2, 3])
+    one = match(made([0] * 7), before)
+    assert [tag.name for tag in one.tags] == ["cluster 0"]  # not "cluster 2", which it shares most units with
+    assert one.tags[0].look == before.tags[2].look
+    named = match(made([0] * 7), with_tag(before, 2, name="loud"))
+    assert [tag.name for tag in named.tags] == ["loud"]
+    taken = match(made([0] * 7), with_tag(with_tag(before, 2, locked=True), 0, name="first"))
+    assert (taken.tags[0].name, taken.tags[0].locked) == ("cluster 0", True)
+
+
 @given(LABELS, LABELS)
 def test_matching_changes_ids_and_never_the_partition(before, found):
     size = min(len(before), len(found))

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from sessions import pruned_by
@@ -14,12 +15,15 @@ from dit_prune_viz.app.pages.layer import captions
 from dit_prune_viz.app.session import layer_data
 from dit_prune_viz.app.session.cluster_edits import set_sparsity
 from dit_prune_viz.app.session.history import STEPS, History, bring_back
+from dit_prune_viz.app.session.layer_data import row_parts
+from dit_prune_viz.app.session.layer_selection import importance_bins
 from dit_prune_viz.app.session.layer_subject import subject
 from dit_prune_viz.app.session.model_store import ModelStore
 from dit_prune_viz.app.session.selection import Selection
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.widgets import cluster_table
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.figures.importance_plane import importance_plane
 from dit_prune_viz.masks.scores_to_mask import mask_of_scores
 
 
@@ -162,6 +166,27 @@ def test_clusters_and_sparsities_go_to_all_layers_of_a_kind(session, layers):
             assert row.units == 0 or row.sparsity == pytest.approx(here[row.id].sparsity, abs=0.03)
 
 
+def test_rows_of_modulation_layers_are_named_after_what_they_modulate(session):
+    """Of AdaLayerNormZero the third sixth of the rows are the gates of attention, see test_modulation."""
+    layer = next(one for one in session.model.layers if one.name.endswith("transformer_blocks.0.norm1.linear"))
+    rows = layer.shape[0] // 6
+    there = session.cluster(layer.name, "row", k=2)
+    assert captions.describe_unit(there, layer.name, 2 * rows).startswith(f"row {2 * rows} (attention gate) · ")
+    chosen = Selection(subject(there, layer.name), np.array([0, 1, 6 * rows - 1], np.int32))
+    assert "3 rows selected** (2 attention shift, 1 MLP gate) · " in captions.describe_selection(
+        there, layer.name, chosen
+    )
+    plane = importance_plane(importance_bins(there, layer.name))
+    assert list(plane.layout.yaxis.ticktext) == [part.label for part in row_parts(there, layer.name)]
+    halves = float(importance_bins(there, layer.name).out_edges[1]) / 2
+    assert [shape.y0 + halves for shape in plane.layout.shapes] == [rows * place for place in range(1, 6)]
+    assert "from top to bottom: attention shift," in plane.layout.meta["alt"]
+    sorted_by_energy = importance_plane(importance_bins(there, layer.name, "energy"))
+    assert sorted_by_energy.layout.yaxis.ticktext is None
+    other = next(one.name for one in session.model.layers if one.kind == "q")
+    assert "(" not in captions.describe_unit(session.cluster(other, "row", k=2), other, 0).split("·")[0]
+
+
 def test_moves_of_one_slider_are_one_step_and_undo_brings_masks_back(session, layers):
     history = History()
     edits = [[edit(session, layers[0], 0, share)] for share in (0.1, 0.2, 0.3)]
@@ -194,9 +219,9 @@ def test_undo_keeps_the_clusters_of_a_layer_that_was_only_looked_at(session, lay
 def test_steps_that_change_nothing_leave_no_trace(session, layers):
     history = History()
     history.step(session, session.prune(session.recipe), "the recipe")
-    history.step(history.present, history.present.cluster(layers[1], k=3), "clusters")
+    history.step(history.present, history.present.cluster(layers[1], k=5), "clusters")
     named = history.names
-    history.step(history.present, history.present.cluster(layers[1], k=3), "clusters")  # the same once more
+    history.step(history.present, history.present.cluster(layers[1], k=5), "clusters")  # the same once more
     assert (named, history.names) == (("clusters", None),) * 2
     there = history.present.prune(replace(session.recipe, sparsity=0.7))
     history.step(history.present, there, "sparsity…")

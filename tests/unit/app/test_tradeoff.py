@@ -14,10 +14,13 @@ from dit_prune_viz.app.pages.actions import Actions, Frame
 from dit_prune_viz.app.pages.tradeoff import page as tradeoff_tab
 from dit_prune_viz.app.pages.tradeoff.layout import explain_methods
 from dit_prune_viz.app.session import tradeoff as work
+from dit_prune_viz.app.session import tradeoff_shipped, tradeoff_time
+from dit_prune_viz.app.session.block_edits import set_by_text
 from dit_prune_viz.app.session.jobs import Jobs
 from dit_prune_viz.app.session.model_store import ModelStore
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.startup import Startup
+from dit_prune_viz.caching import Cache
 from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.experiments.results import Row
 from dit_prune_viz.figures.tradeoff import Point, damage_scatter, tradeoff
@@ -192,17 +195,68 @@ def test_a_cancelled_comparison_keeps_what_it_has(session, tmp_path):
     assert work.measure(session, ASKED, folder=tmp_path).rows[0] == rows[0]
 
 
+@pytest.fixture(scope="module")
+def ready(session) -> Session:
+    """Pruned, with some layers set by hand."""
+    return set_by_text(session.calibrate(8, 0), "adaLN: 20")
+
+
+def test_the_plan_at_hand_is_a_row_of_its_own(ready, tmp_path):
+    asked = work.Asked((work.AT_HAND, "wanda"), "50", prompts=1, seeds=1, steps=1)
+    dense, own, wanda = work.measure(ready, asked, folder=tmp_path).rows
+    assert (dense.recipe, own.recipe, wanda.recipe) == ("dense", "plan at hand", "wanda")
+    assert own.sparsity == pytest.approx(ready.report.achieved)  # not the 50 % that the recipe asks for
+    assert own.level == f"{100 * round(ready.report.achieved, 4):g} %"
+    alone = work.measure(ready, replace(asked, methods=(work.AT_HAND,), sparsities=""), folder=tmp_path)
+    assert [row.recipe for row in alone.rows] == ["dense", "plan at hand"]
+    with pytest.raises(UserError, match="not pruned"):
+        work.plan_experiment(Session(ready.store, model=ready.model, statistics=ready.statistics), asked)
+
+
+def test_how_long_it_takes_is_told_before_it_starts(ready):
+    few = work.plan_experiment(ready, work.Asked(("magnitude",), "50", 1, 1, 2))
+    many = replace(few, seeds=(0, 1, 2))
+    ready.store.times.put(tradeoff_time._key(ready), 10.0)  # seconds for a step of a picture
+    seconds = [tradeoff_time.comparison_time(ready, one).seconds for one in (few, many)]
+    assert seconds[1] - seconds[0] == pytest.approx(10.0 * 2 * 2 * 2)  # two seeds more: a dense and a pruned row each
+    assert "2 rows with the dense one × 1 prompt × 1 seed: **" in tradeoff_time.in_words(ready, few)
+    before = Session(ready.store, model=ready.model)
+    assert "not measured yet" in tradeoff_time.in_words(before, few)
+
+
+def test_what_comes_with_the_app_is_shown_until_something_is_measured(tiny_flux, tiny_clip, tmp_path, monkeypatch):
+    store = ModelStore(clip=tiny_clip, device="cpu", dtype="float32")
+    session = Session(store).load_model(str(tiny_flux))
+    work.measure(session, replace(ASKED, sparsities="70, 50"), folder=tmp_path)
+    monkeypatch.setattr(tradeoff_shipped, "FOLDER", tmp_path)
+    shown = tradeoff_shipped.on_screen(session, work.Measured(), ["wanda", "ria"])
+    assert [(row.recipe, row.level) for row in shown.rows] == [
+        (name, level) for name, level in (("dense", "0 %"), ("wanda", "50 %"), ("wanda", "70 %")) for _ in (0, 1)
+    ]
+    assert "shipped with the app: tiny-flux, 2 prompts, seeds 0, 1, 2 steps" in work.table(shown.rows, "", shown.source)
+    files = tradeoff_shipped.with_files(session, shown).files
+    assert [path.rsplit(".")[-1] for path in files] == ["csv", "json", "png"]
+    own = work.Measured(shown.rows[:2])
+    assert tradeoff_shipped.on_screen(session, own, ["wanda"]) is own
+    for nothing in (["ria"], []):
+        assert not tradeoff_shipped.on_screen(session, work.Measured(), nothing).rows
+    assert not tradeoff_shipped.on_screen(None, work.Measured(), ["wanda"]).rows
+    other = replace(session, model=replace(session.model, fingerprint="another", cache=Cache(1 << 20)))
+    assert not tradeoff_shipped.on_screen(other, work.Measured(), ["wanda"]).rows
+
+
 @pytest.fixture
 def listeners(session, tmp_path):
     """The tab's listeners by name, in a page of its own whose users begin with the session."""
     jobs = Jobs()
     startup = Startup(session, str(session.model.source), jobs)
     startup._done.set()
+    actions = Actions(jobs, startup)
     with gr.Blocks() as page:
         frame = Frame(gr.State(None), gr.HTML(), gr.Button())
         with gr.Tab("Trade-off") as tab:
-            tradeoff_tab.build(frame, Actions(jobs, startup), tab, tmp_path)
-    return {fn.name: fn.fn for fn in page.fns.values()}
+            tradeoff_tab.build(frame, actions, tab, tmp_path)
+    return {fn.name: fn.fn for fn in page.fns.values()} | {"cancel": actions.cancel}
 
 
 def test_the_tab_grows_while_it_works(listeners):
@@ -218,6 +272,22 @@ def test_the_tab_grows_while_it_works(listeners):
     shown = json.loads(listeners["show_chosen"](None, last[3], [], "latent_mse", over="size"))["layout"]
     assert shown["yaxis"]["title"]["text"] == "latent MSE"
     assert shown["xaxis"]["title"]["text"] == "transformer as stored, MB"
+
+
+def test_a_stopped_comparison_keeps_its_rows_and_their_files(listeners):
+    request = SimpleNamespace(session_hash="visitor")
+    updates = []
+    for update in listeners["compare"](None, ["magnitude"], "30, 50, 70", 2, 1, 20, None, "ssim", request):
+        updates.append(update)
+        if isinstance(update[3], work.Measured):
+            listeners["cancel"](request)
+    *_, told, last = updates
+    assert "the rows that are finished stay" in told[1]
+    rows = last[3].rows
+    assert 0 < len(rows) < 4
+    assert [button.interactive for button in last[7:]] == [True] * 3
+    cells = json.loads(Path(last[3].files[1]).read_text())["cells"]
+    assert [cell["recipe"] for cell in cells] == [row.recipe for row in rows]
 
 
 def test_a_mistake_in_the_tab_is_one_sentence(listeners):

@@ -7,12 +7,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.decomposition import PCA
 
 from dit_prune_viz.clustering.algorithms import ALGORITHMS
 from dit_prune_viz.clustering.clusters import Clusters, cluster
 from dit_prune_viz.clustering.plane import plane
 from dit_prune_viz.clustering.profiles import profiles
-from dit_prune_viz.clustering.project import project
+from dit_prune_viz.clustering.project import explained, project
 from dit_prune_viz.clustering.sample import stratified_sample
 from dit_prune_viz.errors import UserError
 
@@ -196,6 +197,15 @@ def test_pca_finds_the_directions_of_most_spread():
     np.testing.assert_allclose(found.var(axis=0), variances, rtol=1e-4)
     np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(project(features * 7 - 2), found, atol=1e-4)  # units of measurement do not matter
+
+
+def test_the_variance_that_each_axis_explains_is_that_of_scikit_learn():
+    features = np.random.default_rng(3).normal(size=(60, 5)) @ np.diag([9, 5, 1, 1, 0.5]) @ np.ones((5, 5)) ** 2
+    features += np.random.default_rng(4).normal(size=(60, 5))
+    features[:, 4] = 7.0  # a bin without inputs
+    scaled = (features - features.mean(0))[:, :4] / features.std(0)[:4]
+    known = PCA(n_components=2).fit(scaled).explained_variance_ratio_
+    assert explained(features, project(features)) == pytest.approx(known.tolist(), rel=1e-4)
 
 
 def test_pca_of_one_feature():

@@ -331,7 +331,7 @@ def test_the_spread_of_one_seed_is_the_standard_error_over_its_prompts():
         (79.2, 88.9, ["80", "82", "84", "86", "88"]),
         (0.6431, 0.9612, ["0.65", "0.70", "0.75", "0.80", "0.85", "0.90", "0.95"]),
         (27, 83, ["30", "40", "50", "60", "70", "80"]),
-        (-0.002, 0.011, ["0.000", "0.002", "0.004", "0.006", "0.008", "0.010"]),
+        (-0.0015, 0.011, ["0.000", "0.002", "0.004", "0.006", "0.008", "0.010"]),
     ],
 )
 def test_ticks_are_round_numbers(low, high, labels):
@@ -349,7 +349,7 @@ def test_the_picture_says_what_was_measured():
     }
     rows = [row("dense", "0", 7, clip=[80.0, 90.0]), row("a", "50", 7, clip=[70.0, 90.0])]
     assert caption(rows, description) == [
-        "tiny, 2 prompts, seed 7, 4 steps, guidance 3.5, 64 × 32, float32",
+        "tiny, 2 prompts, seed 7, 4 steps, guidance 3.5, 64 by 32 pixels, float32",
         "CLIP by a CLIP. Whiskers: standard error over prompts.",
     ]
     assert caption([*rows, row("a", "2:4", 8, clip=[70.0])], {})[1].endswith("Open marks: N:M patterns.")

@@ -27,6 +27,7 @@ from dit_prune_viz.experiments.requests import noise_seed, requests_for
 from dit_prune_viz.experiments.results import Results, unread_sentences
 from dit_prune_viz.experiments.run import cell_digest, run
 from dit_prune_viz.experiments.run import run as run_experiment
+from dit_prune_viz.experiments.scores import score
 from dit_prune_viz.export.pack import pack
 from dit_prune_viz.export.stored_bytes import dense_bytes
 from dit_prune_viz.generation.batch import draw_batch
@@ -296,6 +297,18 @@ def test_noise_of_a_step_belongs_to_its_picture(tiny_dit):
     pair = draw_batch(model, requests(model, ("7", "golden retriever")))
     (alone,) = draw_batch(model, requests(model, ("golden retriever",)))
     torch.testing.assert_close(pair[1].latents, alone.latents, rtol=1e-3, atol=1e-4)
+
+
+def test_pictures_of_classes_without_names_have_no_clip_score(tiny_dit, tiny_clip):
+    model, clip = load_model(tiny_dit, device="cpu"), load_clip(tiny_clip)
+    asked = requests(model, ("7", "golden retriever"))
+    pair = draw_batch(model, asked)
+    known = score(model, pair, pair, asked, clip)
+    assert None not in known["clip"]
+    model.pipeline.labels = {"golden retriever": model.pipeline.labels["golden retriever"]}
+    nameless = score(model, pair, pair, asked, clip)
+    assert nameless["clip"] == [None, known["clip"][1]]
+    assert nameless["ssim"] == [1.0, 1.0]
 
 
 def test_noise_differs_between_prompts_and_seeds():

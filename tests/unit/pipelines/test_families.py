@@ -23,7 +23,7 @@ from dit_prune_viz.errors import UserError
 from dit_prune_viz.experiments.requests import default_batch
 from dit_prune_viz.generation.request import Request, check_request
 from dit_prune_viz.generation.stream import generate
-from dit_prune_viz.pipelines.families import described
+from dit_prune_viz.pipelines.families import described, has_words
 from dit_prune_viz.pipelines.input_picture import draws_one
 from dit_prune_viz.pipelines.model import load_model
 from dit_prune_viz.pipelines.source import check_index
@@ -197,6 +197,11 @@ class Named:
 
 def test_a_class_is_described_by_its_name_where_there_is_one():
     assert [described(Named(), prompt) for prompt in ("7", "Cock", " 0 ", "8")] == ["cock", "cock", "tench", "8"]
+
+
+def test_there_are_no_words_for_a_class_without_a_name():
+    assert [has_words(Named(), prompt) for prompt in ("7", "Cock", "8")] == [True, True, False]
+    assert has_words(SimpleNamespace(), "a cat")  # which draws texts
 
 
 def test_a_pipeline_that_draws_some_sizes_names_them(tmp_path):

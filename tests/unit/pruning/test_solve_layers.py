@@ -21,8 +21,9 @@ from dit_prune_viz.methods.search.swap import Swap
 from dit_prune_viz.methods.update.base import Update
 from dit_prune_viz.methods.update.bias import Mean
 from dit_prune_viz.methods.update.least_squares import LeastSquares, least_squares_update
+from dit_prune_viz.pipelines.layers import Layer
 from dit_prune_viz.pipelines.model import load_model
-from dit_prune_viz.pruning.solve_layers import DAMPING, Solved, solve_layers
+from dit_prune_viz.pruning.solve_layers import DAMPING, Solved, solve_layers, steps_of
 
 LAYERWISE = [name for name, kind in methods_of(Update).items() if kind().layerwise and kind().needs_inputs]
 
@@ -169,6 +170,16 @@ def test_timestep_weights_change_the_result(flux, statistics, masks):
     assert not torch.equal(found[0][name].values, found[1][name].values)
 
 
+def test_a_layer_counts_by_what_its_second_moments_cost():
+    """Their product with a weight takes d_in² · d_out multiplications, their inverse about d_in³."""
+    shapes = {"wide": (320, 1280), "square": (320, 320), "tiny": (8, 8)}
+    steps = steps_of([Layer(name, "blocks", 0, "other", shape) for name, shape in shapes.items()], 2000)
+    wide, square = 320 * 1280**2 + 1280**3, 2 * 320**3
+    assert steps["wide"] / steps["square"] == pytest.approx(wide / square, rel=0.05)
+    assert steps["tiny"] == 1
+    assert sum(steps.values()) == pytest.approx(2000, abs=2)
+
+
 def test_progress_counts_to_its_total_and_cancels(flux, statistics, masks):
     seen = []
     assert statistics.inputs.samples == 32  # recorded before, so that only the collecting is counted
@@ -176,12 +187,6 @@ def test_progress_counts_to_its_total_and_cancels(flux, statistics, masks):
     counts = [done for done, _, _ in seen]
     assert counts == sorted(set(counts))
     assert {total for _, total, _ in seen} == {counts[-1]}
-    # A layer counts by what its second moments cost: the square of its inputs times all its channels.
-    steps = {what: after - before for before, (after, _, what) in zip([0, *counts], seen, strict=False)}
-    wide, narrow = (flux.layer(f"transformer_blocks.0.{name}") for name in ("ff.net.2", "attn.to_q"))
-    cost = [one.shape[1] ** 2 * sum(one.shape) for one in (wide, narrow)]
-    told = [steps[f"Updating {one.name}"] for one in (wide, narrow)]
-    assert told[0] / told[1] == pytest.approx(cost[0] / cost[1], rel=0.5)
 
     def stop(done, total, what):
         if done > counts[-1] / 2:
