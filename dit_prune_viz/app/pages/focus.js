@@ -17,7 +17,12 @@
   );
   document.addEventListener(
     "mousedown",
-    ({ target }) => (chosen = target.closest?.("ul.options") ? document.activeElement : null),
+    ({ target }) => {
+      chosen = target.closest?.("ul.options") ? document.activeElement : null;
+      // A list opens when it gets the focus: one that has it already, and is closed, gets it once more.
+      const closed = isList(target) && target.getAttribute("aria-expanded") !== "true";
+      if (closed && target === document.activeElement) target.blur();
+    },
     true
   );
   document.addEventListener("focusout", ({ target, relatedTarget }) => {
