@@ -39,6 +39,7 @@ AT_HAND = "plan at hand"
 PLANS = ASSETS / "damage.json"
 """Predicted damage and measured latent error of random plans on the bundled model, by the damage benchmark."""
 EMPTY = "Curves appear here while the comparison runs, one point per method and sparsity."
+NO_CLIP = "No CLIP score applies, because there are no words for what was drawn."
 NO_SIZES = "These measurements were made before sizes were noted."
 NO_DAMAGE = "Measured damage appears here."
 SPARSITY, SIZE = "sparsity", "size"
@@ -182,7 +183,8 @@ def curves(rows: Sequence[Row], score: str, over: str = SPARSITY, *, shipped: bo
     lines = [line for line in every if line.figures[score]]
     shown = [line for line in lines if line.recipe != "dense"]
     if not shown:
-        return message(EMPTY)
+        nameless = score == "clip" and every and not lines
+        return message(NO_CLIP if nameless else EMPTY)
     if over == SIZE:
         shown = [line for line in shown if line.nbytes is not None]
         if not shown:
@@ -243,7 +245,7 @@ def table(rows: Sequence[Row], clip_name: str = "", source: str = "") -> str:
     body = "".join(f"<tr>{_cells(line, unit)}</tr>" for line in lines)
     clip = f"CLIP: {escape(clip_name)}, {CLIP_UNIT}. " if clip_name else ""
     if not any(line.figures["clip"] for line in lines):
-        clip = "No CLIP score applies, because there are no words for what was drawn. "
+        clip = f"{NO_CLIP} "
     caption = (
         f"{escape(source)}{clip}Means over {formatting.counted(lines[0].prompts, 'prompt')} held out from calibration "
         f"± {lines[-1].spread_words}. Size: of the transformer as it would be stored, pruned models packed."

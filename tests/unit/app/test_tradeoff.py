@@ -320,6 +320,9 @@ def test_the_tab_explains_every_method():
 def test_a_score_that_nobody_has_is_an_empty_figure():
     row = Row("e", "a", "a", "50 %", 0.5, 0, 0.1, 1.0, 1.0, {"clip": [None]})
     assert not work.curves([row], "clip").data
+    for told in (work.curves([row], "clip").layout.meta["alt"], work.table([row], "tiny")):
+        assert "No CLIP score applies" in told
+    assert "No CLIP" not in work.curves([], "clip").layout.meta["alt"]
     assert len(work.curves([row], "damage").data) == 1
 
 
