@@ -106,25 +106,22 @@ def _cluster_endpoints(state: gr.State, actions: Actions) -> None:
         session = actions.call(session, lambda s: set_sparsity(s, layer, cluster, sparsity))
         return session, describe_clusters(session, layer)
 
-    def clusters(session: Session | None, layer: str) -> tuple[Session, dict]:
-        session = actions.session(session)
-        return session, actions.call(session, lambda s: describe_membership(s, layer))
+    def clusters(session: Session | None, layer: str) -> dict:
+        return actions.call(session, lambda s: describe_membership(s, layer))
 
     def neighbours(
         session: Session | None, layer: str, unit: str, index: float, k: float = unit_files.K, space: str = "plane"
-    ) -> tuple[Session, dict]:
-        session = actions.session(session)
-        return session, actions.call(session, lambda s: describe_neighbours(s, layer, unit, index, k, space))
+    ) -> dict:
+        return actions.call(session, lambda s: describe_neighbours(s, layer, unit, index, k, space))
 
-    def selection(session: Session | None, layer: str, unit: str, units: str) -> tuple[Session, dict]:
-        session = actions.session(session)
-        return session, actions.call(session, lambda s: describe_selection(s, layer, unit, units))
+    def selection(session: Session | None, layer: str, unit: str, units: str) -> dict:
+        return actions.call(session, lambda s: describe_selection(s, layer, unit, units))
 
     text, number = gr.Textbox, gr.Number
     unit = [text(label="layer"), text("row", label="unit")]
     near = [number(0, label="index"), number(unit_files.K, label="k"), text("plane", label="space")]
-    _endpoint(neighbours, state, [*unit, *near])
-    _endpoint(selection, state, [text(label="layer"), text("row", label="unit"), text(label="units")])
+    _view(neighbours, state, [*unit, *near])
+    _view(selection, state, [text(label="layer"), text("row", label="unit"), text(label="units")])
     _endpoint(
         cluster,
         state,
@@ -135,7 +132,7 @@ def _cluster_endpoints(state: gr.State, actions: Actions) -> None:
         state,
         [text(label="layer"), number(0, label="cluster"), number(0.5, label="sparsity")],
     )
-    _endpoint(clusters, state, [text(label="layer")])
+    _view(clusters, state, [text(label="layer")])
 
 
 def _picture_endpoints(state: gr.State, actions: Actions) -> None:
@@ -156,6 +153,13 @@ def _endpoint(fn, state: gr.State, inputs: list, extra: list | None = None) -> N
     result = gr.JSON(label="result")
     gr.Button(fn.__name__).click(
         fn, [state, *inputs], [state, *(extra or []), result], api_name=fn.__name__, **MODEL_WORK
+    )
+
+
+def _view(fn, state: gr.State, inputs: list) -> None:
+    """An endpoint that reads the session and its weights: it does not wait for work on the model."""
+    gr.Button(fn.__name__).click(
+        fn, [state, *inputs], gr.JSON(label="result"), api_name=fn.__name__, concurrency_limit=None
     )
 
 
