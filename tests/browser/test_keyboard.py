@@ -7,15 +7,15 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-FOCUSED = "document.activeElement.getAttribute('aria-label') ?? document.activeElement.textContent.trim()"
+expect.set_options(timeout=60_000)
 
 
 def test_lists_close_behind_tab_and_a_choice_keeps_the_focus(page: Page):
     colour = page.get_by_label("Map colour", exact=True)
     lists = page.locator("ul.options")
     colour.focus()
-    expect(lists).to_have_count(1)
     page.keyboard.press("ArrowDown")
+    expect(lists).to_have_count(1)
     page.keyboard.press("Tab")
     expect(page.get_by_label("Dot height", exact=True)).to_be_focused()
     page.keyboard.press("Tab")

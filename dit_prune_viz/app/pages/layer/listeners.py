@@ -141,7 +141,8 @@ class LayerListeners:
 
     def _cluster(self, session, layer, unit, algorithm, k, request: gr.Request, step: str | None) -> Iterator:
         def work(session: Session, report: Reporter) -> Session:
-            if session.plan is None or owned_layer(session, layer) is None:
+            opened = step is None and is_clustered(session, layer)  # by what was asked just before
+            if session.plan is None or owned_layer(session, layer) is None or opened:
                 return session
             report(0, 1, f"Clustering {layer}")
             by = ALGORITHMS[0][1] if algorithm == BY_HAND else algorithm

@@ -63,7 +63,7 @@ def _wire_opening(frame: Frame, layout: LayerLayout, listeners: LayerListeners) 
         "trigger_mode": "always_last",
         **INTERNAL,
     }
-    controls.picker.select(
+    controls.picker.input(  # a choice by keyboard is no `select`
         listeners.open_clustered,
         [frame.session, controls.picker],
         [*views, controls.projection],
