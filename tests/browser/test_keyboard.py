@@ -12,7 +12,7 @@ expect.set_options(timeout=60_000)
 
 def test_lists_close_behind_tab_and_a_choice_keeps_the_focus(page: Page):
     colour = page.get_by_label("Map colour", exact=True)
-    lists = page.locator("ul.options")
+    lists = page.locator("div.options")
     colour.focus()
     page.keyboard.press("ArrowDown")
     expect(lists).to_have_count(1)
@@ -50,6 +50,15 @@ def test_a_layer_that_is_opened_by_keyboard_takes_the_focus_along(page: Page):
     expect(row).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.get_by_role("tab", name="Layer")).to_be_focused()
+
+    picker = page.locator("#layer-picker input")
+    expect(page.locator("#cluster-table caption")).to_contain_text(picker.input_value().split(" ")[0])
+    picker.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    chosen = picker.input_value().split(" ")[0]
+    expect(page.locator("#cluster-table caption")).to_contain_text(f"{chosen}:")
+    expect(picker).to_be_focused()
 
 
 @pytest.mark.parametrize("visits", ["first"])

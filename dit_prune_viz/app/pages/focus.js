@@ -18,7 +18,7 @@
   document.addEventListener(
     "mousedown",
     ({ target }) => {
-      chosen = target.closest?.("ul.options") ? document.activeElement : null;
+      chosen = target.closest?.('ul[role="listbox"]') ? document.activeElement : null;
       // A list opens when it gets the focus: one that has it already, and is closed, gets it once more.
       const closed = isList(target) && target.getAttribute("aria-expanded") !== "true";
       if (closed && target === document.activeElement) target.blur();
