@@ -102,7 +102,7 @@ def test_a_page_asks_about_its_own_units_with_the_token_in_its_plot(app, layer, 
     update = open_layer(app, anne, layer)
     sent = json.loads(update[app.outputs].value)
     ask = {"owner": sent["owner"], "subject": sent["figure"]["layout"]["meta"]["subject"]}
-    assert app.answers.details({**ask, "id": 2}).startswith("row 2 · ")
+    assert app.answers.details({**ask, "id": 2}).startswith("row 2 (attention shift) · ")
     rows = app.actions.newest(anne.session_hash).model.layer(layer).shape[0]
     bins = len(sent["figure"]["layout"]["meta"]["frames"])
     values = np.frombuffer(base64.b64decode(app.answers.frames({**ask, "dots": rows})), "<f4")
