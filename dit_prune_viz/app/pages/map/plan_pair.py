@@ -16,8 +16,8 @@ from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.widgets import plot
 
 HINT = (
-    "**Two plans side by side**: keep the present plan as A, change anything, and see how every layer of B, the plan of "
-    "now, differs. The Compare page draws the same A beside B; a run that is made A there is A here."
+    "**Two plans side by side**: keep the present plan as A, change anything, and see how every layer of B, the plan "
+    "of now, differs. The Compare page draws the same A beside B; a run that is made A there is A here."
 )
 
 
