@@ -96,6 +96,10 @@ def test_a_plan_is_tuned_judged_named_and_opened_by_its_link(page: Page, screens
     expect(page.get_by_role("tab", name="Compare")).to_have_attribute("aria-selected", "true")
     expect(page.locator("#prompt textarea")).to_have_value("owl\nred apple")
     expect(page.locator('#layer-board .board-cell[aria-label^="adaLN, block 0: 30 %"]')).to_be_visible()
+    page.locator("#undo").click()
+    expect(page.locator('#layer-board .board-cell[aria-label^="adaLN, block 0: 50 %"]')).to_be_visible()
+    page.get_by_label("Saved versions").select_option("adaLN spared")  # this browser remembers it
+    expect(page.locator('#layer-board .board-cell[aria-label^="adaLN, block 0: 30 %"]')).to_be_visible()
 
 
 def test_the_board_by_keyboard_and_a_layer_and_back(page: Page):
