@@ -81,7 +81,8 @@ def test_a_plan_is_tuned_judged_named_and_opened_by_its_link(page: Page, screens
         page.keyboard.press("ArrowRight")
     expect(spoken).to_have_text("run: 1")
     page.keyboard.press("Enter")
-    expect(page.locator("#picture-pruned label").first).to_contain_text("B: DiT-Pruning 50.0 %")
+    expect(page.locator("#picture-pruned label").first).to_have_text(re.compile(r"B: DiT-Pruning 50\.0 %\s*$"))
+    expect(page.locator('#layer-board .board-cell[aria-label^="adaLN, block 0: 50 %"]')).to_be_visible()
     assert shares(page) == before
     page.locator('#runs [data-does="restore"][data-run="2"]').click()
     expect(page.locator("#picture-pruned label").first).to_contain_text("by hand")
