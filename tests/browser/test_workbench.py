@@ -47,7 +47,7 @@ def test_a_plan_is_tuned_judged_named_and_opened_by_its_link(page: Page, screens
     open_workbench(page)
     page.set_viewport_size({"width": 1280, "height": 720})
     page.locator("#prompt textarea").fill("owl\nred apple")
-    page.locator("#steps input").fill("7")
+    page.locator("#steps input").fill("16")
     page.locator("#generate").click()
     expect(page.locator("#scores tbody tr")).to_have_count(2)
     page.locator("#runs .make-a").first.click()
