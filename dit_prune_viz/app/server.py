@@ -84,7 +84,7 @@ def _page(actions: Actions, source: str, folder: Path) -> gr.Blocks:
                 controls.build(frame, actions, source)
             with gr.Column(scale=1, min_width=480):
                 tabs = _tabs(frame, actions, folder)
-        versions.wire_link(page, frame, actions, tabs.compare.layout, tabs.tabs)
+        versions.wire_opening(page, frame, actions, tabs.compare.layout, tabs.tabs)
         _wire_top_bar(frame, top, actions)
         _wire_tabs(frame, tabs, actions)
         for once in (HOTKEYS, FOCUS, NUMBER_FIELDS):

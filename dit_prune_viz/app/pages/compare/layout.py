@@ -12,7 +12,7 @@ from dit_prune_viz.app.pages.parts import layout as parts_layout
 from dit_prune_viz.app.session.drawn_model import ONLY, WITHOUT
 from dit_prune_viz.app.session.evidence import EMPTY
 from dit_prune_viz.app.session.tradeoff import SIZE, SPARSITY
-from dit_prune_viz.app.widgets import layer_board, plot, runs_strip
+from dit_prune_viz.app.widgets import layer_board, plot, runs_strip, saved_versions
 from dit_prune_viz.app.widgets.number import whole_number
 from dit_prune_viz.figures.style import message
 from dit_prune_viz.generation.request import MAX_FRAMES, MAX_SEED, MAX_STEPS
@@ -181,7 +181,7 @@ def _version_fields() -> VersionFields:
         )  # fmt: skip
         save = gr.Button("Save version", size="sm", scale=0, min_width=110, elem_id="version-save")
         take = gr.Button("Export …", size="sm", scale=0, min_width=90, elem_id="version-export")
-        words = gr.HTML("", elem_id="version-words", apply_default_css=False, padding=False)
+        words = saved_versions.saved()
     return VersionFields(name, save, take, words)
 
 

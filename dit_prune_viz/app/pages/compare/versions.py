@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from html import escape
 
 import gradio as gr
 
 from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame, session_updates
 from dit_prune_viz.app.pages.compare.layout import CompareLayout
 from dit_prune_viz.app.pages.compare.listeners import PageRuns, show_run
+from dit_prune_viz.app.pages.events import value_of
 from dit_prune_viz.app.session.jobs import Reporter, Result
 from dit_prune_viz.app.session.runs import Runs
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.versions import Version, find_version, open_version, save_version
-
-ASKED = "version"
-"""The parameter of the page's address that names a version."""
+from dit_prune_viz.app.widgets import saved_versions
+from dit_prune_viz.app.widgets.saved_versions import ASKED
 
 
 def wire(frame: Frame, actions: Actions, layout: CompareLayout, page_runs: PageRuns) -> None:
-    """Wire the row above the strip. The page calls `wire_link` as well, once it is whole."""
+    """Wire what saves a version. The page calls `wire_opening` as well, once it is whole."""
     fields, runs, axes = layout.versions, page_runs.runs, layout.evidence.inputs
 
     def save(session: Session, runs: Runs, score: str, over: str, name: str, request: gr.Request) -> Iterator[tuple]:
@@ -38,7 +37,7 @@ def wire(frame: Frame, actions: Actions, layout: CompareLayout, page_runs: PageR
 
         for update in actions.watch(request, session, work, "named a plan"):
             if isinstance(update, Result):
-                yield (*session_updates(update.value), *show_run(runs, score, over), _saved(saved[0]))
+                yield (*session_updates(update.value), *show_run(runs, score, over), saved_versions.show(saved[0]))
             else:
                 yield (*update, *[gr.skip() for _ in (*layout.outputs, fields.words)])
 
@@ -51,13 +50,13 @@ def wire(frame: Frame, actions: Actions, layout: CompareLayout, page_runs: PageR
     )
 
 
-def wire_link(page: gr.Blocks, frame: Frame, actions: Actions, layout: CompareLayout, tabs: gr.Tabs) -> None:
-    """A page that is opened by a version's link shows that version."""
+def wire_opening(page: gr.Blocks, frame: Frame, actions: Actions, layout: CompareLayout, tabs: gr.Tabs) -> None:
+    """A version is opened from the list of those that were saved, and by its link when the page is loaded."""
     asked = gr.Textbox("", visible=False)
-    request_fields = layout.request
+    fields = layout.request
+    outputs = [fields.prompt, fields.seed, fields.steps, layout.versions.name, layout.versions.words, tabs]
 
-    def follow(session: Session, id: str, request: gr.Request) -> Iterator[tuple]:
-        outputs = [request_fields.prompt, request_fields.seed, request_fields.steps, layout.versions.name, tabs]
+    def follow(session: Session, id: object, request: gr.Request) -> Iterator[tuple]:
         still = [gr.skip() for _ in outputs]
         if not id:
             yield (*[gr.skip() for _ in frame.outputs], *still)
@@ -72,29 +71,15 @@ def wire_link(page: gr.Blocks, frame: Frame, actions: Actions, layout: CompareLa
             if isinstance(update, Result):
                 version = found[0]
                 drawn = ("\n".join(version.prompts), version.seed, version.steps) if version.prompts else still[:3]
-                yield (*session_updates(update.value), *drawn, version.name, gr.Tabs(selected="compare"))
+                words = saved_versions.show(version)
+                yield (*session_updates(update.value), *drawn, version.name, words, gr.Tabs(selected="compare"))
             else:
                 yield (*update, *still)
 
-    page.load(
-        follow,
-        [frame.session, asked],
-        [
-            *frame.outputs,
-            request_fields.prompt,
-            request_fields.seed,
-            request_fields.steps,
-            layout.versions.name,
-            tabs,
-        ],
-        js=f"(session) => [session, new URLSearchParams(location.search).get('{ASKED}') ?? '']",
-        **INTERNAL,
-    )
+    def choose(session: Session, request: gr.Request, event: gr.EventData) -> Iterator[tuple]:
+        yield from follow(session, value_of(event, "id"), request)
 
-
-def _saved(version: Version) -> str:
-    link = f"?{ASKED}={version.id}"
-    return (
-        f'<span role="status">Saved “{escape(version.name)}”: '
-        f'<a href="{link}" target="_blank" rel="noopener">link that brings it back</a></span>'
-    )
+    every = [*frame.outputs, *outputs]
+    layout.versions.words.select(choose, frame.session, every, trigger_mode="multiple", **INTERNAL)
+    read_link = f"(session) => [session, new URLSearchParams(location.search).get('{ASKED}') ?? '']"
+    page.load(follow, [frame.session, asked], every, js=read_link, **INTERNAL)

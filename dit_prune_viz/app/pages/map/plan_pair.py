@@ -16,8 +16,8 @@ from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.widgets import plot
 
 HINT = (
-    "**Two plans side by side**: keep the present plan as A, change anything, and see how every layer differs. The "
-    "Compare page draws the same A beside the present plan; a run that is made A there is A here."
+    "**Two plans side by side**: keep the present plan as A, change anything, and see how every layer of B, the plan "
+    "of now, differs. The Compare page draws the same A beside B; a run that is made A there is A here."
 )
 
 
@@ -116,7 +116,7 @@ def _lay_out() -> PairLayout:
         gr.Markdown(HINT, elem_classes="note")
         with gr.Row(equal_height=True, elem_id="plan-pair-tools"):
             keep = gr.Button("Keep this plan as A", size="sm", scale=0, min_width=180, elem_id="keep-plan")
-            swap = gr.Button("Swap A and this plan", size="sm", scale=0, min_width=180, visible=False, elem_id="swap")
+            swap = gr.Button("Swap A and B", size="sm", scale=0, min_width=180, visible=False, elem_id="swap")
             forget = gr.Button("Forget A", size="sm", scale=0, min_width=100, visible=False, elem_id="forget-plan")
         with gr.Column(visible=False, elem_id="plan-pair-views") as views:
             statistic = gr.Dropdown(CHOICES, value="damage", label="Compared by", elem_id="plan-pair-statistic")

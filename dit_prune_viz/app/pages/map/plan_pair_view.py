@@ -25,7 +25,7 @@ def maps(first: Session, second: Session, key: str) -> list:
     label = view.STATISTICS[key].label
     return [
         view.heat_figure(session, key, title=f"{name} · {label}", limits=limits)
-        for name, session in (("A", first), ("This plan", second))
+        for name, session in (("A", first), ("B, this plan", second))
     ]
 
 
@@ -42,7 +42,7 @@ def describe(first: Session, second: Session) -> str:
         ("layers ranked row by row", *(str(_by_row(session)) for session in (first, second))),
     ]
     rows = "".join(f'<tr><th scope="row">{name}</th><td>{a}</td><td>{b}</td></tr>' for name, a, b in facts)
-    head = '<thead><tr><th scope="col"></th><th scope="col">A</th><th scope="col">this plan</th></tr></thead>'
+    head = '<thead><tr><th scope="col"></th><th scope="col">A</th><th scope="col">B, this plan</th></tr></thead>'
     layers = sum(count > 0 for count in differing.values())
     sentence = (
         "the masks are compared once images have been drawn with both plans."
@@ -66,7 +66,7 @@ def _changes(first: Session, second: Session, differing: dict[str, int]) -> str:
     if not most:
         return ""
     reports = [{layer.name: layer for layer in session.report.layers} for session in (first, second)]
-    heads = ("layer", "weights that differ", "sparsity A", "this plan", "damage A", "this plan")
+    heads = ("layer", "weights that differ", "sparsity A", "sparsity B", "damage A", "damage B")
     head = "".join(f'<th scope="col">{text}</th>' for text in heads)
     rows = []
     for name in most:
