@@ -10,6 +10,8 @@ from playwright.sync_api import Page, expect
 from dit_prune_viz.app.widgets.scripts import script
 from dit_prune_viz.formatting import percent
 
+expect.set_options(timeout=60_000)
+
 SLOW = "swap-update"
 """Planning takes it some seconds here."""
 
