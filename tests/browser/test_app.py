@@ -126,6 +126,7 @@ def test_four_prompts_a_cluster_alone_and_back_to_earlier_runs(page: Page, scree
     assert bar_value(page, "Sparsity").startswith("50.0")  # the session's own masks are as they were
 
     page.locator("#sparsity input[type=number]").fill("80")
+    page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     expect(page.locator("#bar")).to_contain_text("target 80 %")
     pins.nth(1).focus()  # the strip works with the keyboard, and keeps the focus when it is drawn anew
@@ -318,6 +319,7 @@ def test_the_map_s_statistic_and_the_global_sparsity_are_chosen(page: Page):
     page.get_by_role("option", name="Predicted damage").click()
     expect(title).to_have_text("Predicted damage at 50 % sparsity")
     page.locator("#sparsity input[type=number]").fill("30")
+    page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     expect(page.locator("#bar")).to_contain_text("target 30 %")
     assert bar_value(page, "Sparsity") in ("29.99 %", "30 %")
@@ -377,6 +379,7 @@ def test_layers_kept_dense_and_bounds_stay_while_the_slider_moves(page: Page, sc
     expect(page.locator("#bar")).to_contain_text("target 50 %")
     expect(page.locator("#method input")).to_have_value("DiT-Pruning")
     page.locator("#sparsity input[type=number]").fill("30")
+    page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     expect(page.locator("#bar")).to_contain_text("target 30 %")
     expect(dense).to_have_value("block 0")
