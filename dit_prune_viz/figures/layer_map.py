@@ -9,6 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dit_prune_viz.figures import style
+from dit_prune_viz.formatting import percent
 from dit_prune_viz.pipelines.kinds import KINDS
 from dit_prune_viz.pipelines.layers import OUTSIDE
 
@@ -93,9 +94,9 @@ def _ticks(columns: Sequence[int], places: dict[int, str]) -> list[int]:
 
 
 def _labels(raw: np.ndarray, unit: str) -> np.ndarray:
-    scale = 100 if unit == "%" else 1
-    suffix = " %" if unit == "%" else f" {unit}" if unit else ""
-    return np.array([[f"{value * scale:.3g}{suffix}" for value in row] for row in raw], dtype=object)
+    suffix = f" {unit}" if unit else ""
+    words = percent if unit == "%" else lambda value: f"{value:.3g}{suffix}"
+    return np.array([[words(value) if value == value else "" for value in row] for row in raw], dtype=object)
 
 
 def _colourbar(colour: np.ndarray, log: bool, unit: str) -> dict:
@@ -103,7 +104,10 @@ def _colourbar(colour: np.ndarray, log: bool, unit: str) -> dict:
     finite = colour[np.isfinite(colour)]
     if log and finite.size:
         ticks = np.linspace(finite.min(), finite.max(), 5) if np.ptp(finite) else finite[:1]
-        bar |= {"tickvals": ticks, "ticktext": [f"{10**tick:.2g}" for tick in ticks]}
+        bar |= {
+            "tickvals": ticks,
+            "ticktext": [percent(10**tick, 2) if unit == "%" else f"{10**tick:.2g}" for tick in ticks],
+        }
     elif unit == "%":
         bar |= {"tickformat": ".1%" if finite.size and np.ptp(finite) < 0.05 else ".0%"}
     return bar

@@ -33,6 +33,7 @@ STATISTICS = {
         "Measured sensitivity",
         "relative squared error of the transformer's output after guidance, on held-out inputs, with this layer alone "
         "pruned to 50 %. It cannot know how errors of several layers and steps add up",
+        unit="%",
         log=True,
     ),
     "weights": Statistic("Weights", "number of weights in the layer", log=True),

@@ -135,6 +135,7 @@ def test_four_prompts_a_cluster_alone_and_back_to_earlier_runs(page: Page, scree
 
     page.locator("#controls-toggle button").click()
     page.locator("#sparsity input[type=number]").fill("80")
+    page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     expect(page.locator("#bar")).to_contain_text("target 80 %")
     page.locator("#controls-toggle button").click()
@@ -330,6 +331,7 @@ def test_the_map_s_statistic_and_the_global_sparsity_are_chosen(page: Page):
     page.get_by_role("option", name="Predicted damage").click()
     expect(title).to_have_text("Predicted damage at 50 % sparsity")
     page.locator("#sparsity input[type=number]").fill("30")
+    page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     expect(page.locator("#bar")).to_contain_text("target 30 %")
     assert bar_value(page, "Sparsity") in ("29.99 %", "30 %")
@@ -389,6 +391,7 @@ def test_layers_kept_dense_and_bounds_stay_while_the_slider_moves(page: Page, sc
     expect(page.locator("#bar")).to_contain_text("target 50 %")
     expect(page.locator("#method input")).to_have_value("DiT-Pruning")
     page.locator("#sparsity input[type=number]").fill("30")
+    page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     expect(page.locator("#bar")).to_contain_text("target 30 %")
     expect(dense).to_have_value("block 0")

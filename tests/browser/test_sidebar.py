@@ -10,6 +10,8 @@ from playwright.sync_api import Page, expect
 from dit_prune_viz.app.widgets.scripts import script
 from dit_prune_viz.formatting import percent
 
+expect.set_options(timeout=60_000)
+
 SLOW = "swap-update"
 """Planning takes it some seconds here."""
 
@@ -88,6 +90,7 @@ def test_layers_set_by_hand_stay_when_the_global_slider_moves(page: Page):
     page.keyboard.press("Enter")
     expect(page.locator("#by-hand")).to_contain_text("9 layers are set by hand")
     page.locator("#sparsity input[type=number]").fill("60")
+    page.keyboard.press("Enter")
     expect(fact(page, "Sparsity")).to_contain_text("60 %")
     expect(fact(page, "Sparsity")).to_have_attribute(
         "title", "DiT-Pruning: 12,165,120 of 20,275,200 prunable weights are pruned"
