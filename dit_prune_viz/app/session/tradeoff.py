@@ -251,8 +251,10 @@ def table(rows: Sequence[Row], clip_name: str = "", source: str = "") -> str:
         f"± {lines[-1].spread_words}. Size: of the transformer as it would be stored, pruned models packed."
     )
     caption += "".join(f" {sentence}" for sentence in unread_sentences(rows[0]))
-    return f'<table class="clusters tradeoff"><caption>{caption}</caption><thead><tr>{head}</tr></thead>' + (
-        f"<tbody>{body}</tbody></table>"
+    return (
+        '<div class="wide-table" tabindex="0" role="region" aria-label="Measurements">'
+        f'<table class="clusters tradeoff plain-table"><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
     )
 
 

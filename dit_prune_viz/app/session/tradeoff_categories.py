@@ -59,7 +59,8 @@ def category_table(measured: Measured, score: str) -> str:
     body = "".join(f"<tr>{_cells(line, list(counts))}</tr>" for line in lines)
     caption = f"{score_title(score)} by category of the prompts (how many of each); bold: what breaks first."
     return (
-        '<div class="wide-table"><table class="clusters tradeoff by-category">'
+        '<div class="wide-table" tabindex="0" role="region" aria-label="By category">'
+        '<table class="clusters tradeoff by-category">'
         f"<caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
