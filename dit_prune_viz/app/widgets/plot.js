@@ -73,6 +73,7 @@ function draw() {
   owner = sent.owner ?? "";
   decodeArrays(figure.data);
   figure.layout.template = plotTemplate();
+  clearOfToolbar(host, figure.layout);
   figure.layout.selectionrevision = ++draws; // the server says what is selected, not Plotly
   const started = performance.now();
   Plotly.react(host, figure.data, figure.layout, config).then(() => {

@@ -2,6 +2,7 @@
 
 const MAXIMISE = "M3 3h7v2H5v5H3zM14 3h7v7h-2V5h-5zM3 14h2v5h5v2H3zM19 14h2v7h-7v-2h5z";
 const CAMERA = "M4 7h4l2-3h4l2 3h4v12H4zM12 9a4 4 0 1 0 .01 0z";
+const [LETTER, TOOLBAR] = [7.2, 205]; // pixels that a letter of a title and the buttons take, about
 const ARROW = "M12 3v10l4-4 1.5 1.5L12 16l-5.5-5.5L8 9l4 4zM4 18h16v2H4z";
 
 function pageColours() {
@@ -24,6 +25,16 @@ function plotTemplate() {
       newselection: { line: { color: text, width: 1.5, dash: "dot" } },
     },
   };
+}
+
+// A title that reaches below the toolbar, which stands at the right, moves down out of its way.
+function clearOfToolbar(host, layout) {
+  const [first, ...more] = (layout.title?.text ?? "").split("<br>");
+  const words = first.replace(/<[^>]*>/g, "");
+  if (!words || words.length * LETTER + TOOLBAR < host.clientWidth) return;
+  const below = more.length ? 42 : 28; // Plotly lifts a title of two lines
+  layout.title = { ...layout.title, y: 1, yref: "container", yanchor: "top", pad: { ...layout.title.pad, t: below } };
+  layout.margin = { ...layout.margin, t: (layout.margin?.t ?? 44) + below - 12 };
 }
 
 function toolbarButton(name, title, path, click) {

@@ -21,11 +21,12 @@ SCORES = [(label, score) for score, label in COLUMNS.items()]
 OVER = [("sparsity", tradeoff.SPARSITY), ("size", tradeoff.SIZE)]
 NOTE = (
     "Choose recipes and sparsities, then press **Compare**: every recipe prunes to every sparsity and draws the same "
-    "prompts from the same noise as the dense model, and the curves show what each level of sparsity costs. The plan "
-    "at hand is measured as it is, ranked anew like all others on inputs held out from the prompts. `int8` and `int4` "
-    "prune nothing and round the same layers. Measurements are kept: a run that was stopped resumes where it left off. "
-    "The same on the command line: "
-    "`python -m dit_prune_viz sweep --out FOLDER`."
+    "held-out prompts from the same noise as the dense model. What was measured is kept, also where a run is stopped."
+)
+MORE = (
+    "* **the plan at hand** is measured as it is; like all others it is ranked anew on inputs held out from the "
+    "prompts.\n* **int8** and **int4** prune nothing and round the same layers, for comparison.\n\n"
+    "The same on the command line: `python -m dit_prune_viz sweep --out FOLDER`."
 )
 PROMPT_SETS = "Text with a prompt a line, CSV, TSV, JSON or JSON lines; several files are read as one set"
 DAMAGE = (
@@ -88,8 +89,6 @@ def _run_fields() -> RunFields:
         label="Recipes",
         elem_id="tradeoff-methods",
     )
-    with gr.Accordion("What the recipes do", open=False):
-        gr.Markdown(explain_methods(), elem_classes="note")
     with gr.Row(equal_height=True, elem_classes="tab-controls"):
         levels = gr.Textbox("30,50,70", label="Sparsities, % or N:M", scale=2, min_width=150, elem_id="tradeoff-levels")
         prompts = whole_number(8, "Prompts", 1, tradeoff.MAX_PROMPTS, scale=1, min_width=80, elem_id="tradeoff-prompts")
@@ -98,16 +97,19 @@ def _run_fields() -> RunFields:
         start = gr.Button("Compare", variant="primary", scale=1, min_width=110, elem_id="tradeoff-run")
         sweep = gr.Button("Exponent sweep", scale=1, min_width=130, elem_id="tradeoff-sweep")
     time = gr.Markdown("", elem_classes="note", elem_id="tradeoff-time")
-    with gr.Accordion("Your own prompts", open=False):
-        prompt_set = gr.File(
-            label=PROMPT_SETS,
-            file_count="multiple",
-            file_types=list(tradeoff.PROMPT_FILES),
-            type="filepath",
-            height=140,
-            elem_id="prompt-set",
-        )
-        preview = gr.HTML("", elem_id="prompt-preview", apply_default_css=False)
+    with gr.Row():
+        with gr.Accordion("Your own prompts", open=False):
+            prompt_set = gr.File(
+                label=PROMPT_SETS,
+                file_count="multiple",
+                file_types=list(tradeoff.PROMPT_FILES),
+                type="filepath",
+                height=140,
+                elem_id="prompt-set",
+            )
+            preview = gr.HTML("", elem_id="prompt-preview", apply_default_css=False)
+        with gr.Accordion("What the recipes do", open=False):
+            gr.Markdown(f"{explain_methods()}\n{MORE}", elem_classes="note")
     return RunFields(methods, levels, prompts, seeds, steps, start, sweep, prompt_set, preview, time)
 
 
