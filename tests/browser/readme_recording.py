@@ -20,11 +20,11 @@ FILE = Path(__file__).resolve().parents[2] / "assets" / "screenshots" / "tour.we
 VIEW = {"width": 1280, "height": 720}
 SIZE = (1024, 576)
 SECONDS, MOST_BYTES = 20, 3_000_000
-PROMPTS, STEPS = "grinning face\nred apple", "12"
+PROMPTS, STEPS = "grinning face\nred apple", "10"
 KIND = "mlp in"
 THUMB = 16
 """Pixels of what a slider is taken by."""
-FRAME = 80
+FRAME = 120
 """Milliseconds of a frame in which something moves."""
 
 POINTER = """() => {
@@ -58,7 +58,7 @@ class Film:
             milliseconds += self.frames.pop()[1]
         self.frames.append((shot, milliseconds))
 
-    def go(self, x: float, y: float, frames: int = 5) -> None:
+    def go(self, x: float, y: float, frames: int = 3) -> None:
         """The pointer goes to a place."""
         before = self._at
         for step in range(1, frames + 1):
@@ -75,7 +75,7 @@ class Film:
         self._page.mouse.down()
         self._page.mouse.up()
 
-    def drag(self, slider: Locator, start: float, end: float, frames: int = 18) -> None:
+    def drag(self, slider: Locator, start: float, end: float, frames: int = 12) -> None:
         """The pointer takes a slider, whose shares of its length are given, from one place to another."""
         box = slider.bounding_box()
         y = box["y"] + box["height"] / 2
@@ -90,7 +90,7 @@ class Film:
         begin = len(self.frames)
         while not over.is_visible():
             self.shoot()
-            self._page.wait_for_timeout(200)
+            self._page.wait_for_timeout(400)
         took = sum(shown for _, shown in self.frames[begin:]) or 1
         self.frames[begin:] = [(shot, shown * milliseconds / took) for shot, shown in self.frames[begin:]]
         self.shoot(last)
