@@ -1,4 +1,4 @@
-"""Make the README's screenshots anew, in both themes: `python tests/browser/readme_pictures.py`.
+"""Make the README's screenshots anew, in both themes: `python tests/browser/readme_pictures.py [map layer …]`.
 
 Needs Playwright and Chromium, as the browser tests do. Look at the pictures before committing them.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -61,12 +62,12 @@ def main() -> None:
     ):
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         for scheme, ending in (("light", ""), ("dark", "-dark")):
-            for name, act in PAGES.items():
+            for name in sys.argv[1:] or PAGES:
                 page = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme=scheme)
                 page.add_init_script("localStorage.setItem('dit-prune-viz hints seen', 'yes')")
                 page.goto(url)
                 page.locator('#layer-map [data-points="78"]').first.wait_for(timeout=60_000)
-                act(page)
+                PAGES[name](page)
                 page.mouse.move(0, 0)
                 page.wait_for_timeout(2000)  # animations end
                 shot = Image.open(io.BytesIO(page.screenshot(full_page=True)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from conftest import FLAGS, NAMES
@@ -20,11 +21,13 @@ FILE = Path(__file__).resolve().parents[2] / "assets" / "screenshots" / "tour.we
 VIEW = {"width": 1280, "height": 720}
 SIZE = (1024, 576)
 SECONDS, MOST_BYTES = 20, 3_000_000
-PROMPTS, STEPS = "grinning face\nred apple", "12"
+PROMPTS, STEPS = "grinning face\nred apple", "10"
 KIND = "mlp in"
 THUMB = 16
 """Pixels of what a slider is taken by."""
-FRAME = 80
+CALM = 5
+"""Looks at the page after which it counts as calm: a change of the plan is drawn a moment after the slider rests."""
+FRAME = 120
 """Milliseconds of a frame in which something moves."""
 
 POINTER = """() => {
@@ -58,7 +61,7 @@ class Film:
             milliseconds += self.frames.pop()[1]
         self.frames.append((shot, milliseconds))
 
-    def go(self, x: float, y: float, frames: int = 5) -> None:
+    def go(self, x: float, y: float, frames: int = 3) -> None:
         """The pointer goes to a place."""
         before = self._at
         for step in range(1, frames + 1):
@@ -75,7 +78,7 @@ class Film:
         self._page.mouse.down()
         self._page.mouse.up()
 
-    def drag(self, slider: Locator, start: float, end: float, frames: int = 18) -> None:
+    def drag(self, slider: Locator, start: float, end: float, frames: int = 12) -> None:
         """The pointer takes a slider, whose shares of its length are given, from one place to another."""
         box = slider.bounding_box()
         y = box["y"] + box["height"] / 2
@@ -85,12 +88,13 @@ class Film:
         self.go(last, y, frames)
         self._page.mouse.up()
 
-    def watch(self, over: Locator, milliseconds: float, last: float) -> None:
-        """All that changes until something is seen, squeezed into so long; what is there then is held."""
-        begin = len(self.frames)
-        while not over.is_visible():
+    def watch(self, over: Callable[[], bool], milliseconds: float, last: float) -> None:
+        """All that changes until something is so and stays so, squeezed into so long; what is there then is held."""
+        begin, calm = len(self.frames), 0
+        while calm < CALM:
             self.shoot()
-            self._page.wait_for_timeout(200)
+            self._page.wait_for_timeout(400)
+            calm = calm + 1 if over() else 0
         took = sum(shown for _, shown in self.frames[begin:]) or 1
         self.frames[begin:] = [(shot, shown * milliseconds / took) for shot, shown in self.frames[begin:]]
         self.shoot(last)
@@ -114,25 +118,24 @@ def tour(page: Page, film: Film) -> None:
     slider, keep = board.locator("input[type=range]"), board.locator("input[type=checkbox]")
     film.shoot(1200)
     film.click(page.locator("#generate"))
-    film.watch(run(page, 1), 3000, 1300)
-    film.click(run(page, 1).locator(".make-a"))
+    film.watch(lambda: is_drawn(page), 3000, 1300)
+    film.click(page.locator("#runs .make-a").first)
     page.wait_for_timeout(500)
     film.shoot(500)
     film.click(page.get_by_role("rowheader", name=f"Kind {KIND}", exact=True))
     film.shoot(600)
     film.click(keep)
-    film.drag(slider, 0.5, 0.85)
-    film.shoot(800)
-    film.watch(run(page, 2), 3500, 1800)
+    film.drag(slider, 0.5, 0.95)
+    film.watch(lambda: is_drawn(page), 3500, 2000)
     film.click(keep)
-    film.drag(slider, 0.85, 0.3)
-    film.shoot(800)
-    film.watch(run(page, 3), 3500, 3000)
+    film.drag(slider, 0.95, 0.3)
+    film.watch(lambda: is_drawn(page), 3500, 3000)
 
 
-def run(page: Page, number: int) -> Locator:
-    """The card of a run, which is there once its pictures are drawn."""
-    return page.locator(f'#runs li[data-run="{number}"]')
+def is_drawn(page: Page) -> bool:
+    """Whether pictures are there and nothing is going on."""
+    label = page.locator("#picture-pruned label").first.inner_text()
+    return page.locator("#runs li").count() > 0 and "draft" not in label and not page.locator(".bar-state.busy").count()
 
 
 def open_workbench(page: Page) -> None:

@@ -111,6 +111,19 @@ def test_links_and_pictures_exist(page):
     assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
+def test_the_recording_lasts_twenty_seconds_and_is_small():
+    (path,) = (ROOT / one for one in re.findall(r'src="([^"]+\.webp)"', README.read_text(encoding="utf-8")))
+    assert path.stat().st_size <= 3_000_000
+    with Image.open(path) as film:
+        durations = []
+        for number in range(film.n_frames):
+            film.seek(number)
+            film.load()
+            durations.append(film.info["duration"])
+    assert len(durations) > 40
+    assert sum(durations) == pytest.approx(20_000, rel=0.02)
+
+
 def test_every_page_of_documentation_is_linked():
     text = README.read_text(encoding="utf-8")
     pages = sorted(path.name for path in DOCS.glob("*.md"))

@@ -182,8 +182,10 @@ def test_groups_on_disk_give_the_same_weights_and_masks(tiny_flux, flux, magnitu
         model.transformer, CPU, offload_type=level, num_blocks_per_group=1, offload_to_disk_path=str(tmp_path)
     )
     request = Request("a cat", seed=1, steps=1)
-    for layer in flux.layers:
-        assert torch.equal(model.weight(layer.name), flux.weight(layer.name))
+    assert [layer for layer, _ in model.weights()] == list(flux.layers)
+    for layer, weight in model.weights():
+        assert torch.equal(weight, flux.weight(layer.name))
+        assert torch.equal(model.weight(layer.name), weight)
     pruned = prune(model, Recipe("magnitude"), statistics=quick_statistics(model))
     for name, layer in magnitude.layers.items():
         assert torch.equal(pruned.layers[name].mask.bits, layer.mask.bits)
