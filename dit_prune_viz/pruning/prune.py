@@ -40,7 +40,6 @@ from dit_prune_viz.pruning.stored import are_stored, stored_layers
 from dit_prune_viz.sensitivity.measure import measure_sensitivity
 from dit_prune_viz.sensitivity.result import Sensitivity
 
-
 SENSED_INPUTS = 16
 """Held-out inputs, pairs of them under guidance, on which layers are measured that an allocation weighs."""
 
