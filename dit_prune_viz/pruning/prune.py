@@ -40,6 +40,9 @@ from dit_prune_viz.pruning.stored import are_stored, stored_layers
 from dit_prune_viz.sensitivity.measure import measure_sensitivity
 from dit_prune_viz.sensitivity.result import Sensitivity
 
+SENSED_INPUTS = 16
+"""Held-out inputs, pairs of them under guidance, on which layers are measured that an allocation weighs."""
+
 
 def prune(
     model: Model,
@@ -365,7 +368,7 @@ def layer_sensitivity(recipe: Recipe, statistics: Statistics) -> Sensitivity:
         table = scores(layer)
         return [mask_at(plan.layer(layer), table, sparsity) for sparsity in sparsities]
 
-    return measure_sensitivity(statistics, ranking, progress=statistics.progress)
+    return measure_sensitivity(statistics, ranking, inputs=SENSED_INPUTS, progress=statistics.progress)
 
 
 def _report(plan: PruningPlan, masks: Mapping[str, PackedMask], statistics: Statistics) -> PlanReport:

@@ -30,7 +30,7 @@ BUNDLED_SOLVING, BUNDLED_CALL, BUNDLED_WEIGHTS = 3.01e11, 8.90e8, 2.03e7
 """Of the bundled model: multiplications of `_solving` with 128 calibration inputs, those of one input's pass through
 the layers that can be pruned, and their weights."""
 _SOLVING = {"search swap": 50.0, "update obs": 45.0, "update least-squares": 45.0, "update mean": 2.0}
-_STEP, _ROUNDING, _UNIFORM, _SHARED, _SENSED = 2.0, 2.0, 0.5, 3.0, 160.0
+_STEP, _ROUNDING, _UNIFORM, _SHARED, _SENSED = 2.0, 2.0, 0.5, 3.0, 300.0
 """Seconds for the bundled model on two CPU cores: medians of assets/measured. A learning step, rounding, planning with
 and without an allocation, and measuring the sensitivity of all layers."""
 _PROBE = 768

@@ -230,6 +230,7 @@ def test_a_recipe_weighs_layers_by_its_own_ranking(statistics):
 
     def errors(centred: bool):
         masks = {sparsity: masks_at(sparsity, centred) for sparsity in (0.5, 0.7, 0.9, 1.0)}
-        return measure_sensitivity(statistics, lambda layer, levels: [masks[level][layer] for level in levels]).errors
+        ranking = lambda layer, levels: [masks[level][layer] for level in levels]  # noqa: E731
+        return measure_sensitivity(statistics, ranking, inputs=16).errors
 
     assert layer_sensitivity(recipe, statistics).errors == errors(centred=True) != errors(centred=False)
