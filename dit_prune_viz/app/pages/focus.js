@@ -31,11 +31,9 @@
     setTimeout(() => isList(target) && document.activeElement === document.body && focusClosed(target));
   });
 
-  // Focused without a word to gradio, which would open the list again.
+  // The focus opens a list, at what is chosen; Escape closes it before anybody has seen it.
   function focusClosed(list) {
-    const hush = (event) => event.stopImmediatePropagation();
-    document.addEventListener("focus", hush, true);
     list.focus({ preventScroll: true });
-    document.removeEventListener("focus", hush, true);
+    list.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", bubbles: true }));
   }
 }
