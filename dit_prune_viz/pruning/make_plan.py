@@ -12,10 +12,11 @@ import numpy as np
 from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.masks.counts import removed
+from dit_prune_viz.masks.error_curve import ErrorCurve
 from dit_prune_viz.masks.groups import check_granularity, check_n_m, n_of_m
 from dit_prune_viz.masks.layer_plan import LayerPlan
 from dit_prune_viz.methods.allocation.base import Allocation
-from dit_prune_viz.methods.allocation.cost import ErrorCurve, LayerCost
+from dit_prune_viz.methods.allocation.cost import LayerCost
 from dit_prune_viz.methods.allocation.uniform import Uniform
 from dit_prune_viz.methods.catalogue import find_method
 from dit_prune_viz.methods.granularity.base import Granularity

@@ -15,12 +15,12 @@ from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.calibration.stored import shipped_calibration
 from dit_prune_viz.disk_cache import DiskCache, open_cache
 from dit_prune_viz.errors import Progress, UserError
+from dit_prune_viz.masks.error_curve import ErrorCurve
 from dit_prune_viz.masks.groups import n_of_m, removed_in_layer
 from dit_prune_viz.masks.layer_plan import LayerPlan
 from dit_prune_viz.masks.packed_mask import PackedMask
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
 from dit_prune_viz.masks.scores_to_mask import mask_at
-from dit_prune_viz.methods.allocation.cost import ErrorCurve
 from dit_prune_viz.methods.problem import ModelProblem
 from dit_prune_viz.methods.search.base import Search, check_found
 from dit_prune_viz.methods.update.base import Update

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.methods.allocation.cost import ErrorCurve
+from dit_prune_viz.masks.error_curve import ErrorCurve
 
 _USUAL = 0.7
 """Up to this sparsity the error of a layer grows about as its predicted damage does."""

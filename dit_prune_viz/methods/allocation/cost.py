@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dit_prune_viz.masks.error_curve import ErrorCurve
 from dit_prune_viz.masks.groups import n_of_m
 from dit_prune_viz.masks.row_pieces import row_pieces
 from dit_prune_viz.pipelines.float64 import float64_capable
@@ -20,26 +21,6 @@ KNOTS = 2048
 
 _SAMPLE = 1 << 22
 """Layers of more weights are described by about so many of them, spread evenly."""
-
-
-@dataclass(frozen=True)
-class ErrorCurve:
-    """What pruning a layer does to the model's output, as measured: its rising predicted damages, and the errors."""
-
-    damages: tuple[float, ...]
-    errors: tuple[float, ...]
-
-    def scaled(self, factor: float) -> ErrorCurve:
-        """The same curve with all errors so many times as large."""
-        return ErrorCurve(self.damages, tuple(factor * error for error in self.errors))
-
-    def at(self, damage: np.ndarray) -> np.ndarray:
-        """The error at any damage, linear between the measured ones; beyond the last it goes on as before it."""
-        slope = 0.0
-        if len(self.damages) > 1 and self.damages[-1] > self.damages[-2]:
-            slope = (self.errors[-1] - self.errors[-2]) / (self.damages[-1] - self.damages[-2])
-        beyond = np.maximum(damage - self.damages[-1], 0.0)
-        return np.interp(damage, self.damages, self.errors) + slope * beyond
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.masks.damage import damage
+from dit_prune_viz.masks.error_curve import ErrorCurve
 from dit_prune_viz.masks.select import keep_mask
 from dit_prune_viz.methods.allocation import cost as cost_module
 from dit_prune_viz.methods.allocation.base import Allocation
-from dit_prune_viz.methods.allocation.cost import ErrorCurve, LayerCost, layer_cost
+from dit_prune_viz.methods.allocation.cost import LayerCost, layer_cost
 from dit_prune_viz.methods.allocation.damage_aware import DamageAware
 from dit_prune_viz.methods.allocation.global_ranking import NORMALISATIONS, GlobalRanking
 from dit_prune_viz.methods.allocation.owl import OWL
