@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dit_prune_viz.app.session.layer_edits import movable_layers, set_layers
+from dit_prune_viz.app.session.recipe_changes import set_by_hand
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.masks.counts import removed
@@ -113,6 +114,7 @@ def bars(session: Session) -> tuple[list[Bar], list[Bar]]:
     """The sliders of the blocks, in the model's order, and those of the kinds. UserError without a plan."""
     layers, sparsities = session.need_plan()[0].layers, sparsities_of(session)
     movable, lost = set(movable_layers(session)), {layer.name: layer.removed for layer in session.report.layers}
+    by_hand = set(set_by_hand(session))
 
     def bar(key: str, name: str, stack: str, group: Sequence[Layer]) -> Bar:
         shares = [sparsities[layer.name] for layer in group]
@@ -125,7 +127,7 @@ def bars(session: Session) -> tuple[list[Bar], list[Bar]]:
             low if low == high else mean,
             low,
             high,
-            any(layer.name in session.plan.by_hand for layer in group),
+            any(layer.name in by_hand for layer in group),
             movable.isdisjoint(layer.name for layer in group),
         )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from dit_prune_viz.app.session.block_edits import sparsities_of
 from dit_prune_viz.app.session.layer_edits import movable_layers
+from dit_prune_viz.app.session.recipe_changes import change_recipe, set_by_hand
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.masks.counts import check_sparsity
@@ -49,6 +50,7 @@ def cells(session: Session) -> list[Cell]:
     model = session.need_plan()[0]
     shares, movable = sparsities_of(session), set(movable_layers(session))
     ranks, errors = sensitivity_ranks(session), session.output_errors
+    by_hand = set(set_by_hand(session))
     return [
         Cell(
             layer.name,
@@ -56,7 +58,7 @@ def cells(session: Session) -> list[Cell]:
             layer.block,
             layer.weights,
             shares[layer.name],
-            layer.name in session.plan.by_hand,
+            layer.name in by_hand,
             layer.name not in movable,
             ranks.get(layer.name),
             errors.get(layer.name),
@@ -80,13 +82,13 @@ def kinds_of(session: Session) -> list[str]:
 
 
 def set_overall(session: Session, sparsity: float, progress: Progress | None = None) -> Session:
-    """The session's recipe at another sparsity, 0–1.
+    """The session's recipe at another sparsity, 0–1; layers set by hand stay as they are.
 
     Raises:
-        UserError: no plan, a sparsity out of range.
+        UserError: no plan, a sparsity out of range, and as in `change_recipe`.
     """
     session.need_plan()
     wanted = check_sparsity(sparsity)
-    if wanted == session.recipe.sparsity and not session.plan.by_hand:
+    if wanted == session.recipe.sparsity:
         return session
-    return session.prune(replace(session.recipe, sparsity=wanted, tuned=()), progress)
+    return change_recipe(session, replace(session.recipe, sparsity=wanted, tuned=()), progress)

@@ -12,6 +12,7 @@ from torch import Tensor
 from dit_prune_viz.app.formatting import percent
 from dit_prune_viz.app.session.finishing import finish
 from dit_prune_viz.app.session.parts import Part, cluster_part
+from dit_prune_viz.app.session.recipe_changes import set_by_hand
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.masks.counts import check_sparsity
@@ -133,5 +134,5 @@ def name_of_session(session: Session) -> str:
     if session.name is not None:
         return f"{session.name.of(session.plan)}, {achieved}"
     title = ", ".join([title_of(session.recipe), *limits_in_words(session.recipe)])
-    by_hand = len(session.plan.by_hand)
+    by_hand = len(set_by_hand(session))
     return f"{title} {achieved} + {by_hand} by hand" if by_hand else f"{title} {achieved}"

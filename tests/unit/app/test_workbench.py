@@ -69,6 +69,10 @@ def test_the_whole_model_is_set_by_its_recipe(ready):
         name: mask.bits.tolist() for name, mask in ready.prune(ready.recipe.at(0.7)).masks.items()
     }
     assert set_overall(ready, 0.5) is ready
+    layer = ready.model.layers[0].name
+    tuned = set_overall(set_layers(ready, {layer: 0.9}), 0.7)  # the layer stays, the others make up for it
+    assert tuned.report.achieved == pytest.approx(0.7, abs=0.002)
+    assert {cell.name: cell.share for cell in cells(tuned) if cell.by_hand} == {layer: pytest.approx(0.9, abs=0.01)}
     for wrong in (1.5, -0.1, None, "half", True):
         with pytest.raises(UserError):
             set_overall(ready, wrong)

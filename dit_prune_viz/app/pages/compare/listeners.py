@@ -74,7 +74,9 @@ class CompareListeners:
         bar = unchanged(self._frame.outputs)
         still = unchanged([self._layout.strip, self._layout.evidence.plot])
         try:
-            for update in self._actions.watch(request, session, work, step=None, gives_way=again):
+            # What was asked for takes the last problem off the bar; what is drawn by itself does not.
+            step = None if again else "the last change"
+            for update in self._actions.watch(request, session, work, step, gives_way=again):
                 if isinstance(update, Preview):
                     yield (*bar, *live.show(update), *still)
                 elif isinstance(update, Draft):
