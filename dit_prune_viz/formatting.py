@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 def count(value: int) -> str:
     """1,234 in full, then 12.3 k, 20.28 M, 11.90 B."""
@@ -52,8 +54,18 @@ def seconds(value: float) -> str:
 
 
 def signed(value: float, digits: int = 2) -> str:
-    """+1.25 or −0.40, with a real minus sign."""
-    return f"{value:+.{digits}f}".replace("-", "−")
+    """+1.25 or −0.40, with a real minus sign; a dash for NaN, where there is nothing to tell."""
+    return "–" if math.isnan(value) else f"{value:+.{digits}f}".replace("-", "−")
+
+
+def score(value: float, digits: int = 2) -> str:
+    """29.31; a dash for NaN, where no score applies."""
+    return "–" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def known(value: float) -> float | None:
+    """The value for JSON, which has no NaN."""
+    return None if math.isnan(value) else value
 
 
 def size(value: int) -> str:

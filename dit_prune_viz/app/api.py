@@ -31,6 +31,7 @@ from dit_prune_viz.app.widgets.number import number
 from dit_prune_viz.checks import check_switch, check_words
 from dit_prune_viz.clustering.units import count_units
 from dit_prune_viz.export.numbers import membership, units_csv, units_json
+from dit_prune_viz.formatting import known
 from dit_prune_viz.masks.groups import n_of_m
 from dit_prune_viz.pruning.named_recipes import find_recipe
 from dit_prune_viz.pruning.recipe import AUTO, Recipe
@@ -349,8 +350,8 @@ def describe_groups(session: Session) -> dict:
 def describe_membership(session: Session, layer: str) -> dict:
     """Which rows, columns or weights of a layer belong to which cluster, see `export.numbers.membership`."""
     found = membership(layer, session.need_model().layer(layer).shape, session.need_clusters(layer))
-    for row, known in zip(found["clusters"], session.cluster_rows(layer), strict=True):
-        row["sparsity"] = known.sparsity
+    for row, own in zip(found["clusters"], session.cluster_rows(layer), strict=True):
+        row["sparsity"] = own.sparsity
     return found
 
 
@@ -376,14 +377,15 @@ def describe_selection(session: Session, layer: str, unit: str, units: str) -> d
 
 
 def describe_scores(result: Comparison) -> dict:
-    """psnr is null where the pictures are identical; seconds is the time of the whole call. not_drawn and
-    not_scored are there where the model or the CLIP does not read the prompt to its end, and hold that end."""
+    """psnr is null where the pictures are identical, and so are CLIP scores of a class without a name; seconds is the
+    time of the whole call. not_drawn and not_scored are there where the model or the CLIP does not read the prompt to
+    its end, and hold that end."""
     return {
         "clip": {
             "model": result.clip_name,
-            "dense": result.left.clip,
-            "pruned": result.right.clip,
-            "delta": result.delta,
+            "dense": known(result.left.clip),
+            "pruned": known(result.right.clip),
+            "delta": known(result.delta),
         },
         "ssim": result.ssim,
         "psnr": result.psnr,

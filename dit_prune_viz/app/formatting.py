@@ -5,12 +5,24 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from dit_prune_viz.formatting import count, counted, percent, seconds, signed, size
+from dit_prune_viz.formatting import count, counted, known, percent, score, seconds, signed, size
 
 if TYPE_CHECKING:
     from dit_prune_viz.pruning.report import LayerReport, PlanReport
 
-__all__ = ["count", "counted", "damage", "percent", "seconds", "signed", "size", "times", "wide_table"]
+__all__ = [
+    "count",
+    "counted",
+    "damage",
+    "known",
+    "percent",
+    "score",
+    "seconds",
+    "signed",
+    "size",
+    "times",
+    "wide_table",
+]
 
 
 def damage(report: LayerReport | PlanReport) -> str:

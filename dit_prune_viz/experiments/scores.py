@@ -11,7 +11,6 @@ from dit_prune_viz.generation.frames import clip_scores
 from dit_prune_viz.generation.request import Request
 from dit_prune_viz.metrics.clip import ClipScorer
 from dit_prune_viz.metrics.pictures import psnr, ssim
-from dit_prune_viz.pipelines.families import has_words
 from dit_prune_viz.pipelines.model import Model
 
 Scores = dict[str, list[float | None]]
@@ -24,15 +23,15 @@ def score(
     requests: Sequence[Request],
     clip: ClipScorer | None,
 ) -> Scores:
-    """Name of the score → a value per picture (see `SCORES`); no CLIP scores without a CLIP, and none of a picture of a
-    class that has no name. Of a clip, the CLIP score
-    is the mean over its frames, the other scores are of all its frames together."""
+    """Name of the score → a value per picture (see `SCORES`).
+
+    No CLIP scores without a CLIP, and none of a picture of a class that has no name. Of a clip, the CLIP score is the
+    mean over its frames; the other scores are of all its frames together.
+    """
     pairs = [(a, b) for a, b in zip(dense, drawn, strict=True)]
     similar = [math.nan] * len(pairs)
     if clip:
-        scores = clip_scores(clip, model, [picture.image for picture in drawn], requests)
-        named = [has_words(model.pipeline, request.prompt) for request in requests]
-        similar = [value if known else math.nan for value, known in zip(scores, named, strict=True)]
+        similar = clip_scores(clip, model, [picture.image for picture in drawn], requests)
     return {
         "clip": [_finite(float(value)) for value in similar],
         "ssim": [_finite(ssim(a.image, b.image)) for a, b in pairs],

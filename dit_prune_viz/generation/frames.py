@@ -9,7 +9,7 @@ from PIL import Image
 
 from dit_prune_viz.generation.request import Request
 from dit_prune_viz.metrics.clip import ClipScorer
-from dit_prune_viz.pipelines.families import described
+from dit_prune_viz.pipelines.families import described, has_words
 from dit_prune_viz.pipelines.model import Model
 
 
@@ -48,11 +48,13 @@ def clip_scores(
         requests: checked.
 
     Returns:
-        100·cos of each picture with its prompt, float64 (n,).
+        100·cos of each picture with its prompt, float64 (n,); NaN for a class without a name, which no words describe.
     """
     apart = [frames_of(image, request) for image, request in zip(images, requests, strict=True)]
     words = [described(model.pipeline, request.prompt) for request in requests]
     prompts = [text for frames, text in zip(apart, words, strict=True) for _ in frames]
     scores = clip.score([frame for frames in apart for frame in frames], prompts)
     ends = np.cumsum([len(frames) for frames in apart])[:-1]
-    return np.array([part.mean() for part in np.split(scores, ends)])
+    known = [has_words(model.pipeline, request.prompt) for request in requests]
+    parts = zip(np.split(scores, ends), known, strict=True)
+    return np.array([part.mean() if named else np.nan for part, named in parts])

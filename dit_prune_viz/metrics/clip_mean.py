@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 CLIP_UNIT = "100·max(mean cos, 0)"
 """What every CLIP score that people see is."""
+NO_CLIP = "No CLIP score applies, because there are no words for what was drawn."
 
 
 def mean_clip(scores: Sequence[float]) -> float:
@@ -14,6 +16,11 @@ def mean_clip(scores: Sequence[float]) -> float:
     Raising each picture to 0 before averaging would lift the mean of a model whose pictures have lost their prompts.
 
     Args:
-        scores: 100·cos of each picture with its text, at least one; below 0 where they disagree.
+        scores: 100·cos of each picture with its text, at least one; below 0 where they disagree, NaN where there is no
+            text, which leaves the picture out.
+
+    Returns:
+        The score; NaN where no picture has a text.
     """
-    return max(float(sum(scores)) / len(scores), 0.0)
+    known = [score for score in scores if not math.isnan(score)]
+    return max(float(sum(known)) / len(known), 0.0) if known else math.nan

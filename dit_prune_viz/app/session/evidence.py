@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from dataclasses import dataclass
 
@@ -50,7 +51,8 @@ def evidence_figure(session: Session | None, runs: Runs, score: str = "ssim", ov
 
 
 def dot_of(run: Run, runs: Runs, score: str, over: str, unit: Unit) -> Dot | None:
-    """A run as a dot; None for one of a part alone, or whose size is not known."""
+    """A run as a dot; None for one of a part alone, or whose score or size is not
+    known."""
     if not run.is_plan:
         return None
     done, x = run.comparison, 100 * run.session.report.achieved
@@ -61,6 +63,8 @@ def dot_of(run: Run, runs: Runs, score: str, over: str, unit: Unit) -> Dot | Non
         x = unit.of(size.nbytes)
     values = done.ssims if score == "ssim" else done.right.clips
     mean = done.ssim if score == "ssim" else mean_clip(values)
+    if math.isnan(mean):  # no CLIP score applies
+        return None
     alike = runs.shown is None or run in same_requests(runs.runs, runs.shown)
     drawn = f"{len(run.prompts)} prompts" if len(run.prompts) > 1 else run.prompts[0]
     first = done.requests[0]

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from dit_prune_viz.app.session.plan_name import PlanName
 from dit_prune_viz.app.session.recipe_io import with_clusters
 from dit_prune_viz.app.session.session import Sensed, Session
 from dit_prune_viz.clustering.clusters import Clusters
@@ -24,13 +25,18 @@ PAUSE_SECONDS = 1.5
 
 @dataclass(frozen=True)
 class FormerModel:
-    """What is needed to come back to a model that was replaced: it is loaded again then, so that it need not stay."""
+    """What is needed to come back to a model that was replaced: it is loaded again then, so that it need not stay.
+
+    name: of its plan, or of the one that came from; own_name: whether it was given to the very plan.
+    """
 
     source: str | LoadSettings
     recipe: Recipe | None
     also_prune: tuple[str, ...] = ()
     groups: Clusters | None = None
     sensed: tuple[Sensed, ...] = ()
+    name: PlanName | None = None
+    own_name: bool = False
 
     @staticmethod
     def of(session: Session) -> FormerModel:
@@ -38,7 +44,8 @@ class FormerModel:
         model = session.model
         source = model.source if model.settings is None else replace(model.settings, also_prune=model.also_prune)
         recipe = with_clusters(session).plan.as_recipe() if session.pruned else None
-        return FormerModel(source, recipe, model.also_prune, session.groups, session.sensed)
+        own = session.name is not None and session.name.plan is session.plan
+        return FormerModel(source, recipe, model.also_prune, session.groups, session.sensed, session.name, own)
 
     def load(self, present: Session, progress: Progress | None) -> Session:
         """A session with the model, pruned as before. UserError as in `Session.load_model`."""
@@ -46,7 +53,8 @@ class FormerModel:
         session = replace(loaded, groups=self.groups, sensed=self.sensed)
         if self.recipe is None:
             return session
-        return session.calibrate_as(self.recipe.calibration, progress).prune(self.recipe, progress)
+        pruned = session.calibrate_as(self.recipe.calibration, progress).prune(self.recipe, progress)
+        return replace(pruned, name=PlanName(self.name.text, pruned.plan) if self.own_name else self.name)
 
 
 Moment = Session | FormerModel

@@ -7,7 +7,7 @@ from typing import Any
 from PIL import Image
 
 import dit_prune_viz
-from dit_prune_viz.app.formatting import signed, times
+from dit_prune_viz.app.formatting import known, score, signed, times
 from dit_prune_viz.app.session.analyzer import MISLEADS, Finding, Findings, agreement, times_predicted
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.export.picture_grid import picture_grid
@@ -41,7 +41,7 @@ def values_of(findings: Findings) -> dict[str, Any]:
         "seed": request.seed,
         "steps": request.steps,
         "clip": first.clip_name,
-        "dense": {"clip": list(first.left.clips)},
+        "dense": {"clip": list(map(known, first.left.clips))},
         "unread": [one.named for one in first.unread],
         "rank_correlation": told.rank,
         "error_per_damage": told.ratio,
@@ -56,8 +56,8 @@ def _part_values(finding: Finding, ratio: float | None) -> dict[str, Any]:
         "name": part.name,
         "layers": list(part.layers),
         "removed": finding.removed,
-        "clip": list(done.right.clips),
-        "delta": done.delta,
+        "clip": list(map(known, done.right.clips)),
+        "delta": known(done.delta),
         "ssim": done.ssim,
         "ssims": list(done.ssims),
         "error": finding.error,
@@ -79,7 +79,7 @@ def sheet(findings: Findings) -> Image.Image:
     prompts = [request.prompt for request in first.requests]
     changed = "difference" if gain == 1 else f"difference × {gain}"
     pictures: list[list[Image.Image | None]] = [[one for image in first.left.images for one in (image, None)]]
-    notes = [[note for clip in first.left.clips for note in (f"CLIP {clip:.1f}", "")]]
+    notes = [[note for clip in first.left.clips for note in (f"CLIP {score(clip, 1)}", "")]]
     for one in ordered:
         pairs = list(zip(first.left.images, one.comparison.right.images, strict=True))
         louder, _ = amplified_differences(pairs, gain)
@@ -94,7 +94,7 @@ def _notes(finding: Finding, ratio: float | None) -> list[str]:
     """Below the pictures their scores; below the first difference what is told of the part as a whole."""
     done, notes = finding.comparison, []
     for place, (clip, dense, ssim) in enumerate(zip(done.right.clips, done.left.clips, done.ssims, strict=True)):
-        notes.append(f"CLIP {clip:.1f} ({signed(clip - dense, 1)})\nSSIM {ssim:.3f}")
+        notes.append(f"CLIP {score(clip, 1)} ({signed(clip - dense, 1)})\nSSIM {ssim:.3f}")
         notes.append("" if place else "\n".join(_told(finding, ratio)))
     return notes
 

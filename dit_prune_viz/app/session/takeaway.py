@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import zipfile
 from collections.abc import Sequence
@@ -186,7 +187,7 @@ def _pairs(session: Session, runs: Sequence[Run]) -> tuple[Pair, ...]:
             right,
             request,
             names=(run.comparison.left.name, run.comparison.right.name),
-            clip=clips,
+            clip=None if any(map(math.isnan, clips)) else clips,
             clip_name=run.comparison.clip_name,
         )
         for run in mine

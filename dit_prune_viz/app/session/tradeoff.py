@@ -29,7 +29,7 @@ from dit_prune_viz.experiments.table import Figure as Score
 from dit_prune_viz.figures import Figure
 from dit_prune_viz.figures.style import message
 from dit_prune_viz.figures.tradeoff import Point, damage_scatter, sampled, tradeoff
-from dit_prune_viz.metrics.clip_mean import CLIP_UNIT
+from dit_prune_viz.metrics.clip_mean import CLIP_UNIT, NO_CLIP
 from dit_prune_viz.pruning.named_recipes import NamedRecipe, find_recipes
 from dit_prune_viz.resources import ASSETS
 
@@ -39,7 +39,6 @@ AT_HAND = "plan at hand"
 PLANS = ASSETS / "damage.json"
 """Predicted damage and measured latent error of random plans on the bundled model, by the damage benchmark."""
 EMPTY = "Curves appear here while the comparison runs, one point per recipe and sparsity."
-NO_CLIP = "No CLIP score applies, because there are no words for what was drawn."
 NO_SIZES = "These measurements were made before sizes were noted."
 NO_DAMAGE = "Measured damage appears here."
 SPARSITY, SIZE = "sparsity", "size"

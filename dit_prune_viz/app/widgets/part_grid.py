@@ -71,7 +71,7 @@ def show(findings: Findings, new: Collection[Finding] | None = None) -> str:
             "words": _words(findings),
             "dense": {
                 "picture": _uri(contact_sheet(dense.images)) if first else None,
-                "figures": [["CLIP", f"{dense.clip:.2f}"]],
+                "figures": [["CLIP", formatting.score(dense.clip)]],
             },
             "cards": cards,
         }
@@ -108,7 +108,7 @@ def _card(place: int, finding: Finding, ratio: float | None, *, pictures: bool) 
         # Smallest first; what is not known comes last.
         "order": place,
         "ssim": done.ssim,
-        "delta": done.delta,
+        "delta": formatting.known(done.delta),
         "error": None if finding.error is None else -finding.error,
         "damage": None if finding.damage is None else -finding.damage,
     }

@@ -65,8 +65,8 @@ def draw_pairs(
         ]
         scores = None
         if clip:
-            first, second = clip_scores(clip, model, images, [request, request])
-            scores = float(first), float(second)
+            first, second = map(float, clip_scores(clip, model, images, [request, request]))
+            scores = None if math.isnan(first) else (first, second)
         pairs.append(make_pair(*images, request, clip=scores, clip_name=clip.name if clip else ""))
     return tuple(pairs)
 

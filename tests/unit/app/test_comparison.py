@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from dataclasses import replace
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sessions import pruned_by
 
+from dit_prune_viz.app.api import describe_scores
 from dit_prune_viz.app.pages.compare import view as compare_view
 from dit_prune_viz.app.session import drawn_model
 from dit_prune_viz.app.session import runs as earlier
@@ -28,25 +30,19 @@ from dit_prune_viz.app.session.comparison import (
 )
 from dit_prune_viz.app.session.comparison_result import Frame, Side, measure
 from dit_prune_viz.app.session.contact_sheet import contact_sheet, places
-from dit_prune_viz.app.session.drawn_model import ONLY, WITHOUT
+from dit_prune_viz.app.session.drawn_model import DENSE, ONLY, WITHOUT
 from dit_prune_viz.app.session.layer_edits import set_layers
-from dit_prune_viz.app.session.model_store import ModelStore
 from dit_prune_viz.app.session.runs import Runs
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.widgets import runs_strip
 from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.generation.request import Request
 from dit_prune_viz.generation.unread import Unread
+from dit_prune_viz.metrics.clip_mean import NO_CLIP
 from dit_prune_viz.metrics.pictures import amplified_differences, psnr
 
 PROMPTS = ("a cat", "a red bus", "two dogs", "the moon")
 REQUEST = Request("a cat", seed=3, steps=2)
-
-
-@pytest.fixture(scope="module")
-def ready(tiny_clip, tiny_flux):
-    store = ModelStore(clip=tiny_clip, device="cpu", dtype="float32")
-    return Session(store).load_model(str(tiny_flux)).calibrate(16, 0)
 
 
 @pytest.fixture(scope="module")
@@ -384,3 +380,20 @@ def test_words_that_are_not_read_are_told(ready):
     assert "not scored" not in words[0]
     assert "“p q”; <strong>not scored</strong>, because CLIP reads no further: “q”" in words[1]
     assert 'class="unread"' not in compare_view.score_table(compare(pruned, "a cat", 3, 2))
+
+
+def test_a_class_without_a_name_has_no_clip_score(store, tiny_dit):
+    session = Session(store).load_model(str(tiny_dit))
+    asked = check_prompts(session.model, "7\ngolden retriever", 0, 2)
+    both = compare_models(session, DENSE, asked)
+    table = compare_view.score_table(both)
+    assert [math.isnan(score) for score in both.dense.clips] == [True, False]
+    assert both.dense.clip == max(both.dense.clips[1], 0)
+    first = table.split("<tbody>")[1].split("</tr>")[0]
+    assert first.count("<td>–</td>") == 2  # of the dense picture and its difference
+    assert NO_CLIP not in table
+    alone = compare_models(session, DENSE, check_prompts(session.model, "7", 0, 2))
+    assert NO_CLIP in compare_view.score_table(alone)
+    told = describe_scores(alone)["clip"]
+    assert (told["dense"], told["pruned"], told["delta"]) == (None, None, None)
+    json.dumps(describe_scores(alone), allow_nan=False)

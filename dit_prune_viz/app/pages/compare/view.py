@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -18,7 +19,7 @@ from dit_prune_viz.app.widgets import picture_view, plot
 from dit_prune_viz.figures.clip_curve import clip_curve
 from dit_prune_viz.figures.style import message
 from dit_prune_viz.generation.frames import frames_of
-from dit_prune_viz.metrics.clip_mean import CLIP_UNIT, mean_clip
+from dit_prune_viz.metrics.clip_mean import CLIP_UNIT, NO_CLIP, mean_clip
 
 NOT_YET = "CLIP scores of all sides appear here while they denoise."
 NO_SCORES = '<p class="note">Scores appear once all sides are finished.</p>'
@@ -156,6 +157,8 @@ def score_table(done: Comparison) -> str:
     )
     if len(frames_of(done.dense.images[0], done.requests[0])) > 1:
         source += " Of a clip, CLIP is the mean over its frames; SSIM and PSNR are of the whole strip."
+    if math.isnan(done.dense.clip):
+        source = f"{NO_CLIP} {source}"
     held = f'{_table(done)}{_unread(done)}<p class="note">{source}</p>'
     return f'<div class="scores-held" tabindex="0" role="region" aria-label="Scores">{held}</div>'
 
@@ -195,12 +198,12 @@ def _table(done: Comparison) -> str:
     rows = []
     for i, (sign, request) in enumerate(zip(signs, done.requests, strict=True)):
         dense = mean_clip([done.dense.clips[i]])
-        values = [f"{dense:.2f}"]
+        values = [formatting.score(dense)]
         values += [formatting.signed(mean_clip([one.side.clips[i]]) - dense) for _, one in scored]
         values += [_marked([one.ssims[i] for _, one in scored], place, ".3f") for place in range(len(scored))]
         values += [_decibels(one.psnrs[i]) for _, one in scored]
         rows.append(_row(f"{sign} {escape(request.prompt)}", values))
-    mean = [f"{done.dense.clip:.2f}"]
+    mean = [formatting.score(done.dense.clip)]
     mean += [formatting.signed(one.side.clip - done.dense.clip) for _, one in scored]
     mean += [_marked([one.ssim for _, one in scored], place, ".3f") for place in range(len(scored))]
     mean += [_decibels(one.psnr) for _, one in scored]

@@ -57,7 +57,7 @@ def lay_out_plane() -> PlaneViews:
     plane = plot.selectable_plot(message(EMPTY), height=400, elem_id="layer-plane")
     with gr.Row(elem_id="group-tools"):
         carve = gr.Button("Make a group", size="sm", scale=0, min_width=130, elem_id="carve-layers")
-        clear = gr.Button("Select nothing", size="sm", scale=0, min_width=130)
+        clear = gr.Button("Clear selection", size="sm", scale=0, min_width=130)
     words = gr.Markdown(HINT, elem_classes="note", elem_id="layer-selection")
     return PlaneViews(by, k, plane, words, carve, clear)
 
