@@ -384,7 +384,7 @@ def test_words_that_are_not_read_are_told(ready):
 
 def test_a_class_without_a_name_has_no_clip_score(store, tiny_dit):
     session = Session(store).load_model(str(tiny_dit))
-    asked = check_prompts(session.model, "7\ngolden retriever", 0, 2)
+    asked = check_prompts(session.model, ("7", "golden retriever"), 0, 2)
     both = compare_models(session, DENSE, asked)
     table = compare_view.score_table(both)
     assert [math.isnan(score) for score in both.dense.clips] == [True, False]
@@ -392,7 +392,7 @@ def test_a_class_without_a_name_has_no_clip_score(store, tiny_dit):
     first = table.split("<tbody>")[1].split("</tr>")[0]
     assert first.count("<td>–</td>") == 2  # of the dense picture and its difference
     assert NO_CLIP not in table
-    alone = compare_models(session, DENSE, check_prompts(session.model, "7", 0, 2))
+    alone = compare_models(session, DENSE, check_prompts(session.model, ("7",), 0, 2))
     assert NO_CLIP in compare_view.score_table(alone)
     told = describe_scores(alone)["clip"]
     assert (told["dense"], told["pruned"], told["delta"]) == (None, None, None)
