@@ -161,7 +161,7 @@ def test_a_pruned_model_gives_later_layers_other_inputs(flux, calibration):
 def test_held_out_inputs_are_others(flux, calibration):
     held = held_out_inputs(flux, calibration, 5)
     again = held_out_inputs(flux, calibration, 5)
-    assert held.samples == 5
+    assert held.samples == 6  # in pairs, with the prompt and without
     hidden = [call.arguments["hidden_states"] for call in held.calls]
     assert all(map(torch.equal, hidden, [call.arguments["hidden_states"] for call in again.calls]))
     seen = torch.cat([call.arguments["hidden_states"] for call in record_inputs(flux, calibration).calls])

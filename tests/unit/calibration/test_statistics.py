@@ -82,7 +82,7 @@ def test_recorded_inputs_and_examples_are_kept(statistics, calls):
     assert again.held_out(3) is held_out
     assert again.distillation_set(2) is examples
     assert len(calls) == once
-    assert (inputs.samples, held_out.samples, examples.samples) == (6, 3, 32)
+    assert (inputs.samples, held_out.samples, examples.samples) == (6, 4, 32)  # held out: in pairs
     assert again.held_out(4) is not held_out
 
 
