@@ -71,7 +71,7 @@ def test_the_main_journey(page: Page, screenshots, scheme):
     row.locator("input[type=range]").fill("90")
     expect(row.locator(".damage")).not_to_have_text(own_damage)
     expect(row.locator("input[type=number]")).to_have_value(re.compile(r"^(89|90)(\.\d)?$"))
-    assert bar_value(page, "Sparsity") > sparsity
+    assert bar_value(page, "Sparsity") != sparsity
     assert bar_value(page, "Predicted damage") != damage
     shoot(page, screenshots, f"{scheme}-cluster")
 
