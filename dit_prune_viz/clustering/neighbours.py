@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.neighbors import NearestNeighbors
 
 from dit_prune_viz.clustering.scale import standardise
 
@@ -30,6 +29,8 @@ def nearest(features: np.ndarray, asked: np.ndarray, k: int) -> Neighbours:
         asked: (q,) indices of the units whose neighbours are wanted.
         k: how many, at least 1.
     """
+    from sklearn.neighbors import NearestNeighbors  # takes longer to import than the first page may
+
     scaled, asked = standardise(features), np.asarray(asked, dtype=np.int64)
     k = min(k, len(scaled) - 1)
     # One more, because a unit is nearest to itself; of several in the same place it need not come first, or at all.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -69,6 +69,12 @@ class OpeningModel(Model):
         weights = self._opener.weights
         layer = self.layer(name)
         return super().weight(name) if weights is None else weights[f"{layer.name}.weight"].view(layer.shape)
+
+    def weights(self) -> Iterator[tuple[Layer, torch.Tensor]]:
+        """As in `Model`, from the file until the pipeline is open."""
+        if self._opener.weights is None:
+            return super().weights()
+        return ((layer, self.weight(layer.name)) for layer in self.layers)
 
     def _dense_matrices(self) -> dict[str, tuple[int, int]]:
         if self._opener.weights is None:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from dit_prune_viz.app.session.comparison import draw_side, keep_side, kept_side
 from dit_prune_viz.app.session.comparison_result import LEFT, RIGHT, Comparison, Side, measure
@@ -258,6 +257,8 @@ class Agreement:
 
 def agreement(findings: Sequence[Finding]) -> Agreement:
     """Where predicted damage misleads: the parts whose error per predicted damage is far from the median's."""
+    from scipy.stats import spearmanr  # takes longer to import than the first page may
+
     known = [one for one in findings if one.damage and one.error]
     if not known:
         return Agreement(None, None)
