@@ -131,7 +131,7 @@ def test_four_prompts_a_cluster_alone_and_back_to_earlier_runs(page: Page, scree
     page.locator("#prompt textarea").fill("owl")
     page.locator("#paint-run").click()
     expect(cards).to_have_count(2)
-    expect(right).to_contain_text("Without cluster 3")
+    expect(right).to_contain_text("B: without cluster 3")
     expect(middle).to_have_text(re.compile("A: none yet"))
     assert bar_value(page, "Sparsity") == "50 %"  # the session's own masks are as they were
 
@@ -308,7 +308,7 @@ def test_work_that_waits_for_another_visitor_says_so_and_can_be_cancelled(page: 
     expect(other.locator("#bar")).to_contain_text("Cancelled; nothing has changed.")
     assert other.locator("#layer-picker input").input_value() == layer
     expect(other.locator("#cluster-table table")).to_be_visible()
-    assert bar_value(other, "Sparsity").startswith("50.0")
+    assert bar_value(other, "Sparsity") == "50 %"
     context.close()
     expect(page.locator("#bar")).to_contain_text("denoising")  # nor did it stop the first visitor's work
     page.locator("#cancel").click()
