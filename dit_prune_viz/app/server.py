@@ -164,9 +164,9 @@ def _open_on_click(frame: Frame, tabs: Tabs, actions: Actions) -> None:
 
 def _follow_model(frame: Frame, tabs: Tabs, actions: Actions) -> None:
     """Whatever depends on which model is loaded and how it is calibrated; nothing moves while both stay the same."""
-    basis, model = gr.State((None, None)), gr.State(None)  # what the page shows: see _basis, and the model's part of it
+    basis, model = gr.State((None, None, False)), gr.State(None)  # what the page shows: see _basis, and the model's part of it
 
-    def basis_of(session: Session | None) -> tuple[int | None, int | None]:
+    def basis_of(session: Session | None) -> tuple[int | None, int | None, bool]:
         return _basis(None if actions.is_early(session) else session)
 
     def refresh(session: Session | None, shown: int | None) -> tuple:
@@ -188,8 +188,10 @@ def _follow_model(frame: Frame, tabs: Tabs, actions: Actions) -> None:
     basis.change(refresh, [frame.session, model], outputs, **INTERNAL).then(**tabs.layer.open_args)
 
 
-def _basis(session: Session | None) -> tuple[int | None, int | None]:
-    """Different for every model and for every calibration of it."""
+def _basis(session: Session | None) -> tuple[int | None, int | None, bool]:
+    """Different for every model, for every calibration of it, and while no layer is clustered, so that one is opened:
+    a model that is loaded again begins without clusters.
+    """
     if session is None or session.model is None:
-        return None, None
-    return session.model.number, session.calibration and id(session.calibration)
+        return None, None, False
+    return session.model.number, session.calibration and id(session.calibration), bool(session.clusters)

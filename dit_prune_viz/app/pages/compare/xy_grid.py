@@ -75,7 +75,8 @@ def build(frame: Frame, actions: Actions, request: RequestFields) -> None:
         **INTERNAL,
     )
     for axis in (columns, rows):
-        axis.kind.input(xy_grid.suggested_values, [frame.session, axis.kind], axis.values, **INTERNAL)
+        # A list sends its `input` once more when it is left, which would overwrite what was typed meanwhile.
+        axis.kind.change(xy_grid.suggested_values, [frame.session, axis.kind], axis.values, **INTERNAL)
 
 
 def _axis_fields(label: str, name: str, kind: str) -> AxisFields:
