@@ -164,7 +164,8 @@ def _open_on_click(frame: Frame, tabs: Tabs, actions: Actions) -> None:
 
 def _follow_model(frame: Frame, tabs: Tabs, actions: Actions) -> None:
     """Whatever depends on which model is loaded and how it is calibrated; nothing moves while both stay the same."""
-    basis, model = gr.State((None, None, False)), gr.State(None)  # what the page shows: see _basis, and the model's part of it
+    # What the page shows: see _basis, and the model's part of it.
+    basis, model = gr.State((None, None, False)), gr.State(None)
 
     def basis_of(session: Session | None) -> tuple[int | None, int | None, bool]:
         return _basis(None if actions.is_early(session) else session)
