@@ -72,6 +72,7 @@ def test_numbers_that_cannot_be_are_told_in_a_sentence_and_the_old_ones_come_bac
     page.keyboard.press("Tab")
     expect(problem).to_have_text("Steps is a whole number from 1 to 200, not 0; it is 20 again.")
     # What can be is taken once it is complete, not digit by digit.
+    page.get_by_role("tab", name="Map").click()
     sparsity.click()
     sparsity.press("Control+a")
     page.keyboard.type("62")
