@@ -31,9 +31,9 @@ def test_shipped_curves_a_stopped_comparison_and_its_files(page: Page, tmp_path)
     page.get_by_label("swap-update").uncheck()
 
     page.get_by_label("the plan at hand").check()
-    for field, value in (("levels", "50"), ("prompts", "2"), ("steps", "2")):
+    for field, value in (("levels", "50"), ("prompts", "4"), ("steps", "20")):
         page.locator(f"#tradeoff-{field} :is(input, textarea)").fill(value)
-    expect(page.locator("#tradeoff-time")).to_contain_text("5 rows with the dense one × 2 prompts × 1 seed")
+    expect(page.locator("#tradeoff-time")).to_contain_text("5 rows with the dense one × 4 prompts × 1 seed")
     expect(page.locator("#tradeoff-time strong")).to_have_text(re.compile("^(about|roughly) "))
     page.locator("#tradeoff-run").click()
     rows = page.locator("#tradeoff-table tbody th")
