@@ -76,14 +76,14 @@ def nothing() -> tuple:
 class Live:
     """A comparison that runs.
 
-    names: side → name. prompts: how many; clip_name: the model that scores. draft: whether a draft of B stays until its
-    full pictures are there.
+    names: side → name. prompts: how many; clip_name: the model that scores. draft: of B, which stays until its full
+    pictures are there; it is sent with every update, since the browser may leave out all but the last of several.
     """
 
     names: dict[str, str] = field(default_factory=lambda: {LEFT: "dense", RIGHT: "pruned"})
     prompts: int = 1
     clip_name: str = ""
-    draft: bool = False
+    draft: gr.Image | None = None
     started: bool = False
     curves: dict[str, Curve] = field(default_factory=dict)
 
@@ -93,7 +93,9 @@ class Live:
         self.curves[frame.side] = frame.curve
         look = _look(frame.images)
         images: dict[str, Any] = {}
-        if not (self.draft and frame.side == RIGHT and frame.step < frame.steps):
+        if self.draft is not None and not (frame.side == RIGHT and frame.step == frame.steps):
+            images[RIGHT] = self.draft
+        if frame.side not in images:
             label = _label(frame.side, self.names[frame.side], frame)
             images[frame.side] = gr.Image(value=contact_sheet(frame.images), label=label, **look)
         curve = clip_curve(
@@ -103,7 +105,7 @@ class Live:
             prompts=self.prompts,
         )
         cleared: tuple = (gr.skip(),) * 2
-        if first and not self.draft:
+        if first and self.draft is None:
             for side in (MIDDLE, RIGHT):
                 images.setdefault(side, gr.Image(value=None, label=_waiting(side, self.names), **look))
             cleared = gr.Image(value=None, label="Difference", **look), NO_SCORES
@@ -112,10 +114,10 @@ class Live:
 
     def show_draft(self, draft: Draft) -> tuple:
         """Updates for `Pictures.outputs`: B in few steps."""
-        self.started = self.draft = True
+        self.started = True
         label = f"B, draft: {draft.steps} steps, full picture follows"
-        right = gr.Image(value=contact_sheet(draft.images), label=label, **_look(draft.images))
-        return gr.skip(), gr.skip(), right, gr.skip(), DRAFT_SCORES, gr.skip()
+        self.draft = gr.Image(value=contact_sheet(draft.images), label=label, **_look(draft.images))
+        return gr.skip(), gr.skip(), self.draft, gr.skip(), DRAFT_SCORES, gr.skip()
 
 
 def finished(done: Comparison, a: Reference | None = None) -> tuple:
