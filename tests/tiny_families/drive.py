@@ -75,15 +75,20 @@ class Driven:
         return int(np.abs(pictures[0] - pictures[1]).max())
 
 
+UNSET = 1e3
+"""No class starts its weights beyond this; what is NaN is not below it either."""
+
+
 def save(name: str, build: Callable[[], object], folder: Path) -> Path:
     """Save a tiny pipeline with defaults that fit it. What its class starts at zero, such as a final layer, gets some
-    noise: otherwise no weight of the blocks would change the picture."""
+    noise: otherwise no weight of the blocks would change the picture. So does what it leaves as the memory was, NaN
+    perhaps."""
     torch.manual_seed(0)
     pipeline = build()
     for part in pipeline.components.values():
         if isinstance(part, nn.Module):
             for parameter in part.parameters():
-                if not parameter.any():
+                if not parameter.any() or not (parameter.abs() < UNSET).all():
                     nn.init.normal_(parameter.data, std=0.05)
     pipeline.save_pretrained(folder)
     defaults = {"height": 64, "width": 64, "steps": STEPS, **_OTHER.get(name, {})}
