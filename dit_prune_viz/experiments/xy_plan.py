@@ -122,12 +122,15 @@ def plan_grid(model: Model, columns: Axis, rows: Axis, start: Start) -> GridPlan
     count = len(columns.values) * len(rows.values)
     if count > MOST_CELLS:
         raise UserError(f"The grid would have {count} pictures, but {MOST_CELLS} are the most; leave values out.")
-    cells = []
+    cells, recipes = [], {}  # a recipe's file may be large: it is read once for all cells that it draws
     for row, row_value in enumerate(rows.values):
         for column, column_value in enumerate(columns.values):
             values = {columns.kind: column_value, rows.kind: row_value}
             block = _checked_block(model, values.get(BLOCK))
-            cells.append(Cell(row, column, _recipe(model, values, start), block, _request(model, values, start)))
+            pruning = values.get(RECIPE), values.get(SPARSITY)
+            if pruning not in recipes:
+                recipes[pruning] = _recipe(model, values, start)
+            cells.append(Cell(row, column, recipes[pruning], block, _request(model, values, start)))
     plan = GridPlan(_heads(columns, start), _heads(rows, start), tuple(cells))
     for recipe in plan.recipes:
         if recipe is not None:

@@ -14,16 +14,15 @@ from dit_prune_viz.app.session.drawing_inputs import taken
 from dit_prune_viz.app.session.finishing import finish
 from dit_prune_viz.app.session.recipe_io import with_clusters
 from dit_prune_viz.app.session.session import Session
-from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.experiments.xy_axes import BLOCK, EXAMPLES, KINDS, PRESENT, PROMPT, RECIPE, Axis
-from dit_prune_viz.experiments.xy_grid import DrawnCell, Grid, draw_grid
+from dit_prune_viz.experiments.xy_grid import DrawnCell, Grid, by_recipe, draw_grid
 from dit_prune_viz.experiments.xy_grid_file import scores_in_words, write_grid
 from dit_prune_viz.experiments.xy_plan import GridPlan, Start, plan_grid, starts_dense, usual_level
 from dit_prune_viz.generation.request import Request
 from dit_prune_viz.metrics.clip_mean import CLIP_UNIT
 from dit_prune_viz.pipelines.layers import OUTSIDE
-from dit_prune_viz.pruning.prune import calibrate_for, prune
+from dit_prune_viz.pruning.prune import prune
 from dit_prune_viz.pruning.pruned_model import PrunedModel
 from dit_prune_viz.pruning.recipe import Recipe
 
@@ -110,15 +109,14 @@ def draw(
         UserError: as in `draw_grid`.
     """
     model = session.need_model()
+    otherwise = by_recipe(model, session.store.disk)
 
     def make(recipe: Recipe, progress: Progress | None) -> PrunedModel:
         if present is not None and recipe == present:
             return finish(session, progress)
-        known = session.statistics
-        if known is None or recipe.calibration != session.recipe.calibration:
-            disk = session.store.disk
-            known = Statistics(model, calibrate_for(model, recipe, progress, disk), disk=disk)
-        return prune(model, recipe, statistics=known, progress=progress)
+        if session.statistics is None or recipe.calibration != session.recipe.calibration:
+            return otherwise(recipe, progress)
+        return prune(model, recipe, statistics=session.statistics, progress=progress)
 
     return draw_grid(model, plan, make, clip=session.store.clip(), progress=progress, emit=emit)
 
