@@ -31,7 +31,7 @@ from dit_prune_viz.app.widgets import layer_list, plot
 from dit_prune_viz.app.widgets.scripts import script
 
 HOTKEYS, FOCUS = script("pages/hotkeys.js"), script("pages/focus.js")
-NUMBER_FIELDS = script("pages/number_fields.js")
+NUMBER_FIELDS, OPEN_PAGE = script("pages/number_fields.js"), script("pages/open_page.js")
 TO_TAB = """() => void setTimeout(() => {
   const [at, tab] = [document.activeElement, document.querySelector('#tabs [role="tab"][aria-selected="true"]')];
   if (at === document.body || !at?.offsetParent) tab?.focus({ preventScroll: true });
@@ -87,7 +87,7 @@ def _page(actions: Actions, source: str, folder: Path) -> gr.Blocks:
         versions.wire_opening(page, frame, actions, tabs.compare.layout, tabs.tabs)
         _wire_top_bar(frame, top, actions)
         _wire_tabs(frame, tabs, actions)
-        for once in (HOTKEYS, FOCUS, NUMBER_FIELDS):
+        for once in (HOTKEYS, FOCUS, NUMBER_FIELDS, OPEN_PAGE):
             page.load(None, None, None, js=once)
         page.queue(default_concurrency_limit=None)  # the jobs themselves know what has to wait
         page.load(actions.prepare, None, frame.outputs, **INTERNAL)

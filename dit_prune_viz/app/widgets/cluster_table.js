@@ -2,6 +2,7 @@
 // Rows are rebuilt only when the clusters change, so that a slider that is being dragged, or a field that is being
 // typed in, is never replaced under the person's hand. While a slider moves, its damage is read off the cluster's curve
 // here and now; the exact figures follow from the server.
+const card = element.querySelector(".clusters-card");
 const table = element.querySelector("table");
 const body = element.querySelector("tbody");
 const tools = element.querySelector(".cluster-tools");
@@ -240,7 +241,7 @@ function fill() {
   if (source !== builtFrom) build(shown);
   builtFrom = source;
   element.querySelector("caption").textContent = caption;
-  table.hidden = tools.hidden = rows.length === 0;
+  card.hidden = rows.length === 0;
   for (const button of tools.querySelectorAll("button[data-verb]")) {
     const { verb } = button.dataset;
     if (verb !== "spread") button.textContent = verbs[verb] ?? "";

@@ -81,14 +81,14 @@ def _template(words: Wording) -> str:
     facts = "".join(f'<th scope="col" data-fact="{kind}">{escape(header)}</th>' for header, kind in words.facts)
     sums = "".join(f'<td class="number" data-label="{escape(header)}"></td>' for header, _ in words.facts)
     return (
-        f'<div class="cluster-tools" hidden><label title="What a slider changes, the unlocked {rows} make up for">'
+        f'<div class="clusters-card" hidden><div class="cluster-tools"><label title="What a slider changes, the unlocked {rows} make up for">'
         f'<input type="checkbox"> keep the {whole}\'s overall sparsity</label>{tools}</div>'
-        f'<table class="clusters" hidden data-noun="{words.noun}" data-units="{words.units}" '
+        f'<table class="clusters" data-noun="{words.noun}" data-units="{words.units}" '
         f'data-curve="{escape(words.curve)}"><caption></caption><thead><tr>{_unseen("symbol")}{_unseen(words.noun)}'
         f'{facts}<th scope="col" class="sparsity">sparsity, %</th><th scope="col">predicted damage</th>'
         f'<th scope="col">over sparsity</th>{_unseen("more")}</tr></thead><tbody></tbody><tfoot><tr><td></td>'
         f'<td class="name">{whole}</td>{sums}<td class="sparsity" data-label="sparsity"></td>'
-        '<td class="number sum" data-label="damage"></td><td></td><td></td></tr></tfoot></table>'
+        '<td class="number sum" data-label="damage"></td><td></td><td></td></tr></tfoot></table></div>'
     )
 
 

@@ -20,8 +20,11 @@ function remembered(value) {
 
 function show(to) {
   strip.hidden = to === null;
-  document.documentElement.dataset.hint = to === null ? "" : to + 1; // the style sheet outlines what it is about
-  if (to === null) return remembered("yes");
+  if (to === null) {
+    delete document.documentElement.dataset.hint;
+    return remembered("yes");
+  }
+  document.documentElement.dataset.hint = to + 1; // the style sheet outlines what it is about
   step = to;
   text.textContent = props.steps[step];
   place.textContent = `${step + 1} of ${props.steps.length}`;

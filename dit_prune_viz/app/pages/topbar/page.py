@@ -35,8 +35,10 @@ UPDATE_HELP = (
 
 def render(session: Session | None, busy: Busy | None = None, problem: str | None = None) -> str:
     """The bar as HTML. `problem` is shown in place of the state when nothing is going on."""
-    facts = "".join(_fact(*fact) for fact in _facts(session))
-    return f'<div class="bar">{BRAND}<div class="bar-facts">{facts}</div>{_state(session, busy, problem)}</div>'
+    facts = _facts(session)
+    crowded = " crowded" if any(len(value) > LONG for _, value, *_ in facts) else ""
+    shown = "".join(_fact(*fact) for fact in facts)
+    return f'<div class="bar{crowded}">{BRAND}<div class="bar-facts">{shown}</div>{_state(session, busy, problem)}</div>'
 
 
 def _facts(session: Session | None) -> list[tuple[str, str, str, str]]:
