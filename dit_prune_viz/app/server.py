@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,7 @@ TO_TAB = """() => void setTimeout(() => {
 }, 50)"""
 """What was clicked on lies on a page that is no longer shown: the focus goes to the tab of the one that is."""
 TITLE = "DiT Pruning Explorer"
+MAP, LAYER, COMPARE, TRADEOFF, TAKEAWAY = TITLES = ("Map", "Layer", compare_tab.TITLE, "Trade-off", takeaway_tab.TITLE)
 
 
 def build_app(startup: Startup) -> gr.Blocks:
@@ -58,9 +60,13 @@ class TopBar:
 
 @dataclass(frozen=True)
 class Tabs:
-    """The tabs: what each offers to the others, and the components that switch between them."""
+    """The tabs: what each offers to the others, and the components that switch between them.
+
+    frames: of the pages, by the title of their tab.
+    """
 
     tabs: gr.Tabs
+    frames: Mapping[str, Frame]
     map_page: gr.Tab
     layer_page: gr.Tab
     compare_page: gr.Tab
@@ -77,7 +83,7 @@ def _page(actions: Actions, source: str, folder: Path) -> gr.Blocks:
         api.build(state, actions)  # first, so that its names are not taken by the page's own listeners
         top = _top_bar()
         hints.strip()
-        frame = Frame(state, top.bar, top.cancel)
+        frame = Frame(state, top.bar, top.cancel, shown=state)
         with gr.Row(elem_id="body"):
             sidebar.toggle()
             with gr.Column(scale=0, min_width=280, elem_id="controls"):
@@ -115,29 +121,51 @@ def _wire_top_bar(frame: Frame, top: TopBar, actions: Actions) -> None:
 
 def _tabs(frame: Frame, actions: Actions, folder: Path) -> Tabs:
     page_runs = PageRuns(gr.State(Runs()), gr.State(0))
+    frames = {title: frame.of_page() for title in TITLES}
+    of_map, of_layer, of_compare, of_tradeoff, of_takeaway = frames.values()
     with gr.Tabs(elem_id="tabs") as tabs:
-        with gr.Tab("Map", id="map", render_children=True) as map_page:
-            map_view = map_tab.build(frame, actions, page_runs.runs, page_runs.a)
-        with gr.Tab("Layer", id="layer", render_children=True) as layer_page:
+        with gr.Tab(MAP, id="map", render_children=True) as map_page:
+            map_view = map_tab.build(of_map, actions, page_runs.runs, page_runs.a)
+        with gr.Tab(LAYER, id="layer", render_children=True) as layer_page:
             back = gr.Button("← Back to Compare (Esc)", size="sm", visible=False, elem_id="to-workbench", scale=0)
-            layer_view = layer_tab.build(frame, actions)
-        with gr.Tab(compare_tab.TITLE, id="compare", render_children=True) as compare_page:
-            compare_view = compare_tab.build(frame, actions, page_runs, tabs)
-        with gr.Tab("Trade-off", id="tradeoff", render_children=True) as tradeoff_page:
-            tradeoff_view = tradeoff_tab.build(frame, actions, tradeoff_page)
-        with gr.Tab(takeaway_tab.TITLE, id="takeaway", render_children=True):
+            layer_view = layer_tab.build(of_layer, actions)
+        with gr.Tab(COMPARE, id="compare", render_children=True) as compare_page:
+            compare_view = compare_tab.build(of_compare, actions, page_runs, tabs)
+        with gr.Tab(TRADEOFF, id="tradeoff", render_children=True) as tradeoff_page:
+            tradeoff_view = tradeoff_tab.build(of_tradeoff, actions, tradeoff_page)
+        with gr.Tab(TAKEAWAY, id="takeaway", render_children=True):
             sources = Sources(compare_view.runs, tradeoff_view.measured, layer_view.selection)
-            takeaway_tab.build(frame, actions, sources, folder, tabs)
-    return Tabs(tabs, map_page, layer_page, compare_page, back, map_view, layer_view, compare_view, tradeoff_view)
+            takeaway_tab.build(of_takeaway, actions, sources, folder)
+    return Tabs(
+        tabs, frames, map_page, layer_page, compare_page, back, map_view, layer_view, compare_view, tradeoff_view
+    )
 
 
 def _wire_tabs(frame: Frame, tabs: Tabs, actions: Actions) -> None:
-    compare_tab.follow_layer(frame, tabs.compare, tabs.layer.picker, tabs.compare_page)
-    compare_tab.paint_in_layer(frame, actions, tabs.compare, tabs.layer, tabs.layer_page, tabs.tabs)
+    _show_in_open_page(frame, tabs)
+    of_compare = tabs.frames[COMPARE]
+    compare_tab.follow_layer(of_compare, tabs.compare, tabs.layer.picker, tabs.compare_page)
+    compare_tab.paint_in_layer(tabs.frames[LAYER], actions, tabs.compare, tabs.layer, tabs.layer_page, tabs.tabs)
     _open_on_click(frame, tabs, actions)
     # Not when a layer is opened, so that nothing keeps the browser from drawing it.
     tabs.map_page.select(layer_list.mark, tabs.layer.picker, tabs.map.list, **INTERNAL)
     _follow_model(frame, tabs, actions)
+
+
+def _show_in_open_page(frame: Frame, tabs: Tabs) -> None:
+    """The page that is open shows the session; the others catch up when they are opened."""
+    opened = gr.State(MAP)
+
+    def show(session: Session | None, title: str) -> list:
+        return [session if one == title else gr.skip() for one in tabs.frames]
+
+    tabs.tabs.select(_title, None, opened, **INTERNAL)
+    shown = [one.shown for one in tabs.frames.values()]
+    gr.on([frame.session.change, opened.change], show, [frame.session, opened], shown, **INTERNAL)
+
+
+def _title(event: gr.SelectData) -> str:
+    return event.value
 
 
 def _open_on_click(frame: Frame, tabs: Tabs, actions: Actions) -> None:
@@ -164,7 +192,7 @@ def _open_on_click(frame: Frame, tabs: Tabs, actions: Actions) -> None:
 
 def _follow_model(frame: Frame, tabs: Tabs, actions: Actions) -> None:
     """Whatever depends on which model is loaded and how it is calibrated; nothing moves while both stay the same."""
-    # What the page shows: see _basis, and the model's part of it.
+    # What the page shows: the model, and of the layer that is open, see _basis.
     basis, model = gr.State((None, None, False)), gr.State(None)
 
     def basis_of(session: Session | None) -> tuple[int | None, int | None, bool]:
@@ -185,7 +213,9 @@ def _follow_model(frame: Frame, tabs: Tabs, actions: Actions) -> None:
         tabs.compare.picture,
     ]
     outputs = [model, tabs.layer.picker, *compared, tabs.tradeoff.steps]
-    frame.session.change(basis_of, frame.session, basis, **INTERNAL)
+    frame.session.change(refresh, [frame.session, model], outputs, **INTERNAL)
+    seen = [tabs.frames[LAYER].shown.change, tabs.frames[COMPARE].shown.change]
+    gr.on(seen, basis_of, frame.session, basis, **INTERNAL)
     basis.change(refresh, [frame.session, model], outputs, **INTERNAL).then(**tabs.layer.open_args)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -38,11 +38,20 @@ Verb = Callable[[Session, Reporter], Session]
 
 @dataclass(frozen=True)
 class Frame:
-    """The components that every action writes: the user's session, the top bar and its Cancel button."""
+    """The components that every action writes: the user's session, the top bar and its Cancel button.
+
+    shown: the session that a page's views show. It is `session` while the page is open, and catches up when it is
+        opened, so that nothing is worked out for views that nobody sees.
+    """
 
     session: gr.State
     bar: gr.HTML
     cancel: gr.Button
+    shown: gr.State
+
+    def of_page(self) -> Frame:
+        """The same for one page among several."""
+        return replace(self, shown=gr.State(None))
 
     @property
     def outputs(self) -> list[Any]:

@@ -61,7 +61,7 @@ def app(ready):
     startup._done.set()
     actions, states = Actions(jobs, startup), PageStates()
     with gr.Blocks():
-        frame = Frame(gr.State(None), gr.HTML(), gr.Button())
+        frame = Frame(gr.State(None), gr.HTML(), gr.Button(), gr.State(None))
         layer_components = layer_layout.lay_out(lambda asked: "", lambda asked: "")
         compare_components = compare_layout.lay_out()
     return SimpleNamespace(

@@ -96,7 +96,7 @@ def listener(ready):
     startup = Startup(ready, "none", jobs)
     startup._done.set()
     actions = Actions(jobs, startup)
-    frame = Frame(None, None, None)
+    frame = Frame(None, None, None, None)
     return actions, _Listener(frame, actions)
 
 

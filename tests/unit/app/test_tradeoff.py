@@ -253,7 +253,7 @@ def listeners(session, tmp_path):
     startup._done.set()
     actions = Actions(jobs, startup)
     with gr.Blocks() as page:
-        frame = Frame(gr.State(None), gr.HTML(), gr.Button())
+        frame = Frame(gr.State(None), gr.HTML(), gr.Button(), gr.State(None))
         with gr.Tab("Trade-off") as tab:
             tradeoff_tab.build(frame, actions, tab, tmp_path)
     return {fn.name: fn.fn for fn in page.fns.values()} | {"cancel": actions.cancel}

@@ -91,7 +91,7 @@ def load(store):
     startup._done.set()
     actions = Actions(jobs, startup)
     with gr.Blocks() as page:
-        controls.build(Frame(gr.State(None), gr.HTML(), gr.Button()), actions, "none")
+        controls.build(Frame(gr.State(None), gr.HTML(), gr.Button(), gr.State(None)), actions, "none")
     listener = next(fn.fn for fn in page.fns.values() if fn.name == "load_model")
     visitor = SimpleNamespace(session_hash="visitor")
 

@@ -181,7 +181,7 @@ def page(ready):
     startup._done.set()
     actions = Actions(jobs, startup)
     with gr.Blocks():
-        frame, layout = Frame(gr.State(None), gr.HTML(), gr.Button()), lay_out()
+        frame, layout = Frame(gr.State(None), gr.HTML(), gr.Button(), gr.State(None)), lay_out()
     visitor = SimpleNamespace(session_hash="anne")
     return SimpleNamespace(
         actions=actions, listeners=CompareListeners(frame, actions, layout), layout=layout, visitor=visitor
@@ -206,8 +206,8 @@ def test_a_change_is_drawn_as_a_draft_and_then_in_full_without_the_dense_side(pa
     runs, listeners, actions = Runs(), page.listeners, page.actions
     view = ("ssim", "sparsity")
 
-    def redraw(on: bool = True, opened: bool = True) -> list[tuple]:
-        return list(listeners.redraw(ready, runs, *view, on, opened, *ASKED, page.visitor))
+    def redraw(on: bool = True) -> list[tuple]:
+        return list(listeners.redraw(ready, runs, *view, on, *ASKED, page.visitor))
 
     assert len(redraw()) == 1  # nothing was ever drawn
     list(listeners.generate(ready, runs, *view, *ASKED, page.visitor))
@@ -215,8 +215,7 @@ def test_a_change_is_drawn_as_a_draft_and_then_in_full_without_the_dense_side(pa
     assert len(redraw()) == 1  # nothing has changed
     layer = ready.model.layers[0].name
     list(actions.run(page.visitor, ready, lambda now, report: set_layers(now, {layer: 0.9}, keep_overall=True)))
-    for off in (redraw(on=False), redraw(opened=False)):
-        assert len(off) == 1
+    assert len(redraw(on=False)) == 1
     updates = redraw()
     assert len(runs.runs) == 2
     assert runs.shown.session.plan is actions.newest("anne").plan
@@ -238,7 +237,7 @@ def test_drawing_a_change_begins_anew_after_what_a_person_does_meanwhile(page, r
     seen, begun = [], threading.Event()
 
     def watch() -> None:
-        for update in listeners.redraw(ready, runs, "ssim", "sparsity", True, True, *ASKED, page.visitor):
+        for update in listeners.redraw(ready, runs, "ssim", "sparsity", True, *ASKED, page.visitor):
             seen.append(update)
             if getattr(update[5], "label", None):  # the draft of the first change
                 begun.set()

@@ -113,15 +113,15 @@ class CompareListeners:
         return prepare
 
     def redraw(
-        self, session, runs: Runs, score, over, on, opened, text, seed, steps, frames, picture, request: gr.Request
+        self, session, runs: Runs, score, over, on, text, seed, steps, frames, picture, request: gr.Request
     ) -> Iterator[tuple]:
-        """After a change of the plan: B anew, where there are pictures already, the page is open and this is asked for.
+        """After a change of the plan: B anew, where there are pictures already and this is asked for.
 
         What takes long is left to a person, who is told so.
         """
         nothing = (*unchanged(self._frame.outputs), *unchanged(self._layout.outputs))
         asked = text, seed, steps, frames, picture
-        while on and opened and runs.shown is not None:
+        while on and runs.shown is not None:
             now = self._actions.newest(request.session_hash, session)
             if now is None or now.plan is None or runs.shown.session.plan is now.plan:
                 break

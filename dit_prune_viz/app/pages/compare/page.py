@@ -69,21 +69,19 @@ def build(frame: Frame, actions: Actions, page_runs: PageRuns, tabs: gr.Tabs) ->
         drawn,
         **INTERNAL,
     ).then(waits_for, frame.session, layout.wait, **INTERNAL)
-    opened = gr.State(False)
-    tabs.select(_is_this, None, opened, **INTERNAL)
     gr.on(
-        [frame.session.change, opened.change, asked.redraw.input],
+        [frame.shown.change, asked.redraw.input],
         listeners.redraw,
-        [*known, asked.redraw, opened, *asked.inputs],
+        [*known, asked.redraw, *asked.inputs],
         drawn,
         trigger_mode="always_last",
         **INTERNAL,
     )
-    frame.session.change(waits_for, frame.session, layout.wait, trigger_mode="always_last", **INTERNAL)
+    frame.shown.change(waits_for, frame.session, layout.wait, trigger_mode="always_last", **INTERNAL)
     chosen = [cluster.layer, cluster.cluster, cluster.mode]
     cluster.show.click(listeners.paint_cluster, [*known, *chosen, *asked.inputs], drawn, **INTERNAL)
     _wire_runs(frame, listeners, layout, page_runs)
-    frame.session.change(listeners.follow_model, known, layout.outputs, **INTERNAL)
+    frame.shown.change(listeners.follow_model, known, layout.outputs, **INTERNAL)
     asked.examples.click(lambda sample: sample[0], asked.examples, asked.prompt, **INTERNAL)
     asked.four.click(_four, frame.session, asked.prompt, **INTERNAL)
     picture = asked.picture
@@ -132,10 +130,6 @@ def _wire_runs(frame: Frame, listeners: CompareListeners, layout: CompareLayout,
     )
 
 
-def _is_this(event: gr.SelectData) -> bool:
-    return event.value == TITLE
-
-
 def paint_in_layer(
     frame: Frame, actions: Actions, tab: CompareTab, layer: LayerTab, page: gr.Tab, tabs: gr.Tabs
 ) -> None:
@@ -147,7 +141,7 @@ def follow_layer(frame: Frame, tab: CompareTab, open_layer: gr.Dropdown, page: g
     """Offer the clusters there are, those of the layer that is open first."""
     offered = gr.State(None)
     gr.on(
-        [frame.session.change, page.select],
+        [frame.shown.change, page.select],
         offer_layers,
         [frame.session, open_layer, offered],
         [offered, tab.layer, tab.cluster],

@@ -47,7 +47,7 @@ def build(frame: Frame, actions: Actions) -> LayerTab:
     _wire_selecting(frame, layout, listeners)
     layout.dots.carve.click(listeners.cluster_selection, frame.session, frame.outputs, **INTERNAL)
     wire_table(frame, actions, layout.table, apply=cluster_table.apply, step_name=cluster_table.step_name)
-    frame.session.change(listeners.refresh, frame.session, layout.views, **INTERNAL)
+    frame.shown.change(listeners.refresh, frame.session, layout.views, **INTERNAL)
 
     def selection(request: gr.Request) -> Selection:
         return states.of_visitor(request).selection

@@ -32,7 +32,7 @@ def build(frame: Frame, actions: Actions) -> None:
         yield from actions.run(request, session, lambda now, report: now.also_prune(patterns, report))
 
     apply.click(run, [frame.session, chosen], frame.outputs, **INTERNAL)
-    frame.session.change(show, [frame.session, shown], [chosen, shown], **INTERNAL)
+    frame.shown.change(show, [frame.session, shown], [chosen, shown], **INTERNAL)
 
 
 def show(session: Session | None, shown: int | None) -> tuple:

@@ -72,7 +72,7 @@ def wire(frame: Frame, actions: Actions, views: PlaneViews, table: gr.HTML) -> N
     listeners, selection = GroupListeners(frame, actions), gr.State(Selection())
     shown = [frame.session, selection]
     outputs = [views.plane, table, views.words, views.by, views.k]
-    frame.session.change(listeners.refresh, shown, outputs, trigger_mode="always_last", **INTERNAL)
+    frame.shown.change(listeners.refresh, shown, outputs, trigger_mode="always_last", **INTERNAL)
     regroup = {"inputs": [frame.session, views.by, views.k], "outputs": frame.outputs, **INTERNAL}
     views.by.input(lambda by: gr.Dropdown(visible=by in COUNTED), views.by, views.k, **INTERNAL)
     gr.on([views.by.input, views.k.input], listeners.regroup, trigger_mode="always_last", **regroup)

@@ -85,7 +85,7 @@ def build(frame: Frame, actions: Actions, runs: gr.State, a: gr.State) -> MapTab
         listeners.measure_sensitivity, frame.session, frame.outputs, **INTERNAL
     )
     # One listener, so that an answer to what was asked before never comes after the one to what is asked last.
-    asked = [frame.session.change, controls.timestep.change, controls.statistic.change, controls.y.input]
+    asked = [frame.shown.change, controls.timestep.change, controls.statistic.change, controls.y.input]
     shown = [frame.session, controls.statistic, controls.y, controls.timestep]
     outputs = [views.heat, line, views.dots, views.dense]
     gr.on(asked, draw, shown, outputs, trigger_mode="always_last", **INTERNAL)

@@ -101,7 +101,7 @@ def build(frame: Frame, actions: Actions, runs: gr.State, a: gr.State) -> tuple[
         listeners.forget, runs, [*layout.outputs, a], **INTERNAL
     )
     gr.on(
-        [frame.session.change, layout.statistic.input, a.change],
+        [frame.shown.change, layout.statistic.input, a.change],
         listeners.show,
         shown,
         layout.outputs,

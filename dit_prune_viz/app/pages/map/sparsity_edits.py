@@ -58,5 +58,5 @@ def wire(frame: Frame, actions: Actions, widget: gr.HTML, show: Callable[[Sessio
     listeners = SparsityListeners(actions, widget.elem_id, show)
     # "always_last" would send the first event again, not the last; each carries its own data.
     widget.input(listeners.edit, frame.session, [*frame.outputs, widget], trigger_mode="multiple", **INTERNAL)
-    frame.session.change(listeners.refresh, frame.session, widget, trigger_mode="always_last", **INTERNAL)
+    frame.shown.change(listeners.refresh, frame.session, widget, trigger_mode="always_last", **INTERNAL)
     widget.submit(actions.settle, frame.session, frame.session, trigger_mode="multiple", **INTERNAL)

@@ -36,10 +36,10 @@ def wire(
     views = fields.views.outputs
     inputs = [frame.session, findings, *fields.inputs, *asked]
     fields.start.click(listeners.draw, inputs, [*frame.outputs, *views], **INTERNAL)
-    frame.session.change(listeners.follow_model, [frame.session, findings], views, **INTERNAL)
+    frame.shown.change(listeners.follow_model, [frame.session, findings], views, **INTERNAL)
     offered = gr.State(None)
     gr.on(
-        [frame.session.change, fields.by.input, fields.layer.input, fields.box.expand],
+        [frame.shown.change, fields.by.input, fields.layer.input, fields.box.expand],
         offer,
         [frame.session, fields.by, fields.layer, offered],
         [offered, fields.layer, fields.chosen],
@@ -72,10 +72,10 @@ def wire_layer(
     views = fields.views.outputs
     inputs = [frame.session, findings, picker, fields.cluster, fields.mode, *asked]
     fields.start.click(listeners.paint, inputs, [*frame.outputs, *views], **INTERNAL)
-    frame.session.change(listeners.follow_model, [frame.session, findings], views, **INTERNAL)
+    frame.shown.change(listeners.follow_model, [frame.session, findings], views, **INTERNAL)
     offered = gr.State(None)
     gr.on(
-        [frame.session.change, picker.change],
+        [frame.shown.change, picker.change],
         offer_paint,
         [frame.session, picker, offered],
         [offered, fields.cluster],

@@ -95,10 +95,8 @@ class TakeawayListeners:
             elif isinstance(update, tuple):
                 yield (*update, gr.skip())
 
-    def show(self, session: Session | None, opened: bool, name: str, suggested: str) -> tuple:
-        """The suggested name and updates for `TakeawayLayout.shown`; none while another tab is open."""
-        if not opened:
-            return (gr.skip(),) * (1 + len(self._layout.shown))
+    def show(self, session: Session | None, name: str, suggested: str) -> tuple:
+        """The suggested name and updates for `TakeawayLayout.shown`."""
         if session is None or session.pruned is None or self._actions.is_early(session):
             return gr.skip(), f"<p>{NOTHING}</p>", gr.skip(), *("" for _ in self._layout.ways)
         new, sizes, report = takeaway.suggested_name(session), takeaway.sizes_of(session), session.report

@@ -13,7 +13,7 @@ from dit_prune_viz.app.pages.takeaway.listeners import Sources, TakeawayListener
 TITLE = "Take away"
 
 
-def build(frame: Frame, actions: Actions, sources: Sources, folder: Path, tabs: gr.Tabs) -> None:
+def build(frame: Frame, actions: Actions, sources: Sources, folder: Path) -> None:
     """Lay out the tab and wire it.
 
     Args:
@@ -21,7 +21,6 @@ def build(frame: Frame, actions: Actions, sources: Sources, folder: Path, tabs: 
         actions: do the work.
         sources: other pages' results that go along.
         folder: where everything is written.
-        tabs: of which this is one, called `TITLE`; sizes are worked out while it is open.
     """
     layout = lay_out(str(folder))
     listeners = TakeawayListeners(frame, actions, layout, sources, folder)
@@ -36,17 +35,10 @@ def build(frame: Frame, actions: Actions, sources: Sources, folder: Path, tabs: 
         **INTERNAL,
     )
     suggested = gr.State("")  # a name that a person typed stays
-    opened = gr.State(False)
-    tabs.select(_is_this, None, opened, **INTERNAL)
-    gr.on(
-        [frame.session.change, opened.change],
+    frame.shown.change(
         listeners.show,
-        [frame.session, opened, layout.name, suggested],
+        [frame.session, layout.name, suggested],
         [suggested, *layout.shown],
         trigger_mode="always_last",
         **INTERNAL,
     )
-
-
-def _is_this(event: gr.SelectData) -> bool:
-    return event.value == TITLE

@@ -38,7 +38,9 @@ def render(session: Session | None, busy: Busy | None = None, problem: str | Non
     facts = _facts(session)
     crowded = " crowded" if any(len(value) > LONG for _, value, *_ in facts) else ""
     shown = "".join(_fact(*fact) for fact in facts)
-    return f'<div class="bar{crowded}">{BRAND}<div class="bar-facts">{shown}</div>{_state(session, busy, problem)}</div>'
+    return (
+        f'<div class="bar{crowded}">{BRAND}<div class="bar-facts">{shown}</div>{_state(session, busy, problem)}</div>'
+    )
 
 
 def _facts(session: Session | None) -> list[tuple[str, str, str, str]]:

@@ -47,7 +47,7 @@ def build(frame: Frame, actions: Actions, page: gr.Tab, folder: Path | None = No
     views.score.input(category_table, [measured, views.score], views.categories, **INTERNAL)
     measured.change(offer_categories, [measured, views.score, views.by], [views.by, views.categories], **INTERNAL)
     fields.prompt_set.change(show_prompts, fields.prompt_set, fields.preview, **INTERNAL)
-    frame.session.change(show_damage, [frame.session, measured], views.damage, **INTERNAL)
+    frame.shown.change(show_damage, [frame.session, measured], views.damage, **INTERNAL)
     asked = [frame.session, fields.methods, *fields.inputs]
     chosen = [field.change for field in (fields.methods, *fields.inputs)]
     idle = {"fn": show_idle, "inputs": drawn, "outputs": views.outputs, "trigger_mode": "always_last", **INTERNAL}

@@ -31,7 +31,7 @@ def build(frame: Frame, actions: Actions) -> None:
                 yield (*update, gr.skip(), gr.skip())
 
     start.click(measure, frame.session, [*frame.outputs, words, table], **INTERNAL)
-    frame.session.change(offer, frame.session, [words, table, start], **INTERNAL)
+    frame.shown.change(offer, frame.session, [words, table, start], **INTERNAL)
 
 
 def offer(session: Session | None) -> tuple:
