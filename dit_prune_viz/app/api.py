@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from types import MappingProxyType
 
 import gradio as gr
+from gradio.components import Component
 from PIL.Image import Image
 
 from dit_prune_viz.app.pages.actions import MODEL_WORK, Actions
@@ -219,17 +220,28 @@ def _part_endpoints(state: gr.State, actions: Actions) -> None:
 
 
 def _endpoint(fn, state: gr.State, inputs: list, extra: list | None = None) -> None:
-    result = gr.JSON(label="result")
-    gr.Button(fn.__name__).click(
-        fn, [state, *inputs], [state, *(extra or []), result], api_name=fn.__name__, **MODEL_WORK
-    )
+    inputs, outputs = map(_shared, inputs), map(_shared, [*(extra or []), gr.JSON(label="result")])
+    button = _shared(gr.Button("call"))
+    button.click(fn, [state, *inputs], [state, *outputs], api_name=fn.__name__, **MODEL_WORK)
 
 
 def _view(fn, state: gr.State, inputs: list) -> None:
     """An endpoint that reads the session and its weights: it does not wait for work on the model."""
-    gr.Button(fn.__name__).click(
-        fn, [state, *inputs], gr.JSON(label="result"), api_name=fn.__name__, concurrency_limit=None
-    )
+    inputs, result, button = map(_shared, inputs), _shared(gr.JSON(label="result")), _shared(gr.Button("call"))
+    button.click(fn, [state, *inputs], result, api_name=fn.__name__, concurrency_limit=None)
+
+
+def _shared(component: Component) -> Component:
+    """An equal one that is there already, in its place: whatever a page consists of takes time when it opens."""
+
+    def look(one: Component) -> tuple:
+        return type(one), one.label, one.value
+
+    for other in component.parent.children:
+        if other is not component and look(other) == look(component):
+            component.unrender()
+            return other
+    return component
 
 
 def _recipe(session: Session, method: str, granularity: str, sparsity: float) -> Recipe:

@@ -81,7 +81,8 @@ def _template(words: Wording) -> str:
     facts = "".join(f'<th scope="col" data-fact="{kind}">{escape(header)}</th>' for header, kind in words.facts)
     sums = "".join(f'<td class="number" data-label="{escape(header)}"></td>' for header, _ in words.facts)
     return (
-        f'<div class="clusters-card" hidden><div class="cluster-tools"><label title="What a slider changes, the unlocked {rows} make up for">'
+        '<div class="clusters-card" hidden><div class="cluster-tools">'
+        f'<label title="What a slider changes, the unlocked {rows} make up for">'
         f'<input type="checkbox"> keep the {whole}\'s overall sparsity</label>{tools}</div>'
         f'<table class="clusters" data-noun="{words.noun}" data-units="{words.units}" '
         f'data-curve="{escape(words.curve)}"><caption></caption><thead><tr>{_unseen("symbol")}{_unseen(words.noun)}'

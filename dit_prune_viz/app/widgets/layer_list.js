@@ -6,12 +6,22 @@ const count = element.querySelector(".layers-count");
 const empty = element.querySelector(".layers-empty");
 const headers = [...element.querySelectorAll("th")];
 const edits = sparsityEdits({ answered: (changed) => read(!changed) });
+const FIRST = 40; // rows that are there at once; hundreds of them would hold up the plots beside the list
+const buildRest = timer(() => {
+  const known = new Map(rows.map((layer) => [layer.name, layer]));
+  const most = Math.max(0, ...rows.map((row) => row.damage));
+  body.append(...waiting.filter((name) => known.has(name)).map((name) => build(known.get(name), most)));
+  waiting = [];
+  rove();
+  mark();
+});
 const sortLater = timer(() => unsorted && !isSetting() && fill());
 
 let rows = [];
 let order = { key: "damage", down: true };
 let unsorted = false; // whether rows stand where their figures of before put them
 let stop = null; // the layer whose row is a tab stop
+let waiting = []; // layers whose rows are still to be built
 let pointed = null; // the layer under the pointer or the keyboard's cursor, in whichever view
 
 // 9,216, then 73.7 k, 2.36 M.
@@ -135,7 +145,11 @@ function fill(always = false) {
   unsorted = false;
   element.firstElementChild.classList.toggle("sensed", rows.some((row) => row.sensitivity !== null));
   const focused = element.contains(document.activeElement) && document.activeElement.closest("tr")?.dataset.layer;
-  body.replaceChildren(...[...found].sort(compare).map((row) => build(row, most)));
+  const sorted = [...found].sort(compare);
+  const first = focused ? sorted.length : FIRST;
+  body.replaceChildren(...sorted.slice(0, first).map((row) => build(row, most)));
+  waiting = sorted.slice(first).map(({ name }) => name);
+  if (waiting.length) buildRest.start(300);
   if (focused) rowOf(focused)?.querySelector("button").focus({ preventScroll: true });
   rove();
   for (const header of headers) {

@@ -71,6 +71,11 @@ function draw() {
   const sent = JSON.parse(props.value);
   const figure = sent.figure ?? sent;
   owner = sent.owner ?? "";
+  if (!drawn) {
+    host.setAttribute("aria-label", figure.layout.meta?.alt ?? "plot");
+    host.replaceChildren();
+    if (!figure.data.length) return void make("p", host, { className: "plot-empty", textContent: figure.layout.meta?.alt });
+  }
   decodeArrays(figure.data);
   figure.layout.template = plotTemplate();
   clearOfToolbar(host, figure.layout);

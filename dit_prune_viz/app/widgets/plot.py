@@ -30,6 +30,8 @@ SCRIPT = script(
     "widgets/plot_keyboard.js",
     "widgets/plot.js",
 )
+LIBRARY = escape(f"gradio_api/file={PLOTLY_JS.as_posix()}")
+"""The address of plotly.min.js below the app's."""
 
 
 def plot(
@@ -69,11 +71,10 @@ def unit_plot(
 
 
 def _plot(figure: Figure | None, height: int, elem_id: str, above: str = "", below: str = "", **extra) -> gr.HTML:
-    library = escape(f"gradio_api/file={PLOTLY_JS.as_posix()}")
     return gr.HTML(
         value=show(figure) if figure else "",
         html_template=(
-            f'{above}<div class="plot" tabindex="0" role="group" style="height:{height}px" data-library="{library}">'
+            f'{above}<div class="plot" tabindex="0" role="group" style="height:{height}px" data-library="{LIBRARY}">'
             f'</div>{below}<div class="plot-spoken" role="status"></div>'
         ),
         js_on_load=SCRIPT,
@@ -106,6 +107,11 @@ def owned(figure: str, owner: str) -> str:
     skips it.
     """
     return f'{{"owner": {json.dumps(owner)}, "figure": {figure}}}'
+
+
+def early_script() -> str:
+    """What the head of the page asks for plotly.min.js with, which takes a second to be read, before any plot does."""
+    return f'<script async data-plotly src="{LIBRARY}" onerror="this.remove()"></script>'
 
 
 def serve_plotly() -> None:
