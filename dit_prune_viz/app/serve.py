@@ -6,6 +6,7 @@ import argparse
 import gc
 import os
 import sys
+import threading
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -44,10 +45,11 @@ def serve(options: argparse.Namespace) -> None:
     )
     startup = start(settings, when_ready=_collect_garbage)  # in a thread, while gradio is imported in this one
     with without_stubs():
-        from dit_prune_viz.app.server import build_app
+        from dit_prune_viz.app.server import build_app, draw_ahead
         from dit_prune_viz.app.theme import launch_options
 
     app = build_app(startup)
+    threading.Thread(target=draw_ahead, args=(startup,), name="first drawing", daemon=True).start()
     sys.setswitchinterval(0.0005)  # the page stays quick while the model works in a thread beside it
     print(f"Opening http://{options.host}:{options.port}", flush=True)
     app.launch(server_name=options.host, server_port=options.port, auth=options.auth, **launch_options())

@@ -48,6 +48,11 @@ def build_app(startup: Startup) -> gr.Blocks:
     return _page(Actions(startup.jobs, startup), startup.source, startup.out)
 
 
+def draw_ahead(startup: Startup) -> None:
+    """Draw the map of the prepared session while the first visitor's browser still builds the page."""
+    map_tab.draw_ahead(startup.wait())
+
+
 @dataclass(frozen=True)
 class TopBar:
     """The bar's components."""
@@ -95,7 +100,6 @@ def _page(actions: Actions, source: str, folder: Path) -> gr.Blocks:
         _wire_tabs(frame, tabs, actions)
         for once in (HOTKEYS, FOCUS, NUMBER_FIELDS, OPEN_PAGE):
             page.load(None, None, None, js=once)
-        page.queue(default_concurrency_limit=None)  # the jobs themselves know what has to wait
         page.load(actions.prepare, None, frame.outputs, **INTERNAL)
         page.unload(actions.leave)
     return page

@@ -21,7 +21,12 @@ from dit_prune_viz.errors import Cancelled, UserError
 MODEL_WORK = {"concurrency_id": "model", "concurrency_limit": 1}
 """Endpoints that work on the model share this queue: one at a time. The page's listeners wait inside their jobs."""
 
-INTERNAL = {"api_visibility": "private", "show_progress": "hidden", "show_progress_on": []}
+INTERNAL = {
+    "api_visibility": "private",
+    "show_progress": "hidden",
+    "show_progress_on": [],
+    "concurrency_limit": None,  # the jobs themselves know what has to wait
+}
 """Listeners of the page that are no endpoints; the top bar shows their progress.
 
 Gradio would tell every output of every listener how far it is, even where that is hidden, and looks each of them up in

@@ -34,23 +34,22 @@ LIBRARY = escape(f"gradio_api/file={PLOTLY_JS.as_posix()}")
 """The address of plotly.min.js below the app's."""
 
 
-def plot(
-    figure: Figure | None = None, *, height: int, elem_id: str, visible: bool = True, render: bool = True
-) -> gr.HTML:
-    """A plot `height` pixels tall. Update it by returning `show(figure)` from a listener.
+def plot(words: str = "", *, height: int, elem_id: str, visible: bool = True, render: bool = True) -> gr.HTML:
+    """A plot `height` pixels tall that says `words` until it is drawn. Update it by returning `show(figure)` from a
+    listener.
 
     `render` False leaves it to the caller to place it.
     """
-    return _plot(figure, height, elem_id, visible=visible, render=render)
+    return _plot(words, height, elem_id, visible=visible, render=render)
 
 
-def selectable_plot(figure: Figure, *, height: int, elem_id: str) -> gr.HTML:
+def selectable_plot(words: str, *, height: int, elem_id: str) -> gr.HTML:
     """A plot whose dots can be drawn around, and shown as selected, see `mark`. Listeners find ids with `ids_of`."""
-    return _plot(figure, height, elem_id, selection="")
+    return _plot(words, height, elem_id, selection="")
 
 
 def unit_plot(
-    figure: Figure, *, height: int, elem_id: str, details: Callable[[dict], str], frames: Callable[[dict], str]
+    words: str, *, height: int, elem_id: str, details: Callable[[dict], str], frames: Callable[[dict], str]
 ) -> gr.HTML:
     """A plot of dots that stand for a layer's units, which shows the page's selection and moves through timesteps.
 
@@ -67,12 +66,12 @@ def unit_plot(
     details.__name__, frames.__name__ = "details", "frames"
     # Above the dots, where it is on the screen whenever they are.
     detail = '<div class="plot-detail" role="status"></div>'
-    return _plot(figure, height, elem_id, detail, strip, server_functions=[details, frames], selection="")
+    return _plot(words, height, elem_id, detail, strip, server_functions=[details, frames], selection="")
 
 
-def _plot(figure: Figure | None, height: int, elem_id: str, above: str = "", below: str = "", **extra) -> gr.HTML:
+def _plot(words: str, height: int, elem_id: str, above: str = "", below: str = "", **extra) -> gr.HTML:
     return gr.HTML(
-        value=show(figure) if figure else "",
+        value=json.dumps({"data": [], "layout": {"meta": {"alt": words}}}) if words else "",
         html_template=(
             f'{above}<div class="plot" tabindex="0" role="group" style="height:{height}px" data-library="{LIBRARY}">'
             f'</div>{below}<div class="plot-spoken" role="status"></div>'
@@ -110,10 +109,10 @@ def owned(figure: str, owner: str) -> str:
 
 
 def early_script() -> str:
-    """What the head of the page asks for plotly.min.js with, which takes a second to be read, before any plot does."""
+    """What the head of the page asks for plotly.min.js with, before any plot does."""
     return f'<script async data-plotly src="{LIBRARY}" onerror="this.remove()"></script>'
 
 
 def serve_plotly() -> None:
-    """Let gradio serve plotly.min.js from the installed plotly package, so that no CDN is needed."""
+    """Let gradio serve plotly.min.js, so that no CDN is needed."""
     gr.set_static_paths([PLOTLY_JS])

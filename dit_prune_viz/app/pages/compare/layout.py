@@ -14,7 +14,6 @@ from dit_prune_viz.app.session.evidence import EMPTY
 from dit_prune_viz.app.session.tradeoff import SIZE, SPARSITY
 from dit_prune_viz.app.widgets import layer_board, plot, runs_strip, saved_versions
 from dit_prune_viz.app.widgets.number import whole_number
-from dit_prune_viz.figures.style import message
 from dit_prune_viz.generation.request import MAX_FRAMES, MAX_SEED, MAX_STEPS
 from dit_prune_viz.resources import BUNDLED_PICTURE
 
@@ -168,7 +167,7 @@ def _evidence_fields() -> EvidenceFields:
     with gr.Row(elem_id="evidence-axes"):
         score = gr.Radio(SCORES, value="ssim", label="Score", container=False, min_width=120, elem_id="evidence-score")
         over = gr.Radio(OVER, value=SPARSITY, label="Over", container=False, min_width=140, elem_id="evidence-over")
-    drawn = plot.plot(message(EMPTY), height=330, elem_id="evidence")
+    drawn = plot.plot(EMPTY, height=330, elem_id="evidence")
     gr.Markdown(EVIDENCE_HELP, elem_classes="note")
     return EvidenceFields(score, over, drawn)
 

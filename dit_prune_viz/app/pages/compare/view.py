@@ -55,7 +55,7 @@ def build() -> Pictures:
         difference = _picture("Difference", "difference")
     controls = picture_view.controls()
     scores = gr.HTML(NO_SCORES, elem_id="scores", apply_default_css=False)
-    curve = plot.plot(message(NOT_YET), height=300, elem_id="clip-curve", render=False)
+    curve = plot.plot(NOT_YET, height=300, elem_id="clip-curve", render=False)
     return Pictures(left, a, right, difference, scores, curve, controls)
 
 

@@ -16,7 +16,6 @@ from dit_prune_viz.app.widgets import plot
 from dit_prune_viz.app.widgets.number import whole_number
 from dit_prune_viz.experiments.convergence import Convergence
 from dit_prune_viz.figures.convergence import convergence
-from dit_prune_viz.figures.style import message
 from dit_prune_viz.generation.request import MAX_SEED
 
 CONVERGENCE = "How much the present plan's masks still change when the model is calibrated on more inputs."
@@ -37,7 +36,7 @@ def build(frame: Frame, actions: Actions, source: str) -> None:
         gr.Markdown(CONVERGENCE, elem_classes="note")
         converge = gr.Button("Compare 16 to 256 inputs", size="sm", elem_id="converge")
         told = gr.Markdown("", elem_classes="note", elem_id="convergence-words")
-        curve = plot.plot(message("Not compared yet."), height=260, elem_id="convergence")
+        curve = plot.plot("Not compared yet.", height=260, elem_id="convergence")
     recipe_fields.build(frame, actions)
 
     def load_model(session: Session, source: str, samples: float, seed: float, request: gr.Request) -> Iterator[tuple]:

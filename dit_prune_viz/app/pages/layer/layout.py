@@ -12,7 +12,6 @@ from dit_prune_viz.app.pages.layer.view import MAX_DOTS
 from dit_prune_viz.app.pages.parts.layout import PaintFields, lay_out_clusters
 from dit_prune_viz.app.session.unit_files import CLUSTERS, NEIGHBOURS, SELECTION
 from dit_prune_viz.app.widgets import cluster_table, plot
-from dit_prune_viz.figures.style import message
 
 EMPTY = "A layer appears here once the model is calibrated."
 NO_PLANE = "Where in the layer the important weights are."
@@ -119,7 +118,7 @@ def lay_out(details: Callable[[dict], str], frames: Callable[[dict], str]) -> La
             side = _side_views()
     table = cluster_table.table()
     clustering = gr.Markdown("", elem_classes="note", elem_id="how-clustered")
-    choice = plot.plot(message(""), height=190, elem_id="cluster-choice", visible=False)
+    choice = plot.plot("", height=190, elem_id="cluster-choice", visible=False)
     gr.Markdown(NOTE, elem_classes="note")
     return LayerLayout(controls, dots, side, table, clustering, choice, lay_out_clusters())
 
@@ -137,7 +136,7 @@ def _controls() -> Controls:
 
 
 def _unit_views(details: Callable[[dict], str], frames: Callable[[dict], str]) -> UnitViews:
-    units = plot.unit_plot(message(EMPTY), height=470, elem_id="units", details=details, frames=frames)
+    units = plot.unit_plot(EMPTY, height=470, elem_id="units", details=details, frames=frames)
     selection = gr.Markdown(HINT, elem_classes="note", elem_id="selection")
     with gr.Row(elem_id="selection-tools"):
         find = gr.Textbox(
@@ -158,12 +157,12 @@ def _unit_views(details: Callable[[dict], str], frames: Callable[[dict], str]) -
 
 
 def _side_views() -> SideViews:
-    plane = plot.plot(message(NO_PLANE), height=216, elem_id="importance")
+    plane = plot.plot(NO_PLANE, height=216, elem_id="importance")
     with gr.Row(elem_id="plane-tools"):
         order = gr.Dropdown(
             SORTED, value="original", show_label=False, container=False, min_width=120, elem_id="plane-order"
         )
         overlay = gr.Checkbox(False, label="overlay mask", container=False, min_width=100)
-    cut = plot.plot(message(NO_CUT), height=158, elem_id="cut")
-    timesteps = plot.plot(message(NO_TIMESTEPS), height=150, elem_id="timesteps")
+    cut = plot.plot(NO_CUT, height=158, elem_id="cut")
+    timesteps = plot.plot(NO_TIMESTEPS, height=150, elem_id="timesteps")
     return SideViews(plane, order, overlay, cut, timesteps)

@@ -29,7 +29,6 @@ from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.widgets import cluster_table, plot
 from dit_prune_viz.clustering.edit import BY_HAND
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.figures.style import message
 
 AUTOMATIC = "auto"
 COUNTED = ("kmeans", "gmm")
@@ -54,7 +53,7 @@ def lay_out_plane() -> PlaneViews:
     with gr.Row(elem_classes="tab-controls", elem_id="group-controls"):
         by = gr.Dropdown(WAYS, value=BY_KIND, label="Group layers by", scale=1, min_width=140)
         k = gr.Dropdown(COUNTS, value=AUTOMATIC, label="Number of groups", scale=1, min_width=140, visible=False)
-    plane = plot.selectable_plot(message(EMPTY), height=400, elem_id="layer-plane")
+    plane = plot.selectable_plot(EMPTY, height=400, elem_id="layer-plane")
     with gr.Row(elem_id="group-tools"):
         carve = gr.Button("Make a group", size="sm", scale=0, min_width=130, elem_id="carve-layers")
         clear = gr.Button("Clear selection", size="sm", scale=0, min_width=130)

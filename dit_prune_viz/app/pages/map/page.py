@@ -12,7 +12,8 @@ import gradio as gr
 
 from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.app.pages.events import value_of
-from dit_prune_viz.app.pages.map import also_prune, groups, plan_pair, sparsity_edits
+from dit_prune_viz.app.pages.map import also_prune, group_table, groups, plan_pair, sparsity_edits
+from dit_prune_viz.app.pages.map.group_view import plane_figure
 from dit_prune_viz.app.pages.map.view import ACTIVATIONS, EMPTY, STATISTICS, dense_words, dots_figure, heat_figure
 from dit_prune_viz.app.session import measuring
 from dit_prune_viz.app.session.recipe_form import BINS
@@ -20,7 +21,6 @@ from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.threshold import set_threshold
 from dit_prune_viz.app.widgets import block_strip, layer_list, plot, threshold_line
 from dit_prune_viz.app.widgets.number import slider
-from dit_prune_viz.figures.style import message
 
 SENSE = "Prunes one layer at a time to 50 % and measures the error of the transformer's output. You can cancel it."
 CHOICES = [(statistic.label, key) for key, statistic in STATISTICS.items()]
@@ -106,7 +106,7 @@ def _lay_out() -> tuple[Controls, Views, gr.Button]:
             with gr.Row(elem_classes="tab-controls"):
                 statistic = gr.Dropdown(CHOICES, value=FIRST, label="Map colour", scale=1, min_width=140)
                 other = gr.Button(_other_label(FIRST), size="sm", scale=0, min_width=150, elem_id="map-other")
-            heat = plot.plot(message(EMPTY), height=400, elem_id="layer-map")
+            heat = plot.plot(EMPTY, height=400, elem_id="layer-map")
             timestep = slider(0, BINS, 0, "Timestep bin (0: all)", step=1, visible=False)
             about = gr.Markdown(_help(FIRST), elem_classes="note")
     table = groups.lay_out_table()
@@ -116,7 +116,7 @@ def _lay_out() -> tuple[Controls, Views, gr.Button]:
         with gr.Column(scale=5, min_width=340, elem_classes="card layer-dots-card"):
             y = gr.Dropdown(Y_CHOICES, value="g_out", label="Dot height", min_width=180, elem_id="dot-height")
             line = threshold_line.line("layer-dots")
-            dots = plot.plot(message(EMPTY), height=340, elem_id="layer-dots")
+            dots = plot.plot(EMPTY, height=340, elem_id="layer-dots")
     strip = block_strip.strip()
     dense = gr.Markdown("", elem_classes="note", elem_id="dense-share")
     with gr.Row(elem_classes="tab-controls"):
@@ -152,6 +152,14 @@ def draw(session: Session | None, statistic: str, y: str, timestep: int) -> tupl
     heat, dots = heat_figure(session, statistic, timestep), dots_figure(session, y, timestep)
     line = threshold_line.show(session, drawn=y == "g_out")
     return plot.show(heat), line, plot.show(dots), dense_words(session)
+
+
+def draw_ahead(session: Session) -> None:
+    """Draw everything once, so that modules are imported and figures known when the first page asks for them."""
+    draw(session, FIRST, Y_CHOICES[0][1], 0)
+    plot.show(plane_figure(session))
+    for show in (group_table.show, block_strip.show, layer_list.show):
+        show(session)
 
 
 def _timestep(statistic: str, y: str) -> gr.Slider:

@@ -11,7 +11,6 @@ from dit_prune_viz.app.session.drawn_model import ONLY, WITHOUT
 from dit_prune_viz.app.session.parts import BLOCKS, CLUSTERS, GROUPS, KINDS_OF_LAYERS
 from dit_prune_viz.app.widgets import part_grid, plot
 from dit_prune_viz.app.widgets.number import number
-from dit_prune_viz.figures.style import message
 
 WAYS = [
     ("blocks", BLOCKS),
@@ -100,7 +99,7 @@ def lay_out() -> PartFields:
         grid = part_grid.grid("parts-grid", EMPTY)
         with gr.Row(elem_id="parts-compared"):
             with gr.Column(scale=3, min_width=320):
-                scatter = plot.plot(message(""), height=340, elem_id="parts-scatter", visible=False)
+                scatter = plot.plot("", height=340, elem_id="parts-scatter", visible=False)
             with gr.Column(scale=2, min_width=260):
                 words = gr.HTML("", elem_id="parts-words", apply_default_css=False)
     views = PartViews(grid, (scatter, words))

@@ -12,7 +12,6 @@ from dit_prune_viz.app.session.tradeoff_categories import ALL
 from dit_prune_viz.app.widgets import plot
 from dit_prune_viz.app.widgets.number import whole_number
 from dit_prune_viz.experiments.table import COLUMNS
-from dit_prune_viz.figures.style import message
 from dit_prune_viz.generation.request import MAX_STEPS
 from dit_prune_viz.pruning.named_recipes import NAMED_RECIPES, SWEEPS
 
@@ -126,7 +125,7 @@ def _result_views() -> ResultViews:
             elem_id="tradeoff-by",
         )
         over = gr.Radio(OVER, value=tradeoff.SPARSITY, label="Over", scale=2, min_width=190, elem_id="tradeoff-over")
-    curves = plot.plot(message(tradeoff.EMPTY), height=420, elem_id="tradeoff-curves")
+    curves = plot.plot(tradeoff.EMPTY, height=420, elem_id="tradeoff-curves")
     table = gr.HTML("", elem_id="tradeoff-table", apply_default_css=False)
     categories = gr.HTML("", elem_id="tradeoff-categories", apply_default_css=False)
     with gr.Row():
@@ -135,7 +134,7 @@ def _result_views() -> ResultViews:
             for kind in ("CSV", "JSON", "PNG")
         ]
     gr.Markdown(DAMAGE, elem_classes="note")
-    damage = plot.plot(message(tradeoff.NO_DAMAGE), height=380, elem_id="tradeoff-damage")
+    damage = plot.plot(tradeoff.NO_DAMAGE, height=380, elem_id="tradeoff-damage")
     return ResultViews(score, by, over, curves, table, categories, files, damage)
 
 
