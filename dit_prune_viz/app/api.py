@@ -12,10 +12,10 @@ from dataclasses import asdict, replace
 from types import MappingProxyType
 
 import gradio as gr
-from gradio.components import Component
 from PIL.Image import Image
 
-from dit_prune_viz.app.pages.actions import MODEL_WORK, Actions
+from dit_prune_viz.app.endpoints import endpoint, view
+from dit_prune_viz.app.pages.actions import Actions
 from dit_prune_viz.app.session import layer_groups, parts_file, recipe_io, unit_files
 from dit_prune_viz.app.session.analyzer import find_all
 from dit_prune_viz.app.session.block_edits import set_by_text, sparsity_text
@@ -61,8 +61,8 @@ def _model_endpoints(state: gr.State, actions: Actions) -> None:
         return session, describe_calibration(session)
 
     text = gr.Textbox
-    _endpoint(load_model, state, [text(label="model"), text("", label="also_prune"), gr.JSON({}, label="options")])
-    _endpoint(calibrate, state, [number(128, "samples"), number(0, "seed")])
+    endpoint(load_model, state, [text(label="model"), text("", label="also_prune"), gr.JSON({}, label="options")])
+    endpoint(calibrate, state, [number(128, "samples"), number(0, "seed")])
 
 
 def _recipe_endpoints(state: gr.State, actions: Actions) -> None:
@@ -97,15 +97,15 @@ def _recipe_endpoints(state: gr.State, actions: Actions) -> None:
         return session, {**describe_plan(session), "sparsities": sparsity_text(session)}
 
     text = gr.Textbox
-    _endpoint(
+    endpoint(
         prune,
         state,
         [text("dit-pruning", label="method"), text("auto", label="granularity"), number(0.5, "sparsity")],
     )
-    _endpoint(prune_with, state, [gr.JSON(label="recipe")])
-    _endpoint(open_recipe, state, [text(label="recipe"), gr.Checkbox(False, label="carry_over")])
-    _endpoint(save_recipe, state, [])
-    _endpoint(set_sparsities, state, [text(label="sparsities"), gr.Checkbox(False, label="keep_overall")])
+    endpoint(prune_with, state, [gr.JSON(label="recipe")])
+    endpoint(open_recipe, state, [text(label="recipe"), gr.Checkbox(False, label="carry_over")])
+    endpoint(save_recipe, state, [])
+    endpoint(set_sparsities, state, [text(label="sparsities"), gr.Checkbox(False, label="keep_overall")])
 
 
 def _cluster_endpoints(state: gr.State, actions: Actions) -> None:
@@ -133,19 +133,19 @@ def _cluster_endpoints(state: gr.State, actions: Actions) -> None:
     text = gr.Textbox
     unit = [text(label="layer"), text("row", label="unit")]
     near = [number(0, "index"), number(unit_files.K, "k"), text("plane", label="space")]
-    _view(neighbours, state, [*unit, *near])
-    _view(selection, state, [text(label="layer"), text("row", label="unit"), text(label="units")])
-    _endpoint(
+    view(neighbours, state, [*unit, *near])
+    view(selection, state, [text(label="layer"), text("row", label="unit"), text(label="units")])
+    endpoint(
         cluster,
         state,
         [text(label="layer"), text("row", label="unit"), text("kmeans", label="algorithm"), number(4, "k")],
     )
-    _endpoint(
+    endpoint(
         set_cluster_sparsity,
         state,
         [text(label="layer"), number(0, "cluster"), number(0.5, "sparsity")],
     )
-    _view(clusters, state, [text(label="layer")])
+    view(clusters, state, [text(label="layer")])
 
 
 def _group_endpoints(state: gr.State, actions: Actions) -> None:
@@ -164,8 +164,8 @@ def _group_endpoints(state: gr.State, actions: Actions) -> None:
         return session, actions.call(session, describe_groups)
 
     text, number = gr.Textbox, gr.Number
-    _endpoint(group_layers, state, [text("kind", label="by"), number(0, label="k")])
-    _endpoint(
+    endpoint(group_layers, state, [text("kind", label="by"), number(0, label="k")])
+    endpoint(
         set_group_sparsity,
         state,
         [number(0, label="group"), number(0.5, label="sparsity"), gr.Checkbox(False, label="keep_overall")],
@@ -183,7 +183,7 @@ def _picture_endpoints(state: gr.State, actions: Actions) -> None:
     text = gr.Textbox
     pictures = [gr.Image(label=side, format="png") for side in ("dense", "pruned")]
     drawing = [text(label="prompt"), number(0, "seed"), number(20, "steps"), number(1, "frames")]
-    _endpoint(generate, state, [*drawing, gr.File(label="picture", type="binary")], pictures)
+    endpoint(generate, state, [*drawing, gr.File(label="picture", type="binary")], pictures)
 
 
 def _part_endpoints(state: gr.State, actions: Actions) -> None:
@@ -216,32 +216,7 @@ def _part_endpoints(state: gr.State, actions: Actions) -> None:
     how = [text(WITHOUT, label="mode"), number(1, label="sparsity"), text("", label="layer")]
     more = [gr.Checkbox(True, label="measured"), number(1, label="frames"), gr.File(label="picture", type="binary")]
     asked = [text(BLOCKS, label="by"), gr.JSON([], label="chosen"), *drawing, *how, *more]
-    _endpoint(parts, state, asked, [gr.Image(label="sheet", format="png")])
-
-
-def _endpoint(fn, state: gr.State, inputs: list, extra: list | None = None) -> None:
-    inputs, outputs = map(_shared, inputs), map(_shared, [*(extra or []), gr.JSON(label="result")])
-    button = _shared(gr.Button("call"))
-    button.click(fn, [state, *inputs], [state, *outputs], api_name=fn.__name__, **MODEL_WORK)
-
-
-def _view(fn, state: gr.State, inputs: list) -> None:
-    """An endpoint that reads the session and its weights: it does not wait for work on the model."""
-    inputs, result, button = map(_shared, inputs), _shared(gr.JSON(label="result")), _shared(gr.Button("call"))
-    button.click(fn, [state, *inputs], result, api_name=fn.__name__, concurrency_limit=None)
-
-
-def _shared(component: Component) -> Component:
-    """An equal one that is there already, in its place: whatever a page consists of takes time when it opens."""
-
-    def look(one: Component) -> tuple:
-        return type(one), one.label, one.value
-
-    for other in component.parent.children:
-        if other is not component and look(other) == look(component):
-            component.unrender()
-            return other
-    return component
+    endpoint(parts, state, asked, [gr.Image(label="sheet", format="png")])
 
 
 def _recipe(session: Session, method: str, granularity: str, sparsity: float) -> Recipe:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from dit_prune_viz.figures.library import PLOTLY_JS
+
 ROOT = Path(__file__).parents[2] / "dit_prune_viz"
 FLOORS = (
     ("errors", "checks", "formatting", "caching", "disk_cache", "resources", "plugins", "memory"),
@@ -25,7 +27,15 @@ FLOORS = (
 )
 """From the ground up: a room imports from floors below its own, and from itself."""
 
-WITH_GRADIO = ("app/pages/", "app/widgets/", "app/api.py", "app/server.py", "app/serve.py", "app/theme.py")
+WITH_GRADIO = (
+    "app/pages/",
+    "app/widgets/",
+    "app/api.py",
+    "app/endpoints.py",
+    "app/server.py",
+    "app/serve.py",
+    "app/theme.py",
+)
 MOST_LINES, MOST_IN_FUNCTION = 400, 80
 
 
@@ -128,7 +138,7 @@ def test_files_and_functions_are_short(name):
 
 
 def test_scripts_are_short():
-    scripts = list(ROOT.rglob("*.js"))
+    scripts = [path for path in ROOT.rglob("*.js") if path != PLOTLY_JS]
     assert scripts
     for path in scripts:
         assert path.read_text(encoding="utf-8").count("\n") <= MOST_LINES, path.name
