@@ -70,8 +70,10 @@ def wire(frame: Frame, actions: Actions, views: PlaneViews, table: gr.HTML) -> N
     """Have the scatter, its fields and the table change the session, and follow it."""
     listeners, selection = GroupListeners(frame, actions), gr.State(Selection())
     shown = [frame.session, selection]
-    outputs = [views.plane, table, views.words, views.by, views.k]
+    outputs = [views.plane, views.words, views.by, views.k]
     frame.shown.change(listeners.refresh, shown, outputs, trigger_mode="always_last", **INTERNAL)
+    # By itself: of a large model its figures may take a while, which the scatter does not wait for.
+    frame.shown.change(listeners.refresh_table, frame.session, table, trigger_mode="always_last", **INTERNAL)
     regroup = {"inputs": [frame.session, views.by, views.k], "outputs": frame.outputs, **INTERNAL}
     views.by.input(lambda by: gr.Dropdown(visible=by in COUNTED), views.by, views.k, **INTERNAL)
     gr.on([views.by.input, views.k.input], listeners.regroup, trigger_mode="always_last", **regroup)
@@ -90,11 +92,15 @@ class GroupListeners:
         self._frame, self._actions = frame, actions
 
     def refresh(self, session: Session | None, selection: Selection, request: gr.Request) -> list:
-        """The views follow the session."""
+        """The scatter and what is said of it follow the session."""
         session = self._actions.newest(request.session_hash, session)
         selection = selection.of(map_subject(session))
         plane = gr.HTML(value=plot.show(plane_figure(session)), **plot.mark(selection))
-        return [plane, group_table.show(session), describe_selection(session, selection), *_ways(session)]
+        return [plane, describe_selection(session, selection), *_ways(session)]
+
+    def refresh_table(self, session: Session | None, request: gr.Request) -> str:
+        """The table follows the session."""
+        return group_table.show(self._actions.newest(request.session_hash, session))
 
     def regroup(self, session: Session, by: str, k: int | str, request: gr.Request) -> Iterator[tuple]:
         """Other groups for all layers."""
