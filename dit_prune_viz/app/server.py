@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import gradio as gr
@@ -196,18 +196,26 @@ def _open_on_click(frame: Frame, tabs: Tabs, actions: Actions) -> None:
 
 def _follow_model(frame: Frame, tabs: Tabs, actions: Actions) -> None:
     """Whatever depends on which model is loaded and how it is calibrated; nothing moves while both stay the same."""
-    # What the page shows: the model, and of the layer that is open, see _basis.
-    basis, model = gr.State((None, None, False)), gr.State(None)
+    # The models that the picker and the fields are for, what the open layer is of, and how often one had to be opened.
+    offered, suggested, last, openings = gr.State(None), gr.State(None), gr.State([Basis()]), gr.State(0)
 
-    def basis_of(session: Session | None) -> tuple[int | None, int | None, bool]:
-        return _basis(None if actions.is_early(session) else session)
+    def basis_of(session: Session | None) -> Basis:
+        return Basis() if actions.is_early(session) else Basis.of(session)
 
-    def refresh(session: Session | None, shown: int | None) -> tuple:
-        number = basis_of(session)[0]
-        if number == shown:
-            return (gr.skip(),) * len(outputs)
-        steps = tradeoff_tab.suggestions(session)
-        return number, layer_tab.choices(session), *compare_tab.suggestions(session), steps
+    def look(session: Session | None, last: list[Basis], openings: int) -> int:
+        now, before = basis_of(session), last[0]
+        last[0] = now  # never an output, so that nothing hears of it
+        return openings + now.opens_after(before)
+
+    def offer(session: Session | None, of: int | None) -> tuple:
+        number = basis_of(session).model
+        return (gr.skip(), gr.skip()) if number == of else (number, layer_tab.choices(session))
+
+    def suggest(session: Session | None, of: int | None) -> tuple:
+        number = basis_of(session).model
+        if number == of:
+            return (gr.skip(),) * len(fields)
+        return number, *compare_tab.suggestions(session), tradeoff_tab.suggestions(session)
 
     compared = [
         tabs.compare.prompt,
@@ -216,17 +224,37 @@ def _follow_model(frame: Frame, tabs: Tabs, actions: Actions) -> None:
         tabs.compare.frames,
         tabs.compare.picture,
     ]
-    outputs = [model, tabs.layer.picker, *compared, tabs.tradeoff.steps]
-    frame.session.change(refresh, [frame.session, model], outputs, **INTERNAL)
-    seen = [tabs.frames[LAYER].shown.change, tabs.frames[COMPARE].shown.change]
-    gr.on(seen, basis_of, frame.session, basis, **INTERNAL)
-    basis.change(refresh, [frame.session, model], outputs, **INTERNAL).then(**tabs.layer.open_args)
+    fields = [suggested, *compared, tabs.tradeoff.steps]
+    picked = {"fn": offer, "inputs": [frame.session, offered], "outputs": [offered, tabs.layer.picker], **INTERNAL}
+    frame.session.change(**picked)
+    seen = {title: tabs.frames[title].shown.change for title in (LAYER, COMPARE, TRADEOFF)}
+    # What a model can draw may take a while to find out, so that it waits until somebody could draw.
+    gr.on(list(seen.values()), suggest, [frame.session, suggested], fields, **INTERNAL)
+    gr.on([seen[LAYER], seen[COMPARE]], look, [frame.session, last, openings], openings, **INTERNAL)
+    openings.change(**picked).then(**tabs.layer.open_args)
 
 
-def _basis(session: Session | None) -> tuple[int | None, int | None, bool]:
-    """Different for every model, for every calibration of it, and while no layer is clustered, so that one is opened:
-    a model that is loaded again begins without clusters.
+@dataclass(frozen=True)
+class Basis:
+    """What a layer that is open is of.
+
+    Attributes:
+        model: its number.
+        calibration: names it.
+        clustered: whether any layer is; a model that is loaded again begins without clusters.
     """
-    if session is None or session.model is None:
-        return None, None, False
-    return session.model.number, session.calibration and id(session.calibration), bool(session.clusters)
+
+    model: int | None = None
+    calibration: int | None = None
+    clustered: bool = False
+
+    @classmethod
+    def of(cls, session: Session | None) -> Basis:
+        """That of a session."""
+        if session is None or session.model is None:
+            return cls()
+        return cls(session.model.number, session.calibration and id(session.calibration), bool(session.clusters))
+
+    def opens_after(self, before: Basis) -> bool:
+        """Whether a layer has to be opened anew: for another model or calibration, or where clusters are gone."""
+        return self != before and self != replace(before, clustered=True)
