@@ -28,18 +28,18 @@ from dit_prune_viz.app.session.layer_subject import owned_layer
 from dit_prune_viz.app.session.runs import Runs
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.startup import Startup
-from dit_prune_viz.app.widgets import layer_list, plot
+from dit_prune_viz.app.widgets import layer_list, open_page, plot
 from dit_prune_viz.app.widgets.scripts import script
 
 HOTKEYS, FOCUS = script("pages/hotkeys.js"), script("pages/focus.js")
-NUMBER_FIELDS, OPEN_PAGE = script("pages/number_fields.js"), script("pages/open_page.js")
+NUMBER_FIELDS = script("pages/number_fields.js")
 TO_TAB = """() => void setTimeout(() => {
   const [at, tab] = [document.activeElement, document.querySelector('#tabs [role="tab"][aria-selected="true"]')];
   if (at === document.body || !at?.offsetParent) tab?.focus({ preventScroll: true });
 }, 50)"""
 """What was clicked on lies on a page that is no longer shown: the focus goes to the tab of the one that is."""
 TITLE = "DiT Pruning Explorer"
-MAP, LAYER, COMPARE, TRADEOFF, TAKEAWAY = TITLES = ("Map", "Layer", compare_tab.TITLE, "Trade-off", takeaway_tab.TITLE)
+MAP, LAYER, COMPARE, TRADEOFF, TAKEAWAY = PAGES = ("map", "layer", "compare", "tradeoff", "takeaway")
 
 
 def build_app(startup: Startup) -> gr.Blocks:
@@ -67,7 +67,7 @@ class TopBar:
 class Tabs:
     """The tabs: what each offers to the others, and the components that switch between them.
 
-    frames: of the pages, by the title of their tab.
+    frames: of the pages, by the id of their tab.
     """
 
     tabs: gr.Tabs
@@ -98,7 +98,7 @@ def _page(actions: Actions, source: str, folder: Path) -> gr.Blocks:
         versions.wire_opening(page, frame, actions, tabs.compare.layout, tabs.tabs)
         _wire_top_bar(frame, top, actions)
         _wire_tabs(frame, tabs, actions)
-        for once in (HOTKEYS, FOCUS, NUMBER_FIELDS, OPEN_PAGE):
+        for once in (HOTKEYS, FOCUS, NUMBER_FIELDS):
             page.load(None, None, None, js=once)
         page.load(actions.prepare, None, frame.outputs, **INTERNAL)
         page.unload(actions.leave)
@@ -125,19 +125,19 @@ def _wire_top_bar(frame: Frame, top: TopBar, actions: Actions) -> None:
 
 def _tabs(frame: Frame, actions: Actions, folder: Path) -> Tabs:
     page_runs = PageRuns(gr.State(Runs()), gr.State(0))
-    frames = {title: frame.of_page() for title in TITLES}
+    frames = {page: frame.of_page() for page in PAGES}
     of_map, of_layer, of_compare, of_tradeoff, of_takeaway = frames.values()
     with gr.Tabs(elem_id="tabs") as tabs:
-        with gr.Tab(MAP, id="map", render_children=True) as map_page:
+        with gr.Tab("Map", id=MAP, render_children=True) as map_page:
             map_view = map_tab.build(of_map, actions, page_runs.runs, page_runs.a)
-        with gr.Tab(LAYER, id="layer", render_children=True) as layer_page:
+        with gr.Tab("Layer", id=LAYER, render_children=True) as layer_page:
             back = gr.Button("← Back to Compare (Esc)", size="sm", visible=False, elem_id="to-workbench", scale=0)
             layer_view = layer_tab.build(of_layer, actions)
-        with gr.Tab(COMPARE, id="compare", render_children=True) as compare_page:
+        with gr.Tab(compare_tab.TITLE, id=COMPARE, render_children=True) as compare_page:
             compare_view = compare_tab.build(of_compare, actions, page_runs, tabs)
-        with gr.Tab(TRADEOFF, id="tradeoff", render_children=True) as tradeoff_page:
+        with gr.Tab("Trade-off", id=TRADEOFF, render_children=True) as tradeoff_page:
             tradeoff_view = tradeoff_tab.build(of_tradeoff, actions, tradeoff_page)
-        with gr.Tab(TAKEAWAY, id="takeaway", render_children=True):
+        with gr.Tab(takeaway_tab.TITLE, id=TAKEAWAY, render_children=True):
             sources = Sources(compare_view.runs, tradeoff_view.measured, layer_view.selection)
             takeaway_tab.build(of_takeaway, actions, sources, folder)
     return Tabs(
@@ -160,16 +160,16 @@ def _show_in_open_page(frame: Frame, tabs: Tabs) -> None:
     """The page that is open shows the session; the others catch up when they are opened."""
     opened = gr.State(MAP)
 
-    def show(session: Session | None, title: str) -> list:
-        return [session if one == title else gr.skip() for one in tabs.frames]
+    def show(session: Session | None, page: str) -> list:
+        return [session if one == page else gr.skip() for one in tabs.frames]
 
-    tabs.tabs.select(_title, None, opened, **INTERNAL)
+    open_page.open_page().select(_opened, None, opened, queue=False, **INTERNAL)
     shown = [one.shown for one in tabs.frames.values()]
     gr.on([frame.session.change, opened.change], show, [frame.session, opened], shown, **INTERNAL)
 
 
-def _title(event: gr.SelectData) -> str:
-    return event.value
+def _opened(event: gr.EventData) -> str:
+    return value_of(event, "page")
 
 
 def _open_on_click(frame: Frame, tabs: Tabs, actions: Actions) -> None:
@@ -227,7 +227,7 @@ def _follow_model(frame: Frame, tabs: Tabs, actions: Actions) -> None:
     fields = [suggested, *compared, tabs.tradeoff.steps]
     picked = {"fn": offer, "inputs": [frame.session, offered], "outputs": [offered, tabs.layer.picker], **INTERNAL}
     frame.session.change(**picked)
-    seen = {title: tabs.frames[title].shown.change for title in (LAYER, COMPARE, TRADEOFF)}
+    seen = {page: tabs.frames[page].shown.change for page in (LAYER, COMPARE, TRADEOFF)}
     # What a model can draw may take a while to find out, so that it waits until somebody could draw.
     gr.on(list(seen.values()), suggest, [frame.session, suggested], fields, **INTERNAL)
     gr.on([seen[LAYER], seen[COMPARE]], look, [frame.session, last, openings], openings, **INTERNAL)
