@@ -163,9 +163,11 @@ def _show_in_open_page(frame: Frame, tabs: Tabs) -> None:
     def show(session: Session | None, page: str) -> list:
         return [session if one == page else gr.skip() for one in tabs.frames]
 
-    open_page.open_page().select(_opened, None, opened, queue=False, **INTERNAL)
+    # Through the queue: gradio says nothing of a state that changes beside it.
+    open_page.open_page().select(_opened, None, opened, trigger_mode="multiple", **INTERNAL)
     shown = [one.shown for one in tabs.frames.values()]
-    gr.on([frame.session.change, opened.change], show, [frame.session, opened], shown, **INTERNAL)
+    changes, known = [frame.session.change, opened.change], [frame.session, opened]
+    gr.on(changes, show, known, shown, trigger_mode="always_last", **INTERNAL)
 
 
 def _opened(event: gr.EventData) -> str:
@@ -227,10 +229,10 @@ def _follow_model(frame: Frame, tabs: Tabs, actions: Actions) -> None:
     fields = [suggested, *compared, tabs.tradeoff.steps]
     picked = {"fn": offer, "inputs": [frame.session, offered], "outputs": [offered, tabs.layer.picker], **INTERNAL}
     frame.session.change(**picked)
-    seen = {page: tabs.frames[page].shown.change for page in (LAYER, COMPARE, TRADEOFF)}
-    # What a model can draw may take a while to find out, so that it waits until somebody could draw.
-    gr.on(list(seen.values()), suggest, [frame.session, suggested], fields, **INTERNAL)
-    gr.on([seen[LAYER], seen[COMPARE]], look, [frame.session, last, openings], openings, **INTERNAL)
+    # By itself: what a model can draw may take a while to find out, which the picker does not wait for.
+    frame.session.change(suggest, [frame.session, suggested], fields, **INTERNAL)
+    seen = [tabs.frames[page].shown.change for page in (LAYER, COMPARE)]
+    gr.on(seen, look, [frame.session, last, openings], openings, trigger_mode="always_last", **INTERNAL)
     openings.change(**picked).then(**tabs.layer.open_args)
 
 

@@ -7,9 +7,10 @@ let told = null;
 function tell(row) {
   const open = row.querySelector('[role="tab"][aria-selected="true"]')?.dataset.tabId ?? "";
   if (open === told) return;
+  const known = told !== null; // the server knows how a page begins
   told = open;
   for (const part of document.querySelectorAll(PARTS)) part.dataset.page = open;
-  trigger("select", { page: open });
+  if (known) trigger("select", { page: open });
 }
 
 function find() {
