@@ -7,7 +7,6 @@ from pathlib import Path
 import gradio as gr
 from gradio.themes.utils.fonts import Font
 
-from dit_prune_viz.app.widgets import plot
 from dit_prune_viz.app.widgets.scripts import script
 
 HERE = Path(__file__).parent / "pages"
@@ -116,7 +115,6 @@ def launch_options() -> dict:
         "theme": theme(),
         "css": "\n".join(sheet.read_text(encoding="utf-8") for sheet in SHEETS),
         "js": script("pages/accessible.js"),
-        "head": plot.early_script(),
         "footer_links": ["api", "settings"],
         "show_error": False,
         "run_history": False,

@@ -6,7 +6,7 @@ const count = element.querySelector(".layers-count");
 const empty = element.querySelector(".layers-empty");
 const headers = [...element.querySelectorAll("th")];
 const edits = sparsityEdits({ answered: (changed) => read(!changed) });
-const FIRST = 40; // rows that are there at once; hundreds of them would hold up the plots beside the list
+const FIRST = 100; // rows that are there at once; hundreds of them would hold up the plots beside the list
 const buildRest = timer(() => {
   const known = new Map(rows.map((layer) => [layer.name, layer]));
   const most = Math.max(0, ...rows.map((row) => row.damage));

@@ -108,11 +108,6 @@ def owned(figure: str, owner: str) -> str:
     return f'{{"owner": {json.dumps(owner)}, "figure": {figure}}}'
 
 
-def early_script() -> str:
-    """What the head of the page asks for plotly.min.js with, before any plot does."""
-    return f'<script async data-plotly src="{LIBRARY}" onerror="this.remove()"></script>'
-
-
 def serve_plotly() -> None:
     """Let gradio serve plotly.min.js, so that no CDN is needed."""
     gr.set_static_paths([PLOTLY_JS])

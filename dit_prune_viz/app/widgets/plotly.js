@@ -2,25 +2,16 @@
 
 const PLOTLY_LIMIT = 20_000; // milliseconds after which a page that waits for plotly.min.js says so
 
-// A promise of plotly.min.js, once for all plots. The head of the page asks for it early; where it could not be found
-// there, because behind a proxy the page may lie on a sub-path, it comes from where the app says that it is.
+// A promise of plotly.min.js, which the first plot loads for all. It comes from wherever the page itself comes: behind
+// a proxy that may be a sub-path.
 function loadPlotly(path) {
   window.plotlyLoaded ??= new Promise((resolve, reject) => {
-    if (window.Plotly) return resolve();
-    const load = (source, failed) => {
-      source.addEventListener("load", () => (window.Plotly ? resolve() : failed()));
-      source.addEventListener("error", failed);
-    };
-    const fetchAnew = () => {
-      const root = window.gradio_config?.root ?? new URL(".", document.baseURI).href;
-      const source = document.createElement("script");
-      source.src = `${root.replace(/\/$/, "")}/${path}`;
-      load(source, () => reject(new Error("not found, or not a script")));
-      document.head.append(source);
-    };
-    const early = document.querySelector("head > script[data-plotly]"); // takes itself away if it is not found
-    if (early) load(early, fetchAnew);
-    else fetchAnew();
+    const root = window.gradio_config?.root ?? new URL(".", document.baseURI).href;
+    const source = document.createElement("script");
+    source.src = `${root.replace(/\/$/, "")}/${path}`;
+    source.addEventListener("load", () => (window.Plotly ? resolve() : reject(new Error("not a script"))));
+    source.addEventListener("error", () => reject(new Error("not found")));
+    document.head.append(source);
   });
   return window.plotlyLoaded;
 }
