@@ -20,7 +20,7 @@ function remembered(value) {
 
 function show(to) {
   strip.hidden = to === null;
-  strip.closest("#hints").toggleAttribute("data-shown", to !== null); // the gap around it goes, too
+  strip.closest("#hints")?.toggleAttribute("data-shown", to !== null); // the gap around it goes, too
   if (to === null) {
     delete document.documentElement.dataset.hint;
     return remembered("yes");
