@@ -94,7 +94,8 @@ def test_a_plan_is_tuned_judged_named_and_opened_by_its_link(page: Page, screens
     expect(link).to_be_visible()
     expect(page.locator("#runs li").first).to_contain_text("adaLN spared")
     address = app_url.rstrip("/") + "/" + link.get_attribute("href")
-    page.wait_for_timeout(2000)  # gradio logs every answer that is on its way when a page is left
+    page = page.context.new_page()  # gradio logs every answer that is on its way when a page is left
+    page.set_default_timeout(60_000)
     page.goto(address)
     expect(page.get_by_role("tab", name="Compare")).to_have_attribute("aria-selected", "true")
     expect(page.locator("#prompt textarea")).to_have_value("owl\nred apple")
