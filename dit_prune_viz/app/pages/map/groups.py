@@ -20,7 +20,7 @@ from dit_prune_viz.app.pages.map.group_view import (
     plane_figure,
 )
 from dit_prune_viz.app.pages.table_edits import wire_table
-from dit_prune_viz.app.session import layer_groups
+from dit_prune_viz.app.session import layer_groups, packed
 from dit_prune_viz.app.session.browser_values import read_whole
 from dit_prune_viz.app.session.jobs import Reporter
 from dit_prune_viz.app.session.layer_groups import BY_KIND, groups_of, map_subject
@@ -98,9 +98,13 @@ class GroupListeners:
         plane = gr.HTML(value=plot.show(plane_figure(session)), **plot.mark(selection))
         return [plane, describe_selection(session, selection), *_ways(session)]
 
-    def refresh_table(self, session: Session | None, request: gr.Request) -> str:
-        """The table follows the session."""
-        return group_table.show(self._actions.newest(request.session_hash, session))
+    def refresh_table(self, session: Session | None, request: gr.Request) -> Iterator[str]:
+        """The table follows the session. Bytes come a little later where a model's weights were not looked at yet."""
+        now = self._actions.newest(request.session_hash, session)
+        yield group_table.show(now)
+        if now is not None and now.pruned is not None and packed.by_layer(now) is None:
+            packed.prepare(now.model)
+            yield group_table.show(self._actions.newest(request.session_hash, now))
 
     def regroup(self, session: Session, by: str, k: int | str, request: gr.Request) -> Iterator[tuple]:
         """Other groups for all layers."""
