@@ -14,8 +14,8 @@ from types import MappingProxyType
 import gradio as gr
 from PIL.Image import Image
 
-from dit_prune_viz.app.endpoints import endpoint, view
 from dit_prune_viz.app.pages.actions import Actions
+from dit_prune_viz.app.pages.endpoints import endpoint, view
 from dit_prune_viz.app.session import layer_groups, parts_file, recipe_io, unit_files
 from dit_prune_viz.app.session.analyzer import find_all
 from dit_prune_viz.app.session.block_edits import set_by_text, sparsity_text
