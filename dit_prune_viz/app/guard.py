@@ -9,7 +9,7 @@ from typing import Any
 
 from dit_prune_viz.app.guard_headers import Headers, guarded_headers, is_html, new_nonce, page_policy, with_nonce
 from dit_prune_viz.app.guard_logins import LoginAttempts
-from dit_prune_viz.app.guard_rules import API, GuardRules, Refusal, lower_headers, needs_login
+from dit_prune_viz.app.guard_rules import API, GuardRules, Refusal, lower_headers, needs_login, route_path
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -43,9 +43,9 @@ class Guard:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        path, headers = scope["path"], lower_headers(scope["headers"])
+        path, headers = route_path(scope), lower_headers(scope["headers"])
         method = scope.get("method", "WEBSOCKET")
-        answer = _Answer(send, path, self._rules)
+        answer = _Answer(send, path, self._rules, public=self._rules.is_public(method, path))
         if path == HEALTH and method in ("GET", "HEAD"):
             await answer.health(self._health())
             return
@@ -56,12 +56,17 @@ class Guard:
             else:
                 await self._app(scope, receive, send)
             return
-        await self._http(scope, receive, answer, headers, refusal)
+        await self._http(scope, receive, answer, path, headers, refusal)
 
     async def _http(
-        self, scope: Scope, receive: Receive, answer: _Answer, headers: Mapping[str, str], refusal: Refusal | None
+        self,
+        scope: Scope,
+        receive: Receive,
+        answer: _Answer,
+        path: str,
+        headers: Mapping[str, str],
+        refusal: Refusal | None,
     ) -> None:
-        path = scope["path"]
         logs_in = scope["method"] == "POST" and path.rstrip("/") == LOGIN
         address = scope["client"][0] if scope.get("client") else ""
         most = self._rules.most_bytes(path)
@@ -114,8 +119,8 @@ class _Limited:
 class _Answer:
     """What goes back, with the headers that guard it."""
 
-    def __init__(self, send: Send, path: str, rules: GuardRules) -> None:
-        self._send, self._path = send, path
+    def __init__(self, send: Send, path: str, rules: GuardRules, *, public: bool) -> None:
+        self._send, self._path, self._public = send, path, public
         self._nonce = new_nonce()
         self._policy = page_policy(self._nonce, space=rules.space)
         self._page: list[bytes] | None = None
@@ -150,17 +155,19 @@ class _Answer:
         status = 503 if health["status"] == "failed" else 200
         await self._whole(status, "application/json", json.dumps(health).encode(), (b"cache-control", b"no-store"))
 
+    def _guarded(self, headers: Headers) -> Headers:
+        return guarded_headers(headers, self._path, self._policy, public=self._public)
+
     async def _whole(self, status: int, kind: str, body: bytes, *more: tuple[bytes, bytes]) -> None:
         self._refused, self.status = True, status
         headers: Headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode()), *more]
-        guarded = guarded_headers(headers, self._path, self._policy)
-        await self._send({"type": "http.response.start", "status": status, "headers": guarded})
+        await self._send({"type": "http.response.start", "status": status, "headers": self._guarded(headers)})
         await self._send({"type": "http.response.body", "body": body})
 
     async def _begin(self, message: MutableMapping[str, Any]) -> None:
         self.status = message["status"]
         headers = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
-        message = {**message, "headers": guarded_headers(headers, self._path, self._policy)}
+        message = {**message, "headers": self._guarded(headers)}
         if is_html(headers):
             self._page, self._start = [], message
         else:

@@ -51,10 +51,17 @@ def page_policy(nonce: str, *, space: bool) -> str:
     )
 
 
-def guarded_headers(headers: Headers, path: str, policy: str) -> Headers:
-    """An answer's headers with those that guard it; a file of a visitor gets a policy of its own."""
+def guarded_headers(headers: Headers, path: str, policy: str, *, public: bool = False) -> Headers:
+    """An answer's headers with those that guard it; a file of a visitor gets a policy of its own.
+
+    Args:
+        headers: as the app has them.
+        path: of the request.
+        policy: of the page.
+        public: whether other origins may load it.
+    """
     policy = _FILE if path.startswith(f"{API}file=") else policy
-    guards = (policy.encode("latin-1"), b"nosniff", b"same-origin", b"same-origin")
+    guards = (policy.encode("latin-1"), b"nosniff", b"same-origin", b"cross-origin" if public else b"same-origin")
     return [(name, value) for name, value in headers if name.lower() not in _OWN] + list(zip(_OWN, guards, strict=True))
 
 

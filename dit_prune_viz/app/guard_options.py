@@ -6,6 +6,7 @@ import argparse
 import os
 import stat
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from dit_prune_viz.app.guard import Guard, Health
@@ -96,6 +97,9 @@ def read_allowed_models(options: argparse.Namespace, *, space: bool) -> AllowedM
 
 def guarded(rules: GuardRules, health: Health) -> dict:
     """For `Blocks.launch`: the app behind its `Guard`."""
+    from dit_prune_viz.figures.library import PLOTLY_JS  # with Plotly, which takes a while
+
+    rules = replace(rules, public_files=(PLOTLY_JS.as_posix(),))
     # Starlette's own Middleware is these three.
     middleware = [(Guard, (), {"rules": rules, "health": health})]
     return {"app_kwargs": {"middleware": middleware}, "max_file_size": rules.most_upload}

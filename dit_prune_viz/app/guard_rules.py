@@ -19,6 +19,9 @@ _UNUSED = re.compile(
 )
 """Routes of gradio that the app has no use for: they fetch other addresses, show what others did, or change code."""
 
+_PUBLIC = ("/assets/", "/static/", "/theme.css", "/favicon.ico")
+"""Gradio's own files, which a page may ask for under another port where a proxy does not pass on its own."""
+
 _OPEN = frozenset({"login_check", "user", "app_id", "startup-events", "theme.css"})
 """What a browser asks below `API` before anybody is logged in."""
 
@@ -48,6 +51,7 @@ class GuardRules:
         most_body: bytes of any other request.
         logins: wrong passwords from one address within `login_seconds`.
         login_seconds: see `logins`.
+        public_files: paths of files that come with the app and hold nothing of anybody.
     """
 
     loopback: bool = True
@@ -57,6 +61,12 @@ class GuardRules:
     most_body: int = 32 << 20
     logins: int = 20
     login_seconds: float = 300.0
+    public_files: tuple[str, ...] = ()
+
+    def is_public(self, method: str, path: str) -> bool:
+        """Whether a request is for a file that everybody may see."""
+        own = path.startswith(f"{API}file=") and path.removeprefix(f"{API}file=") in self.public_files
+        return method in ("GET", "HEAD") and (own or path.startswith(_PUBLIC))
 
     def most_bytes(self, path: str) -> int:
         """How many bytes a request may bring."""
@@ -70,7 +80,8 @@ class GuardRules:
             path: decoded once, as routes see it.
             headers: names in lower case.
         """
-        return self._wrong_host(headers) or self._other_origin(method, path, headers) or _unused(path)
+        other = None if self.is_public(method, path) else self._other_origin(method, path, headers)
+        return self._wrong_host(headers) or other or _unused(path)
 
     def _wrong_host(self, headers: Mapping[str, str]) -> Refusal | None:
         """By a name of its own that leads here, a page elsewhere could get at a local app (DNS rebinding)."""
@@ -108,6 +119,13 @@ def host_name(authority: str) -> str:
         return (urlsplit(f"//{authority}").hostname or "").rstrip(".")
     except ValueError:
         return ""
+
+
+def route_path(scope: Mapping[str, object]) -> str:
+    """The path of a request below the app's own, as its routes see it."""
+    path, root = str(scope["path"]), str(scope.get("root_path") or "")
+    inside = root and (path == root or path.startswith(f"{root.rstrip('/')}/"))
+    return path.removeprefix(root.rstrip("/")) if inside else path
 
 
 def lower_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -89,7 +90,7 @@ class Actions:
         try:
             return verb(self.session(session))
         except UserError as problem:
-            raise error_message(problem) from problem
+            raise error_message(problem, shown=False) from problem
         except Exception as fault:  # of the app's own: the client gets a sentence, the terminal the traceback
             raise gr.Error(UNEXPECTED) from fault
 
@@ -289,7 +290,8 @@ def error_message(problem: UserError, *, shown: bool = True) -> gr.Error:
 
     `shown` is whether the page shows it in a message of its own; what stands in the bar is not said twice.
     """
-    return gr.Error(str(problem), visible=shown, print_exception=False)
+    # Gradio's messages are HTML; a client of the API gets the sentence as it is.
+    return gr.Error(escape(str(problem), quote=False) if shown else str(problem), visible=shown, print_exception=False)
 
 
 def session_updates(session: Session) -> tuple:
