@@ -14,7 +14,7 @@ from types import MappingProxyType
 import gradio as gr
 from PIL.Image import Image
 
-from dit_prune_viz.app.pages.actions import Actions
+from dit_prune_viz.app.pages.calls import Calls
 from dit_prune_viz.app.pages.endpoints import endpoint, view
 from dit_prune_viz.app.session import layer_groups, parts_file, recipe_io, unit_files
 from dit_prune_viz.app.session.analyzer import find_all
@@ -40,24 +40,24 @@ from dit_prune_viz.pruning.recipe import AUTO, Recipe
 _GROUPED = MappingProxyType({"kind": layer_groups.BY_KIND, "block": layer_groups.BY_BLOCK})
 
 
-def build(state: gr.State, actions: Actions) -> None:
+def build(state: gr.State, calls: Calls) -> None:
     """Add the endpoints to the page, sharing `state` with nobody but their own client."""
     with gr.Row(visible=False):
-        _model_endpoints(state, actions)
-        _recipe_endpoints(state, actions)
-        _cluster_endpoints(state, actions)
-        _group_endpoints(state, actions)
-        _picture_endpoints(state, actions)
-        _part_endpoints(state, actions)
+        _model_endpoints(state, calls)
+        _recipe_endpoints(state, calls)
+        _cluster_endpoints(state, calls)
+        _group_endpoints(state, calls)
+        _picture_endpoints(state, calls)
+        _part_endpoints(state, calls)
 
 
-def _model_endpoints(state: gr.State, actions: Actions) -> None:
+def _model_endpoints(state: gr.State, calls: Calls) -> None:
     def load_model(session: Session | None, model: str, also_prune: str, options: dict | None) -> tuple[Session, dict]:
-        session = actions.call(session, lambda s: s.load_model(model, also_prune=also_prune, options=options))
+        session = calls.call(session, lambda s: s.load_model(model, also_prune=also_prune, options=options))
         return session, describe_model(session)
 
     def calibrate(session: Session | None, samples: float, seed: float) -> tuple[Session, dict]:
-        session = actions.call(session, lambda s: s.calibrate(samples, seed))
+        session = calls.call(session, lambda s: s.calibrate(samples, seed))
         return session, describe_calibration(session)
 
     text = gr.Textbox
@@ -65,14 +65,14 @@ def _model_endpoints(state: gr.State, actions: Actions) -> None:
     endpoint(calibrate, state, [number(128, "samples"), number(0, "seed")])
 
 
-def _recipe_endpoints(state: gr.State, actions: Actions) -> None:
+def _recipe_endpoints(state: gr.State, calls: Calls) -> None:
     def prune(session: Session | None, method: str, granularity: str, sparsity: float) -> tuple[Session, dict]:
-        session = actions.call(session, lambda s: s.prune(_recipe(s, method, granularity, sparsity)))
+        session = calls.call(session, lambda s: s.prune(_recipe(s, method, granularity, sparsity)))
         return session, describe_plan(session)
 
     def prune_with(session: Session | None, recipe: dict) -> tuple[Session, dict]:
         begin = time.perf_counter()
-        session = actions.call(session, lambda s: _pruned(s, recipe))
+        session = calls.call(session, lambda s: _pruned(s, recipe))
         seconds = time.perf_counter() - begin
         return session, {**describe_plan(session), "seconds": seconds, "recipe": session.plan.as_recipe().to_dict()}
 
@@ -80,20 +80,20 @@ def _recipe_endpoints(state: gr.State, actions: Actions) -> None:
         def verb(s: Session) -> tuple[Session, tuple[str, ...]]:
             return recipe_io.open_recipe(s, recipe, carry_over=check_switch(carry_over, "carry_over"))
 
-        session, notes = actions.call(session, verb)
-        words = actions.call(session, recipe_io.recipe_in_words)
+        session, notes = calls.call(session, verb)
+        words = calls.call(session, recipe_io.recipe_in_words)
         return session, {**describe_plan(session), "words": words, "notes": list(notes)}
 
     def save_recipe(session: Session | None) -> tuple[Session, dict]:
-        session = actions.session(session)
-        text = actions.call(session, recipe_io.save_recipe_text)
-        return session, {"recipe": text, "words": actions.call(session, recipe_io.recipe_in_words)}
+        session = calls.session(session)
+        text = calls.call(session, recipe_io.save_recipe_text)
+        return session, {"recipe": text, "words": calls.call(session, recipe_io.recipe_in_words)}
 
     def set_sparsities(session: Session | None, sparsities: str, keep_overall: bool) -> tuple[Session, dict]:
         def verb(s: Session) -> Session:
             return set_by_text(s, sparsities, keep_overall=check_switch(keep_overall, "keep_overall"))
 
-        session = actions.call(session, verb)
+        session = calls.call(session, verb)
         return session, {**describe_plan(session), "sparsities": sparsity_text(session)}
 
     text = gr.Textbox
@@ -108,27 +108,27 @@ def _recipe_endpoints(state: gr.State, actions: Actions) -> None:
     endpoint(set_sparsities, state, [text(label="sparsities"), gr.Checkbox(False, label="keep_overall")])
 
 
-def _cluster_endpoints(state: gr.State, actions: Actions) -> None:
+def _cluster_endpoints(state: gr.State, calls: Calls) -> None:
     def cluster(session: Session | None, layer: str, unit: str, algorithm: str, k: float) -> tuple[Session, dict]:
-        session = actions.call(session, lambda s: s.cluster(layer, unit, algorithm, k))
+        session = calls.call(session, lambda s: s.cluster(layer, unit, algorithm, k))
         return session, describe_clusters(session, layer)
 
     def set_cluster_sparsity(
         session: Session | None, layer: str, cluster: float, sparsity: float
     ) -> tuple[Session, dict]:
-        session = actions.call(session, lambda s: set_sparsity(s, layer, cluster, sparsity))
+        session = calls.call(session, lambda s: set_sparsity(s, layer, cluster, sparsity))
         return session, describe_clusters(session, layer)
 
     def clusters(session: Session | None, layer: str) -> dict:
-        return actions.call(session, lambda s: describe_membership(s, layer))
+        return calls.call(session, lambda s: describe_membership(s, layer))
 
     def neighbours(
         session: Session | None, layer: str, unit: str, index: float, k: float = unit_files.K, space: str = "plane"
     ) -> dict:
-        return actions.call(session, lambda s: describe_neighbours(s, layer, unit, index, k, space))
+        return calls.call(session, lambda s: describe_neighbours(s, layer, unit, index, k, space))
 
     def selection(session: Session | None, layer: str, unit: str, units: str) -> dict:
-        return actions.call(session, lambda s: describe_selection(s, layer, unit, units))
+        return calls.call(session, lambda s: describe_selection(s, layer, unit, units))
 
     text = gr.Textbox
     unit = [text(label="layer"), text("row", label="unit")]
@@ -148,11 +148,11 @@ def _cluster_endpoints(state: gr.State, actions: Actions) -> None:
     view(clusters, state, [text(label="layer")])
 
 
-def _group_endpoints(state: gr.State, actions: Actions) -> None:
+def _group_endpoints(state: gr.State, calls: Calls) -> None:
     def group_layers(session: Session | None, by: str, k: float) -> tuple[Session, dict]:
         way = _GROUPED.get(by, by)
-        session = actions.call(session, lambda s: layer_groups.group_layers(s, way, k or None))
-        return session, actions.call(session, describe_groups)
+        session = calls.call(session, lambda s: layer_groups.group_layers(s, way, k or None))
+        return session, calls.call(session, describe_groups)
 
     def set_group_sparsity(
         session: Session | None, group: float, sparsity: float, keep_overall: bool
@@ -160,8 +160,8 @@ def _group_endpoints(state: gr.State, actions: Actions) -> None:
         def verb(s: Session) -> Session:
             return layer_groups.set_group(s, group, sparsity, keep_overall=check_switch(keep_overall, "keep_overall"))
 
-        session = actions.call(session, verb)
-        return session, actions.call(session, describe_groups)
+        session = calls.call(session, verb)
+        return session, calls.call(session, describe_groups)
 
     text, number = gr.Textbox, gr.Number
     endpoint(group_layers, state, [text("kind", label="by"), number(0, label="k")])
@@ -172,12 +172,12 @@ def _group_endpoints(state: gr.State, actions: Actions) -> None:
     )
 
 
-def _picture_endpoints(state: gr.State, actions: Actions) -> None:
+def _picture_endpoints(state: gr.State, calls: Calls) -> None:
     def generate(
         session: Session | None, prompt: str, seed: float, steps: float, frames: float = 1, picture: bytes | None = None
     ) -> tuple[Session, Image, Image, dict]:
-        session = actions.session(session)
-        result = actions.call(session, lambda s: compare(s, prompt, seed, steps, frames=frames, picture=picture))
+        session = calls.session(session)
+        result = calls.call(session, lambda s: compare(s, prompt, seed, steps, frames=frames, picture=picture))
         return session, result.left.images[0], result.right.images[0], describe_scores(result)
 
     text = gr.Textbox
@@ -186,7 +186,7 @@ def _picture_endpoints(state: gr.State, actions: Actions) -> None:
     endpoint(generate, state, [*drawing, gr.File(label="picture", type="binary")], pictures)
 
 
-def _part_endpoints(state: gr.State, actions: Actions) -> None:
+def _part_endpoints(state: gr.State, calls: Calls) -> None:
     def parts(
         session: Session | None,
         by: str,
@@ -208,8 +208,8 @@ def _part_endpoints(state: gr.State, actions: Actions) -> None:
             findings = find_all(s, found, requests, mode=mode, sparsity=sparsity, measured=measure)
             return parts_file.sheet(findings), parts_file.values_of(findings)
 
-        session = actions.session(session)
-        return session, *actions.call(session, verb)
+        session = calls.session(session)
+        return session, *calls.call(session, verb)
 
     text, number = gr.Textbox, gr.Number
     drawing = [text(label="prompt"), number(0, label="seed"), number(20, label="steps")]

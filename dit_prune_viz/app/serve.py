@@ -46,9 +46,11 @@ def serve(options: argparse.Namespace) -> None:
     cache = open_cache(options.cache)
     # Imports make a million objects that stay; to look through them for garbage again and again takes over a second.
     gc.disable()
+    from dit_prune_viz.app.session import action_log
     from dit_prune_viz.app.session.health import health
     from dit_prune_viz.app.session.startup import AppSettings, start
 
+    action_log.set_up(verbose=options.verbose, prompts=options.log_prompts)
     settings = AppSettings(
         read_load_settings(options),
         options.clip,

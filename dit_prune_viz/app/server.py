@@ -10,6 +10,7 @@ import gradio as gr
 
 from dit_prune_viz.app import api
 from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
+from dit_prune_viz.app.pages.calls import Calls
 from dit_prune_viz.app.pages.compare import page as compare_tab
 from dit_prune_viz.app.pages.compare import versions
 from dit_prune_viz.app.pages.compare.listeners import PageRuns
@@ -47,7 +48,7 @@ def build_app(startup: Startup) -> gr.Blocks:
     """The app; a page that opens waits for the model that `startup` prepares."""
     close_seams()
     plot.serve_plotly()
-    return _page(Actions(startup.jobs, startup), startup.source, startup.out)
+    return _page(startup)
 
 
 def draw_ahead(startup: Startup) -> None:
@@ -84,19 +85,20 @@ class Tabs:
     tradeoff: tradeoff_tab.TradeoffTab
 
 
-def _page(actions: Actions, source: str, folder: Path) -> gr.Blocks:
+def _page(startup: Startup) -> gr.Blocks:
+    actions = Actions(startup.jobs, startup)
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
         state = gr.State(None)
-        api.build(state, actions)  # first, so that its names are not taken by the page's own listeners
+        api.build(state, Calls(startup))  # first, so that its names are not taken by the page's own listeners
         top = _top_bar()
         hints.strip()
         frame = Frame(state, top.bar, top.cancel, shown=state)
         with gr.Row(elem_id="body"):
             sidebar.toggle()
             with gr.Column(scale=0, min_width=280, elem_id="controls"):
-                controls.build(frame, actions, source)
+                controls.build(frame, actions, startup.source)
             with gr.Column(scale=1, min_width=480):
-                tabs = _tabs(frame, actions, folder)
+                tabs = _tabs(frame, actions, startup.out)
         versions.wire_opening(page, frame, actions, tabs.compare.layout, tabs.tabs)
         _wire_top_bar(frame, top, actions)
         _wire_tabs(frame, tabs, actions)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from html import escape
 from typing import Any
 
 import gradio as gr
 
 from dit_prune_viz.app.pages.topbar import page as topbar
+from dit_prune_viz.app.pages.updates import UNEXPECTED, bar_updates, error_message, session_updates
 from dit_prune_viz.app.session import packed
+from dit_prune_viz.app.session.action_log import logged_stream
 from dit_prune_viz.app.session.history import History, with_looks
 from dit_prune_viz.app.session.jobs import Busy, GaveWay, Jobs, Queued, Reporter, Result
 from dit_prune_viz.app.session.session import Session
@@ -33,8 +34,6 @@ INTERNAL = {
 Gradio would tell every output of every listener how far it is, even where that is hidden, and looks each of them up in
 the whole page whenever any listener begins or ends: a second of a page's opening.
 """
-
-UNEXPECTED = "Something went wrong. Nothing has changed; the terminal shows the details."
 
 _REST_SECONDS = 0.7
 """A plan rests once it has been the newest for so long."""
@@ -84,15 +83,6 @@ class Actions:
     def prepared(self) -> Session | None:
         """The session that new visitors begin with, None while it is being prepared."""
         return self._startup.prepared()
-
-    def call(self, session: Session | None, verb: Callable[[Session], Any]) -> Any:
-        """For the API: run a verb here and now, a UserError becoming the client's error."""
-        try:
-            return verb(self.session(session))
-        except UserError as problem:
-            raise error_message(problem, shown=False) from problem
-        except Exception as fault:  # of the app's own: the client gets a sentence, the terminal the traceback
-            raise gr.Error(UNEXPECTED) from fault
 
     def newest(self, owner: str | None, session: Session | None = None) -> Session | None:
         """The page's present session, or else the given one."""
@@ -167,6 +157,7 @@ class Actions:
             raise
         yield refused
 
+    @logged_stream
     def watch(
         self,
         request: gr.Request,
@@ -283,27 +274,3 @@ class Actions:
 def _looks_of(owner: str) -> str:
     """The line of a page's work that only looks."""
     return f"{owner} looks"
-
-
-def error_message(problem: UserError, *, shown: bool = True) -> gr.Error:
-    """What the page and the API's client get to read: the sentence, no traceback.
-
-    `shown` is whether the page shows it in a message of its own; what stands in the bar is not said twice.
-    """
-    # Gradio's messages are HTML; a client of the API gets the sentence as it is.
-    return gr.Error(escape(str(problem), quote=False) if shown else str(problem), visible=shown, print_exception=False)
-
-
-def session_updates(session: Session) -> tuple:
-    """Updates for `Frame.outputs` after work that led to `session`."""
-    return session, topbar.render(session), gr.Button(visible=False)
-
-
-def bar_updates(session: Session | None, problem: str | None = None) -> tuple:
-    """Updates for `Frame.outputs` after work that left the session as it was."""
-    return gr.skip(), topbar.render(session, problem=problem), gr.Button(visible=False)
-
-
-def unchanged(components: Iterable) -> list:
-    """Updates that leave all the components as they are."""
-    return [gr.skip() for _ in components]

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 
 import gradio as gr
 
-from dit_prune_viz.app.pages.actions import Actions, Frame, bar_updates, session_updates, unchanged
+from dit_prune_viz.app.pages.actions import Actions, Frame
 from dit_prune_viz.app.pages.compare import input_picture, view
 from dit_prune_viz.app.pages.compare.layout import CompareLayout
 from dit_prune_viz.app.pages.compare.view import Live
 from dit_prune_viz.app.pages.events import mode_of, value_of
+from dit_prune_viz.app.pages.updates import bar_updates, session_updates, unchanged
 from dit_prune_viz.app.session import drawn_model, measuring
 from dit_prune_viz.app.session.browser_values import read_whole
 from dit_prune_viz.app.session.comparison import check_prompts, compare_models, draft_steps, draw_draft, split_prompts

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import gradio as gr
 
-from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame, session_updates
+from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.app.pages.compare.layout import CompareLayout
 from dit_prune_viz.app.pages.compare.listeners import PageRuns, show_run
 from dit_prune_viz.app.pages.events import value_of
+from dit_prune_viz.app.pages.updates import session_updates
 from dit_prune_viz.app.session.jobs import Reporter, Result
 from dit_prune_viz.app.session.runs import Runs
 from dit_prune_viz.app.session.session import Session

@@ -14,10 +14,11 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from dit_prune_viz.app.pages.actions import Actions, Frame, error_message, unchanged
+from dit_prune_viz.app.pages.actions import Actions, Frame
 from dit_prune_viz.app.pages.events import mode_of, value_of
 from dit_prune_viz.app.pages.layer.layout import ALGORITHMS, AUTOMATIC, PROJECTIONS, SAMPLES, LayerLayout
 from dit_prune_viz.app.pages.layer.page_state import PageState, PageStates
+from dit_prune_viz.app.pages.updates import error_message, unchanged
 from dit_prune_viz.app.session import cluster_edits, layer_data, layer_selection, unit_files
 from dit_prune_viz.app.session.jobs import Reporter, Result
 from dit_prune_viz.app.session.layer_subject import is_clustered, owned_layer, subject

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import gradio as gr
 import numpy as np
 
-from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame, error_message
+from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.app.pages.events import mode_of, value_of
 from dit_prune_viz.app.pages.map import group_table
 from dit_prune_viz.app.pages.map.group_view import (
@@ -20,6 +20,7 @@ from dit_prune_viz.app.pages.map.group_view import (
     plane_figure,
 )
 from dit_prune_viz.app.pages.table_edits import wire_table
+from dit_prune_viz.app.pages.updates import error_message
 from dit_prune_viz.app.session import layer_groups, packed
 from dit_prune_viz.app.session.browser_values import read_whole
 from dit_prune_viz.app.session.jobs import Reporter

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import gradio as gr
 
-from dit_prune_viz.app.pages.actions import Actions, Frame, bar_updates, unchanged
+from dit_prune_viz.app.pages.actions import Actions, Frame
 from dit_prune_viz.app.pages.events import value_of
 from dit_prune_viz.app.pages.parts import view
 from dit_prune_viz.app.pages.parts.layout import EVERY, PartViews
+from dit_prune_viz.app.pages.updates import bar_updates, unchanged
 from dit_prune_viz.app.session.analyzer import Finding, Findings, analyze
 from dit_prune_viz.app.session.comparison import check_prompts, split_prompts
 from dit_prune_viz.app.session.comparison_result import measure

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import gradio as gr
 
-from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame, unchanged
+from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.app.pages.parts.layout import PaintFields, PartFields
 from dit_prune_viz.app.pages.parts.listeners import PartListeners, offer, offer_paint, put_in_full
+from dit_prune_viz.app.pages.updates import unchanged
 from dit_prune_viz.app.session.analyzer import Findings
 from dit_prune_viz.app.session.runs import Runs
 

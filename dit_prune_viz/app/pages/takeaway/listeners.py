@@ -12,8 +12,9 @@ from gradio.utils import get_upload_folder
 
 from dit_prune_viz import formatting
 from dit_prune_viz.app.formatting import markdown
-from dit_prune_viz.app.pages.actions import Actions, Frame, bar_updates, error_message, session_updates, unchanged
+from dit_prune_viz.app.pages.actions import Actions, Frame
 from dit_prune_viz.app.pages.takeaway.layout import TakeawayLayout
+from dit_prune_viz.app.pages.updates import bar_updates, error_message, session_updates, unchanged
 from dit_prune_viz.app.session import takeaway
 from dit_prune_viz.app.session.jobs import Reporter, Result
 from dit_prune_viz.app.session.recipe_io import open_recipe, recipe_in_words

@@ -9,8 +9,9 @@ from pathlib import Path
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from dit_prune_viz.app.pages.actions import Actions, Frame, bar_updates, error_message, unchanged
+from dit_prune_viz.app.pages.actions import Actions, Frame
 from dit_prune_viz.app.pages.tradeoff.layout import ResultViews
+from dit_prune_viz.app.pages.updates import bar_updates, error_message, unchanged
 from dit_prune_viz.app.session import tradeoff, tradeoff_time
 from dit_prune_viz.app.session.jobs import Reporter, Result
 from dit_prune_viz.app.session.prompt_upload import preview, uploaded_files
