@@ -5,10 +5,7 @@ They hang on hidden components, because gradio keeps a client's state between ca
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, replace
 from types import MappingProxyType
 
 import gradio as gr
@@ -18,24 +15,25 @@ from dit_prune_viz.app.pages.calls import Calls
 from dit_prune_viz.app.pages.endpoints import endpoint, view
 from dit_prune_viz.app.session import layer_groups, parts_file, recipe_io, unit_files
 from dit_prune_viz.app.session.analyzer import find_all
+from dit_prune_viz.app.session.answers import (
+    describe_calibration,
+    describe_clusters,
+    describe_groups,
+    describe_membership,
+    describe_model,
+    describe_neighbours,
+    describe_plan,
+    describe_scores,
+    describe_selection,
+)
 from dit_prune_viz.app.session.block_edits import set_by_text, sparsity_text
 from dit_prune_viz.app.session.cluster_edits import set_sparsity
 from dit_prune_viz.app.session.comparison import check_prompts, compare, split_prompts
-from dit_prune_viz.app.session.comparison_result import Comparison
 from dit_prune_viz.app.session.drawn_model import WITHOUT
-from dit_prune_viz.app.session.group_rows import group_rows
-from dit_prune_viz.app.session.layer_data import summary
 from dit_prune_viz.app.session.parts import BLOCKS, parts_of
-from dit_prune_viz.app.session.selection import search
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.widgets.number import number
 from dit_prune_viz.checks import check_switch, check_words
-from dit_prune_viz.clustering.units import count_units
-from dit_prune_viz.export.numbers import membership, units_csv, units_json
-from dit_prune_viz.formatting import known
-from dit_prune_viz.masks.groups import n_of_m
-from dit_prune_viz.pruning.named_recipes import find_recipe
-from dit_prune_viz.pruning.recipe import AUTO, Recipe
 
 _GROUPED = MappingProxyType({"kind": layer_groups.BY_KIND, "block": layer_groups.BY_BLOCK})
 
@@ -67,12 +65,12 @@ def _model_endpoints(state: gr.State, calls: Calls) -> None:
 
 def _recipe_endpoints(state: gr.State, calls: Calls) -> None:
     def prune(session: Session | None, method: str, granularity: str, sparsity: float) -> tuple[Session, dict]:
-        session = calls.call(session, lambda s: s.prune(_recipe(s, method, granularity, sparsity)))
+        session = calls.call(session, lambda s: s.prune(recipe_io.named_recipe(s, method, granularity, sparsity)))
         return session, describe_plan(session)
 
     def prune_with(session: Session | None, recipe: dict) -> tuple[Session, dict]:
         begin = time.perf_counter()
-        session = calls.call(session, lambda s: _pruned(s, recipe))
+        session = calls.call(session, lambda s: recipe_io.pruned_with(s, recipe))
         seconds = time.perf_counter() - begin
         return session, {**describe_plan(session), "seconds": seconds, "recipe": session.plan.as_recipe().to_dict()}
 
@@ -217,165 +215,3 @@ def _part_endpoints(state: gr.State, calls: Calls) -> None:
     more = [gr.Checkbox(True, label="measured"), number(1, label="frames"), gr.File(label="picture", type="binary")]
     asked = [text(BLOCKS, label="by"), gr.JSON([], label="chosen"), *drawing, *how, *more]
     endpoint(parts, state, asked, [gr.Image(label="sheet", format="png")])
-
-
-def _recipe(session: Session, method: str, granularity: str, sparsity: float) -> Recipe:
-    """The named recipe at a sparsity, with another granularity unless that is "auto"; calibration as it is."""
-    recipe = replace(find_recipe(method), sparsity=sparsity, calibration=session.recipe.calibration)
-    if granularity == AUTO:
-        return recipe
-    if n_of_m(granularity):
-        recipe = replace(recipe, allocation="uniform", sensitivity=False)
-    return replace(recipe, granularity=granularity)
-
-
-def _pruned(session: Session, given: object) -> Session:
-    """The session pruned by a recipe in a JSON object; one that says which model it was made for is opened as such."""
-    if isinstance(given, Mapping) and "model" in given:
-        return recipe_io.open_recipe(session, json.dumps(given))[0]
-    return session.prune(read_recipe(given, session.recipe))
-
-
-def read_recipe(given: object, present: Recipe) -> Recipe:
-    """The recipe in a JSON object: {"method": "swap", "sparsity": 0.6} changes a named recipe, {"saliency": "ria"} the
-    default one; the calibration stays as it is unless it is given.
-
-    Raises:
-        UserError: no object, an unknown method or key, a value of the wrong kind.
-    """
-    if not isinstance(given, Mapping):
-        return Recipe.from_dict(given)
-    values = dict(given)
-    base = find_recipe(values.pop("method")) if "method" in values else Recipe()
-    return Recipe.from_dict(values, replace(base, calibration=present.calibration))
-
-
-def describe_model(session: Session) -> dict:
-    model = session.model
-    return {
-        "model": model.name,
-        "family": model.family,
-        "parameters": model.parameters,
-        "prunable_parameters": model.prunable_parameters,
-        "dense": [asdict(part) for part in model.dense_parts],
-        "also_prune": list(model.also_prune),
-        "offers": [asdict(offer) for offer in model.offers],
-        "layers": [
-            {"name": layer.name, "block": layer.block, "kind": layer.kind, "shape": list(layer.shape)}
-            for layer in model.layers
-        ],
-    }
-
-
-def describe_calibration(session: Session) -> dict:
-    calibration = session.calibration
-    return {
-        "samples": calibration.samples,
-        "seconds": calibration.seconds,
-        "timesteps": [float(timestep) for timestep in calibration.timesteps],
-    }
-
-
-def describe_plan(session: Session) -> dict:
-    report = session.report
-    return {
-        "target": report.target,
-        "achieved": report.achieved,
-        "remaining_parameters": report.remaining,
-        "layers": [
-            {
-                "name": layer.name,
-                "granularity": layer.granularity,
-                "g_out": layer.g_out,
-                "sparsity": layer.sparsity,
-                "damage": layer.damage,
-                "estimated": layer.estimated,
-            }
-            for layer in report.layers
-        ],
-    }
-
-
-def describe_clusters(session: Session, layer: str) -> dict:
-    return {
-        "layer": layer,
-        "unit": session.clusters[layer].unit,
-        "clusters": [
-            {
-                "id": row.id,
-                "units": row.units,
-                "weights": row.weights,
-                "sparsity": row.sparsity,
-                "damage": row.damage,
-            }
-            for row in session.cluster_rows(layer)
-        ],
-    }
-
-
-def describe_groups(session: Session) -> dict:
-    """The groups of the model's layers, and what each holds and costs under the present masks."""
-    groups = layer_groups.groups_of(session)
-    return {
-        "by": groups.algorithm.removeprefix("by "),
-        "groups": [
-            {
-                "id": row.id,
-                "name": tag.name,
-                "layers": layer_groups.members(session, row.id),
-                "weights": row.weights,
-                "energy": row.energy,
-                "sparsity": row.sparsity,
-                "damage": row.damage,
-                "packed_bytes": row.packed,
-            }
-            for row, tag in zip(group_rows(session), groups.tags, strict=True)
-        ],
-    }
-
-
-def describe_membership(session: Session, layer: str) -> dict:
-    """Which rows, columns or weights of a layer belong to which cluster, see `export.numbers.membership`."""
-    found = membership(layer, session.need_model().layer(layer).shape, session.need_clusters(layer))
-    for row, own in zip(found["clusters"], session.cluster_rows(layer), strict=True):
-        row["sparsity"] = own.sparsity
-    return found
-
-
-def describe_neighbours(session: Session, layer: str, unit: str, index: float, k: float, space: str) -> dict:
-    """The units nearest to one; distances are Euclidean in standardised features."""
-    found = unit_files.neighbours(session, layer, unit, [index], k, space)
-    width = session.model.layer(layer).shape[1]
-    near = [
-        {"index": at, **({"row": at // width, "column": at % width} if unit == "weight" else {}), "distance": distance}
-        for at, distance in zip(found.found[0].tolist(), found.distances[0].tolist(), strict=True)
-    ]
-    return {"layer": layer, "unit": unit, "index": int(found.asked[0]), "space": space, "neighbours": near}
-
-
-def describe_selection(session: Session, layer: str, unit: str, units: str) -> dict:
-    """The units in a text such as "12, 40-60", what they hold and cost under the present mask, and the same as CSV."""
-    shape = session.need_plan()[0].layer(layer).shape
-    chosen = search(units, count_units(shape, unit))
-    known = summary(session, layer, unit, chosen)
-    figures = {name: getattr(known, name) for name in ("weights", "sparsity", "damage", "energy")}
-    named = layer, shape, unit, chosen
-    return {**json.loads(units_json(*named)), **figures, "csv": units_csv(*named)}
-
-
-def describe_scores(result: Comparison) -> dict:
-    """psnr is null where the pictures are identical, and so are CLIP scores of a class without a name; seconds is the
-    time of the whole call. not_drawn and not_scored are there where the model or the CLIP does not read the prompt to
-    its end, and hold that end."""
-    return {
-        "clip": {
-            "model": result.clip_name,
-            "dense": known(result.left.clip),
-            "pruned": known(result.right.clip),
-            "delta": known(result.delta),
-        },
-        "ssim": result.ssim,
-        "psnr": result.psnr,
-        "seconds": result.seconds,
-        **(result.unread[0].named if result.unread else {}),
-    }

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import replace
 
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.clustering.clusters import Clusters
 from dit_prune_viz.clustering.edit import BY_HAND
 from dit_prune_viz.errors import Progress
+from dit_prune_viz.masks.groups import n_of_m
 from dit_prune_viz.pipelines.load_settings import LoadSettings
+from dit_prune_viz.pruning.named_recipes import find_recipe
 from dit_prune_viz.pruning.plan import PruningPlan
 from dit_prune_viz.pruning.pruned_model import PrunedModel
+from dit_prune_viz.pruning.recipe import AUTO, Recipe
 from dit_prune_viz.pruning.recipe_file import RecipeFile, parse_recipe, recipe_text
 from dit_prune_viz.pruning.recipe_words import in_words
 
@@ -56,6 +61,37 @@ def open_recipe(
     # A threshold that was moved before belongs to the recipe of before.
     session = replace(session, recipe=replace(session.recipe, threshold=None), clusters={}, asked={})
     return session.prune(recipe, progress), (*notes, *carried.dropped)
+
+
+def named_recipe(session: Session, method: str, granularity: str, sparsity: float) -> Recipe:
+    """The named recipe at a sparsity, with another granularity unless that is "auto"; calibration as it is."""
+    recipe = replace(find_recipe(method), sparsity=sparsity, calibration=session.recipe.calibration)
+    if granularity == AUTO:
+        return recipe
+    if n_of_m(granularity):
+        recipe = replace(recipe, allocation="uniform", sensitivity=False)
+    return replace(recipe, granularity=granularity)
+
+
+def pruned_with(session: Session, given: object, progress: Progress | None = None) -> Session:
+    """The session pruned by a recipe in a JSON object; one that says which model it was made for is opened as such."""
+    if isinstance(given, Mapping) and "model" in given:
+        return open_recipe(session, json.dumps(given), progress=progress)[0]
+    return session.prune(read_recipe(given, session.recipe), progress)
+
+
+def read_recipe(given: object, present: Recipe) -> Recipe:
+    """The recipe in a JSON object: {"method": "swap", "sparsity": 0.6} changes a named recipe, {"saliency": "ria"} the
+    default one; the calibration stays as it is unless it is given.
+
+    Raises:
+        UserError: no object, an unknown method or key, a value of the wrong kind.
+    """
+    if not isinstance(given, Mapping):
+        return Recipe.from_dict(given)
+    values = dict(given)
+    base = find_recipe(values.pop("method")) if "method" in values else Recipe()
+    return Recipe.from_dict(values, replace(base, calibration=present.calibration))
 
 
 def with_clusters(session: Session) -> PrunedModel:
