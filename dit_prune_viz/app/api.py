@@ -30,6 +30,7 @@ from dit_prune_viz.app.session.block_edits import set_by_text, sparsity_text
 from dit_prune_viz.app.session.cluster_edits import set_sparsity
 from dit_prune_viz.app.session.comparison import check_prompts, compare, split_prompts
 from dit_prune_viz.app.session.drawn_model import WITHOUT
+from dit_prune_viz.app.session.jobs import Reporter
 from dit_prune_viz.app.session.parts import BLOCKS, parts_of
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.widgets.number import number
@@ -50,13 +51,23 @@ def build(state: gr.State, calls: Calls) -> None:
 
 
 def _model_endpoints(state: gr.State, calls: Calls) -> None:
-    def load_model(session: Session | None, model: str, also_prune: str, options: dict | None) -> tuple[Session, dict]:
-        session = calls.call(session, lambda s: s.load_model(model, also_prune=also_prune, options=options))
-        return session, describe_model(session)
+    async def load_model(
+        session: Session | None, request: gr.Request, model: str, also_prune: str, options: dict | None
+    ) -> tuple[Session, dict]:
+        def verb(s: Session, report: Reporter) -> tuple[Session, dict]:
+            s = s.load_model(model, report, also_prune=also_prune, options=options)
+            return s, describe_model(s)
 
-    def calibrate(session: Session | None, samples: float, seed: float) -> tuple[Session, dict]:
-        session = calls.call(session, lambda s: s.calibrate(samples, seed))
-        return session, describe_calibration(session)
+        return await calls.call(request, session, verb)
+
+    async def calibrate(
+        session: Session | None, request: gr.Request, samples: float, seed: float
+    ) -> tuple[Session, dict]:
+        def verb(s: Session, report: Reporter) -> tuple[Session, dict]:
+            s = s.calibrate(samples, seed, report)
+            return s, describe_calibration(s)
+
+        return await calls.call(request, session, verb)
 
     text = gr.Textbox
     endpoint(load_model, state, [text(label="model"), text("", label="also_prune"), gr.JSON({}, label="options")])
@@ -64,35 +75,49 @@ def _model_endpoints(state: gr.State, calls: Calls) -> None:
 
 
 def _recipe_endpoints(state: gr.State, calls: Calls) -> None:
-    def prune(session: Session | None, method: str, granularity: str, sparsity: float) -> tuple[Session, dict]:
-        session = calls.call(session, lambda s: s.prune(recipe_io.named_recipe(s, method, granularity, sparsity)))
-        return session, describe_plan(session)
+    async def prune(
+        session: Session | None, request: gr.Request, method: str, granularity: str, sparsity: float
+    ) -> tuple[Session, dict]:
+        def verb(s: Session, report: Reporter) -> tuple[Session, dict]:
+            s = s.prune(recipe_io.named_recipe(s, method, granularity, sparsity), report)
+            return s, describe_plan(s)
 
-    def prune_with(session: Session | None, recipe: dict) -> tuple[Session, dict]:
-        begin = time.perf_counter()
-        session = calls.call(session, lambda s: recipe_io.pruned_with(s, recipe))
-        seconds = time.perf_counter() - begin
-        return session, {**describe_plan(session), "seconds": seconds, "recipe": session.plan.as_recipe().to_dict()}
+        return await calls.call(request, session, verb)
 
-    def open_recipe(session: Session | None, recipe: str, carry_over: bool) -> tuple[Session, dict]:
-        def verb(s: Session) -> tuple[Session, tuple[str, ...]]:
-            return recipe_io.open_recipe(s, recipe, carry_over=check_switch(carry_over, "carry_over"))
+    async def prune_with(session: Session | None, request: gr.Request, recipe: dict) -> tuple[Session, dict]:
+        def verb(s: Session, report: Reporter) -> tuple[Session, dict]:
+            begin = time.perf_counter()
+            s = recipe_io.pruned_with(s, recipe, report)
+            seconds = time.perf_counter() - begin
+            return s, {**describe_plan(s), "seconds": seconds, "recipe": s.plan.as_recipe().to_dict()}
 
-        session, notes = calls.call(session, verb)
-        words = calls.call(session, recipe_io.recipe_in_words)
-        return session, {**describe_plan(session), "words": words, "notes": list(notes)}
+        return await calls.call(request, session, verb)
 
-    def save_recipe(session: Session | None) -> tuple[Session, dict]:
-        session = calls.session(session)
-        text = calls.call(session, recipe_io.save_recipe_text)
-        return session, {"recipe": text, "words": calls.call(session, recipe_io.recipe_in_words)}
+    async def open_recipe(
+        session: Session | None, request: gr.Request, recipe: str, carry_over: bool
+    ) -> tuple[Session, dict]:
+        def verb(s: Session, report: Reporter) -> tuple[Session, dict]:
+            carries = check_switch(carry_over, "carry_over")
+            s, notes = recipe_io.open_recipe(s, recipe, carry_over=carries, progress=report)
+            return s, {**describe_plan(s), "words": recipe_io.recipe_in_words(s), "notes": list(notes)}
 
-    def set_sparsities(session: Session | None, sparsities: str, keep_overall: bool) -> tuple[Session, dict]:
-        def verb(s: Session) -> Session:
-            return set_by_text(s, sparsities, keep_overall=check_switch(keep_overall, "keep_overall"))
+        return await calls.call(request, session, verb)
 
-        session = calls.call(session, verb)
-        return session, {**describe_plan(session), "sparsities": sparsity_text(session)}
+    async def save_recipe(session: Session | None, request: gr.Request) -> tuple[Session, dict]:
+        def verb(s: Session, _: Reporter) -> tuple[Session, dict]:
+            return s, {"recipe": recipe_io.save_recipe_text(s), "words": recipe_io.recipe_in_words(s)}
+
+        return await calls.call(request, session, verb)
+
+    async def set_sparsities(
+        session: Session | None, request: gr.Request, sparsities: str, keep_overall: bool
+    ) -> tuple[Session, dict]:
+        def verb(s: Session, report: Reporter) -> tuple[Session, dict]:
+            keeps = check_switch(keep_overall, "keep_overall")
+            s = set_by_text(s, sparsities, keep_overall=keeps, progress=report)
+            return s, {**describe_plan(s), "sparsities": sparsity_text(s)}
+
+        return await calls.call(request, session, verb)
 
     text = gr.Textbox
     endpoint(
@@ -107,26 +132,34 @@ def _recipe_endpoints(state: gr.State, calls: Calls) -> None:
 
 
 def _cluster_endpoints(state: gr.State, calls: Calls) -> None:
-    def cluster(session: Session | None, layer: str, unit: str, algorithm: str, k: float) -> tuple[Session, dict]:
-        session = calls.call(session, lambda s: s.cluster(layer, unit, algorithm, k))
-        return session, describe_clusters(session, layer)
-
-    def set_cluster_sparsity(
-        session: Session | None, layer: str, cluster: float, sparsity: float
+    async def cluster(
+        session: Session | None, request: gr.Request, layer: str, unit: str, algorithm: str, k: float
     ) -> tuple[Session, dict]:
-        session = calls.call(session, lambda s: set_sparsity(s, layer, cluster, sparsity))
-        return session, describe_clusters(session, layer)
+        def verb(s: Session, _: Reporter) -> tuple[Session, dict]:
+            s = s.cluster(layer, unit, algorithm, k)
+            return s, describe_clusters(s, layer)
+
+        return await calls.call(request, session, verb)
+
+    async def set_cluster_sparsity(
+        session: Session | None, request: gr.Request, layer: str, cluster: float, sparsity: float
+    ) -> tuple[Session, dict]:
+        def verb(s: Session, _: Reporter) -> tuple[Session, dict]:
+            s = set_sparsity(s, layer, cluster, sparsity)
+            return s, describe_clusters(s, layer)
+
+        return await calls.call(request, session, verb)
 
     def clusters(session: Session | None, layer: str) -> dict:
-        return calls.call(session, lambda s: describe_membership(s, layer))
+        return calls.look(session, lambda s: describe_membership(s, layer))
 
     def neighbours(
         session: Session | None, layer: str, unit: str, index: float, k: float = unit_files.K, space: str = "plane"
     ) -> dict:
-        return calls.call(session, lambda s: describe_neighbours(s, layer, unit, index, k, space))
+        return calls.look(session, lambda s: describe_neighbours(s, layer, unit, index, k, space))
 
     def selection(session: Session | None, layer: str, unit: str, units: str) -> dict:
-        return calls.call(session, lambda s: describe_selection(s, layer, unit, units))
+        return calls.look(session, lambda s: describe_selection(s, layer, unit, units))
 
     text = gr.Textbox
     unit = [text(label="layer"), text("row", label="unit")]
@@ -147,19 +180,22 @@ def _cluster_endpoints(state: gr.State, calls: Calls) -> None:
 
 
 def _group_endpoints(state: gr.State, calls: Calls) -> None:
-    def group_layers(session: Session | None, by: str, k: float) -> tuple[Session, dict]:
-        way = _GROUPED.get(by, by)
-        session = calls.call(session, lambda s: layer_groups.group_layers(s, way, k or None))
-        return session, calls.call(session, describe_groups)
+    async def group_layers(session: Session | None, request: gr.Request, by: str, k: float) -> tuple[Session, dict]:
+        def verb(s: Session, _: Reporter) -> tuple[Session, dict]:
+            s = layer_groups.group_layers(s, _GROUPED.get(by, by), k or None)
+            return s, describe_groups(s)
 
-    def set_group_sparsity(
-        session: Session | None, group: float, sparsity: float, keep_overall: bool
+        return await calls.call(request, session, verb)
+
+    async def set_group_sparsity(
+        session: Session | None, request: gr.Request, group: float, sparsity: float, keep_overall: bool
     ) -> tuple[Session, dict]:
-        def verb(s: Session) -> Session:
-            return layer_groups.set_group(s, group, sparsity, keep_overall=check_switch(keep_overall, "keep_overall"))
+        def verb(s: Session, report: Reporter) -> tuple[Session, dict]:
+            keeps = check_switch(keep_overall, "keep_overall")
+            s = layer_groups.set_group(s, group, sparsity, keep_overall=keeps, progress=report)
+            return s, describe_groups(s)
 
-        session = calls.call(session, verb)
-        return session, calls.call(session, describe_groups)
+        return await calls.call(request, session, verb)
 
     text, number = gr.Textbox, gr.Number
     endpoint(group_layers, state, [text("kind", label="by"), number(0, label="k")])
@@ -171,12 +207,20 @@ def _group_endpoints(state: gr.State, calls: Calls) -> None:
 
 
 def _picture_endpoints(state: gr.State, calls: Calls) -> None:
-    def generate(
-        session: Session | None, prompt: str, seed: float, steps: float, frames: float = 1, picture: bytes | None = None
+    async def generate(
+        session: Session | None,
+        request: gr.Request,
+        prompt: str,
+        seed: float,
+        steps: float,
+        frames: float = 1,
+        picture: bytes | None = None,
     ) -> tuple[Session, Image, Image, dict]:
-        session = calls.session(session)
-        result = calls.call(session, lambda s: compare(s, prompt, seed, steps, frames=frames, picture=picture))
-        return session, result.left.images[0], result.right.images[0], describe_scores(result)
+        def verb(s: Session, report: Reporter) -> tuple[Session, Image, Image, dict]:
+            result = compare(s, prompt, seed, steps, frames=frames, picture=picture, progress=report)
+            return s, result.left.images[0], result.right.images[0], describe_scores(result)
+
+        return await calls.call(request, session, verb)
 
     text = gr.Textbox
     pictures = [gr.Image(label=side, format="png") for side in ("dense", "pruned")]
@@ -185,8 +229,9 @@ def _picture_endpoints(state: gr.State, calls: Calls) -> None:
 
 
 def _part_endpoints(state: gr.State, calls: Calls) -> None:
-    def parts(
+    async def parts(
         session: Session | None,
+        request: gr.Request,
         by: str,
         chosen: list | None,
         prompt: str,
@@ -199,15 +244,15 @@ def _part_endpoints(state: gr.State, calls: Calls) -> None:
         frames: float = 1,
         picture: bytes | None = None,
     ) -> tuple[Session, Image, dict]:
-        def verb(s: Session) -> tuple[Image, dict]:
+        def verb(s: Session, report: Reporter) -> tuple[Session, Image, dict]:
             found = parts_of(s, by, layer, check_words(chosen, "chosen"))
             requests = check_prompts(s.need_model(), split_prompts(prompt), seed, steps, frames, picture)
             measure = check_switch(measured, "measured")
-            findings = find_all(s, found, requests, mode=mode, sparsity=sparsity, measured=measure)
-            return parts_file.sheet(findings), parts_file.values_of(findings)
+            how = {"mode": mode, "sparsity": sparsity, "measured": measure}
+            findings = find_all(s, found, requests, progress=report, **how)
+            return s, parts_file.sheet(findings), parts_file.values_of(findings)
 
-        session = calls.session(session)
-        return session, *calls.call(session, verb)
+        return await calls.call(request, session, verb)
 
     text, number = gr.Textbox, gr.Number
     drawing = [text(label="prompt"), number(0, label="seed"), number(20, label="steps")]

@@ -10,6 +10,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from dit_prune_viz.app.session.jobs import GaveWay, Result
@@ -78,21 +79,17 @@ def logged_stream(method: Method) -> Method:
     return stream
 
 
-def logged_call(method: Method) -> Method:
-    """A method (self, session, verb, …) that does `verb`, a line for each of its calls."""
-
-    @functools.wraps(method)
-    def call(self, session, verb, *args, **options) -> Any:
-        line, outcome = _Line(verb, options.get("owner")), OK
-        try:
-            return method(self, session, verb, *args, **options)
-        except BaseException as problem:
-            outcome = _outcome_of(problem)
-            raise
-        finally:
-            line.end(outcome)
-
-    return call
+@contextmanager
+def logged(work: Callable[..., Any], owner: str | None) -> Iterator[None]:
+    """A line for what is done meanwhile: `work`, for the session of this id."""
+    line, outcome = _Line(work, owner), OK
+    try:
+        yield
+    except BaseException as problem:
+        outcome = _outcome_of(problem)
+        raise
+    finally:
+        line.end(outcome)
 
 
 def action_of(work: Callable[..., Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -164,9 +164,9 @@ def draw_draft(
     few = tuple(replace(request, steps=steps) for request in requests)
     model, stages = session.model, _Stages(few, 1, progress)
     with model.lock.hold(progress):
-        frames = stream_batch(model, few, layers=right.layers, preview_every=0, cancel=threading.Event())
+        name = f"draft of {right.name}"
+        frames = stream_batch(model, few, layers=right.layers, preview_every=0, told=lambda done: stages(done, name))
         for step in frames:
-            stages(step.index, f"draft of {right.name}")
             if step.final:
                 return Draft(step.images, steps)
     raise Cancelled("The generation was stopped.")
@@ -216,18 +216,17 @@ def draw_side(
 ) -> Side:
     """Draw checked requests with one model; the caller holds the model's lock.
 
-    `stages` is told every step, with the model's name, and may raise Cancelled; `emit` gets about so many previews, of
-    the side's name. 0 previews decode and score the finished pictures alone.
+    `stages` is told every step in the run's thread, with the model's name, and may raise Cancelled, which stops the run
+    at once; `emit` gets about so many previews, of the side's name. 0 previews decode and score the finished pictures alone.
     """
     begin = time.perf_counter()
     steps = requests[0].steps
     every = max(1, round(steps / previews)) if previews else 0
-    cancel = threading.Event()
     curve: list[tuple[int, float]] = []
-    frames = stream_batch(model, requests, layers=chosen.layers, preview_every=every, cancel=cancel)
+    told = functools.partial(stages, name=chosen.name)
+    frames = stream_batch(model, requests, layers=chosen.layers, preview_every=every, told=told)
     try:
         for step in frames:
-            stages(step.index, chosen.name)
             if not step.images:
                 continue
             scores = clip_scores(clip, model, step.images, requests)
@@ -238,6 +237,5 @@ def draw_side(
                 clips = tuple(map(float, scores))
                 return Side(chosen.name, step.images, clips, tuple(curve), time.perf_counter() - begin)
     finally:
-        cancel.set()
         frames.close()
     raise Cancelled("The generation was stopped.")
