@@ -17,6 +17,7 @@ from dit_prune_viz.app.session.jobs import Busy, GaveWay, Jobs, Queued, Reporter
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.startup import Startup
 from dit_prune_viz.errors import Cancelled, UserError
+from dit_prune_viz.pipelines.device import telling_of_memory
 
 MODEL_WORK = {"concurrency_id": "model", "concurrency_limit": 1}
 """Endpoints that work on the model share this queue: one at a time. The page's listeners wait inside their jobs."""
@@ -87,7 +88,8 @@ class Actions:
     def call(self, session: Session | None, verb: Callable[[Session], Any]) -> Any:
         """For the API: run a verb here and now, a UserError becoming the client's error."""
         try:
-            return verb(self.session(session))
+            with telling_of_memory():
+                return verb(self.session(session))
         except UserError as problem:
             raise error_message(problem) from problem
         except Exception as fault:  # of the app's own: the client gets a sentence, the terminal the traceback

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dit_prune_viz.errors import Cancelled
+from dit_prune_viz.pipelines.device import telling_of_memory
 
 POLL_SECONDS = 0.15
 FIRST_SECONDS = 1.5
@@ -146,7 +147,9 @@ class Jobs:
 
 def _perform(work: Callable[[Reporter], Any], reporter: Reporter) -> None:
     try:
-        reporter.messages.put(Result(work(reporter)))
+        with telling_of_memory():
+            value = work(reporter)
+        reporter.messages.put(Result(value))
     except BaseException as problem:  # handed to the generator, which raises it where it is dealt with
         reporter.messages.put(problem)
 
