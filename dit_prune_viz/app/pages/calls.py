@@ -22,6 +22,7 @@ from dit_prune_viz.app.session.jobs import Busy, Reporter, Result
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.startup import Startup
 from dit_prune_viz.errors import Cancelled, UserError
+from dit_prune_viz.pipelines.device import telling_of_memory
 
 LOOK_SECONDS = 0.5
 """How often a call looks whether its client is still there."""
@@ -72,7 +73,7 @@ class Calls:
     def look(self, session: Session | None, verb: Callable[[Session], Any]) -> Any:
         """Run a verb that reads a session, here and now; errors are as in `call`."""
         try:
-            with logged(verb, None):
+            with logged(verb, None), telling_of_memory():
                 return verb(self.session(session))
         except Exception as problem:
             raise _error(problem) from problem

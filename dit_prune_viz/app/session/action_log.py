@@ -9,6 +9,7 @@ import logging
 import secrets
 import sys
 import time
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -127,7 +128,7 @@ def _outcome_of(problem: BaseException) -> str:
     for one in (problem, problem.__cause__):
         if isinstance(one, GaveWay):
             return GAVE_WAY
-        if isinstance(one, Cancelled):
+        if isinstance(one, Cancelled | CancelledError):
             return CANCELLED
         if isinstance(one, UserError):
             return REFUSED

@@ -29,6 +29,7 @@ from dit_prune_viz.generation.stream import stream_batch
 from dit_prune_viz.generation.unread import find_unread
 from dit_prune_viz.metrics.clip import ClipScorer
 from dit_prune_viz.metrics.clip_mean import mean_clip
+from dit_prune_viz.metrics.destroyed import destroyed
 from dit_prune_viz.pipelines.model import Model
 
 PREVIEWS = 6
@@ -235,7 +236,8 @@ def draw_side(
                 emit(Frame(side, step.index, steps, step.images, tuple(curve)))
             if step.final:
                 clips = tuple(map(float, scores))
-                return Side(chosen.name, step.images, clips, tuple(curve), time.perf_counter() - begin)
+                what = tuple(map(destroyed, step.images, step.latents))
+                return Side(chosen.name, step.images, clips, tuple(curve), time.perf_counter() - begin, what)
     finally:
         frames.close()
     raise Cancelled("The generation was stopped.")

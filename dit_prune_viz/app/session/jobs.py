@@ -12,6 +12,7 @@ from typing import Any
 
 from dit_prune_viz.errors import Cancelled
 from dit_prune_viz.memory import give_back
+from dit_prune_viz.pipelines.device import telling_of_memory
 from dit_prune_viz.pipelines.lock import WORKER
 
 POLL_SECONDS = 0.15
@@ -199,7 +200,9 @@ class Jobs:
 def _perform(work: Callable[[Reporter], Any], reporter: Reporter) -> None:
     WORKER.set(reporter)
     try:
-        reporter.messages.put(Result(work(reporter)))
+        with telling_of_memory():
+            value = work(reporter)
+        reporter.messages.put(Result(value))
     except BaseException as problem:  # handed to the generator, which raises it where it is dealt with
         reporter.messages.put(problem)
 
