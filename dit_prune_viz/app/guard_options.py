@@ -26,6 +26,7 @@ def add_guard_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--auth",
         type=_user_and_password,
+        default=os.environ.get("DIT_PRUNE_VIZ_AUTH"),
         metavar="USER:PASSWORD",
         help="login; needed when the host is not loopback (or set DIT_PRUNE_VIZ_AUTH, which other users cannot read)",
     )
@@ -51,21 +52,16 @@ def add_guard_options(parser: argparse.ArgumentParser) -> None:
 
 def has_login(options: argparse.Namespace) -> bool:
     """Whether anybody has to log in."""
-    return bool(options.auth or options.auth_file or os.environ.get("DIT_PRUNE_VIZ_AUTH"))
+    return bool(options.auth or options.auth_file)
 
 
 def read_logins(options: argparse.Namespace) -> Logins:
-    """Everybody who may log in: by option, environment and file.
+    """Everybody who may log in: by option or environment, and by file.
 
     Raises:
-        UserError: a login without a password, or a file that cannot be read.
+        UserError: a file that cannot be read, or a line of it that is no login.
     """
-    given = os.environ.get("DIT_PRUNE_VIZ_AUTH")
-    try:
-        named = [_user_and_password(given)] if given and not options.auth else []
-    except argparse.ArgumentTypeError:
-        raise UserError(f"DIT_PRUNE_VIZ_AUTH holds no login; {_FORM}.") from None
-    named += [options.auth] if options.auth else []
+    named = [options.auth] if options.auth else []
     return named + (_from_file(options.auth_file) if options.auth_file else [])
 
 

@@ -101,11 +101,11 @@ class GuardRules:
                 return _elsewhere(origin)
             if not foreign:
                 return None
-        if origin is None or _authority(origin) == _authority(f"//{headers.get('host', '')}", like=origin):
+        if origin is None:
             return None
-        if host_name(urlsplit(origin).netloc) in self.public_hosts:
-            return None
-        return _elsewhere(origin)
+        whose = _authority(origin)
+        own = whose is not None and whose == _authority(f"//{headers.get('host', '')}", like=origin)
+        return None if own or (whose is not None and whose[0] in self.public_hosts) else _elsewhere(origin)
 
 
 def needs_login(path: str) -> bool:
