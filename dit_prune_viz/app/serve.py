@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from dit_prune_viz.app.gradio_stubs import without_stubs
+from dit_prune_viz.app.mcp_option import add_mcp_option, mcp_routes
 from dit_prune_viz.disk_cache import add_cache_option, open_cache
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.load_settings import add_load_options, read_load_settings
@@ -52,7 +53,14 @@ def serve(options: argparse.Namespace) -> None:
     threading.Thread(target=draw_ahead, args=(startup,), name="first drawing", daemon=True).start()
     sys.setswitchinterval(0.0005)  # the page stays quick while the model works in a thread beside it
     print(f"Opening http://{options.host}:{options.port}", flush=True)
-    app.launch(server_name=options.host, server_port=options.port, auth=options.auth, **launch_options())
+    app_kwargs = {"routes": mcp_routes(options, startup)}
+    app.launch(
+        server_name=options.host,
+        server_port=options.port,
+        auth=options.auth,
+        app_kwargs=app_kwargs,
+        **launch_options(),
+    )
 
 
 def _collect_garbage() -> None:
@@ -83,6 +91,7 @@ def parse(
         metavar="USER:PASSWORD",
         help="login; needed when the host is not loopback (or set DIT_PRUNE_VIZ_AUTH)",
     )
+    add_mcp_option(parser)
     add_cache_option(parser)
     add_plugin_option(parser)
     arguments = parser.parse_args(argv)
