@@ -68,6 +68,7 @@ class Paint(_OfSession, _Drawing):
         None, max_length=200, description='names of describe_model, such as ["block 3"]; all unless given'
     )
     keep: bool = Field(False, description="keep each part alone of all layers, instead of removing it")
+    measured: bool = Field(True, description="false leaves out the measured error, which takes a while the first time")
     largest: int = Field(2048, description="longer side in pixels of the sheet that is sent")
 
 

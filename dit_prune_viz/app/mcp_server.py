@@ -145,7 +145,7 @@ def _read(tool: type[Described], given: dict[str, Any]) -> dict[str, Any]:
         return tool.model_validate(given).model_dump(exclude_unset=True)
     except ValidationError as problem:
         first = problem.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the call"
+        where = str(first["loc"][0]) if first["loc"] else "arguments"
         if first["type"] == "extra_forbidden":
             known = ", ".join(tool.model_fields) or "none"
             raise UserError(f"The tool has no argument {brief(where)}; there are {known}.") from None

@@ -12,6 +12,7 @@ from dit_prune_viz.app.session import packed, parts_file, takeaway
 from dit_prune_viz.app.session.analyzer import find_all
 from dit_prune_viz.app.session.answers import describe_calibration, describe_model, describe_plan, describe_scores
 from dit_prune_viz.app.session.comparison import check_prompts, compare
+from dit_prune_viz.app.session.drawn_model import ONLY, WITHOUT
 from dit_prune_viz.app.session.parts import BLOCKS, KINDS_OF_LAYERS, parts_of
 from dit_prune_viz.app.session.recipe_io import recipe_in_words
 from dit_prune_viz.app.session.recipe_sessions import RecipeSessions
@@ -151,18 +152,19 @@ class AgentTools:
         seed: int = 0,
         steps: int | None = None,
         keep: bool = False,
+        measured: bool = True,
         session: str | None = None,
         largest: int = 2048,
     ) -> Answer:
         """What each block or kind of layer paints: the pictures without it, or with it alone, on one sheet."""
-        mode = "only" if check_switch(keep, "keep") else "without"
+        mode, measured = ONLY if check_switch(keep, "keep") else WITHOUT, check_switch(measured, "measured")
         largest = _side(largest)
         if by not in (BLOCKS, KINDS_OF_LAYERS):
             raise UserError(f"Parts are chosen by {BLOCKS} or by {KINDS_OF_LAYERS}, not by {brief(by)}.")
         found = self._sessions.base(session, report)
         parts = parts_of(found, by, chosen=check_words(chosen, "chosen"))
         requests = _drawing(found, prompts, seed, steps)
-        findings = find_all(found, parts, requests, mode=mode, sparsity=1.0, progress=report)
+        findings = find_all(found, parts, requests, mode=mode, sparsity=1.0, measured=measured, progress=report)
         values = parts_file.values_of(findings)
         values["parts"] = [{**one, "layers": len(one["layers"])} for one in values["parts"]]
         return _with_pictures(values, [("every part with its difference", _fit(parts_file.sheet(findings), largest))])
