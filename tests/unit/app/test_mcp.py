@@ -28,6 +28,7 @@ from dit_prune_viz.app.session.recipe_sessions import RecipeSessions
 from dit_prune_viz.app.session.startup import AppSettings, start
 from dit_prune_viz.app.theme import launch_options
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.generation.request import Request
 from dit_prune_viz.pipelines.load_settings import LoadSettings
 from dit_prune_viz.resources import BUNDLED_CLIP, BUNDLED_MODEL
 
@@ -98,10 +99,10 @@ def test_three_calls_prune_draw_and_export(url, startup, bundled):
     assert len(plan.content[0].text) < 10_000
 
     dense, sparse = map(picture, drawn.content[1:])
-    expected = dpv.generate(bundled, PROMPT, seed=3, steps=STEPS)
+    request = Request(PROMPT, 3, STEPS)
+    expected, _ = dpv.generate(bundled, request)
     assert ImageChops.difference(dense, expected.convert("RGB")).getbbox() is None
-    with pruned:
-        changed = dpv.generate(bundled, PROMPT, seed=3, steps=STEPS)
+    changed, _ = dpv.generate(bundled, request, pruned=pruned)
     assert ImageChops.difference(sparse, changed.convert("RGB")).getbbox() is None
     assert drawn.structured_content["pictures"][0] == f"dense: {PROMPT}"
     assert -1 <= drawn.structured_content["ssim"] < 1
@@ -293,11 +294,9 @@ def test_it_is_on_at_loopback_alone_unless_it_is_asked_for(monkeypatch):
 
 
 def test_nobody_waits_for_the_package_at_the_start():
-    code = (
-        "import sys; from dit_prune_viz.app import mcp_route, serve; serve.parse([]); print(*sys.modules)"
-    )
+    code = "import sys; from dit_prune_viz.app import mcp_option, mcp_route; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert {"dit_prune_viz.app.serve", "dit_prune_viz.app.mcp_route"} <= set(loaded)
+    assert {"dit_prune_viz.app.mcp_option", "dit_prune_viz.app.mcp_route"} <= set(loaded)
     assert not {"mcp", "mcp_types", "pydantic", "torch"} & set(loaded)
 
 
