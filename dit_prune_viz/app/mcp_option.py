@@ -6,6 +6,7 @@ import argparse
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from dit_prune_viz.app.guard_rules import LOOPBACK
 from dit_prune_viz.errors import UserError
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 PATH = "/mcp"
 ON, OFF = "on", "off"
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def add_mcp_option(parser: argparse.ArgumentParser) -> None:
@@ -35,22 +35,16 @@ def serves_mcp(options: argparse.Namespace) -> bool:
     there = find_spec("mcp") is not None
     if options.mcp == ON and not there:
         raise UserError("--mcp on needs the package mcp; run pip install 'mcp>=2.3', or leave the option out.")
-    return there and (options.mcp == ON or (options.mcp is None and options.host in _LOOPBACK))
+    return there and (options.mcp == ON or (options.mcp is None and options.host in LOOPBACK))
 
 
-def mcp_routes(options: argparse.Namespace, startup: Startup, find: FindSession | None = None) -> list:
+def mcp_routes(startup: Startup, find: FindSession | None = None) -> list:
     """The routes that the app's server answers beside its own.
 
     Args:
-        options: of the command line.
         startup: prepares the session that recipes prune.
         find: the sessions that have an id.
-
-    Raises:
-        UserError: as in `serves_mcp`.
     """
-    if not serves_mcp(options):
-        return []
     from starlette.routing import Route
 
     from dit_prune_viz.app.mcp_route import McpRoute

@@ -15,6 +15,7 @@ from dit_prune_viz.experiments.results import SCORES, UNREAD, Row
 from dit_prune_viz.experiments.table import tabulate
 from dit_prune_viz.formatting import counted
 from dit_prune_viz.pruning.named_recipes import DENSE
+from dit_prune_viz.whole_file import whole_file, write_whole
 
 _FIELDS = (
     *("recipe", "level", "sparsity", "nbytes", "seed", "prompts"),
@@ -83,9 +84,11 @@ def export(rows: Sequence[Row], description: Mapping[str, object], folder: Path,
     paths = [folder / f"{name}{ending}" for ending in (".csv", ".json", ".png")]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        paths[0].write_text(as_csv(rows), encoding="utf-8")
-        paths[1].write_text(as_json(rows, description), encoding="utf-8")
-        draw_curves(tabulate(rows), caption(rows, description)).save(paths[2])
+        write_whole(paths[0], as_csv(rows))
+        write_whole(paths[1], as_json(rows, description))
+        curves = draw_curves(tabulate(rows), caption(rows, description))
+        with whole_file(paths[2]) as part:
+            curves.save(part, "PNG")
     except OSError as error:
         raise UserError(f"{folder} cannot be written to ({error.strerror}); choose another folder.") from error
     return paths

@@ -25,6 +25,7 @@ from dit_prune_viz.pruning.made_for import MadeFor
 from dit_prune_viz.pruning.recipe import Recipe
 from dit_prune_viz.pruning.recipe_file import parse_recipe
 from dit_prune_viz.pruning.recipe_words import in_words
+from dit_prune_viz.whole_file import whole_file
 
 KEY = "dit_prune_viz grid"
 """Of the PNG's text that holds the JSON."""
@@ -56,7 +57,9 @@ def write_grid(grid: Grid, model: Model, path: str | Path) -> None:
     info.add_text("Software", f"dit_prune_viz {dit_prune_viz.__version__}")
     # ASCII in an uncompressed text chunk: Pillow reads no more than a megabyte of a compressed one.
     info.add_text(KEY, json.dumps(grid_values(grid, model)))
-    grid_picture(grid, model).save(path, "PNG", pnginfo=info)
+    picture = grid_picture(grid, model)
+    with whole_file(path) as part:
+        picture.save(part, "PNG", pnginfo=info)
 
 
 def grid_picture(grid: Grid, model: Model) -> Image.Image:

@@ -13,6 +13,7 @@ import gradio as gr
 from dit_prune_viz.app.pages.topbar import page as topbar
 from dit_prune_viz.app.pages.updates import UNEXPECTED, bar_updates, error_message, session_updates
 from dit_prune_viz.app.session import packed
+from dit_prune_viz.app.session.action_log import logged_stream
 from dit_prune_viz.app.session.history import History, with_looks
 from dit_prune_viz.app.session.jobs import Busy, GaveWay, Jobs, Queued, Reporter, Result
 from dit_prune_viz.app.session.session import Session
@@ -156,6 +157,7 @@ class Actions:
             raise
         yield refused
 
+    @logged_stream
     def watch(
         self,
         request: gr.Request,

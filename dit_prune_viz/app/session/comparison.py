@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from dit_prune_viz.app.session import drawn_model
+from dit_prune_viz.app.session.action_log import write_prompts
 from dit_prune_viz.app.session.comparison_result import (
     GAIN,
     LEFT,
@@ -55,6 +56,7 @@ def check_prompts(
     """A checked request per prompt, all from the same seed. UserError as in `check_request`, and for more than four."""
     prompts = (prompts,) if isinstance(prompts, str) or prompts is None else tuple(prompts)
     drawing = Request("", seed, steps, frames=frames, picture=picture)
+    write_prompts(prompts)
     return _checked(model, [replace(drawing, prompt=prompt) for prompt in prompts])
 
 

@@ -134,6 +134,11 @@ class Jobs:
         with self._changed:
             return owner in self._lines
 
+    def count(self) -> int:
+        """How many jobs run or wait."""
+        with self._changed:
+            return sum(map(len, self._lines.values()))
+
     def _is_first(self, owner: str, reporter: Reporter) -> bool:
         """Whether it is the job's turn, waiting a moment for it. Cancelled if the job is called off meanwhile."""
         line = self._lines[owner]

@@ -15,6 +15,7 @@ from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.caching import Cache
 from dit_prune_viz.disk_cache import DiskCache
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.pipelines.allowed_models import AllowedModels
 from dit_prune_viz.pipelines.load_settings import LoadSettings
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pipelines.source import local_path
@@ -31,12 +32,13 @@ _VISIT_SECONDS = 15.0
 @dataclass(frozen=True)
 class AppSettings:
     """load: the model to begin with; clip: hub id or folder; cache: None keeps nothing on disk; out: for what is taken
-    away."""
+    away; allowed: which other models may be opened, None is all."""
 
     load: LoadSettings
     clip: str
     cache: DiskCache | None = None
     out: Path = Path("pruned")
+    allowed: AllowedModels | None = None
 
 
 def start(settings: AppSettings, when_ready: Callable[[], None] | None = None) -> Startup:
@@ -56,6 +58,7 @@ def start(settings: AppSettings, when_ready: Callable[[], None] | None = None) -
         clip_name=BUNDLED_CLIP_NAME if bundled else None,
         load=settings.load,
         disk=settings.cache,
+        allowed=settings.allowed,
     )
     startup = Startup(
         Session(store), settings.load.model, Jobs(), when_ready, also_prune=settings.load.also_prune, out=settings.out

@@ -21,8 +21,11 @@ from PIL import Image, ImageChops
 
 import dit_prune_viz as dpv
 from dit_prune_viz.app import mcp_option, serve
+from dit_prune_viz.app.guard_options import guarded
+from dit_prune_viz.app.guard_rules import GuardRules
 from dit_prune_viz.app.mcp_arguments import TOOLS
 from dit_prune_viz.app.server import build_app
+from dit_prune_viz.app.session.health import health
 from dit_prune_viz.app.session.jobs import Reporter
 from dit_prune_viz.app.session.recipe_sessions import RecipeSessions
 from dit_prune_viz.app.session.startup import AppSettings, start
@@ -41,17 +44,18 @@ def startup(tmp_path_factory):
     return start(AppSettings(LoadSettings(str(BUNDLED_MODEL), "cpu", "float32"), str(BUNDLED_CLIP), out=out))
 
 
-def _launch(startup, arguments: list[str], **more):
+def _launch(startup, **more):
+    """As `serve` does it."""
     app = build_app(startup)
-    routes = mcp_option.mcp_routes(serve.parse(arguments), startup)
-    launched = {**launch_options(), "app_kwargs": {"routes": routes}, **more}
+    guards = guarded(GuardRules(), lambda: health(startup), routes=mcp_option.mcp_routes(startup))
+    launched = {**launch_options(), **guards, **more}
     _, address, _ = app.launch(server_name="127.0.0.1", prevent_thread_lock=True, **launched)
     return app, f"{address.rstrip('/')}/mcp"
 
 
 @pytest.fixture(scope="module")
 def url(startup):
-    app, address = _launch(startup, [])
+    app, address = _launch(startup)
     yield address
     app.close()
 
@@ -247,8 +251,7 @@ def test_nobody_works_for_a_client_that_has_left(url, startup):
 
 
 def test_a_login_is_asked_for_where_the_app_has_one(startup):
-    arguments = ["--host", "0.0.0.0", "--auth", "me:se:cret", "--mcp", "on"]
-    app, url = _launch(startup, arguments, auth=("me", "se:cret"))
+    app, url = _launch(startup, auth=[("me", "se:cret")])
 
     def basic(text: str) -> str:
         return f"Basic {base64.b64encode(text.encode()).decode()}"
@@ -274,6 +277,10 @@ def test_a_login_is_asked_for_where_the_app_has_one(startup):
                 return len((await session.list_tools()).tools)
 
         assert {asyncio.run(ask(given)) for given in (basic("me:se:cret"), "Bearer me:se:cret")} == {len(TOOLS)}
+        elsewhere = HEADERS | {"origin": "http://elsewhere.example", "authorization": basic("me:se:cret")}
+        assert httpx.post(url, json={}, headers=elsewhere).status_code == 403
+        tries = [httpx.post(url, json={}, headers=HEADERS | {"authorization": basic(f"me:{i}")}) for i in range(20)]
+        assert [one.status_code for one in tries[-4:]] == [429] * 4
     finally:
         app.close()
 
