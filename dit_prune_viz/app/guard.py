@@ -10,6 +10,7 @@ from typing import Any
 from dit_prune_viz.app.guard_headers import Headers, guarded_headers, is_html, new_nonce, page_policy, with_nonce
 from dit_prune_viz.app.guard_logins import LoginAttempts
 from dit_prune_viz.app.guard_rules import API, GuardRules, Refusal, lower_headers, needs_login, route_path
+from dit_prune_viz.app.mcp_option import PATH as MCP
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -68,9 +69,10 @@ class Guard:
         refusal: Refusal | None,
     ) -> None:
         logs_in = scope["method"] == "POST" and path.rstrip("/") == LOGIN
+        brings_login = path.rstrip("/") == MCP and "authorization" in headers
         address = scope["client"][0] if scope.get("client") else ""
         most = self._rules.most_bytes(path)
-        refusal = refusal or (self._too_many(address) if logs_in else None) or _too_long(headers, most)
+        refusal = refusal or (self._too_many(address) if logs_in or brings_login else None) or _too_long(headers, most)
         if refusal:
             await answer.refuse(refusal)
             return
@@ -79,7 +81,7 @@ class Guard:
             await self._app(scope, limited, lambda message: answer(message, too_large=limited.exceeded))
         except _TooLarge:
             await answer.refuse(_larger(most))
-        if logs_in and answer.status in (400, 401, 403):
+        if (logs_in and answer.status in (400, 401, 403)) or (brings_login and answer.status == 401):
             self._attempts.failed(address)
 
     def _too_many(self, address: str) -> Refusal | None:

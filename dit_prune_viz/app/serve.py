@@ -20,6 +20,7 @@ from dit_prune_viz.app.guard_options import (
     read_rules,
 )
 from dit_prune_viz.app.guard_rules import LOOPBACK
+from dit_prune_viz.app.mcp_option import add_mcp_option, mcp_routes, serves_mcp
 from dit_prune_viz.disk_cache import add_cache_option, open_cache
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.load_settings import add_load_options, read_load_settings
@@ -43,6 +44,7 @@ def serve(options: argparse.Namespace) -> None:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     logins, rules = read_logins(options), read_rules(options, space=_on_space())
+    for_agents = serves_mcp(options)
     cache = open_cache(options.cache)
     # Imports make a million objects that stay; to look through them for garbage again and again takes over a second.
     gc.disable()
@@ -67,7 +69,7 @@ def serve(options: argparse.Namespace) -> None:
     threading.Thread(target=draw_ahead, args=(startup,), name="first drawing", daemon=True).start()
     sys.setswitchinterval(0.0005)  # the page stays quick while the model works in a thread beside it
     print(f"Opening http://{options.host}:{options.port}", flush=True)
-    guards = guarded(rules, lambda: health(startup))
+    guards = guarded(rules, lambda: health(startup), routes=mcp_routes(startup) if for_agents else ())
     app.launch(server_name=options.host, server_port=options.port, auth=logins or None, **launch_options(), **guards)
 
 
@@ -93,6 +95,7 @@ def parse(
     add("--host", default="0.0.0.0" if space else "127.0.0.1", help="address to listen on")
     add("--port", type=int, default=7860)
     add_guard_options(parser)
+    add_mcp_option(parser)
     add_cache_option(parser)
     add_plugin_option(parser)
     arguments = parser.parse_args(argv)

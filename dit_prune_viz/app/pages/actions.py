@@ -20,9 +20,6 @@ from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.startup import Startup
 from dit_prune_viz.errors import Cancelled, UserError
 
-MODEL_WORK = {"concurrency_id": "model", "concurrency_limit": 1}
-"""Endpoints that work on the model share this queue: one at a time. The page's listeners wait inside their jobs."""
-
 INTERNAL = {
     "api_visibility": "private",
     "show_progress": "hidden",

@@ -9,7 +9,9 @@ import logging
 import secrets
 import sys
 import time
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from dit_prune_viz.app.session.jobs import GaveWay, Result
@@ -78,21 +80,17 @@ def logged_stream(method: Method) -> Method:
     return stream
 
 
-def logged_call(method: Method) -> Method:
-    """A method (self, session, verb, …) that does `verb`, a line for each of its calls."""
-
-    @functools.wraps(method)
-    def call(self, session, verb, *args, **options) -> Any:
-        line, outcome = _Line(verb, options.get("owner")), OK
-        try:
-            return method(self, session, verb, *args, **options)
-        except BaseException as problem:
-            outcome = _outcome_of(problem)
-            raise
-        finally:
-            line.end(outcome)
-
-    return call
+@contextmanager
+def logged(work: Callable[..., Any], owner: str | None) -> Iterator[None]:
+    """A line for what is done meanwhile: `work`, for the session of this id."""
+    line, outcome = _Line(work, owner), OK
+    try:
+        yield
+    except BaseException as problem:
+        outcome = _outcome_of(problem)
+        raise
+    finally:
+        line.end(outcome)
 
 
 def action_of(work: Callable[..., Any]) -> str:
@@ -130,7 +128,7 @@ def _outcome_of(problem: BaseException) -> str:
     for one in (problem, problem.__cause__):
         if isinstance(one, GaveWay):
             return GAVE_WAY
-        if isinstance(one, Cancelled):
+        if isinstance(one, Cancelled | CancelledError):
             return CANCELLED
         if isinstance(one, UserError):
             return REFUSED

@@ -12,6 +12,7 @@ from pathlib import Path
 from dit_prune_viz.app.session.jobs import Busy, Jobs, Reporter, Result
 from dit_prune_viz.app.session.model_store import ModelStore
 from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.caching import Cache
 from dit_prune_viz.disk_cache import DiskCache
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.allowed_models import AllowedModels
@@ -21,6 +22,7 @@ from dit_prune_viz.pipelines.source import local_path
 from dit_prune_viz.resources import BUNDLED_CLIP, BUNDLED_CLIP_NAME, BUNDLED_MODEL
 
 OWNER = "startup"
+_BY_RECIPE_BYTES = 256 << 20
 _DRAWING_SECONDS = 2.0
 """A page is drawn undisturbed for so long after it has its session."""
 _VISIT_SECONDS = 15.0
@@ -86,6 +88,8 @@ class Startup:
         self._released: weakref.ref[Session] | None = None
         self._reviving = threading.Lock()
         empty.store.when_loaded = self._release
+        self.by_recipe = Cache(_BY_RECIPE_BYTES)
+        """What callers that keep no session have made of the prepared one; it goes with the model."""
         self._done = threading.Event()
         self._visited = threading.Event()
         self._when_ready = when_ready
@@ -133,6 +137,7 @@ class Startup:
         if self._done.is_set() and self._released is None and self._session.model not in (None, model):
             self._released = weakref.ref(self._session)
             self._session = self._empty
+            self.by_recipe = Cache(_BY_RECIPE_BYTES)
 
     def _revive(self) -> None:
         """Prepare the session again where it was released and nobody has used it since."""
