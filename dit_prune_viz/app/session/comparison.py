@@ -215,7 +215,8 @@ def draw_side(
     """Draw checked requests with one model; the caller holds the model's lock.
 
     `stages` is told every step in the run's thread, with the model's name, and may raise Cancelled, which stops the run
-    at once; `emit` gets about so many previews, of the side's name. 0 previews decode and score the finished pictures alone.
+    at once; `emit` gets about so many previews, of the side's name. 0 previews decode and score the finished pictures
+    alone.
     """
     begin = time.perf_counter()
     steps = requests[0].steps
