@@ -265,6 +265,8 @@ class Session:
         """The model. UserError where none is loaded."""
         if self.model is None:
             raise UserError("No model is loaded; load one first.")
+        if self.model.away:
+            raise UserError(f"{self.model.name} left the memory for another model; load it again, the recipe stays.")
         return self.model
 
     def need_calibration(self) -> tuple[Model, Calibration]:

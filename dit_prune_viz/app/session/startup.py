@@ -85,7 +85,7 @@ class Startup:
         self._empty = empty
         self._session = empty
         self._early: weakref.ref[Session] | None = None
-        self._released: weakref.ref[Session] | None = None
+        self._released: Callable[[], Session | None] | None = None
         self._reviving = threading.Lock()
         empty.store.when_loaded = self._release
         self.by_recipe = Cache(_BY_RECIPE_BYTES)
@@ -129,8 +129,11 @@ class Startup:
             self._done.wait(seconds)
 
     def _prepared(self) -> Session | None:
-        released = self._released
-        return self._session if released is None else released()
+        session = self._session if self._released is None else self._released()
+        if session is None or session.model is None or not session.model.away:
+            return session
+        self._session, self._released = self._empty, lambda: None
+        return None
 
     def _release(self, model: Model) -> None:
         """Another model is loaded: the prepared one stays only as long as somebody uses it."""
