@@ -106,6 +106,12 @@ def known_calibration(model: Model, recipe: Recipe) -> Calibration | None:
     return model.cache.find(_calibration_key(recipe))
 
 
+def keep_calibration(model: Model, recipe: Recipe, calibration: Calibration) -> Calibration:
+    """Let `calibrate_for` find a calibration that was made elsewhere for this model and recipe; returns it."""
+    model.cache.put(_calibration_key(recipe), calibration)
+    return calibration
+
+
 def _calibration_key(recipe: Recipe) -> tuple[str, CalibrationSettings]:
     return "calibration", recipe.calibration
 

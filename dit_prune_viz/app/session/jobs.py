@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import queue
 import threading
 import time
@@ -105,7 +106,9 @@ class Jobs:
         try:
             while not self._is_first(owner, reporter):
                 yield Queued()
-            threading.Thread(target=_perform, args=(work, reporter), daemon=True).start()
+            # With its context, by which a Space that lends GPUs knows whose call it is.
+            context = contextvars.copy_context()
+            threading.Thread(target=context.run, args=(_perform, work, reporter), daemon=True).start()
             yield from _follow(reporter)
         except Cancelled:
             if reporter.gave_way:
