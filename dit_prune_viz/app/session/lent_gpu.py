@@ -23,6 +23,7 @@ from dit_prune_viz.app.session.model_work import ModelWork
 from dit_prune_viz.app.session.plain_values import from_plain, to_plain
 from dit_prune_viz.app.session.work_time import WorkTimes
 from dit_prune_viz.caching import Cache
+from dit_prune_viz.calibration.calibrate import watch
 from dit_prune_viz.calibration.result import Calibration
 from dit_prune_viz.checks import first_sentence, unmarked
 from dit_prune_viz.disk_cache import DiskCache, content_key
@@ -33,7 +34,7 @@ from dit_prune_viz.masks.pruned_layer import PrunedLayer
 from dit_prune_viz.pipelines.load_settings import LoadSettings
 from dit_prune_viz.pipelines.lock import ModelLock
 from dit_prune_viz.pipelines.model import Model, load
-from dit_prune_viz.pruning.prune import calibrate_for, keep_calibration, known_calibration
+from dit_prune_viz.pruning.prune import calibrate_for
 from dit_prune_viz.pruning.recipe import Recipe
 
 Lend = Callable[..., Callable]
@@ -105,16 +106,19 @@ class LentGpu(ModelWork):
     def calibrate(
         self, model: Model, recipe: Recipe, progress: Progress | None = None, disk: DiskCache | None = None
     ) -> Calibration:
-        """As `calibrate_for`."""
-        known = known_calibration(model, recipe)
-        if known is not None or model.settings is None:
-            return known or super().calibrate(model, recipe, progress, disk)
+        """As `calibrate_for`; a GPU is asked for where nobody knows the calibration yet."""
+        return calibrate_for(model, recipe, progress, disk, by=self._watch)
+
+    def _watch(self, model: Model, *asked) -> Calibration:
+        """As `watch`."""
+        *settings, progress = asked
+        samples = settings[1]
         with model.lock.hold(progress):
-            updates = self._call("calibrate", model, (recipe,), recipe.calibration.samples)
+            updates = self._call("calibrate", model, tuple(settings), samples)
             try:
                 for update in updates:
                     if isinstance(update, Calibration):
-                        return keep_calibration(model, recipe, update)
+                        return update
                     if progress:
                         progress(update.done, update.total, update.what)
             finally:
@@ -174,7 +178,7 @@ class LentGpu(ModelWork):
                 for step in stream_batch(model, requests, layers=layers, preview_every=every):
                     yield "done" if step.final else "step", to_plain(step)
             else:
-                yield from _calibrating(model, *from_plain(arguments))
+                yield from _watching(model, from_plain(arguments))
         except UserError as problem:
             yield "refused", str(problem)
 
@@ -219,8 +223,8 @@ def _was_taken_back(error: Exception) -> bool:
     return _title(error).startswith("ZeroGPU worker") and "aborted" in str(getattr(error, "message", error))
 
 
-def _calibrating(model: Model, recipe: Recipe) -> Iterator:
-    for update in Jobs().run("lent", lambda report: calibrate_for(model, recipe, report)):
+def _watching(model: Model, settings: tuple) -> Iterator:
+    for update in Jobs().run("lent", lambda report: watch(model, *settings, report)):
         if isinstance(update, Result):
             yield "done", to_plain(update.value)
         elif isinstance(update, Busy):
