@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import queue
 import threading
 import time
@@ -145,7 +146,9 @@ class Jobs:
         try:
             while ahead := self._ahead(owner, reporter):
                 yield Queued(ahead)
-            threading.Thread(target=_perform, args=(work, reporter), daemon=True).start()
+            # With its context, by which a Space that lends GPUs knows whose call it is.
+            context = contextvars.copy_context()
+            threading.Thread(target=context.run, args=(_perform, work, reporter), daemon=True).start()
             for update in _follow(reporter):
                 reporter.left_alone = time.monotonic()
                 yield update

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from weakref import WeakValueDictionary
 
+from dit_prune_viz.app.session.model_work import ModelWork
 from dit_prune_viz.app.session.people import People
 from dit_prune_viz.app.session.work_time import WorkTimes
 from dit_prune_viz.disk_cache import DiskCache
@@ -56,6 +57,7 @@ class ModelStore:
         allowed: AllowedModels | None = None,
     ) -> None:
         self.disk, self.times = disk, WorkTimes(disk)
+        self.work = ModelWork()
         self.when_loaded: Callable[[Model], None] | None = None
         self._clip_source, self._clip_name = clip, clip_name
         self._load = load or LoadSettings("", device=device, dtype=dtype)

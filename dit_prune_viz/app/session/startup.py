@@ -6,10 +6,11 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dit_prune_viz.app.session.jobs import Busy, Jobs, Reporter, Result
+from dit_prune_viz.app.session.lent_gpu import Lend, LentGpu
 from dit_prune_viz.app.session.model_store import ModelStore
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.caching import Cache
@@ -32,13 +33,14 @@ _VISIT_SECONDS = 15.0
 @dataclass(frozen=True)
 class AppSettings:
     """load: the model to begin with; clip: hub id or folder; cache: None keeps nothing on disk; out: for what is taken
-    away; allowed: which other models may be opened, None is all."""
+    away; allowed: which other models may be opened, None is all; lend: see `lent_gpu`, None where GPUs are not lent."""
 
     load: LoadSettings
     clip: str
     cache: DiskCache | None = None
     out: Path = Path("pruned")
     allowed: AllowedModels | None = None
+    lend: Lend | None = None
 
 
 def start(settings: AppSettings, when_ready: Callable[[], None] | None = None) -> Startup:
@@ -56,10 +58,13 @@ def start(settings: AppSettings, when_ready: Callable[[], None] | None = None) -
     store = ModelStore(
         clip=settings.clip,
         clip_name=BUNDLED_CLIP_NAME if bundled else None,
-        load=settings.load,
+        # Where a GPU is lent, the app itself has none, whatever it is told.
+        load=replace(settings.load, device="cpu") if settings.lend else settings.load,
         disk=settings.cache,
         allowed=settings.allowed,
     )
+    if settings.lend:
+        store.work = LentGpu(settings.lend, store.times)
     startup = Startup(
         Session(store), settings.load.model, Jobs(), when_ready, also_prune=settings.load.also_prune, out=settings.out
     )
