@@ -1,4 +1,4 @@
-"""Lists whose choices a listener fills in. What a page sends is handed on as it is, and its listener says what is wrong.
+"""Lists whose choices a listener fills in. What a page sends is handed on as it is; its listener says what is wrong.
 
 Gradio keeps the choices per connection: to a page that comes back after a gap it would say that what is chosen there is
 no choice.
