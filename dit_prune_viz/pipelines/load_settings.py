@@ -6,7 +6,7 @@ import argparse
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +18,6 @@ from dit_prune_viz.resources import BUNDLED_MODEL
 
 if TYPE_CHECKING:
     import torch
-
-    from dit_prune_viz.pipelines.allowed_models import AllowedModels
 
 _SCALED = re.compile(r"(.*):([^:/\\]*)")
 _HUB_PATH = re.compile(r"([\w.-]+/[\w.-]+)(?:@([^/\s]+))?(?:/([^/].*?))?/?")
@@ -72,7 +70,8 @@ class LoadSettings:
         loras: fused one after another.
         dequantize: turn quantised weights into plain ones where that is possible, instead of refusing them.
         also_prune: patterns of layers outside the blocks that shall be prunable, as `read_patterns` returns them.
-        allowed: where the parts may come from that the model's own files name; None is anywhere.
+        allowed: gives the folder or hub id of a part that the model's own files name, or raises UserError for one that
+            may not be opened; None is for all.
     """
 
     model: str
@@ -86,7 +85,7 @@ class LoadSettings:
     loras: tuple[Lora, ...] = ()
     dequantize: bool = False
     also_prune: tuple[str, ...] = ()
-    allowed: AllowedModels | None = field(default=None, repr=False, compare=False)
+    allowed: Callable[[str], str] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_placement(self.placement)
