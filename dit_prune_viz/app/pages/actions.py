@@ -185,6 +185,7 @@ class Actions:
             for busy in self._startup.watch():
                 report(busy.done, busy.total, busy.what)
             before = self.newest(owner) or self.session(session)
+            before.store.people.saw(owner, before)
             return work(before, report)
 
         def stay(problem: str) -> tuple:
@@ -219,6 +220,7 @@ class Actions:
             if now is not before and after is not before:
                 after = with_looks(now, before, after) if looks else with_looks(after, before, now)
             self._histories.setdefault(owner, History()).step(now if looks else before, after, step)
+            after.store.people.saw(owner, after)
         return after
 
     def prepare(self, request: gr.Request) -> Iterator[tuple]:
