@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import logging
@@ -12,7 +11,7 @@ import time
 from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 from dit_prune_viz.app.session.jobs import GaveWay, Result
 from dit_prune_viz.errors import Cancelled, UserError
@@ -25,7 +24,6 @@ _PROMPTS = logging.getLogger("dit_prune_viz.prompts")
 _KEY = secrets.token_bytes(32)
 """Of this process: without it a digest says nothing of the id it was made from."""
 _INNER = ("<lambda>", "work", "verb", "run")
-Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def set_up(*, verbose: bool = False, prompts: bool = False) -> None:
@@ -58,26 +56,21 @@ def write_prompts(prompts: Sequence[str]) -> None:
     _PROMPTS.info("prompts", extra={"values": {"prompts": list(prompts)}})
 
 
-def logged_stream(method: Method) -> Method:
-    """A method (self, request, session, work, …) that yields updates of `work`, a line for each of its calls."""
-
-    @functools.wraps(method)
-    def stream(self, request, session, work, *args, **options) -> Iterator[Any]:
-        line, outcome = _Line(work, getattr(request, "session_hash", None)), CANCELLED
-        try:
-            for update in method(self, request, session, work, *args, **options):
-                outcome = OK if isinstance(update, Result) else outcome
-                yield update
-        except GeneratorExit:
-            outcome = outcome if outcome == OK else ABANDONED
-            raise
-        except BaseException as problem:
-            outcome = _outcome_of(problem)
-            raise
-        finally:
-            line.end(outcome)
-
-    return stream
+def logged_updates(updates: Iterator[Any], work: Callable[..., Any], owner: str | None) -> Iterator[Any]:
+    """The updates of `work` as they are, with a line once they end; they have their `Result` where all went well."""
+    line, outcome = _Line(work, owner), CANCELLED
+    try:
+        for update in updates:
+            outcome = OK if isinstance(update, Result) else outcome
+            yield update
+    except GeneratorExit:
+        outcome = outcome if outcome == OK else ABANDONED
+        raise
+    except BaseException as problem:
+        outcome = _outcome_of(problem)
+        raise
+    finally:
+        line.end(outcome)
 
 
 @contextmanager

@@ -189,6 +189,11 @@ class Runs:
             self.a = replace(self.a, name=run.name if run else name, session=session)
             self._a_changed()
 
+    def changed(self) -> int:
+        """Whoever compares numbers of changes shows all of it anew; the new number."""
+        self.changes += 1
+        return self.changes
+
     def at_hand(self, plan: object) -> Run | None:
         """The newest run that was drawn with this very plan."""
         return next((run for run in self.runs if run.is_plan and run.session.plan is plan), None)
@@ -210,6 +215,15 @@ class Runs:
         shown = replace(self.shown, comparison=replace(done, a=own))
         self.runs = tuple(shown if old is self.shown else old for old in self.runs)
         self.shown = shown
+
+    @property
+    def parts(self) -> dict[int, int]:
+        """The bytes of all that the runs hold, by identity: masks, updates and pictures."""
+        parts: dict[int, int] = {}
+        for run in self.runs:
+            parts |= run.drawn.parts
+            parts |= {id(side): side.nbytes for side in (run.comparison.dense, run.comparison.right)}
+        return parts
 
     def _bytes(self) -> int:
         parts: dict[int, int] = {}
