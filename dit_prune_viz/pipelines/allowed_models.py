@@ -75,7 +75,7 @@ class AllowedModels:
         )
         if base is not None and base != started.base:
             base = self._may_add(base, started.model)
-        return replace(asked, model=model, base=base, loras=loras, allowed=self)
+        return replace(asked, model=model, base=base, loras=loras, allowed=self.place)
 
     def place(self, source: str) -> str:
         """A folder, file or hub id that may be opened, a path in full.

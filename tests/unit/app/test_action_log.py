@@ -40,7 +40,7 @@ class Prepared:
     early = problem = None
 
     def __init__(self, session):
-        self._session = session
+        self._session, self.jobs = session, Jobs()
 
     def watch(self):
         return iter(())
@@ -112,11 +112,11 @@ def test_the_api_has_lines_as_well(log, ready):
     calls = Calls(Prepared(ready))
 
     def load_model(session):
-        return calls.call(session, lambda s: s.need_model().name)
+        return calls.look(session, lambda s: s.need_model().name)
 
     assert load_model(ready) == "tiny-flux"
     with pytest.raises(Exception, match="no folder"):
-        calls.call(ready, lambda s: s.load_model("no folder"))
+        calls.look(ready, lambda s: s.load_model("no folder"))
     lines = read()
     assert [line["outcome"] for line in lines] == ["ok", "refused"]
     assert lines[0]["action"] == "load_model"

@@ -290,6 +290,28 @@ def test_large_requests_are_refused_in_one_sentence(url, member):
     assert status in (200, 400)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"data": ' + b"[" * 100_000,
+        b'{"data": ' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+        b'{"data": [NaN, Infinity]}',
+        b'{"data": [' + b"9" * 5000 + b"]}",
+        b'{"data": ["\xff\xfe"]}',
+        b'{"data": ["\\ud83d"]}',
+        b"[]",
+        b"",
+        b'{"data": {"a": 1}, "fn_index": -1}',
+    ],
+)
+def test_bodies_that_are_no_call_are_no_fault_of_the_servers(member, body):
+    """Whatever the answer is, the next one is answered."""
+    for path in ("/gradio_api/call/prune", "/gradio_api/queue/join", "/gradio_api/run/prune"):
+        answer = member.post(path, content=body, headers={"Content-Type": "application/json"})
+        assert "Traceback" not in answer.text
+    assert member.get("/health").json()["status"] == "ok"
+
+
 def test_a_body_that_never_comes_is_not_waited_for(url):
     """What is too long by its own word is refused at once."""
     place = urlsplit(url)

@@ -65,7 +65,7 @@ def test_what_the_app_was_started_with_is_opened_as_it_was(allowed):
 @pytest.mark.parametrize(
     "text",
     [
-        "/etc", "/", "..", "../private", "flux/../../private", "~", "~root", "~/../etc", "", " ", ".", "\0", "x" * 5000,
+        "/etc", "/", "..", "../private", "flux/../../private", "~", "~root", "~/../etc", "", " ", ".", "\0", "x" * 4000,
         "evil/x", "org/../evil/x", "org/x/../../y", "org", "orgy/x", "xorg/x", "https://hf.co/org/x", "file:///etc",
         "org/x@refs/pr/1", "other/exactly", "\\\\server\\share", "C:\\models",
     ],
