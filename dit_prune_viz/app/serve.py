@@ -21,6 +21,8 @@ from dit_prune_viz.app.guard_options import (
 )
 from dit_prune_viz.app.guard_rules import LOOPBACK
 from dit_prune_viz.app.mcp_option import add_mcp_option, mcp_routes, serves_mcp
+from dit_prune_viz.app.process import ending_quietly, own_temporary_folder
+from dit_prune_viz.app.startup_checks import check_address, check_startup
 from dit_prune_viz.disk_cache import add_cache_option, open_cache
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.load_settings import add_load_options, read_load_settings
@@ -32,10 +34,12 @@ def main(arguments: Sequence[str] | None = None, program: str = "app.py", comman
     """Open the app and serve it until it is stopped; returns the exit status. `commands` are named in the help."""
     try:
         options = parse(load_plugins(sys.argv[1:] if arguments is None else arguments), program, commands)
-        serve(options)
+        check_startup(options)
     except UserError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2
+    with ending_quietly(), own_temporary_folder():
+        serve(options)
     return 0
 
 
@@ -75,7 +79,15 @@ def serve(options: argparse.Namespace) -> None:
     sys.setswitchinterval(0.0005)  # the page stays quick while the model works in a thread beside it
     print(f"Opening http://{options.host}:{options.port}", flush=True)
     guards = guarded(rules, lambda: health(startup), routes=mcp_routes(startup) if for_agents else ())
-    app.launch(server_name=options.host, server_port=options.port, auth=logins or None, **launch_options(), **guards)
+    try:
+        app.launch(
+            server_name=options.host, server_port=options.port, auth=logins or None, **launch_options(), **guards
+        )
+    except OSError as error:  # taken since it was checked
+        check_address(options.host, options.port)
+        raise UserError(
+            f"The page cannot be opened ({error.strerror or error}); give another --host or --port."
+        ) from error
 
 
 def _collect_garbage() -> None:

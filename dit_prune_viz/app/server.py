@@ -40,6 +40,9 @@ TO_TAB = """() => void setTimeout(() => {
 }, 50)"""
 """What was clicked on lies on a page that is no longer shown: the focus goes to the tab of the one that is."""
 TITLE = "DiT Pruning Explorer"
+CHECK, KEPT = 15 * 60, 12 * 3600
+"""Seconds: how often gradio's copies of pictures and files, and what was uploaded, are looked through, and how old they
+become."""
 MAP, LAYER, COMPARE, TRADEOFF, TAKEAWAY = PAGES = ("map", "layer", "compare", "tradeoff", "takeaway")
 
 
@@ -86,7 +89,7 @@ class Tabs:
 
 def _page(startup: Startup) -> gr.Blocks:
     actions = Actions(startup.jobs, startup)
-    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
+    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(CHECK, KEPT)) as page:
         state = gr.State(None)
         api.build(state, Calls(startup))  # first, so that its names are not taken by the page's own listeners
         top = _top_bar()
