@@ -21,8 +21,9 @@ from pydantic import ValidationError
 import dit_prune_viz
 from dit_prune_viz.app.mcp_arguments import TOOLS, Described
 from dit_prune_viz.app.mcp_route import GONE
+from dit_prune_viz.app.session.action_log import logged_updates
 from dit_prune_viz.app.session.agent_tools import AgentTools, Answer
-from dit_prune_viz.app.session.jobs import Busy, Jobs, Reporter, Result
+from dit_prune_viz.app.session.jobs import Busy, Jobs, Result
 from dit_prune_viz.app.session.recipe_sessions import RecipeSessions
 from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import Cancelled, UserError
@@ -89,7 +90,7 @@ class _Calls:
             _log.exception("the tool %s failed", params.name)
             return _failed(UNEXPECTED)
 
-    async def _run(self, context: ServerRequestContext, tool: Callable[[Reporter], Answer]) -> Answer:
+    async def _run(self, context: ServerRequestContext, tool: partial[Answer]) -> Answer:
         """In a job of its own, which ends early when the call is cancelled or its client has left."""
         owner, gone = f"mcp {uuid4().hex}", context.request.scope[GONE]
         found: list[Answer | Exception] = []
@@ -115,10 +116,10 @@ class _Calls:
             raise found[0]
         return found[0]
 
-    def _follow(self, owner: str, tool: Callable[[Reporter], Answer], tell: Callable) -> Answer:
+    def _follow(self, owner: str, tool: partial[Answer], tell: Callable) -> Answer:
         """The job's result, from a thread; progress grows by one with every stage, as MCP wants it to grow."""
         stage, last = 0, -1.0
-        for update in self._jobs.run(owner, tool):
+        for update in logged_updates(self._jobs.run(owner, tool), tool.func, owner):
             if isinstance(update, Result):
                 return update.value
             if isinstance(update, Busy):

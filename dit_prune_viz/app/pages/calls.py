@@ -7,6 +7,7 @@ it is.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -105,7 +106,9 @@ class Calls:
             finally:
                 loop.call_soon_threadsafe(ended.set)
 
-        threading.Thread(target=follow, name="call", daemon=True).start()
+        # With its context, by which a Space that lends GPUs knows whose call it is.
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=(follow,), name="call", daemon=True).start()
         try:
             while not ended.is_set():
                 try:

@@ -186,6 +186,7 @@ class LentGpu(ModelWork):
         if self._own is None or self._own[0] != number:
             self._own = None  # there is room for one
             known = self._models.get(number)
+            known = None if known is None or known.away else known
             if known is None and settings is None:
                 raise UserError("The GPU's process does not know this model; start the app anew.")
             self._own = number, _moved(known or load(settings), self._device)
