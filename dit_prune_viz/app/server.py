@@ -16,6 +16,7 @@ from dit_prune_viz.app.pages.compare import versions
 from dit_prune_viz.app.pages.controls import page as controls
 from dit_prune_viz.app.pages.controls import toggle as sidebar
 from dit_prune_viz.app.pages.events import value_of
+from dit_prune_viz.app.pages.gradio_seams import close_seams
 from dit_prune_viz.app.pages.layer import page as layer_tab
 from dit_prune_viz.app.pages.map import page as map_tab
 from dit_prune_viz.app.pages.takeaway import page as takeaway_tab
@@ -44,6 +45,7 @@ MAP, LAYER, COMPARE, TRADEOFF, TAKEAWAY = PAGES = ("map", "layer", "compare", "t
 
 def build_app(startup: Startup) -> gr.Blocks:
     """The app; a page that opens waits for the model that `startup` prepares."""
+    close_seams()
     plot.serve_plotly()
     return _page(startup)
 

@@ -17,7 +17,7 @@ from dit_prune_viz.calibration.unread_tokens import UnreadTokens
 from dit_prune_viz.checks import check_text, whole
 from dit_prune_viz.disk_cache import DiskCache
 from dit_prune_viz.errors import Progress, UserError
-from dit_prune_viz.pipelines.device import out_of_memory
+from dit_prune_viz.pipelines.device import telling_of_memory
 from dit_prune_viz.pipelines.model import Model
 
 _MAX_SAMPLES = 100_000
@@ -78,26 +78,22 @@ def _watch(
     """The calibration itself, with checked settings."""
     start = time.perf_counter()
     sums = Sums(model.layers, bins, model.device)
-    try:
-        # no_grad, not inference_mode: tensors that a scheduler keeps must stay usable outside.
-        with model.lock.hold(progress), torch.no_grad():
-            planned, halves = probe(model, texts[0], steps, seed)
-            draw = draw_inputs(samples, prompts=texts, steps=planned, halves=halves, seed=seed)
-            unread = UnreadTokens(model.transformer, model.layers)
-            timesteps = walk(
-                model,
-                draw,
-                lambda batch: watch_inputs(model.transformer, model.layers, sums, batch.choose, unread),
-                steps=steps,
-                bins=bins,
-                seed=seed,
-                check=sums.check,
-                progress=progress,
-            )
-    except (RuntimeError, MemoryError) as error:
-        if out_of_memory(error):
-            raise UserError(f"Calibration does not fit into the memory of {model.device}.") from error
-        raise
+    too_large = f"Calibration does not fit into the memory of {model.device}; load the model with --placement stream."
+    # no_grad, not inference_mode: tensors that a scheduler keeps must stay usable outside.
+    with telling_of_memory(too_large), model.lock.hold(progress), torch.no_grad():
+        planned, halves = probe(model, texts[0], steps, seed)
+        draw = draw_inputs(samples, prompts=texts, steps=planned, halves=halves, seed=seed)
+        unread = UnreadTokens(model.transformer, model.layers)
+        timesteps = walk(
+            model,
+            draw,
+            lambda batch: watch_inputs(model.transformer, model.layers, sums, batch.choose, unread),
+            steps=steps,
+            bins=bins,
+            seed=seed,
+            check=sums.check,
+            progress=progress,
+        )
     if not timesteps:
         raise UserError("The transformer was never called at the steps that were drawn; take more steps or samples.")
     return Calibration(

@@ -19,6 +19,8 @@ from dit_prune_viz.resources import BUNDLED_MODEL
 if TYPE_CHECKING:
     import torch
 
+    from dit_prune_viz.pipelines.allowed_models import AllowedModels
+
 _SCALED = re.compile(r"(.*):([^:/\\]*)")
 _HUB_PATH = re.compile(r"([\w.-]+/[\w.-]+)(?:@([^/\s]+))?(?:/([^/].*?))?/?")
 
@@ -70,6 +72,7 @@ class LoadSettings:
         loras: fused one after another.
         dequantize: turn quantised weights into plain ones where that is possible, instead of refusing them.
         also_prune: patterns of layers outside the blocks that shall be prunable, as `read_patterns` returns them.
+        allowed: where the parts may come from that the model's own files name; None is anywhere.
     """
 
     model: str
@@ -83,6 +86,7 @@ class LoadSettings:
     loras: tuple[Lora, ...] = ()
     dequantize: bool = False
     also_prune: tuple[str, ...] = ()
+    allowed: AllowedModels | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_placement(self.placement)

@@ -160,6 +160,7 @@ def _places(place: Path, index: Mapping, settings: LoadSettings, progress: Progr
         subfolder, origin = elsewhere.get(key, (key, None))
         places[key] = place / subfolder
         if origin and not places[key].is_dir():  # a modular pipeline names the model that has this part
+            origin = settings.allowed.place(origin) if settings.allowed else origin
             asked = replace(settings, model=origin, subfolder=subfolder, revision=None, base=None, loras=())
             places[key] = _place(asked, f"{origin}/{subfolder}", progress)
     return places

@@ -12,6 +12,7 @@ import gradio as gr
 from dit_prune_viz.app.pages.topbar import page as topbar
 from dit_prune_viz.app.pages.updates import UNEXPECTED, bar_updates, error_message, session_updates
 from dit_prune_viz.app.session import packed
+from dit_prune_viz.app.session.action_log import logged
 from dit_prune_viz.app.session.going_on import Work
 from dit_prune_viz.app.session.history import History, with_looks
 from dit_prune_viz.app.session.jobs import Busy, GaveWay, Jobs, Queued, Reporter, Result
@@ -19,9 +20,6 @@ from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.startup import Startup
 from dit_prune_viz.app.session.workspaces import Workspace, Workspaces, sent_id
 from dit_prune_viz.errors import Cancelled, UserError
-
-MODEL_WORK = {"concurrency_id": "model", "concurrency_limit": 1}
-"""Endpoints that work on the model share this queue: one at a time. The page's listeners wait inside their jobs."""
 
 INTERNAL = {
     "api_visibility": "private",
@@ -238,11 +236,12 @@ class Actions:
             return work(before, report)
 
         try:
-            for update in self._jobs.run(line, begin, gives_way=gives_way):
-                if isinstance(update, Result) and isinstance(update.value, Session):
-                    yield Result(self._step(space, before, update.value, step, looks=looks))
-                else:
-                    yield update
+            with logged(work, space.id):
+                for update in self._jobs.run(line, begin, gives_way=gives_way):
+                    if isinstance(update, Result) and isinstance(update.value, Session):
+                        yield Result(self._step(space, before, update.value, step, looks=looks))
+                    else:
+                        yield update
         except GaveWay:
             raise
         except Cancelled:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import threading
+import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from dit_prune_viz.app.session import drawn_model
+from dit_prune_viz.app.session.action_log import write_prompts
 from dit_prune_viz.app.session.comparison_result import (
     GAIN,
     LEFT,
@@ -28,6 +29,7 @@ from dit_prune_viz.generation.stream import stream_batch
 from dit_prune_viz.generation.unread import find_unread
 from dit_prune_viz.metrics.clip import ClipScorer
 from dit_prune_viz.metrics.clip_mean import mean_clip
+from dit_prune_viz.metrics.destroyed import destroyed
 from dit_prune_viz.pipelines.model import Model
 
 PREVIEWS = 6
@@ -55,6 +57,7 @@ def check_prompts(
     """A checked request per prompt, all from the same seed. UserError as in `check_request`, and for more than four."""
     prompts = (prompts,) if isinstance(prompts, str) or prompts is None else tuple(prompts)
     drawing = Request("", seed, steps, frames=frames, picture=picture)
+    write_prompts(prompts)
     return _checked(model, [replace(drawing, prompt=prompt) for prompt in prompts])
 
 
@@ -162,9 +165,9 @@ def draw_draft(
     few = tuple(replace(request, steps=steps) for request in requests)
     model, stages = session.model, _Stages(few, 1, progress)
     with model.lock.hold(progress):
-        frames = stream_batch(model, few, layers=right.layers, preview_every=0, cancel=threading.Event())
+        name = f"draft of {right.name}"
+        frames = stream_batch(model, few, layers=right.layers, preview_every=0, told=lambda done: stages(done, name))
         for step in frames:
-            stages(step.index, f"draft of {right.name}")
             if step.final:
                 return Draft(step.images, steps)
     raise Cancelled("The generation was stopped.")
@@ -214,18 +217,18 @@ def draw_side(
 ) -> Side:
     """Draw checked requests with one model; the caller holds the model's lock.
 
-    `stages` is told every step, with the model's name, and may raise Cancelled; `emit` gets about so many previews, of
-    the side's name. 0 previews decode and score the finished pictures alone.
+    `stages` is told every step in the run's thread, with the model's name, and may raise Cancelled, which stops the run
+    at once; `emit` gets about so many previews, of the side's name. 0 previews decode and score the finished pictures
+    alone.
     """
     begin = time.perf_counter()
     steps = requests[0].steps
     every = max(1, round(steps / previews)) if previews else 0
-    cancel = threading.Event()
     curve: list[tuple[int, float]] = []
-    frames = stream_batch(model, requests, layers=chosen.layers, preview_every=every, cancel=cancel)
+    told = functools.partial(stages, name=chosen.name)
+    frames = stream_batch(model, requests, layers=chosen.layers, preview_every=every, told=told)
     try:
         for step in frames:
-            stages(step.index, chosen.name)
             if not step.images:
                 continue
             scores = clip_scores(clip, model, step.images, requests)
@@ -234,8 +237,8 @@ def draw_side(
                 emit(Frame(side, step.index, steps, step.images, tuple(curve)))
             if step.final:
                 clips = tuple(map(float, scores))
-                return Side(chosen.name, step.images, clips, tuple(curve), time.perf_counter() - begin)
+                what = tuple(map(destroyed, step.images, step.latents))
+                return Side(chosen.name, step.images, clips, tuple(curve), time.perf_counter() - begin, what)
     finally:
-        cancel.set()
         frames.close()
     raise Cancelled("The generation was stopped.")

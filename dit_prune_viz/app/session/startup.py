@@ -12,14 +12,17 @@ from pathlib import Path
 from dit_prune_viz.app.session.jobs import Busy, Jobs, Reporter, Result
 from dit_prune_viz.app.session.model_store import ModelStore
 from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.caching import Cache
 from dit_prune_viz.disk_cache import DiskCache
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.pipelines.allowed_models import AllowedModels
 from dit_prune_viz.pipelines.load_settings import LoadSettings
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pipelines.source import local_path
 from dit_prune_viz.resources import BUNDLED_CLIP, BUNDLED_CLIP_NAME, BUNDLED_MODEL
 
 OWNER = "startup"
+_BY_RECIPE_BYTES = 256 << 20
 _DRAWING_SECONDS = 2.0
 """A page is drawn undisturbed for so long after it has its session."""
 _VISIT_SECONDS = 15.0
@@ -29,12 +32,13 @@ _VISIT_SECONDS = 15.0
 @dataclass(frozen=True)
 class AppSettings:
     """load: the model to begin with; clip: hub id or folder; cache: None keeps nothing on disk; out: for what is taken
-    away."""
+    away; allowed: which other models may be opened, None is all."""
 
     load: LoadSettings
     clip: str
     cache: DiskCache | None = None
     out: Path = Path("pruned")
+    allowed: AllowedModels | None = None
 
 
 def start(settings: AppSettings, when_ready: Callable[[], None] | None = None) -> Startup:
@@ -54,6 +58,7 @@ def start(settings: AppSettings, when_ready: Callable[[], None] | None = None) -
         clip_name=BUNDLED_CLIP_NAME if bundled else None,
         load=settings.load,
         disk=settings.cache,
+        allowed=settings.allowed,
     )
     startup = Startup(
         Session(store), settings.load.model, Jobs(), when_ready, also_prune=settings.load.also_prune, out=settings.out
@@ -83,6 +88,8 @@ class Startup:
         self._released: weakref.ref[Session] | None = None
         self._reviving = threading.Lock()
         empty.store.when_loaded = self._release
+        self.by_recipe = Cache(_BY_RECIPE_BYTES)
+        """What callers that keep no session have made of the prepared one; it goes with the model."""
         self._done = threading.Event()
         self._visited = threading.Event()
         self._when_ready = when_ready
@@ -130,6 +137,7 @@ class Startup:
         if self._done.is_set() and self._released is None and self._session.model not in (None, model):
             self._released = weakref.ref(self._session)
             self._session = self._empty
+            self.by_recipe = Cache(_BY_RECIPE_BYTES)
 
     def _revive(self) -> None:
         """Prepare the session again where it was released and nobody has used it since."""

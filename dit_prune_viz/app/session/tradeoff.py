@@ -22,7 +22,7 @@ from dit_prune_viz.experiments.export import export
 from dit_prune_viz.experiments.levels import Level, level_of, parse_levels
 from dit_prune_viz.experiments.prompt_files import PROMPT_FILES
 from dit_prune_viz.experiments.prompts import held_out, read_prompts, split
-from dit_prune_viz.experiments.results import Row, unread_sentences
+from dit_prune_viz.experiments.results import Row, destroyed_sentences, unread_sentences
 from dit_prune_viz.experiments.run import run
 from dit_prune_viz.experiments.table import COLUMNS, WITH_DENSE_LEVEL, Difference, Line, Unit, tabulate, unit_of
 from dit_prune_viz.experiments.table import Figure as Score
@@ -190,7 +190,7 @@ def curves(rows: Sequence[Row], score: str, over: str = SPARSITY, *, shipped: bo
             return message(NO_SIZES)
     names, unit = dict.fromkeys(line.recipe for line in shown), unit_of(every)
     points = {
-        name: [point_of(line, line.figures[score], over, unit) for line in shown if line.recipe == name]
+        escape(name): [point_of(line, line.figures[score], over, unit) for line in shown if line.recipe == name]
         for name in names
     }
     dense = next((line.figures[score].mean for line in lines if line.recipe == "dense"), None)
@@ -229,7 +229,7 @@ def damage_figure(session: Session | None, rows: Sequence[Row]) -> Figure:
     pairs: dict[str, list[tuple[float, float]]] = {}
     for line in lines:
         pair = line.figures["damage"].mean, line.figures["latent_mse"].mean
-        pairs.setdefault(line.recipe, []).append(pair)
+        pairs.setdefault(escape(line.recipe), []).append(pair)
     return damage_scatter(pairs, spearman=None, what="cells") if pairs else message(NO_DAMAGE)
 
 
@@ -243,13 +243,14 @@ def table(rows: Sequence[Row], clip_name: str = "", source: str = "") -> str:
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     body = "".join(f"<tr>{_cells(line, unit)}</tr>" for line in lines)
     clip = f"CLIP: {escape(clip_name)}, {CLIP_UNIT}. " if clip_name else ""
-    if not any(line.figures["clip"] for line in lines):
+    if not any(line.figures["clip"] or line.destroyed for line in lines):
         clip = f"{NO_CLIP} "
     caption = (
         f"{escape(source)}{clip}Means over {formatting.counted(lines[0].prompts, 'prompt')} held out from calibration "
         f"± {lines[-1].spread_words}. Size: of the transformer as it would be stored, pruned models packed."
     )
-    caption += "".join(f" {sentence}" for sentence in unread_sentences(rows[0]))
+    told = (*unread_sentences(rows[0]), *destroyed_sentences(rows))
+    caption += "".join(f" {escape(sentence)}" for sentence in told)
     return formatting.wide_table(
         f'<table class="clusters tradeoff"><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table>",
@@ -258,7 +259,7 @@ def table(rows: Sequence[Row], clip_name: str = "", source: str = "") -> str:
 
 
 def _cells(line: Line, unit: Unit) -> str:
-    figures = [line.figures[score].text(DIGITS[score]) if line.figures[score] else "–" for score in COLUMNS]
+    figures = [line.text(score, DIGITS[score]) for score in COLUMNS]
     time = formatting.seconds(line.seconds) if line.recipe != "dense" else "–"
     values = [line.level, unit.text(line.nbytes), *figures, str(line.seeds), time]
     return f'<th scope="row">{escape(line.recipe)}</th>' + "".join(f"<td>{escape(value)}</td>" for value in values)

@@ -132,8 +132,8 @@ def test_an_owner_s_jobs_run_one_after_another_in_order():
     ahead = jobs.run("me", first)
     next(ahead)
     behind = [jobs.run("me", lambda report, name=name: order.append(name)) for name in ("second", "third")]
-    for waiting in behind:
-        assert set(islice(waiting, 2)) == {Queued()}
+    for place, waiting in enumerate(behind, 1):
+        assert set(islice(waiting, 2)) == {Queued(place)}
     release.set()
     assert list(ahead) == [Result(None)]
     for waiting in behind:

@@ -65,7 +65,7 @@ def test_any_other_thread_waits_and_is_told_so():
         assert not entered.is_set()
     thread.join(SOON)
     assert entered.is_set()
-    assert set(told) == {(0, 1, WAITING)}
+    assert set(told) == {(0, 1, f"{WAITING}: next in line")}
     assert lock.free
 
 
