@@ -22,6 +22,7 @@ from dit_prune_viz.app.guard_options import (
 from dit_prune_viz.app.guard_rules import LOOPBACK
 from dit_prune_viz.app.mcp_option import add_mcp_option, mcp_routes, serves_mcp
 from dit_prune_viz.app.process import ending_quietly, own_temporary_folder
+from dit_prune_viz.app.session.state_folder import add_state_option, open_state
 from dit_prune_viz.app.startup_checks import check_address, check_startup
 from dit_prune_viz.disk_cache import add_cache_option, open_cache
 from dit_prune_viz.errors import UserError
@@ -49,7 +50,7 @@ def serve(options: argparse.Namespace) -> None:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     logins, rules = read_logins(options), read_rules(options, space=_on_space())
     for_agents = serves_mcp(options)
-    cache = open_cache(options.cache)
+    cache, state = open_cache(options.cache), open_state(options.state)
     # Imports make a million objects that stay; to look through them for garbage again and again takes over a second.
     gc.disable()
     with without_stubs():
@@ -72,9 +73,11 @@ def serve(options: argparse.Namespace) -> None:
     startup = start(settings, when_ready=_collect_garbage)  # in a thread, while gradio is imported in this one
     with without_stubs():
         from dit_prune_viz.app.server import build_app, draw_ahead
+        from dit_prune_viz.app.session.workspaces import open_workspaces
         from dit_prune_viz.app.theme import launch_options
 
-    app = build_app(startup)
+    workspaces = open_workspaces(startup.jobs.cancel, state)
+    app = build_app(startup, workspaces)
     threading.Thread(target=draw_ahead, args=(startup,), name="first drawing", daemon=True).start()
     sys.setswitchinterval(0.0005)  # the page stays quick while the model works in a thread beside it
     print(f"Opening http://{options.host}:{options.port}", flush=True)
@@ -114,6 +117,7 @@ def parse(
     add_guard_options(parser)
     add_mcp_option(parser)
     add_cache_option(parser)
+    add_state_option(parser)
     add_plugin_option(parser)
     arguments = parser.parse_args(argv)
     if arguments.host not in LOOPBACK and not has_login(arguments) and not space:

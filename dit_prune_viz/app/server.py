@@ -29,11 +29,13 @@ from dit_prune_viz.app.session.jobs import Busy
 from dit_prune_viz.app.session.layer_subject import owned_layer
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.startup import Startup
+from dit_prune_viz.app.session.workspaces import Workspaces
 from dit_prune_viz.app.widgets import layer_list, open_page, plot, session_link
 from dit_prune_viz.app.widgets.scripts import script
 
 HOTKEYS, FOCUS = script("pages/hotkeys.js"), script("pages/focus.js")
 NUMBER_FIELDS = script("pages/number_fields.js")
+KEEP_GOING = script("pages/topbar/keep_going.js")
 TO_TAB = """() => void setTimeout(() => {
   const [at, tab] = [document.activeElement, document.querySelector('#tabs [role="tab"][aria-selected="true"]')];
   if (at === document.body || !at?.offsetParent) tab?.focus({ preventScroll: true });
@@ -46,11 +48,11 @@ become."""
 MAP, LAYER, COMPARE, TRADEOFF, TAKEAWAY = PAGES = ("map", "layer", "compare", "tradeoff", "takeaway")
 
 
-def build_app(startup: Startup) -> gr.Blocks:
-    """The app; a page that opens waits for the model that `startup` prepares."""
+def build_app(startup: Startup, workspaces: Workspaces | None = None) -> gr.Blocks:
+    """The app; a page that opens waits for the model that `startup` prepares. Nothing is saved unless `workspaces` do."""
     close_seams()
     plot.serve_plotly()
-    return _page(startup)
+    return _page(startup, workspaces or Workspaces(startup.jobs.cancel))
 
 
 def draw_ahead(startup: Startup) -> None:
@@ -87,8 +89,8 @@ class Tabs:
     tradeoff: tradeoff_tab.TradeoffTab
 
 
-def _page(startup: Startup) -> gr.Blocks:
-    actions = Actions(startup.jobs, startup)
+def _page(startup: Startup, workspaces: Workspaces) -> gr.Blocks:
+    actions = Actions(startup.jobs, startup, workspaces)
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(CHECK, KEPT)) as page:
         state = gr.State(None)
         api.build(state, Calls(startup))  # first, so that its names are not taken by the page's own listeners
@@ -112,7 +114,9 @@ def _page(startup: Startup) -> gr.Blocks:
 
 def _top_bar() -> TopBar:
     with gr.Row(elem_id="topbar", equal_height=True):
-        bar = gr.HTML(topbar.render(None, Busy(0, 1, "Opening")), elem_id="bar", apply_default_css=False)
+        bar = gr.HTML(
+            topbar.render(None, Busy(0, 1, "Opening")), js_on_load=KEEP_GOING, elem_id="bar", apply_default_css=False
+        )
         cancel = gr.Button("Cancel", size="sm", visible=False, elem_id="cancel", scale=0, min_width=90)
         undo = gr.Button("↶ Undo", size="sm", interactive=False, elem_id="undo", scale=0, min_width=76)
         redo = gr.Button("↷ Redo", size="sm", interactive=False, elem_id="redo", scale=0, min_width=76)
@@ -131,6 +135,7 @@ def _wire_visits(page: gr.Blocks, frame: Frame, kept: Kept, actions: Actions) ->
 
 def _wire_top_bar(frame: Frame, top: TopBar, actions: Actions) -> None:
     top.cancel.click(actions.cancel, queue=False, **INTERNAL)
+    top.bar.select(actions.keep_going, None, frame.bar, queue=False, **INTERNAL)
     top.undo.click(actions.undo, frame.session, frame.outputs, **INTERNAL)
     top.redo.click(actions.redo, frame.session, frame.outputs, **INTERNAL)
     frame.session.change(actions.weigh, frame.session, frame.bar, trigger_mode="always_last", **INTERNAL)

@@ -1,4 +1,4 @@
-// Runs once in the page's head, before gradio opens its queue: which session the page shows, and a connection that may
+// Runs once at the beginning of the page's head, before any part of gradio: which session the page shows, and a connection that may
 // break. What gradio asks for through its queue carries the session's id; where the network or the server goes away,
 // requests wait until it is back, and the page goes on under a new name with the same session. It never reloads itself.
 (() => {
@@ -100,17 +100,19 @@
 
   const reconnected = () => (away ??= comeBack());
 
-  // The server notices by this when the page is closed; gradio's own ended with the gap.
-  async function beat() {
-    const [own, signal] = [generation, cutOff.signal];
+  // The server notices by this when the page is closed, and the page when the connection breaks. Gradio opens the first
+  // and reads nothing in it.
+  async function beat(url = api(`heartbeat/${name}`), closed = new AbortController().signal) {
+    const own = generation;
     try {
-      const answer = await plain(api(`heartbeat/${name}`), { headers: { [HEADER]: id }, signal });
+      const signal = AbortSignal.any([closed, cutOff.signal]);
+      const answer = await plain(url, { headers: { [HEADER]: id }, signal });
       const reader = answer.body.getReader();
       while (!(await reader.read()).done);
     } catch {
-      // the gap is dealt with below
+      // dealt with below
     }
-    if (own === generation && !leaving) reconnected();
+    if (own === generation && !closed.aborted && !leaving) reconnected();
   }
 
   let leaving = false;
@@ -220,11 +222,12 @@
 
   window.fetch = (input, init) => {
     const url = new URL(input instanceof Request ? input.url : input, document.baseURI);
-    const queue = url.origin === location.origin && /\/(queue\/(join|data)|run\/\w+)$/.exec(url.pathname);
+    const queue = url.origin === location.origin && /\/(queue\/(join|data)|run\/\w+|(heartbeat)\/\w+)$/.exec(url.pathname);
     if (!queue) return plain(input, init);
     const request = new Request(input, init);
-    if (queue[2] !== "data") return send(request);
-    const stream = new ReadableStream({ start: (controller) => void follow(request, controller) });
-    return Promise.resolve(new Response(stream, { headers: { "content-type": "text/event-stream" } }));
+    if (queue[2] !== "data" && !queue[3]) return send(request);
+    if (queue[3]) beat(url, request.signal);
+    const stream = queue[3] ? {} : { start: (controller) => void follow(request, controller) };
+    return Promise.resolve(new Response(new ReadableStream(stream), { headers: { "content-type": "text/event-stream" } }));
   };
 })();

@@ -124,14 +124,26 @@ class Runs:
         if run is None or self.is_a(run):
             self.a = None
         else:
-            self.a = Reference(run.name, run.session, run.drawn, run.number)
+            self.a = Reference(
+                run.name, run.session, run.drawn if run.drawn.layers or not run.is_plan else None, run.number
+            )
         self._a_changed()
+
+    def bring_back(self, runs: tuple[Run, ...], shown: int | None, a: int | None) -> None:
+        """Comparisons of an earlier run of the app, the newest first; those that were made since come before them."""
+        known = {run.number for run in self.runs}
+        self.runs = (*self.runs, *(run for run in runs if run.number not in known))
+        self._last = max([self._last, *(run.number for run in self.runs)])
+        if self.shown is None:
+            self.shown = self.find(shown)
+        if self.a is None and self.find(a) is not None:
+            self.make_a(a)
 
     def keep_as_a(self, session: Session) -> None:
         """A plan becomes A; its pictures are drawn with the next comparison unless a run of it is there."""
         own = next((run for run in self.runs if run.is_plan and run.session.plan is session.plan), None)
         if own is not None:
-            self.a = Reference(own.name, session, own.drawn, own.number)
+            self.a = Reference(own.name, session, own.drawn if own.drawn.layers else None, own.number)
         else:
             self.a = Reference(name_of_session(session), session)
         self._a_changed()
