@@ -49,7 +49,7 @@ MAP, LAYER, COMPARE, TRADEOFF, TAKEAWAY = PAGES = ("map", "layer", "compare", "t
 
 
 def build_app(startup: Startup, workspaces: Workspaces | None = None) -> gr.Blocks:
-    """The app; a page that opens waits for the model that `startup` prepares. Nothing is saved unless `workspaces` do."""
+    """The app; a page that opens waits for the model that `startup` prepares. Without `workspaces` nothing is saved."""
     close_seams()
     plot.serve_plotly()
     return _page(startup, workspaces or Workspaces(startup.jobs.cancel))
