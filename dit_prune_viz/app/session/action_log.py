@@ -16,8 +16,8 @@ from typing import Any
 from dit_prune_viz.app.session.jobs import GaveWay, Result
 from dit_prune_viz.errors import Cancelled, UserError
 
-OK, REFUSED, FAILED, CANCELLED, GAVE_WAY, ABANDONED = "ok", "refused", "failed", "cancelled", "gave way", "abandoned"
-"""What comes of an action: abandoned is one whose client went away."""
+OK, REFUSED, FAILED, CANCELLED, GAVE_WAY = "ok", "refused", "failed", "cancelled", "gave way"
+"""What comes of an action; one whose client went away is cancelled."""
 
 _LOG = logging.getLogger("dit_prune_viz.actions")
 _PROMPTS = logging.getLogger("dit_prune_viz.prompts")
@@ -63,9 +63,6 @@ def logged_updates(updates: Iterator[Any], work: Callable[..., Any], owner: str 
         for update in updates:
             outcome = OK if isinstance(update, Result) else outcome
             yield update
-    except GeneratorExit:
-        outcome = outcome if outcome == OK else ABANDONED
-        raise
     except BaseException as problem:
         outcome = _outcome_of(problem)
         raise

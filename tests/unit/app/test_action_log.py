@@ -97,10 +97,14 @@ def test_a_client_that_goes_away_leaves_a_line(log, ready):
         report.emit("a picture")
         report.cancel.wait(10)
 
-    stream = Actions(Jobs(), Prepared(ready)).watch(request, ready, slow, step=None)
+    actions = Actions(Jobs(), Prepared(ready))
+    stream = actions.watch(request, ready, slow, step=None)
     assert next(stream) == "a picture"
     stream.close()
-    assert [line["outcome"] for line in read()] == ["abandoned"]
+    (work,) = actions.workspace(request).works
+    actions.leave(request)  # the page had no id that anybody could come back with
+    assert work.over.wait(10)
+    assert [line["outcome"] for line in read()] == ["cancelled"]
 
 
 def test_the_api_has_lines_as_well(log, ready):
