@@ -10,7 +10,7 @@ from typing import Any
 from dit_prune_viz.app.guard_headers import Headers, guarded_headers, is_html, new_nonce, page_policy, with_nonce
 from dit_prune_viz.app.guard_logins import LoginAttempts
 from dit_prune_viz.app.guard_rules import API, GuardRules, Refusal, lower_headers, needs_login, route_path
-from dit_prune_viz.app.mcp_option import PATH as MCP
+from dit_prune_viz.app.mcp_route import PATH as MCP
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
