@@ -18,7 +18,7 @@ from dit_prune_viz.app.guard_headers import (
 )
 from dit_prune_viz.app.guard_logins import LoginAttempts
 from dit_prune_viz.app.guard_rules import API, GuardRules, Refusal, lower_headers, needs_login, route_path
-from dit_prune_viz.app.mcp_option import PATH as MCP
+from dit_prune_viz.app.mcp_route import PATH as MCP
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

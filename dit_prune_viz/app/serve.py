@@ -20,7 +20,8 @@ from dit_prune_viz.app.guard_options import (
     read_rules,
 )
 from dit_prune_viz.app.guard_rules import LOOPBACK
-from dit_prune_viz.app.mcp_option import add_mcp_option, mcp_routes, serves_mcp
+from dit_prune_viz.app.mcp_option import add_mcp_option, serves_mcp
+from dit_prune_viz.app.mcp_route import McpRoute
 from dit_prune_viz.app.process import ending_quietly, own_temporary_folder
 from dit_prune_viz.app.session.state_folder import add_state_option, open_state
 from dit_prune_viz.app.startup_checks import check_address, check_startup
@@ -81,7 +82,8 @@ def serve(options: argparse.Namespace) -> None:
     threading.Thread(target=draw_ahead, args=(startup,), name="first drawing", daemon=True).start()
     sys.setswitchinterval(0.0005)  # the page stays quick while the model works in a thread beside it
     print(f"Opening http://{options.host}:{options.port}", flush=True)
-    guards = guarded(rules, lambda: health(startup), routes=mcp_routes(startup) if for_agents else ())
+    tools = [(McpRoute, (), {"startup": startup, "find": workspaces.newest})] if for_agents else []
+    guards = guarded(rules, lambda: health(startup), inner=tools)
     try:
         app.launch(
             server_name=options.host, server_port=options.port, auth=logins or None, **launch_options(), **guards

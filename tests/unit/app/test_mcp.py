@@ -26,6 +26,7 @@ from dit_prune_viz.app import mcp_option, serve
 from dit_prune_viz.app.guard_options import guarded
 from dit_prune_viz.app.guard_rules import GuardRules
 from dit_prune_viz.app.mcp_arguments import TOOLS
+from dit_prune_viz.app.mcp_route import McpRoute
 from dit_prune_viz.app.server import build_app
 from dit_prune_viz.app.session.health import health
 from dit_prune_viz.app.session.jobs import Reporter
@@ -49,7 +50,7 @@ def startup(tmp_path_factory):
 def _launch(startup, **more):
     """As `serve` does it."""
     app = build_app(startup)
-    guards = guarded(GuardRules(), lambda: health(startup), routes=mcp_option.mcp_routes(startup))
+    guards = guarded(GuardRules(), lambda: health(startup), inner=[(McpRoute, (), {"startup": startup})])
     launched = {**launch_options(), **guards, **more}
     _, address, _ = app.launch(server_name="127.0.0.1", prevent_thread_lock=True, **launched)
     return app, f"{address.rstrip('/')}/mcp"
