@@ -1,10 +1,11 @@
-"""Many people at one app, as real clients over HTTP: whose pictures they get, how long they wait, what they leave behind.
+"""Many people at one app, as real clients over HTTP: whose pictures they get, how long they wait, what they leave.
 
 `DPV_PEOPLE_QUICK=1` does a tenth of everything.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import sys
@@ -149,7 +150,7 @@ def cancel_ms() -> dict:
     finally:
         comparison.draw_side, comparison.stream_batch = watched, draw
         server.close()
-    step = 1000 * median(b - a for a, b in zip(steps, steps[1:], strict=False) if b - a < 60)
+    step = 1000 * median(b - a for a, b in itertools.pairwise(steps) if b - a < 60)
     value, goal = 1000 * _p95(waits), step + 200
     detail = f"a step takes {step:.0f} ms; median {1000 * median(waits):.0f} ms of {len(waits)}; load {_load()}"
     return {"value": value, "unit": "ms", "goal": f"≤ {goal:.0f}", "held": value <= goal, "detail": detail}

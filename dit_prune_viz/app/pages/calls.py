@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import gradio as gr
@@ -99,7 +100,8 @@ class Calls:
             except BaseException as problem:
                 outcome.append(problem)
             finally:
-                loop.call_soon_threadsafe(ended.set)
+                with suppress(RuntimeError):  # the server has been closed meanwhile
+                    loop.call_soon_threadsafe(ended.set)
 
         threading.Thread(target=follow, name="call", daemon=True).start()
         try:
