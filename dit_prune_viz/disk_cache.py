@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import re
-import threading
 import time
 import zlib
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.whole_file import remove_stale_parts, write_whole
 
 VARIABLE = "DIT_PRUNE_VIZ_CACHE"
 """Environment variable: a folder, or "off". The option --cache goes before it."""
@@ -31,8 +31,6 @@ LONG_SECONDS = 10.0
 
 LIMIT = 4 << 30
 _NAME = re.compile(r"[a-z]+-[0-9a-f]{64}\.safetensors")
-_PART = ".dit-prune-viz-part"
-_STALE_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +88,7 @@ class DiskCache:
         return self.folder / f"{key}.safetensors"
 
     def _trim(self, keep: Path) -> None:
+        remove_stale_parts(self.folder)
         if self.limit is None:
             return
         files = []
@@ -98,8 +97,6 @@ class DiskCache:
                 state = path.stat()
                 if _NAME.fullmatch(path.name):
                     files.append((state.st_mtime_ns, state.st_size, path))
-                elif path.name.endswith(_PART) and time.time() - state.st_mtime > _STALE_SECONDS:
-                    path.unlink()  # left behind by a process that was killed
         used = sum(size for _, size, _ in files)
         for _, size, path in sorted(files):
             if used <= self.limit:
@@ -185,12 +182,7 @@ def write_entry(path: Path, entry: Entry) -> None:
     """Write one safetensors file, in one step. OSError if the disk does not take it."""
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in entry.tensors.items()}
     about = {"about": json.dumps(dict(entry.about)), "crc32": str(_checksum(tensors))}
-    part = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}{_PART}")
-    try:
-        part.write_bytes(save(tensors, about))  # `save_file` would hide the file from other users of the folder
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, save(tensors, about))  # `save_file` would hide the file from other users of the folder
 
 
 def read_entry(path: Path) -> Entry:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dit_prune_viz.app.formatting import signed
 from dit_prune_viz.app.session import parts_file
 from dit_prune_viz.app.session.analyzer import Finding, find_all
 from dit_prune_viz.app.session.comparison import MAX_PROMPTS, check_prompts
@@ -26,6 +25,7 @@ from dit_prune_viz.experiments.progress import TerminalProgress, say
 from dit_prune_viz.export.folders import check_target, new_file
 from dit_prune_viz.export.part_files import own_files
 from dit_prune_viz.formatting import size
+from dit_prune_viz.pipelines.device import telling_of_memory
 from dit_prune_viz.pipelines.input_picture import read_picture
 from dit_prune_viz.pipelines.load_settings import LoadSettings, add_load_options, read_load_settings
 from dit_prune_viz.plugins import add_plugin_option
@@ -41,7 +41,9 @@ _BYTES_PER_PIXEL = 3
 def main(arguments: Sequence[str], program: str) -> int:
     """Run the command; returns the exit status."""
     try:
-        _parts(_parser(program).parse_args(arguments))
+        options = _parser(program).parse_args(arguments)
+        with telling_of_memory():
+            _parts(options)
     except UserError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2
@@ -133,7 +135,7 @@ def _session(settings: LoadSettings, options: argparse.Namespace, progress: Term
 
 def _line(finding: Finding) -> str:
     done = finding.comparison
-    told = f"{finding.drawn.name}: Δ CLIP {signed(done.delta)}, SSIM {done.ssim:.3f}"
+    told = f"{finding.drawn.name}: {done.told}, SSIM {done.ssim:.3f}"
     if finding.error is not None and finding.damage is not None:
         told += f", measured error {100 * finding.error:.3g} %, predicted damage {100 * finding.damage:.3g} %"
     return told

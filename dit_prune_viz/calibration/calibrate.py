@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -17,10 +17,13 @@ from dit_prune_viz.calibration.unread_tokens import UnreadTokens
 from dit_prune_viz.checks import check_text, whole
 from dit_prune_viz.disk_cache import DiskCache
 from dit_prune_viz.errors import Progress, UserError
-from dit_prune_viz.pipelines.device import out_of_memory
+from dit_prune_viz.pipelines.device import telling_of_memory
 from dit_prune_viz.pipelines.model import Model
 
 _MAX_SAMPLES = 100_000
+
+Watch = Callable[[Model, tuple[str, ...], int, int, int, int, Progress | None], Calibration]
+"""As `watch`."""
 
 
 def calibrate(
@@ -33,6 +36,7 @@ def calibrate(
     bins: int = 10,
     progress: Progress | None = None,
     cache: DiskCache | None = None,
+    by: Watch | None = None,
 ) -> Calibration:
     """Sum the squared inputs of every prunable layer over randomly drawn transformer inputs.
 
@@ -49,6 +53,7 @@ def calibrate(
         bins: timestep bins of equal width over 0..1.
         progress: called after every denoising step; may raise `Cancelled`.
         cache: where the same calibration is looked up first and kept afterwards; None calibrates in any case.
+        by: what watches the inputs in the place of `watch`.
 
     Raises:
         UserError: a number is out of range, no prompt, inputs of a layer that are not finite, too little memory.
@@ -66,38 +71,34 @@ def calibrate(
     key = calibration_key(model, samples=samples, seed=seed, steps=steps, bins=bins, prompts=texts) if cache else ""
     found = find_calibration(cache, key) if cache else None
     if found is None:
-        found = _watch(model, texts, samples, seed, steps, bins, progress)
+        found = (by or watch)(model, texts, samples, seed, steps, bins, progress)
         if cache:
             keep_calibration(cache, key, found)
     return found
 
 
-def _watch(
+def watch(
     model: Model, texts: tuple[str, ...], samples: int, seed: int, steps: int, bins: int, progress: Progress | None
 ) -> Calibration:
-    """The calibration itself, with checked settings."""
+    """The calibration itself, with checked settings. UserError where memory does not suffice, or nothing was drawn."""
     start = time.perf_counter()
     sums = Sums(model.layers, bins, model.device)
-    try:
-        # no_grad, not inference_mode: tensors that a scheduler keeps must stay usable outside.
-        with model.lock.hold(progress), torch.no_grad():
-            planned, halves = probe(model, texts[0], steps, seed)
-            draw = draw_inputs(samples, prompts=texts, steps=planned, halves=halves, seed=seed)
-            unread = UnreadTokens(model.transformer, model.layers)
-            timesteps = walk(
-                model,
-                draw,
-                lambda batch: watch_inputs(model.transformer, model.layers, sums, batch.choose, unread),
-                steps=steps,
-                bins=bins,
-                seed=seed,
-                check=sums.check,
-                progress=progress,
-            )
-    except (RuntimeError, MemoryError) as error:
-        if out_of_memory(error):
-            raise UserError(f"Calibration does not fit into the memory of {model.device}.") from error
-        raise
+    too_large = f"Calibration does not fit into the memory of {model.device}; load the model with --placement stream."
+    # no_grad, not inference_mode: tensors that a scheduler keeps must stay usable outside.
+    with telling_of_memory(too_large), model.lock.hold(progress), torch.no_grad():
+        planned, halves = probe(model, texts[0], steps, seed)
+        draw = draw_inputs(samples, prompts=texts, steps=planned, halves=halves, seed=seed)
+        unread = UnreadTokens(model.transformer, model.layers)
+        timesteps = walk(
+            model,
+            draw,
+            lambda batch: watch_inputs(model.transformer, model.layers, sums, batch.choose, unread),
+            steps=steps,
+            bins=bins,
+            seed=seed,
+            check=sums.check,
+            progress=progress,
+        )
     if not timesteps:
         raise UserError("The transformer was never called at the steps that were drawn; take more steps or samples.")
     return Calibration(

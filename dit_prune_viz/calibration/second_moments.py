@@ -15,7 +15,7 @@ from dit_prune_viz.calibration.result import Calibration
 from dit_prune_viz.calibration.timestep_weights import timestep_weights
 from dit_prune_viz.calibration.unread_tokens import find_unread
 from dit_prune_viz.errors import Progress, UserError
-from dit_prune_viz.pipelines.device import out_of_memory
+from dit_prune_viz.pipelines.device import telling_of_memory
 from dit_prune_viz.pipelines.matrices import channels_last, layout
 from dit_prune_viz.pipelines.model import Model
 
@@ -102,26 +102,23 @@ def collect_moments(
     inputs = record_inputs(model, like, progress=progress) if inputs is None else inputs
     store = _Store(model)
     store.routed = {name for name in names if model.layer(name).routed}
-    try:
-        with model.lock.hold(progress), torch.no_grad(), watch_package(model, names, store.take) as run:
-            for done, call in enumerate(inputs.calls):
-                store.begin(torch.tensor([scale[index] for index in call.bins], dtype=torch.float32))
-                if altered is not None:
-                    store.keeps = True
-                    run(call)
-                    store.keeps = False
-                with nullcontext() if altered is None else altered():
-                    run(call if altered is None else run.routed_anew(call))
-                if progress is not None:
-                    progress(done + 1, len(inputs.calls), "Collecting Hessians")
-            owners = run.owners
-    except (RuntimeError, MemoryError) as error:
-        if out_of_memory(error):
-            raise UserError(
-                f"The Hessians of these {len(names)} layers do not fit into the memory of {model.device}; "
-                "take fewer layers at a time."
-            ) from error
-        raise
+    fitting = telling_of_memory(
+        f"The Hessians of these {len(names)} layers do not fit into the memory of {model.device}; "
+        "take fewer layers at a time."
+    )
+    watched = watch_package(model, names, store.take)
+    with fitting, model.lock.hold(progress), torch.no_grad(), watched as run:
+        for done, call in enumerate(inputs.calls):
+            store.begin(torch.tensor([scale[index] for index in call.bins], dtype=torch.float32))
+            if altered is not None:
+                store.keeps = True
+                run(call)
+                store.keeps = False
+            with nullcontext() if altered is None else altered():
+                run(call if altered is None else run.routed_anew(call))
+            if progress is not None:
+                progress(done + 1, len(inputs.calls), "Collecting Hessians")
+        owners = run.owners
     return store.results(names, owners)
 
 

@@ -29,9 +29,10 @@ from dit_prune_viz.experiments.processes import processes
 from dit_prune_viz.experiments.progress import TerminalProgress, say
 from dit_prune_viz.experiments.prompts import PromptSet, held_out, read_prompts, split
 from dit_prune_viz.experiments.prune_command import add_prune
-from dit_prune_viz.experiments.results import Results, Row, unread_sentences
+from dit_prune_viz.experiments.results import Results, Row, destroyed_sentences, unread_sentences
 from dit_prune_viz.experiments.run import RESULTS, run
 from dit_prune_viz.experiments.table import COLUMNS, markdown, savings, tabulate
+from dit_prune_viz.pipelines.device import telling_of_memory
 from dit_prune_viz.pipelines.input_picture import read_picture
 from dit_prune_viz.pipelines.load_settings import add_load_options, read_load_settings
 from dit_prune_viz.pipelines.model import Model, load
@@ -59,7 +60,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m dit_p
         if arguments[:1] == ["run"]:  # what `sweep` was called before
             arguments[0] = "sweep"
         options = _parser(program).parse_args(arguments)
-        options.do(options)
+        with telling_of_memory():
+            options.do(options)
     except UserError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2
@@ -261,7 +263,7 @@ def _show(rows: Sequence[Row], categories: Sequence[str] = ()) -> None:
             print("\n" + markdown_by_category(parts, digits))
     if saved := savings(lines):
         print("\nWhat it saves, in bytes of the transformer as it would be stored:\n\n" + saved)
-    for sentence in unread_sentences(rows[0]):
+    for sentence in (*unread_sentences(rows[0]), *destroyed_sentences(rows)):
         print("\n" + sentence)
 
 

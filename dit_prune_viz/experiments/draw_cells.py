@@ -11,7 +11,7 @@ from dit_prune_viz.experiments.dense_pictures import DenseStore
 from dit_prune_viz.experiments.experiment import Experiment
 from dit_prune_viz.experiments.processes import Alone
 from dit_prune_viz.experiments.requests import requests_for
-from dit_prune_viz.experiments.scores import joined, score
+from dit_prune_viz.experiments.scores import Scored, joined, score
 from dit_prune_viz.generation.batch import draw_batch
 from dit_prune_viz.metrics.clip import ClipScorer
 from dit_prune_viz.pipelines.model import Model
@@ -43,7 +43,7 @@ class CellDrawer:
         if self.progress:
             self.progress(self.done, self.total, f"{what} ({done} of {total})")
 
-    def draw(self, pruned: PrunedModel | None, what: str, seed: int) -> dict[str, list[float | None]]:
+    def draw(self, pruned: PrunedModel | None, what: str, seed: int) -> Scored:
         prompts = self.experiment.prompts
         requests = requests_for(self.model, prompts, seed, self.experiment.drawing(self.model))
         batches = [requests[start : start + self.batch] for start in range(0, len(requests), self.batch)]

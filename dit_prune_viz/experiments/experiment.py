@@ -17,6 +17,7 @@ from dit_prune_viz.metrics.clip import ClipScorer
 from dit_prune_viz.pipelines.families import described
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pruning.named_recipes import DENSE, NamedRecipe
+from dit_prune_viz.whole_file import write_whole
 
 DESCRIPTION = "experiment.json"
 _FORMAT = 2  # in format 1 each CLIP score was clamped by itself
@@ -139,7 +140,7 @@ def write_description(path: Path, content: dict) -> None:
     """Write `documented` down. UserError if the folder cannot be written to."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     except OSError as error:
         raise UserError(f"{path.parent} cannot be written to ({error.strerror}); choose another folder.") from error
 

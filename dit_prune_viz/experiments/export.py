@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,12 +15,14 @@ from dit_prune_viz.experiments.results import SCORES, UNREAD, Row
 from dit_prune_viz.experiments.table import tabulate
 from dit_prune_viz.formatting import counted
 from dit_prune_viz.pruning.named_recipes import DENSE
+from dit_prune_viz.whole_file import whole_file, write_whole
 
 _FIELDS = (
     *("recipe", "level", "sparsity", "nbytes", "seed", "prompts"),
     *SCORES,
     *("damage", "prune_seconds", "seconds"),
     *UNREAD,
+    "destroyed",
 )
 
 _NAMED_SEEDS = 5
@@ -29,19 +31,20 @@ _NAMED_SEEDS = 5
 
 def as_csv(rows: Sequence[Row]) -> str:
     """A line per cell, each score its mean over the prompts, empty where there is none; the last columns say of which
-    prompts the model or the CLIP does not read some words, and which."""
+    prompts the model or the CLIP does not read some words, and which, and of which the picture is destroyed."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(_FIELDS)
     for row in rows:
-        values = {name: row.mean(name) for name in SCORES} | {name: _unread(row, name) for name in UNREAD}
+        words = {name: (row.unread or {}).get(name, ()) for name in UNREAD} | {"destroyed": row.destroyed}
+        values = {name: row.mean(name) for name in SCORES}
+        values |= {name: _by_prompt(told) for name, told in words.items()}
         table.writerow([values[name] if name in values else getattr(row, name) for name in _FIELDS])
     return text.getvalue()
 
 
-def _unread(row: Row, name: str) -> str:
-    words = enumerate((row.unread or {}).get(name, ()), 1)
-    return "; ".join(f"prompt {number}: {text}" for number, text in words if text)
+def _by_prompt(words: Iterable[str]) -> str:
+    return "; ".join(f"prompt {number}: {text}" for number, text in enumerate(words, 1) if text)
 
 
 def as_json(rows: Sequence[Row], description: Mapping[str, object]) -> str:
@@ -83,9 +86,11 @@ def export(rows: Sequence[Row], description: Mapping[str, object], folder: Path,
     paths = [folder / f"{name}{ending}" for ending in (".csv", ".json", ".png")]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        paths[0].write_text(as_csv(rows), encoding="utf-8")
-        paths[1].write_text(as_json(rows, description), encoding="utf-8")
-        draw_curves(tabulate(rows), caption(rows, description)).save(paths[2])
+        write_whole(paths[0], as_csv(rows))
+        write_whole(paths[1], as_json(rows, description))
+        curves = draw_curves(tabulate(rows), caption(rows, description))
+        with whole_file(paths[2]) as part:
+            curves.save(part, "PNG")
     except OSError as error:
         raise UserError(f"{folder} cannot be written to ({error.strerror}); choose another folder.") from error
     return paths

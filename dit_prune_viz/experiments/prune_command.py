@@ -25,6 +25,7 @@ from dit_prune_viz.pruning.prune import calibrate_for, prune
 from dit_prune_viz.pruning.pruned_model import PrunedModel
 from dit_prune_viz.pruning.recipe import Recipe
 from dit_prune_viz.pruning.recipe_file import RecipeFile, parse_recipe, read_text
+from dit_prune_viz.whole_file import write_whole
 
 _WORST = 10
 """Layers that are named, those with the most predicted damage."""
@@ -174,6 +175,6 @@ def _write(path: Path, pruned: PrunedModel) -> None:
         "layers": [vars(layer) for layer in report.layers],
     }
     try:
-        path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}); choose another file.") from error

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import zlib
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import BinaryIO
 
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.formatting import counted
 from dit_prune_viz.metrics.clip_mean import mean_clip
 
 SCORES = ("clip", "ssim", "psnr", "latent_mse")
@@ -16,6 +21,11 @@ SCORES = ("clip", "ssim", "psnr", "latent_mse")
 
 UNREAD = ("not_drawn", "not_scored")
 """Per prompt: its end that the model, or the CLIP, does not read."""
+
+_NAMED = 5
+"""So many damaged lines are named."""
+_CHECKED = re.compile(rb'(.*), "crc32": (\d{1,10})}', re.DOTALL)
+"""A line with the checksum of what stands before it; those of older versions have none."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,8 @@ class Row:
     unread: "not_drawn" or "not_scored" → for every prompt the end that the model or the CLIP does not read, "" for
     none; without a name where it reads all prompts to their end. None in rows of older versions, which did not look.
     nbytes: of the transformers as they would be stored, see `stored_bytes`; None where that is not known.
+    destroyed: for every prompt what its picture has become, see `metrics.destroyed`, "" for a picture; empty where none
+    is destroyed.
     """
 
     experiment: str
@@ -42,6 +54,7 @@ class Row:
     scores: dict[str, list[float | None]] = field(default_factory=dict)
     unread: dict[str, list[str]] | None = None
     nbytes: int | None = None
+    destroyed: list[str] = field(default_factory=list)
 
     @property
     def key(self) -> tuple[str, str, str, int]:
@@ -53,7 +66,10 @@ class Row:
         return max((len(values) for values in self.scores.values()), default=0)
 
     def mean(self, score: str) -> float | None:
-        """The mean of a score over the prompts that have one, see `mean_score`; None where none has."""
+        """The mean of a score over the prompts that have one, see `mean_score`; None where none has, and for the CLIP
+        score of nothing but destroyed pictures, which would be that of no picture at all."""
+        if score == "clip" and self.destroyed and all(self.destroyed):
+            return None
         return mean_score(score, self.scores.get(score, ()))
 
 
@@ -72,17 +88,16 @@ class Results:
 
     def append(self, row: Row) -> None:
         """Write a row down for good, after whatever another run has added meanwhile."""
-        line = json.dumps(asdict(row) | {"mean": {name: row.mean(name) for name in SCORES}}) + "\n"
+        text = json.dumps(asdict(row) | {"mean": {name: row.mean(name) for name in SCORES}}).encode()[:-1]
+        line = text + f', "crc32": {zlib.crc32(text)}}}\n'.encode()
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("ab") as file:
+            with self._path.open("ab+") as file:
                 size, whole = self._half
-                if size and file.tell() == size:
+                if size and file.seek(0, os.SEEK_END) == size:
                     file.truncate(whole)
                 self._half = 0, 0
-                file.write(line.encode())
-                file.flush()
-                os.fsync(file.fileno())
+                _add_line(file, line)
         except OSError as error:
             raise UserError(
                 f"{self._path} cannot be written to ({error.strerror}); make room or choose another folder, the cells "
@@ -102,27 +117,49 @@ class Results:
         except OSError as error:
             raise UserError(f"{self._path} cannot be read ({error.strerror}); choose another folder.") from error
         *lines, rest = content.split(b"\n")
-        for number, line in enumerate(lines, 1):
-            row = _row(line)
-            if row is None:
-                raise UserError(
-                    f"Line {number} of {self._path} is no result; move the file away or remove that line, the other "
-                    "rows will be used."
-                )
-            self.rows.append(row)
+        rows = [_row(line) for line in lines]
+        self.rows = [row for row in rows if row is not None]
         if rest:
             self._half = len(content), len(content) - len(rest)
             self.notice = f"The last line of {self._path.name} was half written and is dropped; its cell runs again."
+        if None in rows:
+            damaged = [str(number) for number, row in enumerate(rows, 1) if row is None]
+            many = f"{', '.join(damaged[:_NAMED])}{' …' if len(damaged) > _NAMED else ''}"
+            self.notice = f"{self._path.name} is damaged in line {many}; the cells of such lines run again."
+
+
+def _add_line(file: BinaryIO, line: bytes) -> None:
+    """Put a line at the end of a file and on the disk, or leave the file as it was."""
+    end = file.seek(0, os.SEEK_END)
+    if end:
+        file.seek(end - 1)
+        if file.read(1) != b"\n":  # half a line of another run, which was killed meanwhile
+            line = b"\n" + line
+    try:
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+    except BaseException:  # half a line would spoil the next one too
+        with suppress(OSError):
+            os.ftruncate(file.fileno(), end)
+        raise
 
 
 def _row(line: bytes) -> Row | None:
+    """A line's row; None for a damaged line."""
+    checked = _CHECKED.fullmatch(line)
     try:
-        values = {"unread": None, "nbytes": None, **json.loads(line)}
+        if checked:
+            if zlib.crc32(checked[1]) != int(checked[2]):
+                return None
+            line = checked[1] + b"}"
+        values = {"unread": None, "nbytes": None, "destroyed": [], **json.loads(line)}
         row = Row(**{item.name: values[item.name] for item in fields(Row)})
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     lists = (row.scores, row.unread or {})
     good = all(isinstance(part, dict) and all(isinstance(each, list) for each in part.values()) for part in lists)
+    good = good and isinstance(row.destroyed, list)
     good = good and (row.nbytes is None or (isinstance(row.nbytes, int) and row.nbytes >= 0))
     return row if good and isinstance(row.seed, int) else None
 
@@ -135,6 +172,23 @@ def unread_sentences(row: Row) -> list[str]:
         f"{reader} does not read {found[name]:,} {'prompt' if found[name] == 1 else 'prompts'} to the end."
         for name, reader in readers.items()
         if found.get(name)
+    ]
+
+
+def destroyed_sentences(rows: Iterable[Row]) -> list[str]:
+    """Which recipes destroy pictures, and how many; a sentence for each recipe and level where there are any."""
+    counts: dict[str, list[int]] = {}
+    words: dict[str, dict[str, None]] = {}
+    for row in rows:
+        cell = f"{row.recipe} {row.level}"
+        count = counts.setdefault(cell, [0, 0])
+        count[0] += sum(map(bool, row.destroyed))
+        count[1] += row.prompts
+        words.setdefault(cell, {}).update({what: None for what in row.destroyed if what})
+    return [
+        f"{cell}: {gone:,} of {counted(total, 'picture')} destroyed ({', '.join(words[cell])})."
+        for cell, (gone, total) in counts.items()
+        if gone
     ]
 
 

@@ -144,7 +144,7 @@ def _measure(
     for recipe, level, seed in missing:
         start = time.perf_counter()
         pruned, nbytes = pruner.of(recipe, level)
-        scores = drawer.draw(pruned, f"{recipe.name} {level.label}", seed)
+        drawn = drawer.draw(pruned, f"{recipe.name} {level.label}", seed)
         yield Row(
             experiment=name,
             recipe=recipe.name,
@@ -155,8 +155,9 @@ def _measure(
             damage=pruned.report.damage if pruned else 0.0,
             prune_seconds=pruned.seconds if pruned else 0.0,
             seconds=time.perf_counter() - start,
-            scores=scores,
+            scores=drawn.scores,
             nbytes=nbytes,
+            destroyed=drawn.destroyed if any(drawn.destroyed) else [],
         )
 
 

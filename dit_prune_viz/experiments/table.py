@@ -39,7 +39,8 @@ class Line:
     """One recipe at one level over its seeds.
 
     figures: score → Figure, or None where no picture has that score. seconds: to prune, calibration excluded.
-    nbytes: of the transformers as they would be stored; None where that is not known.
+    nbytes: of the transformers as they would be stored; None where that is not known. destroyed: whether no picture is
+    left that a CLIP score could be of.
     """
 
     recipe: str
@@ -50,11 +51,19 @@ class Line:
     seconds: float
     figures: dict[str, Figure | None]
     nbytes: int | None = None
+    destroyed: bool = False
 
     @property
     def spread_words(self) -> str:
         """What the spread of its figures is."""
         return whiskers(self.seeds)
+
+    def text(self, score: str, digits: int) -> str:
+        """A figure as people read it: a dash where there is none, "destroyed" for a CLIP score of no picture."""
+        figure = self.figures[score]
+        if figure is None:
+            return "destroyed" if score == "clip" and self.destroyed else "–"
+        return figure.text(digits)
 
 
 @dataclass(frozen=True)
@@ -101,11 +110,11 @@ def difference(rows: Sequence[Row], score: str, ours: tuple[str, str], theirs: t
 def markdown(lines: Sequence[Line], score: str) -> str:
     """A Markdown table of one score: a row per recipe, a column per level."""
     levels = list(dict.fromkeys(line.level for line in lines if line.recipe != "dense"))
-    cells = {(line.recipe, line.level): line.figures[score] for line in lines}
+    cells = {(line.recipe, line.level): line for line in lines}
     text = [f"| {COLUMNS[score]} | " + " | ".join(levels) + " |", "|---" * (len(levels) + 1) + "|"]
     for recipe in dict.fromkeys(line.recipe for line in lines if line.recipe != "dense"):
-        figures = [cells.get((recipe, level)) for level in levels]
-        shown = [figure.text(_DIGITS[score]) if figure else "–" for figure in figures]
+        found = [cells.get((recipe, level)) for level in levels]
+        shown = [line.text(score, _DIGITS[score]) if line else "–" for line in found]
         text.append(f"| {recipe} | " + " | ".join(shown) + " |")
     return "\n".join(text)
 
@@ -146,8 +155,7 @@ def savings(lines: Sequence[Line]) -> str:
     for line in known:
         name = line.recipe if line.sparsity == 0 else f"{line.recipe} {line.level}"
         times = f"{dense / line.nbytes:.2f}×" if dense else "–"
-        figures = [line.figures[score] for score in scores]
-        shown = [figure.text(_DIGITS[score]) if figure else "–" for score, figure in zip(scores, figures, strict=True)]
+        shown = [line.text(score, _DIGITS[score]) for score in scores]
         text.append("| " + " | ".join([name, unit.text(line.nbytes), times, *shown]) + " |")
     return "\n".join(text)
 
@@ -171,10 +179,13 @@ def _line(group: Sequence[Row]) -> Line:
         seconds=max(row.prune_seconds for row in group),
         figures=figures | {"damage": Figure(first.damage, 0.0)},
         nbytes=next((row.nbytes for row in group if row.nbytes is not None), None),
+        destroyed=all(row.destroyed and all(row.destroyed) for row in group),
     )
 
 
 def _figure(score: str, group: Sequence[Row]) -> Figure | None:
+    if score == "clip" and all(row.mean(score) is None for row in group):
+        return None
     seeds = [[value for value in row.scores.get(score, ()) if value is not None] for row in group]
     seeds = [values for values in seeds if values]
     if not seeds:

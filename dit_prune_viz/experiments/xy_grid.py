@@ -13,7 +13,7 @@ from dit_prune_viz.calibration.statistics import Statistics
 from dit_prune_viz.disk_cache import DiskCache
 from dit_prune_viz.errors import Progress
 from dit_prune_viz.experiments.xy_plan import Cell, GridPlan
-from dit_prune_viz.generation.batch import draw_batch
+from dit_prune_viz.generation.batch import Picture, draw_batch
 from dit_prune_viz.generation.frames import clip_scores
 from dit_prune_viz.generation.request import Request
 from dit_prune_viz.masks.packed_mask import PackedMask
@@ -21,6 +21,7 @@ from dit_prune_viz.masks.pruned_layer import PrunedLayer
 from dit_prune_viz.masks.pruned_layers import PrunedLayers
 from dit_prune_viz.metrics.clip import ClipScorer
 from dit_prune_viz.metrics.clip_mean import mean_clip
+from dit_prune_viz.metrics.destroyed import destroyed
 from dit_prune_viz.metrics.pictures import ssim_if_large
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pipelines.steps import Denoised
@@ -42,6 +43,7 @@ class DrawnCell:
         clip: its CLIP score with its prompt; None without a CLIP.
         dense_clip: that of the dense model's picture of the same request.
         ssim: to that picture, at most 1; None where the pictures are too small for it.
+        destroyed: what has become of the picture, see `metrics.destroyed`; "" for a picture.
     """
 
     cell: Cell
@@ -49,6 +51,7 @@ class DrawnCell:
     clip: float | None
     dense_clip: float | None
     ssim: float | None
+    destroyed: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +108,7 @@ class _Drawing:
     def __init__(self, model: Model, plan: GridPlan, clip, progress: Progress | None, emit) -> None:
         self._model, self._plan, self._clip, self._emit = model, plan, clip, emit
         self._progress = progress
-        self._dense: dict[Request, tuple[Image, float | None]] = {}
+        self._dense: dict[Request, tuple[Picture, float | None]] = {}
         pruned = [cell for cell in plan.cells if not cell.is_dense]
         requests = {cell.request for cell in plan.cells}
         self._total = sum(cell.request.steps for cell in pruned) + sum(request.steps for request in requests)
@@ -125,20 +128,22 @@ class _Drawing:
     def _cell(self, cell: Cell, layers: Mapping[str, PrunedLayer]) -> None:
         number = f"Picture {len(self._drawn) + 1} of {len(self._plan.cells)}"
         if cell.request not in self._dense:
-            image = self._draw(cell.request, {}, f"{number}, dense")
-            self._dense[cell.request] = image, self._score(image, cell.request)
+            picture = self._draw(cell.request, {}, f"{number}, dense")
+            self._dense[cell.request] = picture, self._score(picture.image, cell.request)
         dense, dense_clip = self._dense[cell.request]
-        image, score = dense, dense_clip
+        picture, score = dense, dense_clip
         if not cell.is_dense:
             layers = layers if cell.block is None else without_block(self._model, layers, cell.block)
-            image = self._draw(cell.request, layers, number)
-            score = self._score(image, cell.request)
-        drawn = DrawnCell(cell, image, score, dense_clip, ssim_if_large(dense, image))
+            picture = self._draw(cell.request, layers, number)
+            score = self._score(picture.image, cell.request)
+        similar = ssim_if_large(dense.image, picture.image)
+        what = destroyed(picture.image, picture.latents)
+        drawn = DrawnCell(cell, picture.image, None if what else score, dense_clip, similar, what)
         self._drawn.append(drawn)
         if self._emit:
             self._emit(drawn)
 
-    def _draw(self, request: Request, layers: Mapping[str, PrunedLayer], what: str) -> Image:
+    def _draw(self, request: Request, layers: Mapping[str, PrunedLayer], what: str) -> Picture:
         before = self._done
 
         def step(done: Denoised) -> None:
@@ -148,9 +153,9 @@ class _Drawing:
                 self._progress(self._done, self._total, f"{what}: step {done.index} of {done.steps}")
 
         with self._model.lock.hold(self._aside if self._progress else None):
-            image = draw_batch(self._model, [request], layers=layers, on_step=step)[0].image
+            picture = draw_batch(self._model, [request], layers=layers, on_step=step)[0]
         self._done = before + request.steps
-        return image
+        return picture
 
     def _aside(self, done: int, total: int, what: str) -> None:
         """Work between the pictures: the count stands still, but it can be cancelled."""

@@ -20,17 +20,19 @@ from dit_prune_viz.export.picture_grid import picture_grid
 from dit_prune_viz.formatting import signed
 from dit_prune_viz.generation.request import MAX_PROMPT, Request, check_request
 from dit_prune_viz.metrics.clip_mean import CLIP_UNIT
+from dit_prune_viz.metrics.destroyed import told as told_destroyed
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pruning.made_for import MadeFor
 from dit_prune_viz.pruning.recipe import Recipe
 from dit_prune_viz.pruning.recipe_file import parse_recipe
 from dit_prune_viz.pruning.recipe_words import in_words
+from dit_prune_viz.whole_file import whole_file
 
 KEY = "dit_prune_viz grid"
 """Of the PNG's text that holds the JSON."""
 SCHEMA = 1
 _MODEL = ("name", "fingerprint", "identity", "precision", "device")
-_CELL = ("row", "column", "recipe", "block", "request", "clip", "dense_clip", "ssim")
+_CELL = ("row", "column", "recipe", "block", "request", "clip", "dense_clip", "ssim", "destroyed")
 _REQUEST = ("prompt", "seed", "steps", "guidance_scale", "height", "width", "frames", "picture")
 _MOST_TOLD = 12
 """Recipes that the footer tells in words."""
@@ -56,7 +58,9 @@ def write_grid(grid: Grid, model: Model, path: str | Path) -> None:
     info.add_text("Software", f"dit_prune_viz {dit_prune_viz.__version__}")
     # ASCII in an uncompressed text chunk: Pillow reads no more than a megabyte of a compressed one.
     info.add_text(KEY, json.dumps(grid_values(grid, model)))
-    grid_picture(grid, model).save(path, "PNG", pnginfo=info)
+    picture = grid_picture(grid, model)
+    with whole_file(path) as part:
+        picture.save(part, "PNG", pnginfo=info)
 
 
 def grid_picture(grid: Grid, model: Model) -> Image.Image:
@@ -78,8 +82,9 @@ def grid_picture(grid: Grid, model: Model) -> Image.Image:
 
 
 def scores_in_words(drawn: DrawnCell) -> tuple[str, ...]:
-    """The scores of a cell, such as "CLIP 87.1 (−1.2)" and "SSIM 0.912"; in brackets the difference to dense."""
-    words = []
+    """The scores of a cell, such as "CLIP 87.1 (−1.2)" and "SSIM 0.912"; in brackets the difference to dense.
+    In place of the CLIP score of a destroyed picture stands what has become of it."""
+    words = [told_destroyed(drawn.destroyed)] if drawn.destroyed else []
     if drawn.clip is not None:
         alone = drawn.cell.is_dense or drawn.dense_clip is None
         words.append(f"CLIP {drawn.clip:.1f}{'' if alone else f' ({signed(drawn.clip - drawn.dense_clip, 1)})'}")
@@ -97,6 +102,7 @@ def grid_values(grid: Grid, model: Model) -> dict[str, Any]:
         drawn = scores.get((cell.row, cell.column))
         number = None if cell.recipe is None else [one for one in recipes if one is not None].index(cell.recipe)
         found = {name: getattr(drawn, name) for name in ("clip", "dense_clip", "ssim")} if drawn else {}
+        found |= {"destroyed": drawn.destroyed} if drawn and drawn.destroyed else {}
         place = {"row": cell.row, "column": cell.column, "recipe": number, "block": cell.block}
         cells.append({**place, "request": cell.request.settings, **found})
     return {
@@ -251,7 +257,7 @@ def _heads(values: object) -> Heads:
 
 
 def _cell(values: object, recipes: Sequence[Recipe], model: Model, picture: bytes | None) -> Cell:
-    values = {**dict.fromkeys(("clip", "dense_clip", "ssim")), **_object(values, "cell")}
+    values = {**dict.fromkeys(("clip", "dense_clip", "ssim", "destroyed")), **_object(values, "cell")}
     check_keys(values, _CELL, "cell", needed=True)
     row, column = (whole(values[name], f"The {name} of a cell", 0, MOST_CELLS) for name in ("row", "column"))
     number, block = values["recipe"], values["block"]

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from dit_prune_viz.checks import first_sentence
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.formatting import size
+from dit_prune_viz.whole_file import sync
 
 
 @contextmanager
@@ -152,10 +153,11 @@ def _part(target: Path) -> Path:
 
 
 def _share(part: Path) -> None:
-    """Let others read what is written: safetensors makes files for their owner only."""
+    """Let others read what is written, since safetensors makes files for their owner only, and have it on the disk."""
     for file in part.rglob("*"):
         if file.is_file():
             file.chmod(0o666 & ~_umask())
+            sync(file)
 
 
 def _replace(part: Path, target: Path, overwrite: bool) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -15,7 +16,7 @@ from dit_prune_viz.generation.request import Request
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
 from dit_prune_viz.masks.running import running_pruned
 from dit_prune_viz.pipelines.calling import calling
-from dit_prune_viz.pipelines.device import out_of_memory
+from dit_prune_viz.pipelines.device import telling_of_memory
 from dit_prune_viz.pipelines.families import call_arguments, refusals
 from dit_prune_viz.pipelines.input_picture import draws_one
 from dit_prune_viz.pipelines.model import Model
@@ -80,22 +81,28 @@ def draw_batch(
             on_step(done)
 
     masked = running_pruned(model.transformer, layers) if layers else nullcontext()
-    try:
-        # Grad mode belongs to the thread.
-        watched = watch_steps(model.pipeline, step, generator=noises + spare)
-        with model.lock.hold(), torch.no_grad(), calling(model, first.seed), masked, watched, refusals():
-            output = model.pipeline(**arguments, generator=noises, output_type="pil")
-    except (RuntimeError, MemoryError) as error:
-        if out_of_memory(error):
-            raise UserError(_too_large(len(requests), model)) from error
-        raise
+    watched = watch_steps(model.pipeline, step, generator=noises + spare)
+    fitting = telling_of_memory(_too_large(len(requests), model))
+    with model.lock.hold(), fitting, _quietly(), calling(model, first.seed), masked, watched, refusals():
+        output = model.pipeline(**arguments, generator=noises, output_type="pil")
     images = next((output[name] for name in ("images", "image", "frames") if name in output), ())
     images = [strip(item) if isinstance(item, list) else item for item in images]  # of frames, or of layers
     latents = last.latents[: len(requests)].detach().float().cpu()
     return [Picture(image, latents[place].clone()) for place, image in enumerate(images)]
 
 
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """No gradients, which belong to the thread; and no warning where NaN, which a plan may make of a picture, become
+    pixels."""
+    with torch.no_grad(), np.errstate(invalid="ignore"):
+        yield
+
+
 def _too_large(count: int, model: Model) -> str:
-    if count == 1:
-        return f"The picture does not fit into the memory of {model.device}; draw a smaller one."
-    return f"{count} pictures at a time do not fit into the memory of {model.device}; draw fewer at a time."
+    if count > 1:
+        return f"{count} pictures at a time do not fit into the memory of {model.device}; draw fewer at a time."
+    return (
+        f"The picture does not fit into the memory of {model.device}; draw a smaller one, or load the model with "
+        "--placement stream."
+    )

@@ -56,7 +56,7 @@ def decode(pipeline: DiffusionPipeline, latents: torch.Tensor, height: int, widt
     pixels = vae.decode(cells.to(vae.dtype), return_dict=False)[0]
     if pixels.ndim == 5:  # (batch, 3, frames, rows, columns): frames side by side
         pixels = pixels.permute(0, 1, 3, 2, 4).flatten(3)
-    values = (pixels.float() / 2 + 0.5).clamp(0, 1).mul(255).round().to("cpu", torch.uint8)
+    values = (pixels.float() / 2 + 0.5).nan_to_num(0).clamp(0, 1).mul(255).round().to("cpu", torch.uint8)
     return tuple(Image.fromarray(picture.numpy()) for picture in values.permute(0, 2, 3, 1))
 
 

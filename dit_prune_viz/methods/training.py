@@ -16,7 +16,7 @@ from dit_prune_viz.calibration.recorded_inputs import Call, run_call
 from dit_prune_viz.calibration.timestep_weights import checked_weights
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.pipelines.denoisers import named_denoisers
-from dit_prune_viz.pipelines.device import out_of_memory
+from dit_prune_viz.pipelines.device import telling_of_memory
 from dit_prune_viz.pipelines.matrices import run_with, spread
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pipelines.resting import keep_while_learning, put_forward
@@ -111,22 +111,16 @@ def learn(
     ]
     if not tasks:
         raise UserError("None of the inputs to learn from lies in a timestep bin that weighs anything; weigh others.")
-    try:
-        with model.lock.hold(progress), _checkpointed(model):
-            learners = start()
-            for step, place in enumerate(_order(len(tasks), steps, seed)):
-                error = _study(model, learners, tasks[place])
-                size = step_size(rate, step, steps)
-                for learner in learners.values():
-                    learner.move(size, step + 1)
-                if progress is not None:
-                    progress(step + 1, steps, f"{what}, error {100 * error:.1f} %")
-    except (RuntimeError, MemoryError) as error:
-        if out_of_memory(error):
-            raise UserError(
-                f"{what} does not fit into the memory of {model.device}; swaps and least squares need less."
-            ) from error
-        raise
+    too_large = f"{what} does not fit into the memory of {model.device}; swaps and least squares need less."
+    with telling_of_memory(too_large), model.lock.hold(progress), _checkpointed(model):
+        learners = start()
+        for step, place in enumerate(_order(len(tasks), steps, seed)):
+            error = _study(model, learners, tasks[place])
+            size = step_size(rate, step, steps)
+            for learner in learners.values():
+                learner.move(size, step + 1)
+            if progress is not None:
+                progress(step + 1, steps, f"{what}, error {100 * error:.1f} %")
     return learners
 
 

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from dit_prune_viz.errors import UserError
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+NO_MEMORY = (
+    "The memory of this machine or of its GPU is used up; take fewer prompts, samples or steps, smaller pictures, or "
+    "load the model with --placement stream, which needs the least."
+)
+"""Said where nothing better is known."""
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -53,3 +62,24 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _NO_MEMORY)
+
+
+@contextmanager
+def telling_of_memory(sentence: str = NO_MEMORY) -> Iterator[None]:
+    """Around work: where memory runs out, what the work held is given back and the sentence told.
+
+    Args:
+        sentence: what does not fit, and the way out.
+
+    Raises:
+        UserError: memory ran out.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        traceback.clear_frames(error.__traceback__)  # they hold the tensors
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+        raise UserError(sentence) from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from dit_prune_viz.pruning.make_plan import check_layers
 from dit_prune_viz.pruning.plan import PruningPlan
 from dit_prune_viz.pruning.pruned_model import PrunedModel
 from dit_prune_viz.pruning.recipe import Recipe, read_json
+from dit_prune_viz.whole_file import write_whole
 
 if TYPE_CHECKING:
     from dit_prune_viz.pipelines.model import Model
@@ -106,12 +106,7 @@ def write_recipe(plan: PrunedModel | PruningPlan, model: Model, path: str | Path
     if os.path.lexists(target) and not overwrite:
         raise taken
     try:
-        part = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.part")
-        try:
-            part.write_text(text, encoding="utf-8")
-            _put(part, target, overwrite)
-        finally:
-            part.unlink(missing_ok=True)
+        write_whole(target, text, overwrite=overwrite)
     except FileExistsError:
         raise taken from None
     except (OSError, ValueError) as error:
@@ -168,17 +163,3 @@ def read_text(path: str | Path) -> str:
     except (OSError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
         raise UserError(f"The recipe {path} cannot be read ({reason}); give a recipe's JSON file.") from None
-
-
-def _put(part: Path, target: Path, overwrite: bool) -> None:
-    """Give a written file its name. OSError if that fails, FileExistsError if the name was taken meanwhile."""
-    if not overwrite:
-        try:
-            os.link(part, target)  # unlike renaming it never replaces anything
-            return
-        except FileExistsError:
-            raise
-        except OSError:  # a disk without links
-            if target.exists():
-                raise FileExistsError from None
-    os.replace(part, target)

@@ -23,7 +23,7 @@ from dit_prune_viz.methods.search.base import Search, check_found
 from dit_prune_viz.methods.search.swap import error_left
 from dit_prune_viz.methods.update.base import Update, check_updated
 from dit_prune_viz.methods.update.bias import Mean
-from dit_prune_viz.pipelines.device import out_of_memory
+from dit_prune_viz.pipelines.device import telling_of_memory
 from dit_prune_viz.pipelines.layers import Layer
 from dit_prune_viz.pipelines.model import Model
 
@@ -196,15 +196,12 @@ class _LayerTask:
 
     @torch.no_grad()
     def solve(self, searches: Sequence[Search], update: Update | None) -> tuple[PrunedLayer, float]:
+        fitting = telling_of_memory(f"Updating it does not fit into the memory of {self.statistics.model.device}.")
         try:
-            return self._solve(searches, update)
+            with fitting:
+                return self._solve(searches, update)
         except UserError as error:
             raise UserError(f"Layer {self.name}: {error}") from error
-        except (RuntimeError, MemoryError) as error:
-            if out_of_memory(error):
-                device = self.statistics.model.device
-                raise UserError(f"Updating {self.name} does not fit into the memory of {device}.") from error
-            raise
 
     def _solve(self, searches: Sequence[Search], update: Update | None) -> tuple[PrunedLayer, float]:
         model, moments = self.statistics.model, self.moments

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ from dit_prune_viz.masks.damage import damage
 from dit_prune_viz.masks.packed_mask import PackedMask
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
 from dit_prune_viz.masks.running import running_pruned
-from dit_prune_viz.pipelines.device import out_of_memory
+from dit_prune_viz.pipelines.device import telling_of_memory
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.sensitivity.result import Sensitivity
 from dit_prune_viz.sensitivity.stored import StoredFigures, place_of
@@ -61,7 +60,7 @@ def measure_sensitivity(
     errors: dict[str, tuple[float, ...]] = {}
     damages: dict[str, tuple[float, ...]] = {}
     try:
-        with _telling_of_memory(model):
+        with telling_of_memory(_too_large(model)):
             for done, layer in enumerate(model.layers):
                 if progress is not None:
                     left = _time_left(held_out.seconds, held_out.measured, (len(model.layers) - done) * len(levels))
@@ -113,7 +112,7 @@ class OutputError:
         if not any(mask.removed for mask in masks.values()):
             return 0.0
         key = ("sensitivity", self._statistics.calibration.key, self.samples, *place_of(masks))
-        with _telling_of_memory(self._model):
+        with telling_of_memory(_too_large(self._model)):
             return self._model.cache.get(key, lambda: self._figures.get(masks, self._measure))
 
     @torch.no_grad()
@@ -150,15 +149,8 @@ def _energy(output: Tensor) -> float:
     return float(output.square().sum())
 
 
-@contextmanager
-def _telling_of_memory(model: Model) -> Iterator[None]:
-    """A `UserError` where memory runs out inside."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if out_of_memory(error):
-            raise UserError(f"Measuring sensitivity does not fit into the memory of {model.device}.") from error
-        raise
+def _too_large(model: Model) -> str:
+    return f"Measuring sensitivity does not fit into the memory of {model.device}; load it with --placement stream."
 
 
 def _time_left(seconds: float, measured: int, left: int) -> str:

@@ -7,6 +7,7 @@ it is.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,10 +18,12 @@ import gradio as gr
 from dit_prune_viz.app import formatting
 from dit_prune_viz.app.pages.presence import Presence
 from dit_prune_viz.app.pages.updates import UNEXPECTED, error_message
+from dit_prune_viz.app.session.action_log import logged
 from dit_prune_viz.app.session.jobs import Busy, Reporter, Result
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.startup import Startup
 from dit_prune_viz.errors import Cancelled, UserError
+from dit_prune_viz.pipelines.device import telling_of_memory
 
 LOOK_SECONDS = 0.5
 """How often a call looks whether its client is still there."""
@@ -67,12 +70,14 @@ class Calls:
                 people.saw(owner, after)
             return answer
 
-        return await self._follow(owner, work, stop)
+        with logged(verb, owner):
+            return await self._follow(owner, work, stop)
 
     def look(self, session: Session | None, verb: Callable[[Session], Any]) -> Any:
         """Run a verb that reads a session, here and now; errors are as in `call`."""
         try:
-            return verb(self.session(session))
+            with logged(verb, None), telling_of_memory():
+                return verb(self.session(session))
         except Exception as problem:
             raise _error(problem) from problem
 
@@ -103,7 +108,9 @@ class Calls:
                 with suppress(RuntimeError):  # the server has been closed meanwhile
                     loop.call_soon_threadsafe(ended.set)
 
-        threading.Thread(target=follow, name="call", daemon=True).start()
+        # With its context, by which a Space that lends GPUs knows whose call it is.
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=(follow,), name="call", daemon=True).start()
         try:
             while not ended.is_set():
                 try:
@@ -122,7 +129,7 @@ class Calls:
 
 def _error(problem: BaseException) -> BaseException:
     if isinstance(problem, UserError):
-        return error_message(problem)
+        return error_message(problem, shown=False)
     if isinstance(problem, Cancelled):
         return gr.Error(CANCELLED, print_exception=False)
     # A fault of the app's own: the client gets a sentence, the terminal the traceback.

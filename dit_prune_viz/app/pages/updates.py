@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from html import escape
 
 import gradio as gr
 
@@ -18,7 +19,9 @@ def error_message(problem: UserError, *, shown: bool = True) -> gr.Error:
 
     `shown` is whether the page shows it in a message of its own; what stands in the bar is not said twice.
     """
-    return gr.Error(str(problem), visible=shown, print_exception=False)
+    # Gradio's own messages are HTML; the bar and clients of the API get the sentence as it is.
+    text = escape(str(problem), quote=False) if shown else str(problem)
+    return gr.Error(text, visible=shown, print_exception=False)
 
 
 def session_updates(session: Session) -> tuple:

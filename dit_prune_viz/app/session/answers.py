@@ -132,7 +132,9 @@ def describe_selection(session: Session, layer: str, unit: str, units: str) -> d
 def describe_scores(result: Comparison) -> dict:
     """psnr is null where the pictures are identical, and so are CLIP scores of a class without a name; seconds is the
     time of the whole call. not_drawn and not_scored are there where the model or the CLIP does not read the prompt to
-    its end, and hold that end."""
+    its end, and hold that end. destroyed is there where a picture is: black, constant or not finite; its CLIP score is
+    null."""
+    ruined = {"dense": result.left.destroyed[0], "pruned": result.right.destroyed[0]}
     return {
         "clip": {
             "model": result.clip_name,
@@ -144,4 +146,5 @@ def describe_scores(result: Comparison) -> dict:
         "psnr": result.psnr,
         "seconds": result.seconds,
         **(result.unread[0].named if result.unread else {}),
+        **({"destroyed": ruined} if any(ruined.values()) else {}),
     }

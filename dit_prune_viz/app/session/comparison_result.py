@@ -9,9 +9,11 @@ from functools import cached_property
 import numpy as np
 from PIL.Image import Image
 
+from dit_prune_viz.formatting import signed
 from dit_prune_viz.generation.request import Request
 from dit_prune_viz.generation.unread import Unread
 from dit_prune_viz.metrics.clip_mean import mean_clip
+from dit_prune_viz.metrics.destroyed import destroyed, told
 from dit_prune_viz.metrics.pictures import amplified_differences, psnr, ssim
 
 LEFT, MIDDLE, RIGHT = "left", "middle", "right"
@@ -48,6 +50,8 @@ class Side:
     """The finished pictures of one side, one per prompt, and 100·cos of each with its prompt under CLIP.
 
     name: of the model that drew them. seconds: the time drawing took, also where the pictures come from the cache.
+    destroyed: what has become of each picture, see `metrics.destroyed`, "" for a picture; looked up in the pictures
+    unless it is given.
     """
 
     name: str
@@ -55,6 +59,11 @@ class Side:
     clips: tuple[float, ...]
     curve: Curve
     seconds: float
+    destroyed: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.destroyed is None:
+            object.__setattr__(self, "destroyed", tuple(map(destroyed, self.images)))
 
     @property
     def nbytes(self) -> int:
@@ -63,8 +72,13 @@ class Side:
 
     @property
     def clip(self) -> float:
-        """The CLIP score over the prompts, `mean_clip`."""
-        return mean_clip(self.clips)
+        """The CLIP score over the prompts, `mean_clip`; NaN where all pictures are destroyed."""
+        return math.nan if self.told else mean_clip(self.clips)
+
+    @property
+    def told(self) -> str:
+        """In place of the CLIP score over the prompts where all pictures are destroyed, else ""."""
+        return told(", ".join(dict.fromkeys(self.destroyed))) if all(self.destroyed) else ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +156,11 @@ class Comparison:
     def delta(self) -> float:
         """CLIP score of B minus that of the dense side, each over the prompts."""
         return self.right.clip - self.dense.clip
+
+    @property
+    def told(self) -> str:
+        """ "Δ CLIP −1.23", or what has become of B's pictures."""
+        return self.right.told or f"Δ CLIP {signed(self.delta)}"
 
 
 def measure(

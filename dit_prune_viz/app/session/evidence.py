@@ -7,7 +7,6 @@ import math
 import statistics
 from dataclasses import dataclass
 
-from dit_prune_viz.app import formatting
 from dit_prune_viz.app.session import packed
 from dit_prune_viz.app.session.runs import Run, Runs, same_requests
 from dit_prune_viz.app.session.session import Session
@@ -17,7 +16,6 @@ from dit_prune_viz.experiments.table import Unit, tabulate, unit_of
 from dit_prune_viz.figures import Figure
 from dit_prune_viz.figures.evidence import Dot, evidence
 from dit_prune_viz.figures.style import message
-from dit_prune_viz.metrics.clip_mean import mean_clip
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.resources import ASSETS
 
@@ -62,13 +60,13 @@ def dot_of(run: Run, runs: Runs, score: str, over: str, unit: Unit) -> Dot | Non
             return None
         x = unit.of(size.nbytes)
     values = done.ssims if score == "ssim" else done.right.clips
-    mean = done.ssim if score == "ssim" else mean_clip(values)
+    mean = done.ssim if score == "ssim" else done.right.clip
     if math.isnan(mean):  # no CLIP score applies
         return None
     alike = runs.shown is None or run in same_requests(runs.runs, runs.shown)
     drawn = f"{len(run.prompts)} prompts" if len(run.prompts) > 1 else run.prompts[0]
     first = done.requests[0]
-    figures = f"SSIM {done.ssim:.3f}, Δ CLIP {formatting.signed(done.delta)}"
+    figures = f"SSIM {done.ssim:.3f}, {done.told}"
     return Dot(
         number=run.number,
         name=run.drawn.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import queue
 import threading
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 from dit_prune_viz.errors import Cancelled
 from dit_prune_viz.memory import give_back
+from dit_prune_viz.pipelines.device import telling_of_memory
 from dit_prune_viz.pipelines.lock import WORKER
 
 POLL_SECONDS = 0.15
@@ -144,7 +146,9 @@ class Jobs:
         try:
             while ahead := self._ahead(owner, reporter):
                 yield Queued(ahead)
-            threading.Thread(target=_perform, args=(work, reporter), daemon=True).start()
+            # With its context, by which a Space that lends GPUs knows whose call it is.
+            context = contextvars.copy_context()
+            threading.Thread(target=context.run, args=(_perform, work, reporter), daemon=True).start()
             for update in _follow(reporter):
                 reporter.left_alone = time.monotonic()
                 yield update
@@ -177,6 +181,11 @@ class Jobs:
         with self._changed:
             return owner in self._lines
 
+    def count(self) -> int:
+        """How many jobs run or wait."""
+        with self._changed:
+            return sum(map(len, self._lines.values()))
+
     def _give_back(self) -> None:
         """What the job freed, at a bounded rate."""
         with self._changed:
@@ -198,7 +207,9 @@ class Jobs:
 def _perform(work: Callable[[Reporter], Any], reporter: Reporter) -> None:
     WORKER.set(reporter)
     try:
-        reporter.messages.put(Result(work(reporter)))
+        with telling_of_memory():
+            value = work(reporter)
+        reporter.messages.put(Result(value))
     except BaseException as problem:  # handed to the generator, which raises it where it is dealt with
         reporter.messages.put(problem)
 

@@ -8,11 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from weakref import WeakValueDictionary
 
+from dit_prune_viz.app.session.model_work import ModelWork
 from dit_prune_viz.app.session.people import People
 from dit_prune_viz.app.session.work_time import WorkTimes
 from dit_prune_viz.disk_cache import DiskCache
 from dit_prune_viz.errors import Cancelled, Progress, UserError
 from dit_prune_viz.metrics.clip import ClipScorer, load_clip
+from dit_prune_viz.pipelines.allowed_models import AllowedModels
 from dit_prune_viz.pipelines.device import choose_device
 from dit_prune_viz.pipelines.load_settings import LoadSettings, changed
 from dit_prune_viz.pipelines.lock import WORKER, ModelLock
@@ -40,6 +42,7 @@ class ModelStore:
         dtype: as in `load_model`.
         load: what the app was started with, in place of `device` and `dtype`.
         disk: where calibrations are looked up and kept; None keeps none.
+        allowed: which models may be opened beside that one; None is all.
     """
 
     def __init__(
@@ -51,11 +54,14 @@ class ModelStore:
         dtype: str = "auto",
         load: LoadSettings | None = None,
         disk: DiskCache | None = None,
+        allowed: AllowedModels | None = None,
     ) -> None:
         self.disk, self.times = disk, WorkTimes(disk)
+        self.work = ModelWork()
         self.when_loaded: Callable[[Model], None] | None = None
         self._clip_source, self._clip_name = clip, clip_name
         self._load = load or LoadSettings("", device=device, dtype=dtype)
+        self._allowed = allowed
         self._clip: ClipScorer | None = None
         self._clip_lock = threading.Lock()
         self._models: WeakValueDictionary[Hashable, Model] = WeakValueDictionary()
@@ -70,9 +76,11 @@ class ModelStore:
             progress: told of the download; may raise `Cancelled`.
 
         Raises:
-            UserError: as in `load_model`, and `ModelInUse`.
+            UserError: as in `load_model`, a model that may not be opened, and `ModelInUse`.
         """
         settings = self.settings(asked) if isinstance(asked, str) else asked
+        if self._allowed is not None:
+            settings = self._allowed.checked(settings, self._load)
         with self._loading.hold(progress):
             if progress:
                 progress(0, 1, f"Loading {settings.model}")

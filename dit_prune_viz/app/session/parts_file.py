@@ -12,6 +12,7 @@ from dit_prune_viz.app.session.analyzer import MISLEADS, Finding, Findings, agre
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.export.picture_grid import picture_grid
 from dit_prune_viz.metrics.clip_mean import CLIP_UNIT
+from dit_prune_viz.metrics.destroyed import told
 from dit_prune_viz.metrics.pictures import amplified_differences, fitting_gain
 
 _DIGITS = 16
@@ -30,7 +31,7 @@ def values_of(findings: Findings) -> dict[str, Any]:
         UserError: nothing is drawn yet.
     """
     first, model = _first(findings).comparison, findings.session.model
-    told = agreement(findings.found)
+    agreed = agreement(findings.found)
     request = first.requests[0]
     return {
         "model": model.name,
@@ -41,11 +42,11 @@ def values_of(findings: Findings) -> dict[str, Any]:
         "seed": request.seed,
         "steps": request.steps,
         "clip": first.clip_name,
-        "dense": {"clip": list(map(known, first.left.clips))},
+        "dense": {"clip": list(map(known, first.left.clips)), "destroyed": list(first.left.destroyed)},
         "unread": [one.named for one in first.unread],
-        "rank_correlation": told.rank,
-        "error_per_damage": told.ratio,
-        "parts": [_part_values(one, told.ratio) for one in findings.found],
+        "rank_correlation": agreed.rank,
+        "error_per_damage": agreed.ratio,
+        "parts": [_part_values(one, agreed.ratio) for one in findings.found],
     }
 
 
@@ -57,6 +58,7 @@ def _part_values(finding: Finding, ratio: float | None) -> dict[str, Any]:
         "layers": list(part.layers),
         "removed": finding.removed,
         "clip": list(map(known, done.right.clips)),
+        "destroyed": list(done.right.destroyed),
         "delta": known(done.delta),
         "ssim": done.ssim,
         "ssims": list(done.ssims),
@@ -79,7 +81,8 @@ def sheet(findings: Findings) -> Image.Image:
     prompts = [request.prompt for request in first.requests]
     changed = "difference" if gain == 1 else f"difference × {gain}"
     pictures: list[list[Image.Image | None]] = [[one for image in first.left.images for one in (image, None)]]
-    notes = [[note for clip in first.left.clips for note in (f"CLIP {score(clip, 1)}", "")]]
+    dense = zip(first.left.clips, first.left.destroyed, strict=True)
+    notes = [[note for clip, what in dense for note in (told(what) or f"CLIP {score(clip, 1)}", "")]]
     for one in ordered:
         pairs = list(zip(first.left.images, one.comparison.right.images, strict=True))
         louder, _ = amplified_differences(pairs, gain)
@@ -94,7 +97,8 @@ def _notes(finding: Finding, ratio: float | None) -> list[str]:
     """Below the pictures their scores; below the first difference what is told of the part as a whole."""
     done, notes = finding.comparison, []
     for place, (clip, dense, ssim) in enumerate(zip(done.right.clips, done.left.clips, done.ssims, strict=True)):
-        notes.append(f"CLIP {score(clip, 1)} ({signed(clip - dense, 1)})\nSSIM {ssim:.3f}")
+        similar = told(done.right.destroyed[place]) or f"CLIP {score(clip, 1)} ({signed(clip - dense, 1)})"
+        notes.append(f"{similar}\nSSIM {ssim:.3f}")
         notes.append("" if place else "\n".join(_told(finding, ratio)))
     return notes
 
@@ -120,9 +124,9 @@ def _footer(findings: Findings) -> list[str]:
         f"Seed {request.seed}, {request.steps} steps, {request.width} × {request.height} pixels, from the same noise "
         "as the dense picture."
     ]
-    told = agreement(findings.found)
-    if told.rank is not None:
-        facts.append(f"Rank correlation {told.rank:.2f} between predicted damage and measured error.")
+    agreed = agreement(findings.found)
+    if agreed.rank is not None:
+        facts.append(f"Rank correlation {agreed.rank:.2f} between predicted damage and measured error.")
     facts.append(
         f"CLIP: {first.clip_name}, {CLIP_UNIT} (difference to dense). SSIM: to the dense picture. {_EXPLAINED} "
         f"dit_prune_viz {dit_prune_viz.__version__}."

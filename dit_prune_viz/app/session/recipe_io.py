@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.checks import brief
 from dit_prune_viz.clustering.clusters import Clusters
 from dit_prune_viz.clustering.edit import BY_HAND
-from dit_prune_viz.errors import Progress
+from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.masks.groups import n_of_m
 from dit_prune_viz.pipelines.load_settings import LoadSettings
 from dit_prune_viz.pruning.named_recipes import find_recipe
@@ -65,7 +66,7 @@ def open_recipe(
 
 def named_recipe(session: Session, method: str, granularity: str, sparsity: float) -> Recipe:
     """The named recipe at a sparsity, with another granularity unless that is "auto"; calibration as it is."""
-    recipe = replace(find_recipe(method), sparsity=sparsity, calibration=session.recipe.calibration)
+    recipe = replace(_by_name(method), sparsity=sparsity, calibration=session.recipe.calibration)
     if granularity == AUTO:
         return recipe
     if n_of_m(granularity):
@@ -90,7 +91,7 @@ def read_recipe(given: object, present: Recipe) -> Recipe:
     if not isinstance(given, Mapping):
         return Recipe.from_dict(given)
     values = dict(given)
-    base = find_recipe(values.pop("method")) if "method" in values else Recipe()
+    base = _by_name(values.pop("method")) if "method" in values else Recipe()
     return Recipe.from_dict(values, replace(base, calibration=present.calibration))
 
 
@@ -106,6 +107,13 @@ def with_clusters(session: Session) -> PrunedModel:
     for layer, clusters in session.clusters.items():
         plan = _with_shown(plan, layer, clusters)
     return replace(session.pruned, plan=plan)
+
+
+def _by_name(method: object) -> Recipe:
+    """The recipe of that name. UserError for a path: clients have no say in which files the app reads."""
+    if isinstance(method, str) and method.endswith(".json"):
+        raise UserError(f"A recipe is not opened by its path ({brief(method)}); give its name, or what its file holds.")
+    return find_recipe(method)
 
 
 def _with_shown(plan: PruningPlan, layer: str, clusters: Clusters) -> PruningPlan:

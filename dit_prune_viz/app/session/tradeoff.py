@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from dit_prune_viz.app import formatting
 from dit_prune_viz.app.session.recipe_io import with_clusters
+from dit_prune_viz.app.session.scratch import Scratch
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.tradeoff_time import remember_pace
 from dit_prune_viz.checks import whole
@@ -22,7 +22,7 @@ from dit_prune_viz.experiments.export import export
 from dit_prune_viz.experiments.levels import Level, level_of, parse_levels
 from dit_prune_viz.experiments.prompt_files import PROMPT_FILES
 from dit_prune_viz.experiments.prompts import held_out, read_prompts, split
-from dit_prune_viz.experiments.results import Row, unread_sentences
+from dit_prune_viz.experiments.results import Row, destroyed_sentences, unread_sentences
 from dit_prune_viz.experiments.run import run
 from dit_prune_viz.experiments.table import COLUMNS, WITH_DENSE_LEVEL, Difference, Line, Unit, tabulate, unit_of
 from dit_prune_viz.experiments.table import Figure as Score
@@ -63,7 +63,7 @@ class Asked:
 class Measured:
     """rows so far, by whom CLIP was scored, the files to download once nothing more comes, and the prompts' categories.
 
-    source: where the rows come from, in words, where they were not measured here.
+    source: where the rows come from, in words, where they were not measured here. scratch: holds the files.
     """
 
     rows: tuple[Row, ...] = ()
@@ -72,6 +72,7 @@ class Measured:
     notice: str | None = None
     categories: tuple[str, ...] = ()
     source: str = ""
+    scratch: Scratch | None = None
 
 
 def uploaded_file(path: object, uploads: Path) -> str | None:
@@ -136,8 +137,9 @@ def finished(session: Session, experiment: Experiment, rows: Sequence[Row], noti
     """What was measured, with its files: all of it, or what there is of a comparison that was stopped."""
     clip = session.store.clip()
     description = documented(experiment, describe(experiment, session.need_model(), clip))
-    files = export(rows, description, Path(tempfile.mkdtemp()), "tradeoff")
-    return Measured(tuple(rows), clip.name, tuple(map(str, files)), notice, experiment.categories)
+    scratch = Scratch()
+    files = tuple(map(str, export(rows, description, scratch.path, "tradeoff")))
+    return Measured(tuple(rows), clip.name, files, notice, experiment.categories, scratch=scratch)
 
 
 def plan_experiment(session: Session, asked: Asked) -> Experiment:
@@ -190,7 +192,7 @@ def curves(rows: Sequence[Row], score: str, over: str = SPARSITY, *, shipped: bo
             return message(NO_SIZES)
     names, unit = dict.fromkeys(line.recipe for line in shown), unit_of(every)
     points = {
-        name: [point_of(line, line.figures[score], over, unit) for line in shown if line.recipe == name]
+        escape(name): [point_of(line, line.figures[score], over, unit) for line in shown if line.recipe == name]
         for name in names
     }
     dense = next((line.figures[score].mean for line in lines if line.recipe == "dense"), None)
@@ -229,7 +231,7 @@ def damage_figure(session: Session | None, rows: Sequence[Row]) -> Figure:
     pairs: dict[str, list[tuple[float, float]]] = {}
     for line in lines:
         pair = line.figures["damage"].mean, line.figures["latent_mse"].mean
-        pairs.setdefault(line.recipe, []).append(pair)
+        pairs.setdefault(escape(line.recipe), []).append(pair)
     return damage_scatter(pairs, spearman=None, what="cells") if pairs else message(NO_DAMAGE)
 
 
@@ -243,13 +245,14 @@ def table(rows: Sequence[Row], clip_name: str = "", source: str = "") -> str:
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     body = "".join(f"<tr>{_cells(line, unit)}</tr>" for line in lines)
     clip = f"CLIP: {escape(clip_name)}, {CLIP_UNIT}. " if clip_name else ""
-    if not any(line.figures["clip"] for line in lines):
+    if not any(line.figures["clip"] or line.destroyed for line in lines):
         clip = f"{NO_CLIP} "
     caption = (
         f"{escape(source)}{clip}Means over {formatting.counted(lines[0].prompts, 'prompt')} held out from calibration "
         f"± {lines[-1].spread_words}. Size: of the transformer as it would be stored, pruned models packed."
     )
-    caption += "".join(f" {sentence}" for sentence in unread_sentences(rows[0]))
+    told = (*unread_sentences(rows[0]), *destroyed_sentences(rows))
+    caption += "".join(f" {escape(sentence)}" for sentence in told)
     return formatting.wide_table(
         f'<table class="clusters tradeoff"><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table>",
@@ -258,7 +261,7 @@ def table(rows: Sequence[Row], clip_name: str = "", source: str = "") -> str:
 
 
 def _cells(line: Line, unit: Unit) -> str:
-    figures = [line.figures[score].text(DIGITS[score]) if line.figures[score] else "–" for score in COLUMNS]
+    figures = [line.text(score, DIGITS[score]) for score in COLUMNS]
     time = formatting.seconds(line.seconds) if line.recipe != "dense" else "–"
     values = [line.level, unit.text(line.nbytes), *figures, str(line.seeds), time]
     return f'<th scope="row">{escape(line.recipe)}</th>' + "".join(f"<td>{escape(value)}</td>" for value in values)

@@ -13,6 +13,7 @@ from dit_prune_viz.app.session.recipe_io import open_recipe, save_recipe_text
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.disk_cache import user_folder
 from dit_prune_viz.errors import Progress, UserError
+from dit_prune_viz.whole_file import write_whole
 
 FORMAT = 1
 MOST = 1000
@@ -61,9 +62,7 @@ def save_version(
         folder.mkdir(parents=True, exist_ok=True)
         if not path.exists() and sum(1 for _ in folder.glob("*.json")) >= MOST:
             raise UserError(f"There are {MOST:,} saved versions in {folder}; remove some of the files first.")
-        part = path.with_suffix(".part")
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        write_whole(path, text)
     except OSError as error:
         raise UserError(f"{folder} cannot be written to ({error.strerror}); make room and save again.") from error
     return named, version

@@ -71,7 +71,7 @@ def show(findings: Findings, new: Collection[Finding] | None = None) -> str:
             "words": _words(findings),
             "dense": {
                 "picture": _uri(contact_sheet(dense.images)) if first else None,
-                "figures": [["CLIP", formatting.score(dense.clip)]],
+                "figures": [["CLIP", dense.told or formatting.score(dense.clip)]],
             },
             "cards": cards,
         }
@@ -91,7 +91,7 @@ def _words(findings: Findings) -> str:
 
 def _card(place: int, finding: Finding, ratio: float | None, *, pictures: bool) -> dict:
     done = finding.comparison
-    figures = [["Δ CLIP", formatting.signed(done.delta)], ["SSIM", f"{done.ssim:.3f}"]]
+    figures = [["Δ CLIP", done.right.told or formatting.signed(done.delta)], ["SSIM", f"{done.ssim:.3f}"]]
     if finding.error is not None:
         figures.append(["measured error", _share(finding.error)])
     if finding.damage is not None:

@@ -10,7 +10,6 @@ from html import escape
 
 import gradio as gr
 
-from dit_prune_viz.app import formatting as words
 from dit_prune_viz.app.session.runs import MAX_RUNS, Run, Runs
 from dit_prune_viz.app.widgets.scripts import script
 
@@ -47,7 +46,7 @@ def _card(run: Run, runs: Runs) -> str:
     drawn = f"{noun}, seed {request.seed}, {request.steps} steps"
     drawn += f", {request.frames} frames" if request.frames > 1 else ""
     drawn += ", own picture" if request.picture else ""
-    figures = f"SSIM {done.ssim:.3f} · Δ CLIP {words.signed(done.delta)}"
+    figures = f"SSIM {done.ssim:.3f} · {done.told}"
     shown = runs.shown is not None and runs.shown.number == run.number
     is_a = runs.is_a(run)
     spoken = f"Go back to run {run.number}: {run.drawn.name}; {drawn}; {figures} to dense"
@@ -59,7 +58,7 @@ def _card(run: Run, runs: Runs) -> str:
         f'<img src="{run.thumbnail}" alt="" draggable="false">'
         f'<span class="run-name">{run.number} · {escape(run.drawn.name)}</span>'
         f'<span class="run-detail">{escape(drawn)}</span>'
-        f'<span class="run-figures">{figures}</span></button>'
+        f'<span class="run-figures">{escape(figures)}</span></button>'
         f'<button type="button" class="make-a" data-does="make-a" data-run="{run.number}" '
         f'aria-pressed="{str(is_a).lower()}" aria-label="Make run {run.number} A">'
         f"{'is A' if is_a else 'make A'}</button></li>"

@@ -85,6 +85,7 @@ class Pair:
         clip_name: of the checkpoint.
         ssim: between the two, at most 1.
         psnr: between the two in dB; None where the pictures are equal, or too small to tell.
+        destroyed: what has become of either picture, such as "black picture"; "" where both are pictures.
     """
 
     prompt: str
@@ -98,6 +99,7 @@ class Pair:
     clip_name: str = ""
     ssim: float | None = None
     psnr: float | None = None
+    destroyed: str = ""
 
 
 class Score(Protocol):

@@ -15,6 +15,7 @@ from dit_prune_viz.generation.batch import draw_batch
 from dit_prune_viz.generation.frames import clip_scores
 from dit_prune_viz.generation.request import Request, check_request
 from dit_prune_viz.metrics.clip import ClipScorer
+from dit_prune_viz.metrics.destroyed import destroyed
 from dit_prune_viz.metrics.pictures import psnr, ssim_if_large
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pipelines.steps import Denoised
@@ -107,6 +108,7 @@ def make_pair(
         UserError: the sizes differ.
     """
     apart = psnr(dense, pruned)
+    ruined = destroyed(pruned) or destroyed(dense)
     return Pair(
         prompt=request.prompt,
         seed=request.seed,
@@ -115,8 +117,9 @@ def make_pair(
         pruned=_png(pruned),
         size=dense.size,
         names=names,
-        clip=clip,
+        clip=None if ruined else clip,
         clip_name=clip_name,
+        destroyed=ruined,
         ssim=ssim_if_large(dense, pruned),
         psnr=apart if math.isfinite(apart) else None,
     )

@@ -20,6 +20,7 @@ from dit_prune_viz.figures.clip_curve import clip_curve
 from dit_prune_viz.figures.style import message
 from dit_prune_viz.generation.frames import frames_of
 from dit_prune_viz.metrics.clip_mean import CLIP_UNIT, NO_CLIP, mean_clip
+from dit_prune_viz.metrics.destroyed import told
 
 NOT_YET = "CLIP scores of all sides appear here while they denoise."
 NO_SCORES = '<p class="note">Scores appear once all sides are finished.</p>'
@@ -159,7 +160,7 @@ def score_table(done: Comparison) -> str:
     )
     if len(frames_of(done.dense.images[0], done.requests[0])) > 1:
         source += " Of a clip, CLIP is the mean over its frames; SSIM and PSNR are of the whole strip."
-    if math.isnan(done.dense.clip):
+    if all(map(math.isnan, done.dense.clips)):
         source = f"{NO_CLIP} {source}"
     held = f'{_table(done)}{_unread(done)}<p class="note">{source}</p>'
     return f'<div class="scores-held" tabindex="0" role="region" aria-label="Scores">{held}</div>'
@@ -200,19 +201,29 @@ def _table(done: Comparison) -> str:
     rows = []
     for i, (sign, request) in enumerate(zip(signs, done.requests, strict=True)):
         dense = mean_clip([done.dense.clips[i]])
-        values = [formatting.score(dense)]
-        values += [formatting.signed(mean_clip([one.side.clips[i]]) - dense) for _, one in scored]
+        values = [_ruined(done.dense.destroyed[i]) or formatting.score(dense)]
+        for _, one in scored:
+            values.append(_ruined(one.side.destroyed[i]) or formatting.signed(mean_clip([one.side.clips[i]]) - dense))
         values += [_marked([one.ssims[i] for _, one in scored], place, ".3f") for place in range(len(scored))]
         values += [_decibels(one.psnrs[i]) for _, one in scored]
         rows.append(_row(f"{sign} {escape(request.prompt)}", values))
-    mean = [formatting.score(done.dense.clip)]
-    mean += [formatting.signed(one.side.clip - done.dense.clip) for _, one in scored]
+    mean = [_strong(done.dense.told) or formatting.score(done.dense.clip)]
+    mean += [_strong(one.side.told) or formatting.signed(one.side.clip - done.dense.clip) for _, one in scored]
     mean += [_marked([one.ssim for _, one in scored], place, ".3f") for place in range(len(scored))]
     mean += [_decibels(one.psnr) for _, one in scored]
     body = "".join(rows) if len(rows) > 1 else ""
     name = "mean" if body else escape(done.requests[0].prompt)
     foot = f"<tfoot>{_row(name, mean)}</tfoot>"
     return f'<table class="scores"><thead><tr>{head}</tr></thead><tbody>{body}</tbody>{foot}</table>'
+
+
+def _ruined(what: str) -> str:
+    """In place of a picture's CLIP score: what has become of the picture, "" for one that is left."""
+    return _strong(told(what))
+
+
+def _strong(words: str) -> str:
+    return f'<strong class="destroyed">{escape(words)}</strong>' if words else ""
 
 
 def _marked(values: list[float], place: int, digits: str) -> str:
