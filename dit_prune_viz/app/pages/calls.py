@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import gradio as gr
@@ -104,7 +105,8 @@ class Calls:
             except BaseException as problem:
                 outcome.append(problem)
             finally:
-                loop.call_soon_threadsafe(ended.set)
+                with suppress(RuntimeError):  # the server has been closed meanwhile
+                    loop.call_soon_threadsafe(ended.set)
 
         # With its context, by which a Space that lends GPUs knows whose call it is.
         context = contextvars.copy_context()
