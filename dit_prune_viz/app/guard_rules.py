@@ -12,7 +12,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 API = "/gradio_api/"
 
 _UNUSED = re.compile(
-    r"/monitoring(/.*)?|/pwa_icon(/.*)?|/svelte/.*|/gradio_api/("
+    r"/monitoring(/.*)?|/docs(/.*)?|/redoc|/openapi\.json|/pwa_icon(/.*)?|/svelte/.*|/gradio_api/("
     r"proxy=.*|file/.*|file=\s*[a-z][a-z0-9+.-]*:.*|deep_link|custom_component/.*|stream/.*|process_recording|token"
     r"|dev/.*|vibe-.*|undo-vibe-edit|profiling/.*|runs|run-history/.*|monitoring.*)/?",
     re.IGNORECASE | re.DOTALL,

@@ -49,6 +49,10 @@ def serve(options: argparse.Namespace) -> None:
     cache, state = open_cache(options.cache), open_state(options.state)
     # Imports make a million objects that stay; to look through them for garbage again and again takes over a second.
     gc.disable()
+    with without_stubs():
+        from dit_prune_viz.app.session.lent_gpu import lent_by_space
+
+        lend = lent_by_space()
     from dit_prune_viz.app.session import action_log
     from dit_prune_viz.app.session.health import health
     from dit_prune_viz.app.session.startup import AppSettings, start
@@ -59,6 +63,7 @@ def serve(options: argparse.Namespace) -> None:
         options.clip,
         cache,
         allowed=read_allowed_models(options, space=_on_space()),
+        lend=lend,
         **({"out": options.out} if options.out else {}),
     )
     startup = start(settings, when_ready=_collect_garbage)  # in a thread, while gradio is imported in this one

@@ -46,7 +46,7 @@ MAP, LAYER, COMPARE, TRADEOFF, TAKEAWAY = PAGES = ("map", "layer", "compare", "t
 
 
 def build_app(startup: Startup, workspaces: Workspaces | None = None) -> gr.Blocks:
-    """The app; a page that opens waits for the model that `startup` prepares. Nothing is saved unless `workspaces` do."""
+    """The app; a page that opens waits for the model that `startup` prepares. Without `workspaces` nothing is saved."""
     close_seams()
     plot.serve_plotly()
     return _page(startup, workspaces or Workspaces(startup.jobs.cancel))
@@ -111,9 +111,8 @@ def _page(startup: Startup, workspaces: Workspaces) -> gr.Blocks:
 
 def _top_bar() -> TopBar:
     with gr.Row(elem_id="topbar", equal_height=True):
-        bar = gr.HTML(
-            topbar.render(None, Busy(0, 1, "Opening")), js_on_load=KEEP_GOING, elem_id="bar", apply_default_css=False
-        )
+        opening = topbar.render(None, Busy(0, 1, "Opening"))
+        bar = gr.HTML(opening, js_on_load=KEEP_GOING, elem_id="bar", apply_default_css=False)
         cancel = gr.Button("Cancel", size="sm", visible=False, elem_id="cancel", scale=0, min_width=90)
         undo = gr.Button("↶ Undo", size="sm", interactive=False, elem_id="undo", scale=0, min_width=76)
         redo = gr.Button("↷ Redo", size="sm", interactive=False, elem_id="redo", scale=0, min_width=76)

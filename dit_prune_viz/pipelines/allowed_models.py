@@ -105,15 +105,15 @@ class AllowedModels:
         """
         if self.root is None or not text:
             return None
-        home = Path(os.path.expanduser(text))
-        for path in (self.root / home, home.absolute()):
+        for relative in (self.root, Path.cwd()):
             try:
-                resolved = path.resolve()
-                if resolved != self.root and resolved.is_relative_to(self.root) and resolved.exists():
-                    self._check_links(resolved, text)
-                    return resolved
+                found = (relative / os.path.expanduser(text)).resolve()
+                if found == self.root or not found.is_relative_to(self.root) or not found.exists():
+                    continue
             except (OSError, ValueError, RuntimeError):  # a name too long or impossible, or links in a circle
                 continue
+            self._check_links(found, text)
+            return found
         return None
 
     def _check_links(self, folder: Path, text: str) -> None:

@@ -41,7 +41,7 @@ class Lora:
         """
         text = text.strip()
         match = _SCALED.fullmatch(text)
-        if match is None or os.path.exists(os.path.expanduser(text)):
+        if match is None or _exists(text):
             scale, source = 1.0, text
         else:
             source = match[1].strip()
@@ -107,6 +107,13 @@ class LoadSettings:
         if model == self.model:
             return self
         return replace(self, model=model, revision=None, subfolder=None, loras=(), also_prune=())
+
+
+def _exists(path: str) -> bool:
+    try:
+        return os.path.exists(os.path.expanduser(path))
+    except ValueError:  # a zero byte
+        return False
 
 
 def split_hub_path(text: str) -> tuple[str, str | None, str | None]:

@@ -25,7 +25,9 @@ _HELD: ContextVar[tuple[ModelLock, ...]] = ContextVar("held model locks", defaul
 
 
 class Worker(Protocol):
-    """Somebody who keeps track of a piece of work."""
+    """Somebody who keeps track of a piece of work; owner: whose it is."""
+
+    owner: str | None
 
     def seconds_left(self) -> float | None:
         """How long it still takes; None where that is not known."""
@@ -101,6 +103,12 @@ class ModelLock:
     def free(self) -> bool:
         """Whether nobody holds the lock at this moment."""
         return not self._line
+
+    @property
+    def owners(self) -> set[str]:
+        """Whose work holds the lock or waits for it, as far as it says so."""
+        with self._changed:
+            return {ticket.worker.owner for ticket in self._line if ticket.worker and ticket.worker.owner}
 
     @property
     def end(self) -> Place:

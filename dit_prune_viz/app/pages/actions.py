@@ -13,7 +13,7 @@ from dit_prune_viz.app.pages.events import value_of
 from dit_prune_viz.app.pages.topbar import page as topbar
 from dit_prune_viz.app.pages.updates import UNEXPECTED, bar_updates, error_message, session_updates
 from dit_prune_viz.app.session import packed
-from dit_prune_viz.app.session.action_log import logged
+from dit_prune_viz.app.session.action_log import logged_updates
 from dit_prune_viz.app.session.going_on import Work
 from dit_prune_viz.app.session.history import History, with_looks
 from dit_prune_viz.app.session.jobs import Busy, GaveWay, Jobs, Queued, Reporter, Result
@@ -194,7 +194,7 @@ class Actions:
         updates = self._perform(space, line, session, work_on, step, gives_way=gives_way, looks=looks, kept=kept)
         self.workspaces.watch_over()
         try:
-            for update in space.begin(work, updates):
+            for update in space.begin(work, logged_updates(updates, work_on, space.id)):
                 if isinstance(update, Queued) or (isinstance(update, Busy) and looks and self._jobs.busy(space.id)):
                     yield gr.skip(), gr.skip(), gr.skip()
                 elif isinstance(update, Busy):
@@ -234,17 +234,17 @@ class Actions:
             for busy in self._startup.watch():
                 report(busy.done, busy.total, busy.what)
             before = space.newest or self.session(session)
+            before.store.people.saw(space.id, before)
             after = work(before, report)
             other = isinstance(after, Session) and after.model is not before.model
             return self.recall(after, report, space) if other else after
 
         try:
-            with logged(work, space.id):
-                for update in self._jobs.run(line, begin, gives_way=gives_way):
-                    if isinstance(update, Result) and isinstance(update.value, Session):
-                        yield Result(self._step(space, before, update.value, step, looks=looks))
-                    else:
-                        yield update
+            for update in self._jobs.run(line, begin, gives_way=gives_way):
+                if isinstance(update, Result) and isinstance(update.value, Session):
+                    yield Result(self._step(space, before, update.value, step, looks=looks))
+                else:
+                    yield update
         except GaveWay:
             raise
         except Cancelled:
@@ -272,6 +272,7 @@ class Actions:
             if now is not before and after is not before:
                 after = with_looks(now, before, after) if looks else with_looks(after, before, now)
             space.history.step(now if looks else before, after, step)
+            after.store.people.saw(space.id, after)
         return after
 
     @staticmethod

@@ -10,7 +10,6 @@ import asyncio
 import threading
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakValueDictionary
 
 import gradio as gr
 
@@ -36,15 +35,13 @@ class Calls:
 
     def __init__(self, startup: Startup) -> None:
         self._startup, self._jobs = startup, startup.jobs
-        self._newest: WeakValueDictionary[str, Session] = WeakValueDictionary()
-        """Per client: gradio hands a call the session of the moment it came, which an earlier call may have changed."""
 
     async def call(self, request: gr.Request, session: Session | None, verb: Verb) -> Any:
         """Run `verb(session, report)` in a job of the client's, after those that it asked for before.
 
-        The verb gets the client's newest session; where it answers with a session, alone or first of several values,
-        that one is the newest from then on. The job stops at its next step when the call is cancelled or its client is
-        gone.
+        The verb gets the client's newest session, which gradio may not know yet; where it answers with a session, alone
+        or first of several values, that one is the newest from then on. The job stops at its next step when the call is
+        cancelled or its client is gone.
 
         Args:
             request: the client's.
@@ -57,18 +54,22 @@ class Calls:
         Raises:
             gr.Error: in one sentence.
         """
-        owner, stop = request.session_hash or "", threading.Event()
+        stop = threading.Event()
+        owner = request.session_hash or f"call {id(stop)}"
 
         def work(report: Reporter) -> Any:
-            present = self._newest.get(owner) if owner else None
-            answer = verb(present or self.session(session, report), report)
+            given = self.session(session, report)
+            people = given.store.people
+            before = people.newest(owner) or given
+            people.saw(owner, before)
+            answer = verb(before, report)
             after = answer[0] if isinstance(answer, tuple) and answer else answer
-            if owner and isinstance(after, Session):
-                self._newest[owner] = after
+            if isinstance(after, Session):
+                people.saw(owner, after)
             return answer
 
         with logged(verb, owner):
-            return await self._follow(owner or f"call {id(stop)}", work, stop)
+            return await self._follow(owner, work, stop)
 
     def look(self, session: Session | None, verb: Callable[[Session], Any]) -> Any:
         """Run a verb that reads a session, here and now; errors are as in `call`."""

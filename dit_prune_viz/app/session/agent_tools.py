@@ -193,6 +193,7 @@ class AgentTools:
 
 def _plan_values(session: Session, layers: bool) -> dict[str, Any]:
     every = check_switch(layers, "layers")
+    _ = session.model.pipeline  # opened now, where it waits for a first use: what is told of its size waits for it
     packed.prepare(session.model)
     size, sizes = packed.known(session), packed.by_layer(session) or {}
     plan, kinds = describe_plan(session), {layer.name: layer.kind for layer in session.model.layers}

@@ -25,7 +25,6 @@ from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.errors import Cancelled, Progress, UserError
 from dit_prune_viz.generation.frames import clip_scores
 from dit_prune_viz.generation.request import Request, check_request, check_together
-from dit_prune_viz.generation.stream import stream_batch
 from dit_prune_viz.generation.unread import find_unread
 from dit_prune_viz.metrics.clip import ClipScorer
 from dit_prune_viz.metrics.clip_mean import mean_clip
@@ -135,7 +134,7 @@ def compare_models(
         for side, chosen in {**compared, RIGHT: right}.items():
             found = kept_side(session, chosen, requests) if side != RIGHT or same else None
             if found is None:
-                found = draw_side(side, model, chosen, requests, clip, emit, stages)
+                found = draw_side(side, session, chosen, requests, clip, emit, stages)
             elif emit:
                 steps = requests[0].steps
                 emit(Frame(side, steps, steps, found.images, found.curve))
@@ -165,8 +164,8 @@ def draw_draft(
     few = tuple(replace(request, steps=steps) for request in requests)
     model, stages = session.model, _Stages(few, 1, progress)
     with model.lock.hold(progress):
-        name = f"draft of {right.name}"
-        frames = stream_batch(model, few, layers=right.layers, preview_every=0, told=lambda done: stages(done, name))
+        told = functools.partial(stages, name=f"draft of {right.name}")
+        frames = session.store.work.stream(model, few, layers=right.layers, preview_every=0, told=told)
         for step in frames:
             if step.final:
                 return Draft(step.images, steps)
@@ -207,7 +206,7 @@ class _Stages:
 
 def draw_side(
     side: str,
-    model: Model,
+    session: Session,
     chosen: DrawnModel,
     requests: tuple[Request, ...],
     clip: ClipScorer,
@@ -215,18 +214,18 @@ def draw_side(
     stages: Callable[[int, str], None],
     previews: int = PREVIEWS,
 ) -> Side:
-    """Draw checked requests with one model; the caller holds the model's lock.
+    """Draw checked requests with one model on the session's dense one; the caller holds that one's lock.
 
     `stages` is told every step in the run's thread, with the model's name, and may raise Cancelled, which stops the run
     at once; `emit` gets about so many previews, of the side's name. 0 previews decode and score the finished pictures
     alone.
     """
     begin = time.perf_counter()
-    steps = requests[0].steps
+    model, steps = session.model, requests[0].steps
     every = max(1, round(steps / previews)) if previews else 0
     curve: list[tuple[int, float]] = []
     told = functools.partial(stages, name=chosen.name)
-    frames = stream_batch(model, requests, layers=chosen.layers, preview_every=every, told=told)
+    frames = session.store.work.stream(model, requests, layers=chosen.layers, preview_every=every, told=told)
     try:
         for step in frames:
             if not step.images:

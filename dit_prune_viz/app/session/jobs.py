@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import queue
 import threading
 import time
@@ -64,10 +65,14 @@ class Reporter:
 
     gives_way: whether it stops as soon as its owner asks for something else; gave_way: whether it did.
     cancel: set to stop it.
+    owner: whose job it is.
     left_alone: since when nobody has asked for its messages; None while somebody waits for them.
     """
 
-    def __init__(self, gives_way: bool = False, cancel: threading.Event | None = None) -> None:
+    def __init__(
+        self, gives_way: bool = False, cancel: threading.Event | None = None, owner: str | None = None
+    ) -> None:
+        self.owner = owner
         self.cancel = cancel or threading.Event()
         self.gives_way, self.gave_way = gives_way, False
         self.messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -130,7 +135,7 @@ class Jobs:
         does leaving it alone for GONE_SECONDS. A job that `gives_way` raises GaveWay, and not Cancelled, once its
         owner's next job comes. Setting `cancel` stops this job alone.
         """
-        reporter = Reporter(gives_way, cancel)
+        reporter = Reporter(gives_way, cancel, owner)
         with self._changed:
             for earlier in self._lines[owner]:
                 if earlier.gives_way and not earlier.cancel.is_set():
@@ -141,7 +146,9 @@ class Jobs:
         try:
             while ahead := self._ahead(owner, reporter):
                 yield Queued(ahead)
-            threading.Thread(target=_perform, args=(work, reporter), daemon=True).start()
+            # With its context, by which a Space that lends GPUs knows whose call it is.
+            context = contextvars.copy_context()
+            threading.Thread(target=context.run, args=(_perform, work, reporter), daemon=True).start()
             for update in _follow(reporter):
                 reporter.left_alone = time.monotonic()
                 yield update

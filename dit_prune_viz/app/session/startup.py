@@ -6,10 +6,11 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dit_prune_viz.app.session.jobs import Busy, Jobs, Reporter, Result
+from dit_prune_viz.app.session.lent_gpu import Lend, LentGpu
 from dit_prune_viz.app.session.model_store import ModelStore
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.caching import Cache
@@ -32,13 +33,14 @@ _VISIT_SECONDS = 15.0
 @dataclass(frozen=True)
 class AppSettings:
     """load: the model to begin with; clip: hub id or folder; cache: None keeps nothing on disk; out: for what is taken
-    away; allowed: which other models may be opened, None is all."""
+    away; allowed: which other models may be opened, None is all; lend: see `lent_gpu`, None where GPUs are not lent."""
 
     load: LoadSettings
     clip: str
     cache: DiskCache | None = None
     out: Path = Path("pruned")
     allowed: AllowedModels | None = None
+    lend: Lend | None = None
 
 
 def start(settings: AppSettings, when_ready: Callable[[], None] | None = None) -> Startup:
@@ -56,10 +58,13 @@ def start(settings: AppSettings, when_ready: Callable[[], None] | None = None) -
     store = ModelStore(
         clip=settings.clip,
         clip_name=BUNDLED_CLIP_NAME if bundled else None,
-        load=settings.load,
+        # Where a GPU is lent, the app itself has none, whatever it is told.
+        load=replace(settings.load, device="cpu") if settings.lend else settings.load,
         disk=settings.cache,
         allowed=settings.allowed,
     )
+    if settings.lend:
+        store.work = LentGpu(settings.lend, store.times)
     startup = Startup(
         Session(store), settings.load.model, Jobs(), when_ready, also_prune=settings.load.also_prune, out=settings.out
     )
@@ -85,7 +90,7 @@ class Startup:
         self._empty = empty
         self._session = empty
         self._early: weakref.ref[Session] | None = None
-        self._released: weakref.ref[Session] | None = None
+        self._released: Callable[[], Session | None] | None = None
         self._reviving = threading.Lock()
         empty.store.when_loaded = self._release
         self.by_recipe = Cache(_BY_RECIPE_BYTES)
@@ -129,8 +134,11 @@ class Startup:
             self._done.wait(seconds)
 
     def _prepared(self) -> Session | None:
-        released = self._released
-        return self._session if released is None else released()
+        session = self._session if self._released is None else self._released()
+        if session is None or session.model is None or not session.model.away:
+            return session
+        self._session, self._released = self._empty, lambda: None
+        return None
 
     def _release(self, model: Model) -> None:
         """Another model is loaded: the prepared one stays only as long as somebody uses it."""

@@ -287,7 +287,7 @@ class Workspaces:
                 self._of_page.pop(page, None)
         for id, space in list(self._by_id.items()):
             alone = space.alone(now)
-            if space is keep or space.works or alone < self.alone_seconds:
+            if space is keep or space.works or alone <= self.alone_seconds:
                 continue
             if alone > KEPT_SECONDS or len(self._by_id) > self._most or self._bytes() > self._nbytes:
                 del self._by_id[id]
