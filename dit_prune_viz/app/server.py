@@ -114,9 +114,8 @@ def _page(startup: Startup, workspaces: Workspaces) -> gr.Blocks:
 
 def _top_bar() -> TopBar:
     with gr.Row(elem_id="topbar", equal_height=True):
-        bar = gr.HTML(
-            topbar.render(None, Busy(0, 1, "Opening")), js_on_load=KEEP_GOING, elem_id="bar", apply_default_css=False
-        )
+        opening = topbar.render(None, Busy(0, 1, "Opening"))
+        bar = gr.HTML(opening, js_on_load=KEEP_GOING, elem_id="bar", apply_default_css=False)
         cancel = gr.Button("Cancel", size="sm", visible=False, elem_id="cancel", scale=0, min_width=90)
         undo = gr.Button("↶ Undo", size="sm", interactive=False, elem_id="undo", scale=0, min_width=76)
         redo = gr.Button("↷ Redo", size="sm", interactive=False, elem_id="redo", scale=0, min_width=76)

@@ -240,12 +240,11 @@ class Actions:
             return self.recall(after, report, space) if other else after
 
         try:
-            with logged(work, space.id):
-                for update in self._jobs.run(line, begin, gives_way=gives_way):
-                    if isinstance(update, Result) and isinstance(update.value, Session):
-                        yield Result(self._step(space, before, update.value, step, looks=looks))
-                    else:
-                        yield update
+            for update in self._jobs.run(line, begin, gives_way=gives_way):
+                if isinstance(update, Result) and isinstance(update.value, Session):
+                    yield Result(self._step(space, before, update.value, step, looks=looks))
+                else:
+                    yield update
         except GaveWay:
             raise
         except Cancelled:

@@ -42,6 +42,11 @@ class Run:
         return tuple(request.prompt for request in self.comparison.requests)
 
     @property
+    def at_hand(self) -> DrawnModel | None:
+        """What more pictures of it are drawn with; None where that has to be worked out anew, see `saved_work`."""
+        return self.drawn if self.drawn.layers or not self.is_plan else None
+
+    @property
     def is_plan(self) -> bool:
         """Whether it was drawn with its session's plan, not with one part of the model alone."""
         return self.drawn.plan is not None and self.drawn.plan is self.session.plan
@@ -124,9 +129,7 @@ class Runs:
         if run is None or self.is_a(run):
             self.a = None
         else:
-            self.a = Reference(
-                run.name, run.session, run.drawn if run.drawn.layers or not run.is_plan else None, run.number
-            )
+            self.a = Reference(run.name, run.session, run.at_hand, run.number)
         self._a_changed()
 
     def bring_back(self, runs: tuple[Run, ...], shown: int | None, a: int | None) -> None:
@@ -143,7 +146,7 @@ class Runs:
         """A plan becomes A; its pictures are drawn with the next comparison unless a run of it is there."""
         own = next((run for run in self.runs if run.is_plan and run.session.plan is session.plan), None)
         if own is not None:
-            self.a = Reference(own.name, session, own.drawn if own.drawn.layers else None, own.number)
+            self.a = Reference(own.name, session, own.at_hand, own.number)
         else:
             self.a = Reference(name_of_session(session), session)
         self._a_changed()

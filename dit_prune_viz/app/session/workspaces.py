@@ -213,6 +213,11 @@ class Workspaces:
         with self._lock:
             return self._by_id.get(id)
 
+    def newest(self, id: str) -> Session | None:
+        """The present session of an id; None where there is none, or nothing was done in it."""
+        space = self.find(id)
+        return space and space.newest
+
     def open(self, id: str, page: str | None = None) -> Workspace:
         """The workspace of an id, made where it is new, and used from now on; `page` looks into it."""
         with self._lock:
@@ -287,7 +292,7 @@ class Workspaces:
                 self._of_page.pop(page, None)
         for id, space in list(self._by_id.items()):
             alone = space.alone(now)
-            if space is keep or space.works or alone < self.alone_seconds:
+            if space is keep or space.works or alone <= self.alone_seconds:
                 continue
             if alone > KEPT_SECONDS or len(self._by_id) > self._most or self._bytes() > self._nbytes:
                 del self._by_id[id]
