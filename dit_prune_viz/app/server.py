@@ -230,11 +230,15 @@ def _follow_model(frame: Frame, tabs: Tabs, actions: Actions) -> None:
         number = basis_of(session).model
         return (gr.skip(), gr.skip()) if number == of else (number, layer_tab.choices(session))
 
-    def suggest(session: Session | None, of: int | None) -> tuple:
+    def suggest(session: Session | None, of: int | None, request: gr.Request) -> tuple:
         number = basis_of(session).model
         if number == of:
             return (gr.skip(),) * len(fields)
-        return number, *compare_tab.suggestions(session), tradeoff_tab.suggestions(session)
+        return (
+            number,
+            *compare_tab.suggestions(session, actions.workspace(request).runs),
+            tradeoff_tab.suggestions(session),
+        )
 
     compared = [
         tabs.compare.prompt,

@@ -51,8 +51,13 @@ class Autosave:
                     _LOG.warning("a session could not be saved", exc_info=True)
 
     def has(self, space: Workspace, session: Session) -> bool:
-        """Whether there is work of a session's model that was not brought back yet."""
-        return session.model.fingerprint not in space.recalled and self._find(space, session) is not None
+        """Whether there was work on a session's model before the workspace began; not once it is brought back."""
+        if session.model.fingerprint in space.recalled:
+            return False
+        if self._find(space, session) is not None:
+            return True
+        space.recalled.add(session.model.fingerprint)  # what is saved from now on is the workspace's own
+        return False
 
     def others(self, space: Workspace, session: Session) -> tuple[str, ...]:
         """The names of other models on which the workspace has work."""

@@ -223,9 +223,8 @@ def test_what_was_saved_comes_back_bit_for_bit(ready, worked, tmp_path):
     # A was the first comparison, and draws with its plan again.
     assert fresh.runs.a.run == 1
     drawn = fresh.runs.reference(back)
-    assert {
-        name: bool(torch.equal(one.mask.bits, ready.masks[name].bits)) for name, one in drawn.layers.items()
-    } == dict.fromkeys(ready.masks, True)
+    assert drawn.layers.keys() == ready.masks.keys()
+    assert all(torch.equal(one.mask.bits, ready.masks[name].bits) for name, one in drawn.layers.items())
     assert not now.has(fresh, ready)  # once is enough
     assert "Your work of" in fresh.notice
 
@@ -251,17 +250,9 @@ def test_saved_work_that_is_damaged_is_said_to_be_and_loses_nothing_else(ready, 
     saves.flush()
     (path,) = tmp_path.rglob("work-*.json")
     good = json.loads(path.read_text())
-    odd = (None, -1, "x", [], {}, [None], {"x": 1}, 1e300)
+    odd = (None, "x", [None], {"x": 1})
     for key in good:
         for value in odd:
-            if key in ("saved", "name", "groups", "runs", "sensed", "shown", "a") and value in (
-                None,
-                [],
-                -1,
-                "x",
-                1e300,
-            ):
-                continue
             path.write_text(json.dumps({**good, key: value}))
             space = Workspace(worked.id)
             assert isinstance(Autosave(folder).recall(space, ready), Session)
