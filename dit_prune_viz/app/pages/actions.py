@@ -240,11 +240,12 @@ class Actions:
             return self.recall(after, report, space) if other else after
 
         try:
-            for update in self._jobs.run(line, begin, gives_way=gives_way):
-                if isinstance(update, Result) and isinstance(update.value, Session):
-                    yield Result(self._step(space, before, update.value, step, looks=looks))
-                else:
-                    yield update
+            with logged(work, space.id):
+                for update in self._jobs.run(line, begin, gives_way=gives_way):
+                    if isinstance(update, Result) and isinstance(update.value, Session):
+                        yield Result(self._step(space, before, update.value, step, looks=looks))
+                    else:
+                        yield update
         except GaveWay:
             raise
         except Cancelled:
