@@ -18,9 +18,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @contextmanager
-def running_app(*arguments: str, **environment: str) -> Iterator[str]:
+def running_app(*arguments: str, port: int | None = None, **environment: str) -> Iterator[str]:
     """The address of a `python app.py` in a process of its own."""
-    port = free_port()
+    port = port or free_port()
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryFile("w+") as log:
         server = subprocess.Popen(

@@ -35,6 +35,8 @@
 
   // The connection.
   const joined = new Map(); // events that the server has not finished: their ids → the numbers of their listeners
+  const finished = new Set(); // those whose end came before the answer that the server has taken them
+  let closed = Promise.resolve(); // once gradio has heard that its stream is at its end
   let name = null; // the page's name for the server after a gap; gradio's own before
   let generation = 0; // counted up with every gap
   let away = null; // a promise while there is a gap
@@ -125,16 +127,19 @@
   // What is asked for is asked for again once the server is back.
   async function send(request) {
     const text = await request.clone().text();
+    const url = new URL(request.url);
+    url.searchParams.delete("session"); // gradio repeats what the page's address asks for, which a proxy may log
     for (;;) {
       const body = name ? JSON.stringify({ ...JSON.parse(text), session_hash: name }) : text;
       const headers = new Headers(request.headers);
       headers.set(HEADER, id);
       try {
-        const answer = await plain(request.url, { method: "POST", body, headers, credentials: request.credentials });
+        const answer = await plain(url, { method: "POST", body, headers, credentials: request.credentials });
         if (!GATEWAY.includes(answer.status)) {
-          if (answer.ok && request.url.endsWith("/queue/join")) {
+          if (answer.ok && url.pathname.endsWith("/queue/join")) {
             const { event_id } = await answer.clone().json();
-            joined.set(event_id, JSON.parse(text).fn_index);
+            if (!finished.delete(event_id)) joined.set(event_id, JSON.parse(text).fn_index);
+            await closed; // gradio opens a stream for it only if it knows that there is none
           }
           return answer;
         }
@@ -156,7 +161,7 @@
     return event({ msg: "process_completed", event_id, output, success: true, title: null });
   }
 
-  // The whole messages of one stream, handed to `pass`; whether it ended as it should.
+  // The whole messages of one stream, handed to `pass`, but for the last; whether it ended as it should.
   async function read(request, pass) {
     const url = new URL(request.url);
     if (name) url.searchParams.set("session_hash", name);
@@ -187,9 +192,10 @@
           const head = message.slice(0, 300);
           const kind = /"msg":\s*"(\w+)"/.exec(head)?.[1];
           if (kind === "unexpected_error") return false; // the server stops, or knows nothing of this page
-          if (kind === "process_completed") joined.delete(/"event_id":\s*"(\w+)"/.exec(head)?.[1]);
-          pass(`${message}\n\n`);
+          const of = /"event_id":\s*"(\w+)"/.exec(head)?.[1];
+          if (kind === "process_completed" && !joined.delete(of)) finished.add(of);
           if (kind === "close_stream") return true;
+          pass(`${message}\n\n`);
         }
       }
     } catch {
@@ -206,7 +212,13 @@
     for (;;) {
       const own = generation;
       const whole = await read(request, pass);
-      if (whole || request.signal.aborted || leaving) break;
+      if (request.signal.aborted || leaving) break;
+      if (whole && joined.size) continue; // another event came while the server closed the stream
+      if (whole) {
+        pass(event({ msg: "close_stream", event_id: null }));
+        closed = sleep(30);
+        break;
+      }
       const lost = [...joined];
       if (own === generation) await reconnected();
       for (const [event_id, fn_index] of lost) {
