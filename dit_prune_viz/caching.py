@@ -72,6 +72,12 @@ class Cache:
             self.put(key, value)
         return value
 
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._entries.clear()
+            self._used = 0
+
     def _drop(self, key: Hashable) -> None:
         _, size = self._entries.pop(key, (None, 0))
         self._used -= size

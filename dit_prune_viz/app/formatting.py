@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ __all__ = [
     "counted",
     "damage",
     "known",
+    "markdown",
     "percent",
     "score",
     "seconds",
@@ -28,6 +30,11 @@ __all__ = [
 def damage(report: LayerReport | PlanReport) -> str:
     """Predicted damage, marked where it was estimated."""
     return f"{'≈ ' if report.estimated else ''}{percent(report.damage)}"
+
+
+def markdown(text: str) -> str:
+    """A text that may hold anything, as Markdown that shows it letter by letter."""
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", text)
 
 
 def times(factor: float) -> str:

@@ -11,15 +11,25 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from dit_prune_viz.app.gradio_stubs import without_stubs
+from dit_prune_viz.app.guard_options import (
+    add_guard_options,
+    guarded,
+    has_login,
+    read_allowed_models,
+    read_logins,
+    read_rules,
+)
+from dit_prune_viz.app.guard_rules import LOOPBACK
+from dit_prune_viz.app.mcp_option import add_mcp_option, serves_mcp
+from dit_prune_viz.app.mcp_route import McpRoute
 from dit_prune_viz.app.process import ending_quietly, own_temporary_folder
+from dit_prune_viz.app.session.state_folder import add_state_option, open_state
 from dit_prune_viz.app.startup_checks import check_address, check_startup
 from dit_prune_viz.disk_cache import add_cache_option, open_cache
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.load_settings import add_load_options, read_load_settings
 from dit_prune_viz.plugins import add_plugin_option, load_plugins
 from dit_prune_viz.resources import BUNDLED_CLIP, BUNDLED_MODEL
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "app.py", commands: Collection[str] = ()) -> int:
@@ -39,25 +49,45 @@ def serve(options: argparse.Namespace) -> None:
     """Build the app and launch it. UserError if the cache is no folder."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    cache = open_cache(options.cache)
+    logins, rules = read_logins(options), read_rules(options, space=_on_space())
+    for_agents = serves_mcp(options)
+    cache, state = open_cache(options.cache), open_state(options.state)
     # Imports make a million objects that stay; to look through them for garbage again and again takes over a second.
     gc.disable()
+    with without_stubs():
+        from dit_prune_viz.app.session.lent_gpu import lent_by_space
+
+        lend = lent_by_space()
+    from dit_prune_viz.app.session import action_log
+    from dit_prune_viz.app.session.health import health
     from dit_prune_viz.app.session.startup import AppSettings, start
 
+    action_log.set_up(verbose=options.verbose, prompts=options.log_prompts)
     settings = AppSettings(
-        read_load_settings(options), options.clip, cache, **({"out": options.out} if options.out else {})
+        read_load_settings(options),
+        options.clip,
+        cache,
+        allowed=read_allowed_models(options, space=_on_space()),
+        lend=lend,
+        **({"out": options.out} if options.out else {}),
     )
     startup = start(settings, when_ready=_collect_garbage)  # in a thread, while gradio is imported in this one
     with without_stubs():
         from dit_prune_viz.app.server import build_app, draw_ahead
+        from dit_prune_viz.app.session.workspaces import open_workspaces
         from dit_prune_viz.app.theme import launch_options
 
-    app = build_app(startup)
+    workspaces = open_workspaces(startup.jobs.cancel, state)
+    app = build_app(startup, workspaces)
     threading.Thread(target=draw_ahead, args=(startup,), name="first drawing", daemon=True).start()
     sys.setswitchinterval(0.0005)  # the page stays quick while the model works in a thread beside it
     print(f"Opening http://{options.host}:{options.port}", flush=True)
+    tools = [(McpRoute, (), {"startup": startup, "find": workspaces.newest})] if for_agents else []
+    guards = guarded(rules, lambda: health(startup), inner=tools)
     try:
-        app.launch(server_name=options.host, server_port=options.port, auth=options.auth, **launch_options())
+        app.launch(
+            server_name=options.host, server_port=options.port, auth=logins or None, **launch_options(), **guards
+        )
     except OSError as error:  # taken since it was checked
         check_address(options.host, options.port)
         raise UserError(
@@ -74,7 +104,7 @@ def parse(
     argv: Sequence[str] | None = None, program: str = "app.py", commands: Collection[str] = ()
 ) -> argparse.Namespace:
     """The command line, checked. On a Hugging Face Space the proxy in front decides who may come in."""
-    space = "SPACE_ID" in os.environ
+    space = _on_space()
     parser = argparse.ArgumentParser(
         prog=program,
         description="See where a diffusion transformer is redundant, prune it, compare.",
@@ -86,28 +116,21 @@ def parse(
     add("--out", type=Path, help="folder for what is taken away (pruned, in the working folder)")
     add("--host", default="0.0.0.0" if space else "127.0.0.1", help="address to listen on")
     add("--port", type=int, default=7860)
-    add(
-        "--auth",
-        type=_user_and_password,
-        default=os.environ.get("DIT_PRUNE_VIZ_AUTH"),
-        metavar="USER:PASSWORD",
-        help="login; needed when the host is not loopback (or set DIT_PRUNE_VIZ_AUTH)",
-    )
+    add_guard_options(parser)
+    add_mcp_option(parser)
     add_cache_option(parser)
+    add_state_option(parser)
     add_plugin_option(parser)
     arguments = parser.parse_args(argv)
-    if arguments.host not in LOOPBACK and not arguments.auth and not space:
-        parser.error(f"--host {arguments.host} is open to the network; add --auth user:password.")
+    if arguments.host not in LOOPBACK and not has_login(arguments) and not space:
+        parser.error(f"--host {arguments.host} is open to the network; add --auth user:password or --auth-file FILE.")
     return arguments
+
+
+def _on_space() -> bool:
+    return "SPACE_ID" in os.environ
 
 
 def short_path(path: Path) -> str:
     """Relative to the working folder where the path lies inside it."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
-
-
-def _user_and_password(text: str) -> tuple[str, str]:
-    user, separator, password = text.partition(":")
-    if not (user and separator and password):
-        raise argparse.ArgumentTypeError("use the form user:password")
-    return user, password

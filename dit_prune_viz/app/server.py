@@ -10,12 +10,13 @@ import gradio as gr
 
 from dit_prune_viz.app import api
 from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
+from dit_prune_viz.app.pages.calls import Calls
 from dit_prune_viz.app.pages.compare import page as compare_tab
 from dit_prune_viz.app.pages.compare import versions
-from dit_prune_viz.app.pages.compare.listeners import PageRuns
 from dit_prune_viz.app.pages.controls import page as controls
 from dit_prune_viz.app.pages.controls import toggle as sidebar
 from dit_prune_viz.app.pages.events import value_of
+from dit_prune_viz.app.pages.gradio_seams import close_seams
 from dit_prune_viz.app.pages.layer import page as layer_tab
 from dit_prune_viz.app.pages.map import page as map_tab
 from dit_prune_viz.app.pages.takeaway import page as takeaway_tab
@@ -23,16 +24,18 @@ from dit_prune_viz.app.pages.takeaway.listeners import Sources
 from dit_prune_viz.app.pages.topbar import hints
 from dit_prune_viz.app.pages.topbar import page as topbar
 from dit_prune_viz.app.pages.tradeoff import page as tradeoff_tab
+from dit_prune_viz.app.pages.visits import Kept, Visits
 from dit_prune_viz.app.session.jobs import Busy
 from dit_prune_viz.app.session.layer_subject import owned_layer
-from dit_prune_viz.app.session.runs import Runs
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.startup import Startup
-from dit_prune_viz.app.widgets import layer_list, open_page, plot
+from dit_prune_viz.app.session.workspaces import Workspaces
+from dit_prune_viz.app.widgets import layer_list, open_page, plot, session_link
 from dit_prune_viz.app.widgets.scripts import script
 
 HOTKEYS, FOCUS = script("pages/hotkeys.js"), script("pages/focus.js")
 NUMBER_FIELDS = script("pages/number_fields.js")
+KEEP_GOING = script("pages/topbar/keep_going.js")
 TO_TAB = """() => void setTimeout(() => {
   const [at, tab] = [document.activeElement, document.querySelector('#tabs [role="tab"][aria-selected="true"]')];
   if (at === document.body || !at?.offsetParent) tab?.focus({ preventScroll: true });
@@ -45,10 +48,11 @@ become."""
 MAP, LAYER, COMPARE, TRADEOFF, TAKEAWAY = PAGES = ("map", "layer", "compare", "tradeoff", "takeaway")
 
 
-def build_app(startup: Startup) -> gr.Blocks:
-    """The app; a page that opens waits for the model that `startup` prepares."""
+def build_app(startup: Startup, workspaces: Workspaces | None = None) -> gr.Blocks:
+    """The app; a page that opens waits for the model that `startup` prepares. Without `workspaces` nothing is saved."""
+    close_seams()
     plot.serve_plotly()
-    return _page(Actions(startup.jobs, startup), startup.source, startup.out)
+    return _page(startup, workspaces or Workspaces(startup.jobs.cancel))
 
 
 def draw_ahead(startup: Startup) -> None:
@@ -85,32 +89,33 @@ class Tabs:
     tradeoff: tradeoff_tab.TradeoffTab
 
 
-def _page(actions: Actions, source: str, folder: Path) -> gr.Blocks:
+def _page(startup: Startup, workspaces: Workspaces) -> gr.Blocks:
+    actions = Actions(startup.jobs, startup, workspaces)
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(CHECK, KEPT)) as page:
         state = gr.State(None)
-        api.build(state, actions)  # first, so that its names are not taken by the page's own listeners
+        api.build(state, Calls(startup))  # first, so that its names are not taken by the page's own listeners
         top = _top_bar()
         hints.strip()
-        frame = Frame(state, top.bar, top.cancel, shown=state)
+        frame, kept = Frame(state, top.bar, top.cancel, shown=state), Kept.states()
         with gr.Row(elem_id="body"):
             sidebar.toggle()
             with gr.Column(scale=0, min_width=280, elem_id="controls"):
-                controls.build(frame, actions, source)
+                controls.build(frame, actions, startup.source)
             with gr.Column(scale=1, min_width=480):
-                tabs = _tabs(frame, actions, folder)
+                tabs = _tabs(frame, actions, kept, startup.out)
         versions.wire_opening(page, frame, actions, tabs.compare.layout, tabs.tabs)
         _wire_top_bar(frame, top, actions)
-        _wire_tabs(frame, tabs, actions)
+        _wire_tabs(frame, kept, tabs, actions)
         for once in (HOTKEYS, FOCUS, NUMBER_FIELDS):
             page.load(None, None, None, js=once)
-        page.load(actions.prepare, None, frame.outputs, **INTERNAL)
-        page.unload(actions.leave)
+        _wire_visits(page, frame, kept, actions)
     return page
 
 
 def _top_bar() -> TopBar:
     with gr.Row(elem_id="topbar", equal_height=True):
-        bar = gr.HTML(topbar.render(None, Busy(0, 1, "Opening")), elem_id="bar", apply_default_css=False)
+        opening = topbar.render(None, Busy(0, 1, "Opening"))
+        bar = gr.HTML(opening, js_on_load=KEEP_GOING, elem_id="bar", apply_default_css=False)
         cancel = gr.Button("Cancel", size="sm", visible=False, elem_id="cancel", scale=0, min_width=90)
         undo = gr.Button("↶ Undo", size="sm", interactive=False, elem_id="undo", scale=0, min_width=76)
         redo = gr.Button("↷ Redo", size="sm", interactive=False, elem_id="redo", scale=0, min_width=76)
@@ -118,41 +123,50 @@ def _top_bar() -> TopBar:
     return TopBar(bar, cancel, undo, redo)
 
 
+def _wire_visits(page: gr.Blocks, frame: Frame, kept: Kept, actions: Actions) -> None:
+    """A page that opens or comes back shows its workspace, and hears of what happens there elsewhere."""
+    visits, outputs, link = Visits(frame, kept, actions), [*frame.outputs, *kept.outputs], session_link.session_link()
+    page.load(visits.open, None, outputs, **INTERNAL)
+    link.submit(visits.open, None, outputs, trigger_mode="multiple", **INTERNAL)
+    link.select(visits.look, kept.a, outputs, **INTERNAL)
+    page.unload(actions.leave)
+
+
 def _wire_top_bar(frame: Frame, top: TopBar, actions: Actions) -> None:
     top.cancel.click(actions.cancel, queue=False, **INTERNAL)
+    top.bar.select(actions.keep_going, None, frame.bar, queue=False, **INTERNAL)
     top.undo.click(actions.undo, frame.session, frame.outputs, **INTERNAL)
     top.redo.click(actions.redo, frame.session, frame.outputs, **INTERNAL)
     frame.session.change(actions.weigh, frame.session, frame.bar, trigger_mode="always_last", **INTERNAL)
     frame.session.change(actions.undo_buttons, None, [top.undo, top.redo], **INTERNAL)
 
 
-def _tabs(frame: Frame, actions: Actions, folder: Path) -> Tabs:
-    page_runs = PageRuns(gr.State(Runs()), gr.State(0))
+def _tabs(frame: Frame, actions: Actions, kept: Kept, folder: Path) -> Tabs:
     frames = {page: frame.of_page() for page in PAGES}
     of_map, of_layer, of_compare, of_tradeoff, of_takeaway = frames.values()
     with gr.Tabs(elem_id="tabs") as tabs:
         with gr.Tab("Map", id=MAP, render_children=True) as map_page:
-            map_view = map_tab.build(of_map, actions, page_runs.runs, page_runs.a)
+            map_view = map_tab.build(of_map, actions, kept.runs, kept.a)
         with gr.Tab("Layer", id=LAYER, render_children=True) as layer_page:
             back = gr.Button("← Back to Compare (Esc)", size="sm", visible=False, elem_id="to-workbench", scale=0)
             layer_view = layer_tab.build(of_layer, actions)
         with gr.Tab(compare_tab.TITLE, id=COMPARE, render_children=True) as compare_page:
-            compare_view = compare_tab.build(of_compare, actions, page_runs, tabs)
+            compare_view = compare_tab.build(of_compare, actions, kept, tabs)
         with gr.Tab("Trade-off", id=TRADEOFF, render_children=True) as tradeoff_page:
-            tradeoff_view = tradeoff_tab.build(of_tradeoff, actions, tradeoff_page)
+            tradeoff_view = tradeoff_tab.build(of_tradeoff, actions, kept, tradeoff_page)
         with gr.Tab(takeaway_tab.TITLE, id=TAKEAWAY, render_children=True):
-            sources = Sources(compare_view.runs, tradeoff_view.measured, layer_view.selection)
+            sources = Sources(kept.runs, kept.measured, layer_view.selection)
             takeaway_tab.build(of_takeaway, actions, sources, folder)
     return Tabs(
         tabs, frames, map_page, layer_page, compare_page, back, map_view, layer_view, compare_view, tradeoff_view
     )
 
 
-def _wire_tabs(frame: Frame, tabs: Tabs, actions: Actions) -> None:
+def _wire_tabs(frame: Frame, kept: Kept, tabs: Tabs, actions: Actions) -> None:
     _show_in_open_page(frame, tabs)
     of_compare = tabs.frames[COMPARE]
     compare_tab.follow_layer(of_compare, tabs.compare, tabs.layer.picker, tabs.compare_page)
-    compare_tab.paint_in_layer(tabs.frames[LAYER], actions, tabs.compare, tabs.layer, tabs.layer_page, tabs.tabs)
+    compare_tab.paint_in_layer(tabs.frames[LAYER], actions, kept, tabs.compare, tabs.layer, tabs.layer_page, tabs.tabs)
     _open_on_click(frame, tabs, actions)
     # Not when a layer is opened, so that nothing keeps the browser from drawing it.
     tabs.map_page.select(layer_list.mark, tabs.layer.picker, tabs.map.list, **INTERNAL)
@@ -184,7 +198,7 @@ def _open_on_click(frame: Frame, tabs: Tabs, actions: Actions) -> None:
     """
 
     def pick(session: Session | None, request: gr.Request, event: gr.EventData) -> tuple:
-        layer = owned_layer(actions.newest(request.session_hash, session), value_of(event, "id"))
+        layer = owned_layer(actions.newest(request, session), value_of(event, "id"))
         if layer is None:
             return gr.skip(), gr.skip()
         return gr.Dropdown(value=layer), gr.Tabs(selected="layer")
@@ -216,11 +230,15 @@ def _follow_model(frame: Frame, tabs: Tabs, actions: Actions) -> None:
         number = basis_of(session).model
         return (gr.skip(), gr.skip()) if number == of else (number, layer_tab.choices(session))
 
-    def suggest(session: Session | None, of: int | None) -> tuple:
+    def suggest(session: Session | None, of: int | None, request: gr.Request) -> tuple:
         number = basis_of(session).model
         if number == of:
             return (gr.skip(),) * len(fields)
-        return number, *compare_tab.suggestions(session), tradeoff_tab.suggestions(session)
+        return (
+            number,
+            *compare_tab.suggestions(session, actions.workspace(request).runs),
+            tradeoff_tab.suggestions(session),
+        )
 
     compared = [
         tabs.compare.prompt,

@@ -123,5 +123,7 @@ def launch_options() -> dict:
         "pwa": False,
         "mcp_server": False,
         "share": False,
+        "max_threads": 400,  # calls that wait take none, but gradio counts them
+        "state_session_capacity": 200,  # about 1 MB each, which nothing else ever drops
         "quiet": True,
     }

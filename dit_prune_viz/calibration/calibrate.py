@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -22,6 +22,9 @@ from dit_prune_viz.pipelines.model import Model
 
 _MAX_SAMPLES = 100_000
 
+Watch = Callable[[Model, tuple[str, ...], int, int, int, int, Progress | None], Calibration]
+"""As `watch`."""
+
 
 def calibrate(
     model: Model,
@@ -33,6 +36,7 @@ def calibrate(
     bins: int = 10,
     progress: Progress | None = None,
     cache: DiskCache | None = None,
+    by: Watch | None = None,
 ) -> Calibration:
     """Sum the squared inputs of every prunable layer over randomly drawn transformer inputs.
 
@@ -49,6 +53,7 @@ def calibrate(
         bins: timestep bins of equal width over 0..1.
         progress: called after every denoising step; may raise `Cancelled`.
         cache: where the same calibration is looked up first and kept afterwards; None calibrates in any case.
+        by: what watches the inputs in the place of `watch`.
 
     Raises:
         UserError: a number is out of range, no prompt, inputs of a layer that are not finite, too little memory.
@@ -66,16 +71,16 @@ def calibrate(
     key = calibration_key(model, samples=samples, seed=seed, steps=steps, bins=bins, prompts=texts) if cache else ""
     found = find_calibration(cache, key) if cache else None
     if found is None:
-        found = _watch(model, texts, samples, seed, steps, bins, progress)
+        found = (by or watch)(model, texts, samples, seed, steps, bins, progress)
         if cache:
             keep_calibration(cache, key, found)
     return found
 
 
-def _watch(
+def watch(
     model: Model, texts: tuple[str, ...], samples: int, seed: int, steps: int, bins: int, progress: Progress | None
 ) -> Calibration:
-    """The calibration itself, with checked settings."""
+    """The calibration itself, with checked settings. UserError where memory does not suffice, or nothing was drawn."""
     start = time.perf_counter()
     sums = Sums(model.layers, bins, model.device)
     too_large = f"Calibration does not fit into the memory of {model.device}; load the model with --placement stream."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import queue
 import threading
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -90,6 +90,7 @@ def stream_batch(
     layers: Mapping[str, PrunedLayer] | None = None,
     preview_every: int = 4,
     cancel: threading.Event | None = None,
+    told: Callable[[int], None] | None = None,
 ) -> Generator[BatchStep, None, None]:
     """As `stream`, for several pictures that are drawn in one batch.
 
@@ -99,13 +100,15 @@ def stream_batch(
         layers: as in `stream`.
         preview_every: as in `stream`.
         cancel: as in `stream`.
+        told: called with the steps done after every one, in the run's own thread; may raise `Cancelled`, which stops
+            the run then and there.
 
     Raises:
         UserError: requests that differ in more, or none, and as in `stream`.
         Cancelled: as in `stream`.
     """
     checked = check_together([check_request(model, request) for request in requests])
-    return _steps(model, checked, dict(layers or {}), preview_every, cancel or threading.Event())
+    return _steps(model, checked, dict(layers or {}), preview_every, cancel or threading.Event(), told)
 
 
 def generate(model: Model, request: Request, *, pruned: PrunedModel | None = None) -> tuple[Image.Image, torch.Tensor]:
@@ -140,13 +143,14 @@ def _steps(
     layers: Mapping[str, PrunedLayer],
     preview_every: int,
     cancel: threading.Event,
+    told: Callable[[int], None] | None,
 ) -> Generator[BatchStep, None, None]:
     closed = threading.Event()
     results: queue.SimpleQueue[BatchStep | BaseException] = queue.SimpleQueue()
 
     def work() -> None:
         try:
-            results.put(_run(model, requests, layers, preview_every, (cancel, closed), results.put))
+            results.put(_run(model, requests, layers, preview_every, (cancel, closed), results.put, told))
         except BaseException as error:  # handed over: the consumer raises it
             results.put(error)
 
@@ -167,7 +171,7 @@ def _steps(
         worker.join()
 
 
-def _run(model, requests, layers, preview_every, stops, emit) -> BatchStep:
+def _run(model, requests, layers, preview_every, stops, emit, told) -> BatchStep:
     """The worker's part: the whole run under the lock; emits unfinished steps, returns the finished one."""
     steps = 0
     first = requests[0]
@@ -176,6 +180,8 @@ def _run(model, requests, layers, preview_every, stops, emit) -> BatchStep:
         nonlocal steps
         _stop_if(stops)
         steps = done.steps
+        if told:
+            told(done.index)
         if done.index == done.steps:
             return
         images = ()

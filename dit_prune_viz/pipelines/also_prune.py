@@ -13,6 +13,7 @@ from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.denoisers import path_inside
 from dit_prune_viz.pipelines.dense_parts import reason_of
 
+_MOST_PATTERNS, _MOST_CHARACTERS = 1000, 200
 _NAMED = 12
 """Offers that a sentence lists."""
 
@@ -38,7 +39,7 @@ def read_patterns(patterns: str | Iterable[str]) -> tuple[str, ...]:
     """Patterns of module paths, each once and sorted; a text holds several between commas or spaces.
 
     Raises:
-        UserError: something that is no text.
+        UserError: something that is no text, very many patterns, or a very long one.
     """
     texts = [patterns] if isinstance(patterns, str) else patterns
     try:
@@ -47,6 +48,11 @@ def read_patterns(patterns: str | Iterable[str]) -> tuple[str, ...]:
         raise UserError(
             f"Layers to prune as well are named by paths such as 'adaln_single.linear', not by {brief(patterns)}."
         ) from None
+    if len(words) > _MOST_PATTERNS or any(len(word) > _MOST_CHARACTERS for word in words):
+        raise UserError(
+            f"Layers to prune as well are named by at most {_MOST_PATTERNS:,} patterns of at most {_MOST_CHARACTERS} "
+            "characters; use * in some."
+        )
     return tuple(sorted(set(words)))
 
 

@@ -6,11 +6,12 @@ import argparse
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.also_prune import add_also_prune_option, read_patterns
 from dit_prune_viz.pipelines.placement import add_placement_option, check_placement
@@ -19,6 +20,8 @@ from dit_prune_viz.resources import BUNDLED_MODEL
 if TYPE_CHECKING:
     import torch
 
+_MOST_LORAS = 32
+_MOST_CHARACTERS = 4096
 _SCALED = re.compile(r"(.*):([^:/\\]*)")
 _HUB_PATH = re.compile(r"([\w.-]+/[\w.-]+)(?:@([^/\s]+))?(?:/([^/].*?))?/?")
 
@@ -39,7 +42,7 @@ class Lora:
         """
         text = text.strip()
         match = _SCALED.fullmatch(text)
-        if match is None or os.path.exists(os.path.expanduser(text)):
+        if match is None or _exists(text):
             scale, source = 1.0, text
         else:
             source = match[1].strip()
@@ -70,6 +73,8 @@ class LoadSettings:
         loras: fused one after another.
         dequantize: turn quantised weights into plain ones where that is possible, instead of refusing them.
         also_prune: patterns of layers outside the blocks that shall be prunable, as `read_patterns` returns them.
+        allowed: gives the folder or hub id of a part that the model's own files name, or raises UserError for one that
+            may not be opened; None is for all.
     """
 
     model: str
@@ -83,9 +88,13 @@ class LoadSettings:
     loras: tuple[Lora, ...] = ()
     dequantize: bool = False
     also_prune: tuple[str, ...] = ()
+    allowed: Callable[[str], str] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_placement(self.placement)
+        texts = (self.model, self.revision, self.subfolder, self.base, *(one.source for one in self.loras))
+        if any(len(text) > _MOST_CHARACTERS for text in texts if isinstance(text, str)):
+            raise UserError(f"A model is named by at most {_MOST_CHARACTERS:,} characters; give a folder or a hub id.")
 
     @property
     def computes(self) -> str | torch.device:
@@ -103,6 +112,13 @@ class LoadSettings:
         if model == self.model:
             return self
         return replace(self, model=model, revision=None, subfolder=None, loras=(), also_prune=())
+
+
+def _exists(path: str) -> bool:
+    try:
+        return os.path.exists(os.path.expanduser(path))
+    except ValueError:  # a zero byte
+        return False
 
 
 def split_hub_path(text: str) -> tuple[str, str | None, str | None]:
@@ -168,7 +184,9 @@ def changed(settings: LoadSettings, options: Mapping[str, object]) -> LoadSettin
         if name not in kinds:
             raise UserError(f"There is no option {name!r} of loading; use any of {', '.join(kinds)}.")
         if not isinstance(value, kinds[name]) or (name == "lora" and not all(isinstance(one, str) for one in value)):
-            raise UserError(f"The option {name} of loading cannot be {value!r}; correct it.")
+            raise UserError(f"The option {name} of loading cannot be {brief(value)}; correct it.")
+        if len(value if isinstance(value, list) else ()) > _MOST_LORAS:
+            raise UserError(f"There are {len(value):,} LoRAs; fuse at most {_MOST_LORAS}.")
     values = {name: value for name, value in options.items() if name != "lora"}
     if "lora" in options:
         values["loras"] = tuple(Lora.parse(text) for text in options["lora"])

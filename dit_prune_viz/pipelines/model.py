@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import nn
@@ -79,6 +79,8 @@ class Model:
     number: int = field(default_factory=itertools.count().__next__)
     lock: ModelLock = field(default_factory=ModelLock, repr=False)
     cache: Cache = field(default_factory=lambda: Cache(_CACHE_BYTES), repr=False)
+    away: ClassVar[bool] = False
+    """Whether its weights have left the memory, see `put_away`."""
 
     def wait_until_open(self, seconds: float) -> bool:
         """Whether the pipeline is in memory, waiting for it that long at most; a model that was loaded has it."""
@@ -260,8 +262,15 @@ def load_model(
     return load(settings, progress, tell)
 
 
-def load(settings: LoadSettings, progress: Progress | None = None, tell: Callable[[str], None] | None = None) -> Model:
+def load(
+    settings: LoadSettings,
+    progress: Progress | None = None,
+    tell: Callable[[str], None] | None = None,
+    make_room: Callable[[int], None] | None = None,
+) -> Model:
     """Open a pipeline as `load_model` does, by its settings.
+
+    `make_room` is called with the bytes of its weights before they are loaded, and may raise `UserError`.
 
     Raises:
         UserError: as in `load_model`.
@@ -271,7 +280,7 @@ def load(settings: LoadSettings, progress: Progress | None = None, tell: Callabl
     source = find_source(settings, progress)
     loras = find_loras(settings, progress)
     name = source.name
-    opened = open_pipeline(source, loras, chosen_device, chosen_dtype, settings, tell)
+    opened = open_pipeline(source, loras, chosen_device, chosen_dtype, settings, tell, make_room)
     pipeline = opened.pipeline
     transformer = denoiser_of(pipeline).eval().requires_grad_(False)
     check_transformer(transformer, name)

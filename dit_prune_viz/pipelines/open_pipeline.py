@@ -48,6 +48,7 @@ def open_pipeline(
     dtype: torch.dtype,
     settings: LoadSettings,
     tell: Callable[[str], None] | None = None,
+    make_room: Callable[[int], None] | None = None,
 ) -> Opened:
     """Load a pipeline with its LoRAs, checked, and place it.
 
@@ -58,6 +59,7 @@ def open_pipeline(
         dtype: of the weights.
         settings: of which `placement` and `dequantize` are read here.
         tell: called before anything is loaded with a sentence about where a large model goes.
+        make_room: called with the bytes of all weights before anything is loaded.
 
     Raises:
         UserError: as in `load_model`.
@@ -67,7 +69,10 @@ def open_pipeline(
         parts = find_parts(source, dequantize=settings.dequantize)
         for part in parts:
             check_files(part, name)
-        placement = plan_placement(stored_sizes(parts, dtype), free_memory(device), requested=settings.placement)
+        sizes = stored_sizes(parts, dtype)
+        if make_room is not None:
+            make_room(sum(size.nbytes for size in sizes))
+        placement = plan_placement(sizes, free_memory(device), requested=settings.placement)
         if tell is not None and placement.notable:
             tell(placement.sentence)
         settling = _Settling(placement, Placing(placement, device), name)

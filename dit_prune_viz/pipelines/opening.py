@@ -29,7 +29,10 @@ _WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 
 
 def open_model(
-    settings: LoadSettings, progress: Progress | None = None, tell: Callable[[str], None] | None = None
+    settings: LoadSettings,
+    progress: Progress | None = None,
+    tell: Callable[[str], None] | None = None,
+    make_room: Callable[[int], None] | None = None,
 ) -> Model:
     """As `load`, but the bundled model in float32 on the CPU opens its pipeline when that is first used.
 
@@ -45,7 +48,7 @@ def open_model(
             found = _from_facts(settings, path)
             if found is not None:
                 return found
-    return load(settings, progress, tell)
+    return load(settings, progress, tell, make_room)
 
 
 class OpeningModel(Model):

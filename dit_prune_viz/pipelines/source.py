@@ -100,8 +100,8 @@ def find_source(settings: LoadSettings, progress: Progress | None = None) -> Sou
 def local_path(source: str | Path) -> Path | None:
     """The file or folder that a source names, "~" being the home folder; None if there is none."""
     text = str(source).strip()
-    path = Path(os.path.expanduser(text))  # Path.expanduser raises for an unknown user
     try:
+        path = Path(os.path.expanduser(text))  # Path.expanduser raises for an unknown user
         return path if text and path.exists() else None
     except (OSError, ValueError):  # a name too long or impossible
         return None
@@ -160,6 +160,7 @@ def _places(place: Path, index: Mapping, settings: LoadSettings, progress: Progr
         subfolder, origin = elsewhere.get(key, (key, None))
         places[key] = place / subfolder
         if origin and not places[key].is_dir():  # a modular pipeline names the model that has this part
+            origin = settings.allowed(origin) if settings.allowed else origin
             asked = replace(settings, model=origin, subfolder=subfolder, revision=None, base=None, loras=())
             places[key] = _place(asked, f"{origin}/{subfolder}", progress)
     return places

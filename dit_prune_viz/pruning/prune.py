@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from dit_prune_viz.calibration.calibrate import calibrate
+from dit_prune_viz.calibration.calibrate import Watch, calibrate
 from dit_prune_viz.calibration.result import Calibration
 from dit_prune_viz.calibration.settings import CalibrationSettings
 from dit_prune_viz.calibration.statistics import Statistics
@@ -81,7 +81,11 @@ def prune(
 
 
 def calibrate_for(
-    model: Model, recipe: Recipe, progress: Progress | None = None, disk: DiskCache | None = None
+    model: Model,
+    recipe: Recipe,
+    progress: Progress | None = None,
+    disk: DiskCache | None = None,
+    by: Watch | None = None,
 ) -> Calibration:
     """The calibration that a recipe asks for, made once while the model's cache holds it.
 
@@ -90,13 +94,14 @@ def calibrate_for(
         recipe: says how the inputs are watched.
         progress: may raise `Cancelled`.
         disk: where it is looked up and kept; the bundled model's own comes with the package.
+        by: as in `calibrate`.
     """
     settings = recipe.calibration
 
     def make() -> Calibration:
         plain = settings == CalibrationSettings(samples=settings.samples, seed=settings.seed)
         shipped = shipped_calibration(model, samples=settings.samples, seed=settings.seed) if plain else None
-        return shipped or calibrate(model, **vars(settings), progress=progress, cache=disk)
+        return shipped or calibrate(model, **vars(settings), progress=progress, cache=disk, by=by)
 
     return model.cache.get(_calibration_key(recipe), make)
 

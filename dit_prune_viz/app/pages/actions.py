@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
 
+from dit_prune_viz.app.pages.events import value_of
 from dit_prune_viz.app.pages.topbar import page as topbar
+from dit_prune_viz.app.pages.updates import UNEXPECTED, bar_updates, error_message, session_updates
 from dit_prune_viz.app.session import packed
+from dit_prune_viz.app.session.action_log import logged
+from dit_prune_viz.app.session.going_on import Work
 from dit_prune_viz.app.session.history import History, with_looks
 from dit_prune_viz.app.session.jobs import Busy, GaveWay, Jobs, Queued, Reporter, Result
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.startup import Startup
+from dit_prune_viz.app.session.workspaces import Workspace, Workspaces, is_id, sent_id
 from dit_prune_viz.errors import Cancelled, UserError
-from dit_prune_viz.pipelines.device import telling_of_memory
-
-MODEL_WORK = {"concurrency_id": "model", "concurrency_limit": 1}
-"""Endpoints that work on the model share this queue: one at a time. The page's listeners wait inside their jobs."""
 
 INTERNAL = {
     "api_visibility": "private",
@@ -33,8 +33,6 @@ INTERNAL = {
 Gradio would tell every output of every listener how far it is, even where that is hidden, and looks each of them up in
 the whole page whenever any listener begins or ends: a second of a page's opening.
 """
-
-UNEXPECTED = "Something went wrong. Nothing has changed; the terminal shows the details."
 
 _REST_SECONDS = 0.7
 """A plan rests once it has been the newest for so long."""
@@ -65,13 +63,21 @@ class Frame:
 
 
 class Actions:
-    def __init__(self, jobs: Jobs, startup: Startup) -> None:
+    """What the pages ask for, done in the workspace whose id they send along.
+
+    Gradio hands a listener the session of the moment it was triggered, which may have moved on; the newest is in the
+    workspace.
+    """
+
+    def __init__(self, jobs: Jobs, startup: Startup, workspaces: Workspaces | None = None) -> None:
         self._jobs, self._startup = jobs, startup
-        self._histories: dict[str, History] = {}
-        """Per page: gradio hands a listener the session of the moment it was triggered, which may have moved on."""
-        self._problems: dict[str, str] = {}
-        """Per page: the sentence of the last thing that went wrong, until something else is asked for."""
-        self._stepping = threading.Lock()
+        self.workspaces = workspaces or Workspaces(jobs.cancel)
+
+    def workspace(self, request: gr.Request) -> Workspace:
+        """The workspace that a request is about. Without an id it is the page's own, and goes with it."""
+        page = request.session_hash
+        id = sent_id(getattr(request, "headers", None), getattr(request, "query_params", None))
+        return self.workspaces.open(id or page, page)
 
     def session(self, session: Session | None) -> Session:
         """The user's session; a new user's is the prepared one, which may have to be waited for."""
@@ -85,44 +91,39 @@ class Actions:
         """The session that new visitors begin with, None while it is being prepared."""
         return self._startup.prepared()
 
-    def call(self, session: Session | None, verb: Callable[[Session], Any]) -> Any:
-        """For the API: run a verb here and now, a UserError becoming the client's error."""
-        try:
-            with telling_of_memory():
-                return verb(self.session(session))
-        except UserError as problem:
-            raise error_message(problem) from problem
-        except Exception as fault:  # of the app's own: the client gets a sentence, the terminal the traceback
-            raise gr.Error(UNEXPECTED) from fault
+    def newest(self, request: gr.Request, session: Session | None = None) -> Session | None:
+        """The present session of the page's workspace, or else the given one."""
+        return self.workspace(request).newest or session
 
-    def newest(self, owner: str | None, session: Session | None = None) -> Session | None:
-        """The page's present session, or else the given one."""
-        history = self._histories.get(owner)
-        return session if history is None or history.present is None else history.present
+    def newest_of(self, page: str) -> Session | None:
+        """The same for a page by gradio's name for it; None for a page that nobody knows."""
+        space = self.workspaces.of_page(page)
+        return space and space.newest
 
     def weigh(self, session: Session | None, request: gr.Request) -> Any:
         """The bar again, with the exact packed size of a plan that rests.
 
         Sizes are estimated while a slider moves, which takes no time.
         """
-        owner = request.session_hash
+        space = self.workspace(request)
         if session is None or session.pruned is None or self.is_early(session):
             return gr.skip()
         packed.prepare(session.model)
         time.sleep(_REST_SECONDS)
-        if self._rests(owner, session):
+        if self._rests(space, session):
             packed.measure(session)
-        return topbar.render(session, problem=self._problems.get(owner)) if self._rests(owner, session) else gr.skip()
+        return self.bar(space, session) if self._rests(space, session) else gr.skip()
 
-    def _rests(self, owner: str | None, session: Session) -> bool:
-        return self.newest(owner, session) is session and not self._jobs.busy(owner)
+    def _rests(self, space: Workspace, session: Session) -> bool:
+        return (space.newest or session) is session and not self._jobs.busy(space.id)
 
-    def after_viewing(self, owner: str | None, session: Session) -> tuple:
+    def after_viewing(self, request: gr.Request, session: Session) -> tuple:
         """Updates for `Frame.outputs` after work that only looked: the last error stays in the bar, and so does what is
         going on beside it."""
-        if self._jobs.busy(owner):
+        space = self.workspace(request)
+        if self._jobs.busy(space.id):
             return session, gr.skip(), gr.skip()
-        return session, topbar.render(session, problem=self._problems.get(owner)), gr.Button(visible=False)
+        return session, self.bar(space, session), gr.Button(visible=False)
 
     def run(
         self, request: gr.Request, session: Session | None, verb: Verb, step: str | None = "the last change"
@@ -136,7 +137,7 @@ class Actions:
 
     def settle(self, session: Session | None, request: gr.Request) -> Session | None:
         """The present session for all views, once nothing moves any more."""
-        return self.newest(request.session_hash, session)
+        return self.newest(request, session)
 
     def answer(
         self,
@@ -172,7 +173,7 @@ class Actions:
         self,
         request: gr.Request,
         session: Session | None,
-        work: Callable[[Session, Reporter], Any],
+        work_on: Callable[[Session, Reporter], Any],
         step: str | None = "the last change",
         *,
         gives_way: bool = False,
@@ -181,58 +182,113 @@ class Actions:
     ) -> Iterator[Any]:
         """Like `run` for any work: bar updates as tuples for `Frame.outputs`, everything else as it comes.
 
-        The work gets the page's newest session; if it returns a session, that one is the newest from then on, and
-        `step` is what can be undone (see `History.step`); None is for work that leaves nothing to undo. Work that
-        `gives_way` raises GaveWay where the person does something else meanwhile. Work that `looks` reads weights and
-        groups them: it does not wait for what else the page does, nor hold it up. `kept` is said of work that was
-        cancelled.
+        The work gets the workspace's newest session, and ends there even if the page is gone. If it returns a session,
+        that one is the newest from then on, and `step` is what can be undone (see `History.step`); None is for work
+        that leaves nothing to undo. Work that `gives_way` raises GaveWay where the person does something else
+        meanwhile. Work that `looks` reads weights and groups them: it does not wait for what else the page does, nor
+        hold it up. `kept` is said of work that was cancelled.
         """
-        owner = request.session_hash
-        line = _looks_of(owner) if looks else owner
-        before: Session | None = None
-
-        def begin(report: Reporter) -> Any:
-            nonlocal before
-            if step is not None:
-                self._problems.pop(owner, None)
-            for busy in self._startup.watch():
-                report(busy.done, busy.total, busy.what)
-            before = self.newest(owner) or self.session(session)
-            return work(before, report)
-
-        def stay(problem: str) -> tuple:
-            self._problems[owner] = problem
-            return bar_updates(self.newest(owner, session), problem)
-
+        space = self.workspace(request)
+        line = _looks_of(space.id) if looks else space.id
+        work = Work(request.session_hash, line)
+        updates = self._perform(space, line, session, work_on, step, gives_way=gives_way, looks=looks, kept=kept)
+        self.workspaces.watch_over()
         try:
-            for update in self._jobs.run(line, begin, gives_way=gives_way):
-                if isinstance(update, Queued) or (isinstance(update, Busy) and looks and self._jobs.busy(owner)):
+            for update in space.begin(work, updates):
+                if isinstance(update, Queued) or (isinstance(update, Busy) and looks and self._jobs.busy(space.id)):
                     yield gr.skip(), gr.skip(), gr.skip()
                 elif isinstance(update, Busy):
-                    yield gr.skip(), topbar.render(self.newest(owner, session), update), gr.Button(visible=True)
-                elif isinstance(update, Result) and isinstance(update.value, Session):
-                    yield Result(self._step(owner, before, update.value, step, looks=looks))
+                    yield gr.skip(), self.bar(space, session, update), gr.Button(visible=True)
                 else:
                     yield update
         except GaveWay:
             raise
         except Cancelled:
-            yield stay(kept)
+            yield bar_updates(space.newest or session, kept)
         except UserError as problem:
-            yield stay(str(problem))
+            yield bar_updates(space.newest or session, str(problem))
             raise error_message(problem, shown=False) from problem
         except Exception:  # a fault of the app's own: the page must not stay busy, the terminal gets the traceback
-            yield stay(UNEXPECTED)
+            yield bar_updates(space.newest or session, UNEXPECTED)
             raise
 
-    def _step(self, owner: str, before: Session, after: Session, step: str | None, *, looks: bool) -> Session:
+    def _perform(
+        self,
+        space: Workspace,
+        line: str,
+        session: Session | None,
+        work: Callable[[Session, Reporter], Any],
+        step: str | None,
+        *,
+        gives_way: bool,
+        looks: bool,
+        kept: str,
+    ) -> Iterator[Any]:
+        """The work's updates. All that it leaves in the workspace is done here, where no page is needed for it."""
+        before: Session | None = None
+
+        def begin(report: Reporter) -> Any:
+            nonlocal before
+            if step is not None:
+                space.problem = space.notice = None
+            for busy in self._startup.watch():
+                report(busy.done, busy.total, busy.what)
+            before = space.newest or self.session(session)
+            before.store.people.saw(space.id, before)
+            after = work(before, report)
+            other = isinstance(after, Session) and after.model is not before.model
+            return self.recall(after, report, space) if other else after
+
+        try:
+            with logged(work, space.id):
+                for update in self._jobs.run(line, begin, gives_way=gives_way):
+                    if isinstance(update, Result) and isinstance(update.value, Session):
+                        yield Result(self._step(space, before, update.value, step, looks=looks))
+                    else:
+                        yield update
+        except GaveWay:
+            raise
+        except Cancelled:
+            space.problem = kept
+            raise
+        except UserError as problem:
+            space.problem = str(problem)
+            raise
+        except Exception:
+            space.problem = UNEXPECTED
+            raise
+        finally:
+            self.workspaces.changed(space)
+
+    def recall(self, session: Session, report: Reporter, space: Workspace) -> Session:
+        """The session with the work on its model that was saved when the app ran before, where there is some."""
+        if not self.workspaces.recalls(space, session):
+            return session
+        return self.workspaces.autosave.recall(space, session, report)
+
+    def _step(self, space: Workspace, before: Session, after: Session, step: str | None, *, looks: bool) -> Session:
         """Move on from `before` to `after`, or to what both of these and the work that ended meanwhile lead to."""
-        with self._stepping:
-            now = self.newest(owner, before)
+        with space.lock:
+            now = space.newest or before
             if now is not before and after is not before:
                 after = with_looks(now, before, after) if looks else with_looks(after, before, now)
-            self._histories.setdefault(owner, History()).step(now if looks else before, after, step)
+            space.history.step(now if looks else before, after, step)
+            after.store.people.saw(space.id, after)
         return after
+
+    @staticmethod
+    def bar(space: Workspace, session: Session | None, busy: Busy | None = None) -> str:
+        """The bar of a workspace; `session` is that of a page, for a workspace in which nothing was done."""
+        keeps_going = space.goes_on if is_id(space.id) else None
+        session = space.newest or session
+        return topbar.render(session, busy, space.problem, notice=space.notice, keeps_going=keeps_going)
+
+    def keep_going(self, request: gr.Request, event: gr.EventData) -> Any:
+        """For the bar's button: the workspace's work is to go on when nobody looks, or no longer."""
+        space = self.workspace(request)
+        space.goes_on = value_of(event, "keeps") is True
+        busy = next((work.busy for work in space.works if work.busy), None)
+        return gr.skip() if busy is None else self.bar(space, None, busy)
 
     def prepare(self, request: gr.Request) -> Iterator[tuple]:
         """For a page that opens: the progress of the preparation, then its session.
@@ -245,8 +301,17 @@ class Actions:
             early = self._startup.early
             yield gr.skip() if early is shown else early, topbar.render(early, busy), gr.skip()
             shown = early
-        session = self.newest(request.session_hash) or self._startup.wait()
-        yield session, topbar.render(session, problem=self._startup.problem), gr.skip()
+        space = self.workspace(request)
+        session = space.newest or self._startup.wait()
+        if self.workspaces.recalls(space, session):
+
+            def recall(now: Session, report: Reporter) -> Session:
+                return self.recall(now, report, space)
+
+            yield from self.run(request, session, recall, step="bringing back saved work")
+            session = space.newest or session
+        space.problem = space.problem or self._startup.problem
+        yield session, self.bar(space, session), gr.skip()
         self._startup.visited()
 
     def undo(self, session: Session, request: gr.Request) -> Iterator[tuple]:
@@ -260,50 +325,25 @@ class Actions:
     def _travel(
         self, session: Session, request: gr.Request, way: Callable[[History, Reporter], Session | None]
     ) -> Iterator:
-        history = self._histories.setdefault(request.session_hash, History())
-        self._problems.pop(request.session_hash, None)
-        yield from self.run(request, session, lambda now, report: way(history, report) or now, step=None)
+        space = self.workspace(request)
+        space.problem = None
+        yield from self.run(request, session, lambda now, report: way(space.history, report) or now, step=None)
 
     def undo_buttons(self, request: gr.Request) -> tuple[gr.Button, gr.Button]:
         """The buttons Undo and Redo, each usable if there is something to do."""
-        history = self._histories.get(request.session_hash, History())
-        return tuple(gr.Button(interactive=name is not None) for name in history.names)
+        return tuple(gr.Button(interactive=name is not None) for name in self.workspace(request).history.names)
 
     def cancel(self, request: gr.Request) -> None:
-        """For the page's button: stop all its work."""
-        for line in (request.session_hash, _looks_of(request.session_hash)):
+        """For the page's button: stop all work of its workspace, whichever page asked for it."""
+        id = self.workspace(request).id
+        for line in (id, _looks_of(id)):
             self._jobs.cancel(line)
 
     def leave(self, request: gr.Request) -> None:
-        """For a page that is closed: stop its work and forget its session."""
-        self.cancel(request)
-        self._histories.pop(request.session_hash, None)
-        self._problems.pop(request.session_hash, None)
+        """For a page that is closed: what its workspace holds stays, and its work goes on for a while."""
+        self.workspaces.leave(request.session_hash)
 
 
 def _looks_of(owner: str) -> str:
-    """The line of a page's work that only looks."""
+    """The line of a workspace's work that only looks."""
     return f"{owner} looks"
-
-
-def error_message(problem: UserError, *, shown: bool = True) -> gr.Error:
-    """What the page and the API's client get to read: the sentence, no traceback.
-
-    `shown` is whether the page shows it in a message of its own; what stands in the bar is not said twice.
-    """
-    return gr.Error(str(problem), visible=shown, print_exception=False)
-
-
-def session_updates(session: Session) -> tuple:
-    """Updates for `Frame.outputs` after work that led to `session`."""
-    return session, topbar.render(session), gr.Button(visible=False)
-
-
-def bar_updates(session: Session | None, problem: str | None = None) -> tuple:
-    """Updates for `Frame.outputs` after work that left the session as it was."""
-    return gr.skip(), topbar.render(session, problem=problem), gr.Button(visible=False)
-
-
-def unchanged(components: Iterable) -> list:
-    """Updates that leave all the components as they are."""
-    return [gr.skip() for _ in components]

@@ -7,14 +7,12 @@ from collections.abc import Callable
 import gradio as gr
 from gradio.components import Component
 
-from dit_prune_viz.app.pages.actions import MODEL_WORK
-
 
 def endpoint(fn: Callable, state: gr.State, inputs: list, extra: list | None = None) -> None:
-    """One that changes the session, and answers with it, `extra` and a JSON object."""
+    """One that changes the session, and answers with it, `extra` and a JSON object. Its job knows what has to wait."""
     inputs, outputs = map(_shared, inputs), map(_shared, [*(extra or []), gr.JSON(label="result")])
     button = _shared(gr.Button("call"))
-    button.click(fn, [state, *inputs], [state, *outputs], api_name=fn.__name__, **MODEL_WORK)
+    button.click(fn, [state, *inputs], [state, *outputs], api_name=fn.__name__, concurrency_limit=None)
 
 
 def view(fn: Callable, state: gr.State, inputs: list) -> None:

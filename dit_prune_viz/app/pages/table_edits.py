@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 
 import gradio as gr
 
-from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame, error_message, unchanged
+from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.app.pages.events import value_of
+from dit_prune_viz.app.pages.updates import error_message, unchanged
 from dit_prune_viz.app.session.browser_values import read_edits
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.widgets import cluster_table

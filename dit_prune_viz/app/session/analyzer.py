@@ -197,7 +197,7 @@ class _Run:
         self._tell(*self._told)
 
     def _draw(self, side: str, drawn: DrawnModel, **previews: int) -> Side:
-        return draw_side(side, self._session.model, drawn, self._requests, self._clip, None, self._step, **previews)
+        return draw_side(side, self._session, drawn, self._requests, self._clip, None, self._step, **previews)
 
     def _step(self, step: int, name: str) -> None:
         what = f"{name[:1].upper()}{name[1:]}: picture {self._drawn + 1} of {self._pictures}"

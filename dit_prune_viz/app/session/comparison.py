@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import threading
+import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from dit_prune_viz.app.session import drawn_model
+from dit_prune_viz.app.session.action_log import write_prompts
 from dit_prune_viz.app.session.comparison_result import (
     GAIN,
     LEFT,
@@ -24,7 +25,6 @@ from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.errors import Cancelled, Progress, UserError
 from dit_prune_viz.generation.frames import clip_scores
 from dit_prune_viz.generation.request import Request, check_request, check_together
-from dit_prune_viz.generation.stream import stream_batch
 from dit_prune_viz.generation.unread import find_unread
 from dit_prune_viz.metrics.clip import ClipScorer
 from dit_prune_viz.metrics.clip_mean import mean_clip
@@ -56,6 +56,7 @@ def check_prompts(
     """A checked request per prompt, all from the same seed. UserError as in `check_request`, and for more than four."""
     prompts = (prompts,) if isinstance(prompts, str) or prompts is None else tuple(prompts)
     drawing = Request("", seed, steps, frames=frames, picture=picture)
+    write_prompts(prompts)
     return _checked(model, [replace(drawing, prompt=prompt) for prompt in prompts])
 
 
@@ -133,7 +134,7 @@ def compare_models(
         for side, chosen in {**compared, RIGHT: right}.items():
             found = kept_side(session, chosen, requests) if side != RIGHT or same else None
             if found is None:
-                found = draw_side(side, model, chosen, requests, clip, emit, stages)
+                found = draw_side(side, session, chosen, requests, clip, emit, stages)
             elif emit:
                 steps = requests[0].steps
                 emit(Frame(side, steps, steps, found.images, found.curve))
@@ -163,9 +164,9 @@ def draw_draft(
     few = tuple(replace(request, steps=steps) for request in requests)
     model, stages = session.model, _Stages(few, 1, progress)
     with model.lock.hold(progress):
-        frames = stream_batch(model, few, layers=right.layers, preview_every=0, cancel=threading.Event())
+        told = functools.partial(stages, name=f"draft of {right.name}")
+        frames = session.store.work.stream(model, few, layers=right.layers, preview_every=0, told=told)
         for step in frames:
-            stages(step.index, f"draft of {right.name}")
             if step.final:
                 return Draft(step.images, steps)
     raise Cancelled("The generation was stopped.")
@@ -205,7 +206,7 @@ class _Stages:
 
 def draw_side(
     side: str,
-    model: Model,
+    session: Session,
     chosen: DrawnModel,
     requests: tuple[Request, ...],
     clip: ClipScorer,
@@ -213,20 +214,20 @@ def draw_side(
     stages: Callable[[int, str], None],
     previews: int = PREVIEWS,
 ) -> Side:
-    """Draw checked requests with one model; the caller holds the model's lock.
+    """Draw checked requests with one model on the session's dense one; the caller holds that one's lock.
 
-    `stages` is told every step, with the model's name, and may raise Cancelled; `emit` gets about so many previews, of
-    the side's name. 0 previews decode and score the finished pictures alone.
+    `stages` is told every step in the run's thread, with the model's name, and may raise Cancelled, which stops the run
+    at once; `emit` gets about so many previews, of the side's name. 0 previews decode and score the finished pictures
+    alone.
     """
     begin = time.perf_counter()
-    steps = requests[0].steps
+    model, steps = session.model, requests[0].steps
     every = max(1, round(steps / previews)) if previews else 0
-    cancel = threading.Event()
     curve: list[tuple[int, float]] = []
-    frames = stream_batch(model, requests, layers=chosen.layers, preview_every=every, cancel=cancel)
+    told = functools.partial(stages, name=chosen.name)
+    frames = session.store.work.stream(model, requests, layers=chosen.layers, preview_every=every, told=told)
     try:
         for step in frames:
-            stages(step.index, chosen.name)
             if not step.images:
                 continue
             scores = clip_scores(clip, model, step.images, requests)
@@ -238,6 +239,5 @@ def draw_side(
                 what = tuple(map(destroyed, step.images, step.latents))
                 return Side(chosen.name, step.images, clips, tuple(curve), time.perf_counter() - begin, what)
     finally:
-        cancel.set()
         frames.close()
     raise Cancelled("The generation was stopped.")

@@ -126,6 +126,12 @@ class History:
         """What would be undone, and what redone."""
         return (self._past[-1][0] if self._past else None), (self._future[-1][0] if self._future else None)
 
+    @property
+    def parts(self) -> dict[int, int]:
+        """The bytes of every mask that it holds, by identity: sessions share what they have in common."""
+        moments = [self.present, *(moment for _, moment in (*self._past, *self._future))]
+        return _masks(moment for moment in moments if isinstance(moment, Session))
+
     def _bytes(self) -> int:
         """Bytes of the masks in the past that the present does not share."""
         mine = _masks([self.present])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import queue
 import threading
 import time
@@ -11,9 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from dit_prune_viz.errors import Cancelled
+from dit_prune_viz.memory import give_back
 from dit_prune_viz.pipelines.device import telling_of_memory
+from dit_prune_viz.pipelines.lock import WORKER
 
 POLL_SECONDS = 0.15
+GONE_SECONDS = 30.0
+"""A job that nobody has looked at for so long is stopped: whoever watched it is gone without a word."""
+GIVE_BACK_SECONDS = 10.0
+"""Freed memory goes back to the system that often, after a job: it takes a moment in which nobody gets any."""
 FIRST_SECONDS = 1.5
 """Of a stage, before its pace says how long it will take: what comes first is often quicker than the rest."""
 
@@ -34,7 +41,12 @@ class Busy:
 
 @dataclass(frozen=True)
 class Queued:
-    """The job waits for an earlier one of its owner, which says what it does."""
+    """The job waits for earlier ones of its owner, which say what they do.
+
+    ahead: how many there are.
+    """
+
+    ahead: int = 1
 
 
 class GaveWay(Cancelled):
@@ -52,29 +64,48 @@ class Reporter:
     """What a job's work gets: call it as a `Progress`, hand out intermediate results with `emit`.
 
     gives_way: whether it stops as soon as its owner asks for something else; gave_way: whether it did.
+    cancel: set to stop it.
+    owner: whose job it is.
+    left_alone: since when nobody has asked for its messages; None while somebody waits for them.
     """
 
-    def __init__(self, gives_way: bool = False) -> None:
-        self.cancel = threading.Event()
+    def __init__(
+        self, gives_way: bool = False, cancel: threading.Event | None = None, owner: str | None = None
+    ) -> None:
+        self.owner = owner
+        self.cancel = cancel or threading.Event()
         self.gives_way, self.gave_way = gives_way, False
         self.messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.left_alone: float | None = None
         self._stage: tuple[int, float] | None = None  # its total, and when it began
         self._done = 0
+        self._end: float | None = None
 
     def __call__(self, done: int, total: int, what: str) -> None:
-        if self.cancel.is_set():
-            raise Cancelled
+        self.check()
         if self._stage is None or self._stage[0] != total or done == 0 or done < self._done:
             self._stage = (total, time.monotonic())
         self._done = done
         elapsed = time.monotonic() - self._stage[1]
         left = elapsed / done * (total - done) if done and elapsed > FIRST_SECONDS else None
+        self._end = None if left is None else time.monotonic() + left
         self.messages.put(Busy(done, total, what, left))
 
     def emit(self, item: Any) -> None:
+        self.check()
+        self.messages.put(item)
+
+    def check(self) -> None:
+        """Raise Cancelled if the job was called off, or nobody waits for it any more."""
+        alone = self.left_alone
+        if alone is not None and time.monotonic() - alone > GONE_SECONDS:
+            self.cancel.set()
         if self.cancel.is_set():
             raise Cancelled
-        self.messages.put(item)
+
+    def seconds_left(self) -> float | None:
+        """Of the stage that the job is in."""
+        return None if self._end is None else max(0.0, self._end - time.monotonic())
 
 
 class Jobs:
@@ -87,15 +118,24 @@ class Jobs:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._lines: dict[str, deque[Reporter]] = defaultdict(deque)
+        self._gave_back = time.monotonic()
 
-    def run(self, owner: str, work: Callable[[Reporter], Any], *, gives_way: bool = False) -> Iterator[Any]:
+    def run(
+        self,
+        owner: str,
+        work: Callable[[Reporter], Any],
+        *,
+        gives_way: bool = False,
+        cancel: threading.Event | None = None,
+    ) -> Iterator[Any]:
         """Run `work(reporter)` in a thread; yield `Queued`s, `Busy`s, emitted items and at last a `Result`.
 
         Stale `Busy`s are dropped. What `work` raises is raised here, and Cancelled even if the work ended before it
-        noticed. The owner's next job starts when this generator ends. Closing the generator cancels the work. A job
-        that `gives_way` raises GaveWay, and not Cancelled, once its owner's next job comes.
+        noticed. The owner's next job starts when this generator ends. Closing the generator cancels the work, and so
+        does leaving it alone for GONE_SECONDS. A job that `gives_way` raises GaveWay, and not Cancelled, once its
+        owner's next job comes. Setting `cancel` stops this job alone.
         """
-        reporter = Reporter(gives_way)
+        reporter = Reporter(gives_way, cancel, owner)
         with self._changed:
             for earlier in self._lines[owner]:
                 if earlier.gives_way and not earlier.cancel.is_set():
@@ -104,10 +144,15 @@ class Jobs:
             self._lines[owner].append(reporter)
             self._changed.notify_all()
         try:
-            while not self._is_first(owner, reporter):
-                yield Queued()
-            threading.Thread(target=_perform, args=(work, reporter), daemon=True).start()
-            yield from _follow(reporter)
+            while ahead := self._ahead(owner, reporter):
+                yield Queued(ahead)
+            # With its context, by which a Space that lends GPUs knows whose call it is.
+            context = contextvars.copy_context()
+            threading.Thread(target=context.run, args=(_perform, work, reporter), daemon=True).start()
+            for update in _follow(reporter):
+                reporter.left_alone = time.monotonic()
+                yield update
+                reporter.left_alone = None
         except Cancelled:
             if reporter.gave_way:
                 raise GaveWay from None
@@ -119,6 +164,7 @@ class Jobs:
                 if not self._lines[owner]:
                     del self._lines[owner]
                 self._changed.notify_all()
+            self._give_back()
 
     def cancel(self, owner: str) -> bool:
         """Ask the owner's jobs to stop, those that wait too; False if there is none."""
@@ -135,17 +181,31 @@ class Jobs:
         with self._changed:
             return owner in self._lines
 
-    def _is_first(self, owner: str, reporter: Reporter) -> bool:
-        """Whether it is the job's turn, waiting a moment for it. Cancelled if the job is called off meanwhile."""
+    def count(self) -> int:
+        """How many jobs run or wait."""
+        with self._changed:
+            return sum(map(len, self._lines.values()))
+
+    def _give_back(self) -> None:
+        """What the job freed, at a bounded rate."""
+        with self._changed:
+            if time.monotonic() - self._gave_back < GIVE_BACK_SECONDS:
+                return
+            self._gave_back = time.monotonic()
+        give_back()
+
+    def _ahead(self, owner: str, reporter: Reporter) -> int:
+        """How many jobs of the owner come first, waiting a moment for none. Cancelled if it is called off meanwhile."""
         line = self._lines[owner]
         with self._changed:
             self._changed.wait_for(lambda: line[0] is reporter or reporter.cancel.is_set(), timeout=POLL_SECONDS)
             if reporter.cancel.is_set():
                 raise Cancelled
-            return line[0] is reporter
+            return line.index(reporter)
 
 
 def _perform(work: Callable[[Reporter], Any], reporter: Reporter) -> None:
+    WORKER.set(reporter)
     try:
         with telling_of_memory():
             value = work(reporter)

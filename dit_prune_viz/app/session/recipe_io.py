@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import replace
 
 from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.checks import brief
 from dit_prune_viz.clustering.clusters import Clusters
 from dit_prune_viz.clustering.edit import BY_HAND
-from dit_prune_viz.errors import Progress
+from dit_prune_viz.errors import Progress, UserError
+from dit_prune_viz.masks.groups import n_of_m
 from dit_prune_viz.pipelines.load_settings import LoadSettings
+from dit_prune_viz.pruning.named_recipes import find_recipe
 from dit_prune_viz.pruning.plan import PruningPlan
 from dit_prune_viz.pruning.pruned_model import PrunedModel
+from dit_prune_viz.pruning.recipe import AUTO, Recipe
 from dit_prune_viz.pruning.recipe_file import RecipeFile, parse_recipe, recipe_text
 from dit_prune_viz.pruning.recipe_words import in_words
 
@@ -58,6 +64,37 @@ def open_recipe(
     return session.prune(recipe, progress), (*notes, *carried.dropped)
 
 
+def named_recipe(session: Session, method: str, granularity: str, sparsity: float) -> Recipe:
+    """The named recipe at a sparsity, with another granularity unless that is "auto"; calibration as it is."""
+    recipe = replace(_by_name(method), sparsity=sparsity, calibration=session.recipe.calibration)
+    if granularity == AUTO:
+        return recipe
+    if n_of_m(granularity):
+        recipe = replace(recipe, allocation="uniform", sensitivity=False)
+    return replace(recipe, granularity=granularity)
+
+
+def pruned_with(session: Session, given: object, progress: Progress | None = None) -> Session:
+    """The session pruned by a recipe in a JSON object; one that says which model it was made for is opened as such."""
+    if isinstance(given, Mapping) and "model" in given:
+        return open_recipe(session, json.dumps(given), progress=progress)[0]
+    return session.prune(read_recipe(given, session.recipe), progress)
+
+
+def read_recipe(given: object, present: Recipe) -> Recipe:
+    """The recipe in a JSON object: {"method": "swap", "sparsity": 0.6} changes a named recipe, {"saliency": "ria"} the
+    default one; the calibration stays as it is unless it is given.
+
+    Raises:
+        UserError: no object, an unknown method or key, a value of the wrong kind.
+    """
+    if not isinstance(given, Mapping):
+        return Recipe.from_dict(given)
+    values = dict(given)
+    base = _by_name(values.pop("method")) if "method" in values else Recipe()
+    return Recipe.from_dict(values, replace(base, calibration=present.calibration))
+
+
 def with_clusters(session: Session) -> PrunedModel:
     """The pruned model with the clusters that are shown in its plan, as far as a person has had a hand in them.
 
@@ -70,6 +107,13 @@ def with_clusters(session: Session) -> PrunedModel:
     for layer, clusters in session.clusters.items():
         plan = _with_shown(plan, layer, clusters)
     return replace(session.pruned, plan=plan)
+
+
+def _by_name(method: object) -> Recipe:
+    """The recipe of that name. UserError for a path: clients have no say in which files the app reads."""
+    if isinstance(method, str) and method.endswith(".json"):
+        raise UserError(f"A recipe is not opened by its path ({brief(method)}); give its name, or what its file holds.")
+    return find_recipe(method)
 
 
 def _with_shown(plan: PruningPlan, layer: str, clusters: Clusters) -> PruningPlan:

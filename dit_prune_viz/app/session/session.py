@@ -32,7 +32,7 @@ from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pruning.carry_over import carry
 from dit_prune_viz.pruning.make_plan import check_layers
 from dit_prune_viz.pruning.plan import PruningPlan
-from dit_prune_viz.pruning.prune import calibrate_for, rank
+from dit_prune_viz.pruning.prune import rank
 from dit_prune_viz.pruning.pruned_model import PrunedModel
 from dit_prune_viz.pruning.recipe import Recipe
 from dit_prune_viz.pruning.report import PlanReport
@@ -182,7 +182,7 @@ class Session:
         model = self.need_model()
         recipe = replace(self.recipe, calibration=settings)
         disk = self.store.disk
-        statistics = Statistics(model, calibrate_for(model, recipe, progress, disk), disk=disk)
+        statistics = Statistics(model, self.store.work.calibrate(model, recipe, progress, disk), disk=disk)
         known = layer_statistics(model, statistics.calibration)
         return Session(
             self.store,
@@ -265,6 +265,8 @@ class Session:
         """The model. UserError where none is loaded."""
         if self.model is None:
             raise UserError("No model is loaded; load one first.")
+        if self.model.away:
+            raise UserError(f"{self.model.name} left the memory for another model; load it again, the recipe stays.")
         return self.model
 
     def need_calibration(self) -> tuple[Model, Calibration]:

@@ -6,20 +6,24 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dit_prune_viz.app.session.jobs import Busy, Jobs, Reporter, Result
+from dit_prune_viz.app.session.lent_gpu import Lend, LentGpu
 from dit_prune_viz.app.session.model_store import ModelStore
 from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.caching import Cache
 from dit_prune_viz.disk_cache import DiskCache
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.pipelines.allowed_models import AllowedModels
 from dit_prune_viz.pipelines.load_settings import LoadSettings
 from dit_prune_viz.pipelines.model import Model
 from dit_prune_viz.pipelines.source import local_path
 from dit_prune_viz.resources import BUNDLED_CLIP, BUNDLED_CLIP_NAME, BUNDLED_MODEL
 
 OWNER = "startup"
+_BY_RECIPE_BYTES = 256 << 20
 _DRAWING_SECONDS = 2.0
 """A page is drawn undisturbed for so long after it has its session."""
 _VISIT_SECONDS = 15.0
@@ -29,12 +33,14 @@ _VISIT_SECONDS = 15.0
 @dataclass(frozen=True)
 class AppSettings:
     """load: the model to begin with; clip: hub id or folder; cache: None keeps nothing on disk; out: for what is taken
-    away."""
+    away; allowed: which other models may be opened, None is all; lend: see `lent_gpu`, None where GPUs are not lent."""
 
     load: LoadSettings
     clip: str
     cache: DiskCache | None = None
     out: Path = Path("pruned")
+    allowed: AllowedModels | None = None
+    lend: Lend | None = None
 
 
 def start(settings: AppSettings, when_ready: Callable[[], None] | None = None) -> Startup:
@@ -52,9 +58,13 @@ def start(settings: AppSettings, when_ready: Callable[[], None] | None = None) -
     store = ModelStore(
         clip=settings.clip,
         clip_name=BUNDLED_CLIP_NAME if bundled else None,
-        load=settings.load,
+        # Where a GPU is lent, the app itself has none, whatever it is told.
+        load=replace(settings.load, device="cpu") if settings.lend else settings.load,
         disk=settings.cache,
+        allowed=settings.allowed,
     )
+    if settings.lend:
+        store.work = LentGpu(settings.lend, store.times)
     startup = Startup(
         Session(store), settings.load.model, Jobs(), when_ready, also_prune=settings.load.also_prune, out=settings.out
     )
@@ -80,9 +90,11 @@ class Startup:
         self._empty = empty
         self._session = empty
         self._early: weakref.ref[Session] | None = None
-        self._released: weakref.ref[Session] | None = None
+        self._released: Callable[[], Session | None] | None = None
         self._reviving = threading.Lock()
         empty.store.when_loaded = self._release
+        self.by_recipe = Cache(_BY_RECIPE_BYTES)
+        """What callers that keep no session have made of the prepared one; it goes with the model."""
         self._done = threading.Event()
         self._visited = threading.Event()
         self._when_ready = when_ready
@@ -122,14 +134,19 @@ class Startup:
             self._done.wait(seconds)
 
     def _prepared(self) -> Session | None:
-        released = self._released
-        return self._session if released is None else released()
+        session = self._session if self._released is None else self._released()
+        if session is None or session.model is None or not session.model.away:
+            return session
+        self._session, self._released = self._empty, lambda: None
+        self.by_recipe = Cache(_BY_RECIPE_BYTES)
+        return None
 
     def _release(self, model: Model) -> None:
         """Another model is loaded: the prepared one stays only as long as somebody uses it."""
         if self._done.is_set() and self._released is None and self._session.model not in (None, model):
             self._released = weakref.ref(self._session)
             self._session = self._empty
+            self.by_recipe = Cache(_BY_RECIPE_BYTES)
 
     def _revive(self) -> None:
         """Prepare the session again where it was released and nobody has used it since."""

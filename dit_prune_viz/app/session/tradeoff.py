@@ -192,7 +192,7 @@ def curves(rows: Sequence[Row], score: str, over: str = SPARSITY, *, shipped: bo
             return message(NO_SIZES)
     names, unit = dict.fromkeys(line.recipe for line in shown), unit_of(every)
     points = {
-        name: [point_of(line, line.figures[score], over, unit) for line in shown if line.recipe == name]
+        escape(name): [point_of(line, line.figures[score], over, unit) for line in shown if line.recipe == name]
         for name in names
     }
     dense = next((line.figures[score].mean for line in lines if line.recipe == "dense"), None)
@@ -231,7 +231,7 @@ def damage_figure(session: Session | None, rows: Sequence[Row]) -> Figure:
     pairs: dict[str, list[tuple[float, float]]] = {}
     for line in lines:
         pair = line.figures["damage"].mean, line.figures["latent_mse"].mean
-        pairs.setdefault(line.recipe, []).append(pair)
+        pairs.setdefault(escape(line.recipe), []).append(pair)
     return damage_scatter(pairs, spearman=None, what="cells") if pairs else message(NO_DAMAGE)
 
 

@@ -93,12 +93,14 @@ def _of_method(measured: Measured, score: str, name: str, over: str) -> Figure:
     every = tabulate(measured.rows)
     unit = unit_of(every)
     points = {
-        category: [point_of(line, line.changes[category], over, unit) for line in lines if category in line.changes]
+        escape(category): [
+            point_of(line, line.changes[category], over, unit) for line in lines if category in line.changes
+        ]
         for category in sizes(measured.categories)
     }
     points = {category: own for category, own in points.items() if own}
     if not points:
         return message(EMPTY)
     return tradeoff(
-        points, title=score_title(score), note=f"{name}, by category of the prompts", **axis_of(every, over)
+        points, title=score_title(score), note=f"{escape(name)}, by category of the prompts", **axis_of(every, over)
     )

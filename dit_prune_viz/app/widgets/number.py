@@ -13,7 +13,7 @@ import gradio as gr
 
 def number(value: float, label: str, low: float | None = None, high: float | None = None, **look: Any) -> gr.Number:
     """A field for any number between the bounds, where there are any."""
-    return _as_sent(gr.Number(value, label=label, minimum=low, maximum=high, **look))
+    return as_sent(gr.Number(value, label=label, minimum=low, maximum=high, **look))
 
 
 def whole_number(value: int, label: str, low: int, high: int, **look: Any) -> gr.Number:
@@ -23,9 +23,10 @@ def whole_number(value: int, label: str, low: int, high: int, **look: Any) -> gr
 
 def slider(low: float, high: float, value: float, label: str, **look: Any) -> gr.Slider:
     """A slider with a field beside it."""
-    return _as_sent(gr.Slider(low, high, value, label=label, **look))
+    return as_sent(gr.Slider(low, high, value, label=label, **look))
 
 
-def _as_sent(component: Any) -> Any:
+def as_sent(component: Any) -> Any:
+    """The component, whose listeners get what the page sends, unread."""
     component.preprocess = lambda payload: payload
     return component

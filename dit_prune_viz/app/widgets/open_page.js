@@ -22,4 +22,6 @@ function find() {
   observe(new MutationObserver(() => tell(row)), row, changes);
 }
 
+// The server has forgotten it.
+document.addEventListener("session-gap", () => told && trigger("select", { page: told }), { signal: removed });
 find();

@@ -48,7 +48,7 @@ def test_work_that_only_looks_leaves_the_sentence_there(actions, session):
     fail(actions)
     looked = replace(session)
     list(actions.watch(VISITOR, None, lambda now, report: looked, step=None))
-    after, bar, _ = actions.after_viewing("visitor", looked)
+    after, bar, _ = actions.after_viewing(VISITOR, looked)
     assert after is looked
     assert "No such folder." in bar
 
@@ -59,7 +59,7 @@ def test_the_next_thing_that_is_asked_for_takes_the_sentence_away(actions, sessi
     *_, (after, bar, _) = actions.run(VISITOR, None, lambda now, report: changed)
     assert after is changed
     assert "No such folder." not in bar
-    assert "No such folder." not in actions.after_viewing("visitor", changed)[1]
+    assert "No such folder." not in actions.after_viewing(VISITOR, changed)[1]
 
 
 def test_looking_does_not_wait_for_other_work_and_both_stay(actions, session):
@@ -80,15 +80,15 @@ def test_looking_does_not_wait_for_other_work_and_both_stay(actions, session):
     slow.start()
     assert working.wait(30)
     *_, looked = actions.watch(VISITOR, session, look, step=None, looks=True)
-    assert actions.newest("visitor") is looked.value
+    assert actions.newest(VISITOR) is looked.value
     assert looked.value.clusters == {"layer": found}
-    assert [type(one) for one in actions.after_viewing("visitor", looked.value)[1:]] == [type(gr.skip())] * 2
+    assert [type(one) for one in actions.after_viewing(VISITOR, looked.value)[1:]] == [type(gr.skip())] * 2
     go_on.set()
     slow.join(30)
-    both = actions.newest("visitor")
+    both = actions.newest(VISITOR)
     assert (both.recipe, both.clusters, both.asked) == (mine, {"layer": found}, {"layer": ("row", "kmeans", 1)})
     list(actions.undo(both, VISITOR))
-    back = actions.newest("visitor")
+    back = actions.newest(VISITOR)
     assert (back.recipe, back.clusters) == (session.recipe, {"layer": found})
 
 
@@ -107,7 +107,7 @@ def test_what_was_changed_meanwhile_is_not_undone_by_looking(actions, session):
     list(actions.watch(VISITOR, session, lambda now, report: replace(now, clusters={"layer": new})))
     go_on.set()
     slow.join(30)
-    assert actions.newest("visitor").clusters == {"layer": new}
+    assert actions.newest(VISITOR).clusters == {"layer": new}
 
 
 def test_cancel_stops_looking_too(actions, session):
@@ -125,6 +125,6 @@ def test_cancel_stops_looking_too(actions, session):
 
 def test_undo_takes_the_sentence_away_and_another_visitor_never_sees_it(actions, session):
     fail(actions)
-    assert "No such folder." not in actions.after_viewing("another", session)[1]
+    assert "No such folder." not in actions.after_viewing(SimpleNamespace(session_hash="another"), session)[1]
     list(actions.undo(session, VISITOR))
-    assert "No such folder." not in actions.after_viewing("visitor", session)[1]
+    assert "No such folder." not in actions.after_viewing(VISITOR, session)[1]

@@ -69,12 +69,10 @@ def test_the_endpoints_are_these_and_no_others(client):
     assert not client.view_api(return_format="dict", print_info=False)["unnamed_endpoints"]
 
 
-def test_what_only_looks_does_not_stand_in_the_queue_for_the_model(tiny_flux, tiny_clip):
+def test_no_endpoint_waits_in_a_queue_of_gradio_s(tiny_flux, tiny_clip):
     app = build_app(start(AppSettings(LoadSettings(str(tiny_flux), "cpu", "float32"), str(tiny_clip))))
-    queues = {fn.api_name: fn.concurrency_id for fn in app.fns.values() if fn.api_name}
-    looks = {"clusters", "neighbours", "selection"}
-    assert {name for name in looks if queues[name] == "model"} == set()
-    assert {queues[name] for name in ("prune", "set_sparsities", "cluster", "generate")} == {"model"}
+    limits = {f"/{fn.api_name}": fn.concurrency_limit for fn in app.fns.values()}
+    assert {limits[name] for name in ENDPOINTS} == {None}
 
 
 def test_a_fresh_client_works_at_once_with_the_default_model(fresh):

@@ -6,7 +6,6 @@ import base64
 import itertools
 import json
 import math
-from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
@@ -65,6 +64,7 @@ def app(ready):
         layer_components = layer_layout.lay_out(lambda asked: "", lambda asked: "")
         compare_components = compare_layout.lay_out()
     return SimpleNamespace(
+        startup=startup,
         actions=actions,
         states=states,
         answers=UnitAnswers(actions, states),
@@ -97,7 +97,7 @@ def open_layer(app, visitor, layer, unit="row", k=3):
 def asked(app, visitor, layer, **values) -> dict:
     """What the script of the visitor's unit plot asks with, from the value that the server sent it."""
     state = app.states.of_visitor(visitor)
-    return {"owner": state.token, "subject": subject(app.actions.newest(visitor.session_hash), layer), **values}
+    return {"owner": state.token, "subject": subject(app.actions.newest(visitor), layer), **values}
 
 
 def test_a_page_asks_about_its_own_units_with_the_token_in_its_plot(app, layer, anne):
@@ -105,7 +105,7 @@ def test_a_page_asks_about_its_own_units_with_the_token_in_its_plot(app, layer, 
     sent = json.loads(update[app.outputs].value)
     ask = {"owner": sent["owner"], "subject": sent["figure"]["layout"]["meta"]["subject"]}
     assert app.answers.details({**ask, "id": 2}).startswith("row 2 (attention shift) · ")
-    rows = app.actions.newest(anne.session_hash).model.layer(layer).shape[0]
+    rows = app.actions.newest(anne).model.layer(layer).shape[0]
     bins = len(sent["figure"]["layout"]["meta"]["frames"])
     values = np.frombuffer(base64.b64decode(app.answers.frames({**ask, "dots": rows})), "<f4")
     assert values.size == rows * bins
@@ -116,7 +116,7 @@ def test_a_page_asks_about_its_own_units_with_the_token_in_its_plot(app, layer, 
 def test_a_visitor_who_sends_another_s_name_reads_nothing(app, layer, anne, bert):
     open_layer(app, anne, layer)
     of_anne = asked(app, anne, layer, id=0, dots=10**9)
-    of_anne["dots"] = app.actions.newest(anne.session_hash).model.layer(layer).shape[0]
+    of_anne["dots"] = app.actions.newest(anne).model.layer(layer).shape[0]
     assert app.answers.details(of_anne)
     assert app.answers.frames(of_anne)
     app.states.of_visitor(bert)
@@ -131,7 +131,7 @@ def test_two_visitors_of_one_layer_each_read_their_own_clusters(app, layer, anne
     open_layer(app, bert, layer, k=1)
     edit = {
         "layer": layer,
-        "clustering": clustering_id(app.actions.newest(anne.session_hash), layer),
+        "clustering": clustering_id(app.actions.newest(anne), layer),
         "cluster": 0,
         "verb": "rename",
         "name": "Anne's own",
@@ -144,7 +144,7 @@ def test_two_visitors_of_one_layer_each_read_their_own_clusters(app, layer, anne
 
 def test_questions_that_mean_nothing_get_nothing(app, layer, anne):
     open_layer(app, anne, layer)
-    good = asked(app, anne, layer, id=0, dots=app.actions.newest(anne.session_hash).model.layer(layer).shape[0])
+    good = asked(app, anne, layer, id=0, dots=app.actions.newest(anne).model.layer(layer).shape[0])
     for odd in ODD:
         for ask in (odd, {**good, "id": odd}, {**good, "subject": odd}, {**good, "owner": odd}):
             assert app.answers.details(ask) == ""
@@ -167,7 +167,7 @@ def test_what_is_no_layer_is_not_opened(app, odd, anne):
     assert json.loads(update[app.outputs + 4])["rows"] == []
     *_, last = app.layer.cluster_anew(None, odd, "row", "kmeans", 3, anne)
     assert json.loads(last[app.outputs + 4])["rows"] == []
-    assert not app.actions.newest(anne.session_hash).clusters
+    assert not app.actions.newest(anne).clusters
     assert len(app.layer.open_clustered(None, odd, anne)) == len(update) - app.outputs - 1
 
 
@@ -199,7 +199,7 @@ def test_events_that_mean_nothing_select_nothing(app, layer, unit, anne):
 
 def test_units_that_the_layer_does_not_have_are_refused_and_never_kept(app, layer, anne):
     open_layer(app, anne, layer)
-    rows = app.actions.newest(anne.session_hash).model.layer(layer).shape[0]
+    rows = app.actions.newest(anne).model.layer(layer).shape[0]
     for ids, refused in (([0, rows - 1], False), ([rows], True), ([-1], True), ([2**31 - 1], True)):
         assert (send(app, anne, unit_reading.units_of_dots, packed=packed(np.array(ids))) is not None) is refused
     assert app.states.of_visitor(anne).selection.ids.tolist() == [0, rows - 1]
@@ -215,7 +215,7 @@ def test_a_view_that_the_page_does_not_offer_is_refused(app, layer, anne):
 
 def test_edits_of_what_is_not_there_change_nothing_and_are_answered(app, layer, anne):
     open_layer(app, anne, layer)
-    before = app.actions.newest(anne.session_hash)
+    before = app.actions.newest(anne)
     good = {"layer": layer, "clustering": clustering_id(before, layer), "cluster": 0}
     tries = [[{}], [good]]
     for odd in (None, -1, math.nan, "x", [0]):
@@ -231,7 +231,7 @@ def test_edits_of_what_is_not_there_change_nothing_and_are_answered(app, layer, 
             refusal = error
         assert refusal is None or refusal.message.endswith(".")
         assert updates[-1][-1].props["answered"]["number"] == 7
-    after = app.actions.newest(anne.session_hash)
+    after = app.actions.newest(anne)
     assert (after.masks, after.clusters) == (before.masks, before.clusters)
 
 
@@ -250,10 +250,10 @@ def test_sparsities_that_cannot_be_read_change_nothing_and_are_answered(app, rea
         with pytest.raises(gr.Error, match=r"""\.['"]?$"""):
             seen.extend(updates)
         assert seen[-1][-1].props["answered"] == {"number": 5, "at": None}
-    assert app.actions.newest(anne.session_hash, ready).masks is before
+    assert app.actions.newest(anne, ready).masks is before
     *_, last = app.strip.edit(ready, anne, SimpleNamespace(number=6, text="0:30", keep="yes", gesture=[]))
     assert last[-1].props["answered"]["number"] == 6
-    newest = app.actions.newest(anne.session_hash, ready)
+    newest = app.actions.newest(anne, ready)
     assert newest.plan.by_hand == {one.name for one in newest.model.layers if one.block == 0}
 
 
@@ -265,7 +265,7 @@ def test_a_line_at_no_number_stays_where_it_is(app, anne):
 
 
 def test_a_click_on_a_layer_of_another_model_opens_nothing(app, ready, layer, anne):
-    page = server._page(app.actions, "none", Path("pruned"))
+    page = server.build_app(app.startup)
     pick = next(fn.fn for fn in page.fns.values() if fn.name == "pick")
     for odd in ODD:
         assert pick(ready, anne, SimpleNamespace(id=odd)) == (gr.skip(), gr.skip())

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from sessions import pruned_by
 
-from dit_prune_viz.app.api import describe_scores
 from dit_prune_viz.app.pages.compare import view as compare_view
 from dit_prune_viz.app.session import drawn_model
 from dit_prune_viz.app.session import runs as earlier
+from dit_prune_viz.app.session.answers import describe_scores
 from dit_prune_viz.app.session.comparison import (
     check_prompts,
     compare,

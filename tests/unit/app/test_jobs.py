@@ -8,6 +8,7 @@ from itertools import islice
 
 import pytest
 
+from dit_prune_viz.app.session import jobs as jobs_module
 from dit_prune_viz.app.session.jobs import Busy, Jobs, Queued, Reporter, Result
 from dit_prune_viz.errors import Cancelled, UserError
 
@@ -112,6 +113,39 @@ def test_a_job_that_ends_before_it_notices_the_cancel_gives_no_result():
     assert not any(isinstance(update, Result) for update in updates)
 
 
+def test_a_job_that_nobody_looks_at_any_more_stops(monkeypatch):
+    monkeypatch.setattr(jobs_module, "GONE_SECONDS", 0.2)
+    jobs, stopped = Jobs(), threading.Event()
+    running = jobs.run("me", endless(stopped))
+    next(running)  # and never again, though the generator stays open
+    assert stopped.wait(5)
+    with pytest.raises(Cancelled):
+        list(running)
+
+
+def test_a_job_may_be_silent_for_long_while_somebody_waits_for_it(monkeypatch):
+    monkeypatch.setattr(jobs_module, "GONE_SECONDS", 0.1)
+
+    def work(report: Reporter) -> str:
+        time.sleep(0.4)
+        report(1, 1, "working")
+        return "done"
+
+    assert list(Jobs().run("me", work))[-1] == Result("done")
+
+
+def test_one_job_of_an_owner_can_be_stopped_by_itself():
+    jobs, stopped, stop = Jobs(), threading.Event(), threading.Event()
+    mine = jobs.run("me", endless(stopped), cancel=stop)
+    next(mine)
+    behind = jobs.run("me", lambda report: 7)
+    assert next(behind) == Queued(1)
+    stop.set()
+    with pytest.raises(Cancelled):
+        list(mine)
+    assert list(behind)[-1] == Result(7)
+
+
 def test_leaving_a_job_cancels_it_and_lets_the_next_one_begin():
     jobs, stopped = Jobs(), threading.Event()
     running = jobs.run("me", endless(stopped))
@@ -132,8 +166,8 @@ def test_an_owner_s_jobs_run_one_after_another_in_order():
     ahead = jobs.run("me", first)
     next(ahead)
     behind = [jobs.run("me", lambda report, name=name: order.append(name)) for name in ("second", "third")]
-    for waiting in behind:
-        assert set(islice(waiting, 2)) == {Queued()}
+    for place, waiting in enumerate(behind, 1):
+        assert set(islice(waiting, 2)) == {Queued(place)}
     release.set()
     assert list(ahead) == [Result(None)]
     for waiting in behind:

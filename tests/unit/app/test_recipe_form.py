@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sessions import pruned_by
 
-from dit_prune_viz.app.api import read_recipe
 from dit_prune_viz.app.pages.map import view as map_view
 from dit_prune_viz.app.pages.topbar import page as topbar
 from dit_prune_viz.app.session import drawn_model, measuring
@@ -20,6 +19,7 @@ from dit_prune_viz.app.session.cluster_edits import set_sparsity
 from dit_prune_viz.app.session.comparison import compare
 from dit_prune_viz.app.session.finishing import finish, is_finished
 from dit_prune_viz.app.session.history import History
+from dit_prune_viz.app.session.recipe_io import read_recipe
 from dit_prune_viz.app.session.recipe_titles import CUSTOM, label_of, sentence_of
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.calibration.timestep_weights import SCHEMES

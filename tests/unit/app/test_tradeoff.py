@@ -13,6 +13,7 @@ import pytest
 from dit_prune_viz.app.pages.actions import Actions, Frame
 from dit_prune_viz.app.pages.tradeoff import page as tradeoff_tab
 from dit_prune_viz.app.pages.tradeoff.layout import explain_methods
+from dit_prune_viz.app.pages.visits import Kept
 from dit_prune_viz.app.session import tradeoff as work
 from dit_prune_viz.app.session import tradeoff_shipped, tradeoff_time
 from dit_prune_viz.app.session.block_edits import set_by_text
@@ -255,7 +256,7 @@ def listeners(session, tmp_path):
     with gr.Blocks() as page:
         frame = Frame(gr.State(None), gr.HTML(), gr.Button(), gr.State(None))
         with gr.Tab("Trade-off") as tab:
-            tradeoff_tab.build(frame, actions, tab, tmp_path)
+            tradeoff_tab.build(frame, actions, Kept.states(), tab, tmp_path)
     return {fn.name: fn.fn for fn in page.fns.values()} | {"cancel": actions.cancel}
 
 

@@ -98,7 +98,7 @@ def load(store):
     def press(source, each=lambda actions, update: None) -> tuple[Session, str]:
         for update in listener(None, str(source), 8, 0, visitor):
             each(actions, update)
-        return actions.newest("visitor"), update[1]
+        return actions.newest(visitor), update[1]
 
     return press
 

@@ -10,8 +10,7 @@ import json
 import numpy as np
 import pytest
 
-from dit_prune_viz.app import api
-from dit_prune_viz.app.session import layer_data, unit_files
+from dit_prune_viz.app.session import answers, layer_data, unit_files
 from dit_prune_viz.errors import UserError
 
 SELECTED = np.array([1, 3, 4])
@@ -67,19 +66,19 @@ def test_neighbours_are_saved_and_can_be_selected(clustered, layer):
 
 def test_the_api_answers_neighbours_of_a_weight_with_row_and_column(clustered, layer):
     width = clustered.model.layer(layer).shape[1]
-    told = api.describe_neighbours(clustered, layer, "weight", 7, 3, "plane")
+    told = answers.describe_neighbours(clustered, layer, "weight", 7, 3, "plane")
     assert told["index"] == 7
     assert [near["row"] * width + near["column"] for near in told["neighbours"]] == [
         near["index"] for near in told["neighbours"]
     ]
     distances = [near["distance"] for near in told["neighbours"]]
     assert distances == sorted(distances)
-    by_profile = api.describe_neighbours(clustered, layer, "row", 0, 3, "profile")
+    by_profile = answers.describe_neighbours(clustered, layer, "row", 0, 3, "profile")
     assert len(by_profile["neighbours"]) == 3
 
 
 def test_the_api_answers_a_selection_with_its_figures(clustered, layer):
-    told = api.describe_selection(clustered, layer, "row", "1, 3-4")
+    told = answers.describe_selection(clustered, layer, "row", "1, 3-4")
     assert told["units"] == [1, 3, 4]
     assert told["weights"] == 3 * clustered.model.layer(layer).shape[1]
     kept = clustered.masks[layer].unpack().numpy()[[1, 3, 4]]

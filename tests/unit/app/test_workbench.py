@@ -218,7 +218,7 @@ def test_a_change_is_drawn_as_a_draft_and_then_in_full_without_the_dense_side(pa
     assert len(redraw(on=False)) == 1
     updates = redraw()
     assert len(runs.runs) == 2
-    assert runs.shown.session.plan is actions.newest("anne").plan
+    assert runs.shown.session.plan is actions.newest(page.visitor).plan
     first, *_, last = labels(updates, page.layout)
     assert first.startswith("B, draft: 4 steps")
     assert last == f"B: {runs.shown.drawn.name}"

@@ -8,7 +8,7 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 from PIL import Image
 
-from dit_prune_viz.app.pages.actions import error_message
+from dit_prune_viz.app.pages.updates import error_message
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.input_picture import open_picture, read_picture
 

@@ -13,6 +13,7 @@ from dit_prune_viz.app.session.drawn_model import ONLY, WITHOUT
 from dit_prune_viz.app.session.evidence import EMPTY
 from dit_prune_viz.app.session.tradeoff import SIZE, SPARSITY
 from dit_prune_viz.app.widgets import layer_board, plot, runs_strip, saved_versions
+from dit_prune_viz.app.widgets.choice import choice
 from dit_prune_viz.app.widgets.number import whole_number
 from dit_prune_viz.generation.request import MAX_FRAMES, MAX_SEED, MAX_STEPS
 from dit_prune_viz.resources import BUNDLED_PICTURE
@@ -154,8 +155,8 @@ def lay_out() -> CompareLayout:
         gr.Markdown(CLUSTER_NOTE, elem_classes="note")
         with gr.Row(equal_height=True, elem_classes="tab-controls"):
             cluster = ClusterFields(
-                layer=gr.Dropdown([], label="Layer", scale=4, min_width=220, elem_id="paint-layer"),
-                cluster=gr.Dropdown([], label="Cluster", scale=3, min_width=160, elem_id="paint-cluster"),
+                layer=choice([], label="Layer", scale=4, min_width=220, elem_id="paint-layer"),
+                cluster=choice([], label="Cluster", scale=3, min_width=160, elem_id="paint-cluster"),
                 mode=gr.Dropdown(MODES, value=WITHOUT, label="What to do with it", scale=3, min_width=200),
                 show=gr.Button("Show what it paints", scale=1, min_width=170, elem_id="paint-run"),
             )

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import gradio as gr
 
-from dit_prune_viz.app.pages.actions import Actions, Frame, bar_updates, session_updates, unchanged
+from dit_prune_viz.app.pages.actions import Actions, Frame
 from dit_prune_viz.app.pages.compare import input_picture, view
 from dit_prune_viz.app.pages.compare.layout import CompareLayout
 from dit_prune_viz.app.pages.compare.view import Live
 from dit_prune_viz.app.pages.events import mode_of, value_of
+from dit_prune_viz.app.pages.updates import bar_updates, session_updates, unchanged
 from dit_prune_viz.app.session import drawn_model, measuring
 from dit_prune_viz.app.session.browser_values import read_whole
 from dit_prune_viz.app.session.comparison import check_prompts, compare_models, draft_steps, draw_draft, split_prompts
@@ -36,18 +37,8 @@ Prepare = Callable[[Session, Reporter], tuple]
 """Gives A, None where there is none, B, and the checked requests."""
 
 
-@dataclass(frozen=True)
-class PageRuns:
-    """The one set of runs and the one A of a page, for all tabs. runs: never an output, it changes in place. a: changes
-    whenever another plan becomes A, so that listeners hear of it.
-    """
-
-    runs: gr.State
-    a: gr.State
-
-
 class CompareListeners:
-    """`runs` is the visitor's own, kept in the page's state."""
+    """`runs` are those of the page's workspace."""
 
     def __init__(self, frame: Frame, actions: Actions, layout: CompareLayout) -> None:
         self._frame, self._actions, self._layout = frame, actions, layout
@@ -69,6 +60,8 @@ class CompareListeners:
             done = compare_models(
                 session, right, requests, reference=reference, gain=runs.gain, emit=report.emit, progress=report
             )
+            report(1, 1, "Done")  # what was cancelled leaves nothing
+            runs.add(session, right, done)  # here, since the page may be gone by now
             return session, right, done
 
         bar = unchanged(self._frame.outputs)
@@ -83,7 +76,6 @@ class CompareListeners:
                     yield (*bar, *live.show_draft(update), *still)
                 elif isinstance(update, Result):
                     finished = True
-                    runs.add(*update.value)
                     yield (*bar_updates(update.value[0]), *show_run(runs, *look))
                 else:
                     yield (*update, *unchanged(self._layout.outputs))
@@ -121,8 +113,8 @@ class CompareListeners:
         """
         nothing = (*unchanged(self._frame.outputs), *unchanged(self._layout.outputs))
         asked = text, seed, steps, frames, picture
-        while on and runs.shown is not None:
-            now = self._actions.newest(request.session_hash, session)
+        while on and text and runs.shown is not None:  # a page that has just opened has no prompt yet
+            now = self._actions.newest(request, session)
             if now is None or now.plan is None or runs.shown.session.plan is now.plan:
                 break
             found = runs.at_hand(now.plan)

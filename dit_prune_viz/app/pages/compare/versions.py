@@ -6,10 +6,12 @@ from collections.abc import Iterator
 
 import gradio as gr
 
-from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame, session_updates
+from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.app.pages.compare.layout import CompareLayout
-from dit_prune_viz.app.pages.compare.listeners import PageRuns, show_run
+from dit_prune_viz.app.pages.compare.listeners import show_run
 from dit_prune_viz.app.pages.events import value_of
+from dit_prune_viz.app.pages.updates import session_updates
+from dit_prune_viz.app.pages.visits import Kept
 from dit_prune_viz.app.session.jobs import Reporter, Result
 from dit_prune_viz.app.session.runs import Runs
 from dit_prune_viz.app.session.session import Session
@@ -18,9 +20,9 @@ from dit_prune_viz.app.widgets import saved_versions
 from dit_prune_viz.app.widgets.saved_versions import ASKED
 
 
-def wire(frame: Frame, actions: Actions, layout: CompareLayout, page_runs: PageRuns) -> None:
+def wire(frame: Frame, actions: Actions, layout: CompareLayout, kept: Kept) -> None:
     """Wire what saves a version. The page calls `wire_opening` as well, once it is whole."""
-    fields, runs, axes = layout.versions, page_runs.runs, layout.evidence.inputs
+    fields, runs, axes = layout.versions, kept.runs, layout.evidence.inputs
 
     def save(session: Session, runs: Runs, score: str, over: str, name: str, request: gr.Request) -> Iterator[tuple]:
         saved: list[Version] = []

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame, bar_updates
+from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.app.pages.compare.layout import RequestFields
+from dit_prune_viz.app.pages.updates import bar_updates
 from dit_prune_viz.app.session import xy_grid
 from dit_prune_viz.app.session.jobs import Reporter, Result
 from dit_prune_viz.app.session.session import Session

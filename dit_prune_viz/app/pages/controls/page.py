@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import gradio as gr
 
 from dit_prune_viz.app import formatting
-from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame, bar_updates, session_updates
+from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.app.pages.controls import known_models, recipe_fields
+from dit_prune_viz.app.pages.updates import bar_updates, session_updates
 from dit_prune_viz.app.session import measuring
 from dit_prune_viz.app.session.jobs import Reporter, Result
 from dit_prune_viz.app.session.session import MAX_SAMPLES, Session

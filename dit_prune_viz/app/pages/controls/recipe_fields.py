@@ -248,13 +248,13 @@ class _Listeners:
         except Exception:
             yield (*still, gr.skip(), asked)
             raise
-        now = self._actions.newest(request.session_hash, session)
+        now = self._actions.newest(request, session)
         if now is not None and not form.same_form(recipe, now.recipe):  # cancelled
             yield (*still, gr.skip(), asked)
 
     def settle(self, session: Session | None, request: gr.Request, failed: _Asked | None, turn: int, *given) -> tuple:
         """What was cancelled or refused goes back to what the plan is, unless the fields say something else by now."""
-        session = self._actions.newest(request.session_hash, session)
+        session = self._actions.newest(request, session)
         if session is None or not _Asked(self._column.values(given), turn).alike(failed):
             return (gr.skip(),) * (2 + len(self._column.shown))
         values = form.values_of(session.recipe, failed.values)

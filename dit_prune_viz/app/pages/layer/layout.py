@@ -12,6 +12,7 @@ from dit_prune_viz.app.pages.layer.view import MAX_DOTS
 from dit_prune_viz.app.pages.parts.layout import PaintFields, lay_out_clusters
 from dit_prune_viz.app.session.unit_files import CLUSTERS, NEIGHBOURS, SELECTION
 from dit_prune_viz.app.widgets import cluster_table, plot
+from dit_prune_viz.app.widgets.choice import choice
 
 EMPTY = "A layer appears here once the model is calibrated."
 NO_PLANE = "Where in the layer the important weights are."
@@ -126,12 +127,12 @@ def lay_out(details: Callable[[dict], str], frames: Callable[[dict], str]) -> La
 def _controls() -> Controls:
     with gr.Row(elem_classes="tab-controls"):
         return Controls(
-            picker=gr.Dropdown([], label="Layer", scale=6, min_width=240, elem_id="layer-picker"),
+            picker=choice([], label="Layer", scale=6, min_width=240, elem_id="layer-picker"),
             unit=gr.Dropdown(UNITS, value="row", label="Dots are", scale=2, min_width=90),
             projection=gr.Dropdown(PROJECTIONS, value="plane", label="View", scale=4, min_width=150),
             most=gr.Dropdown(SAMPLES, value=MAX_DOTS, label="Max. dots", scale=2, min_width=95),
-            algorithm=gr.Dropdown(ALGORITHMS, value="kmeans", label="Clustered by", scale=3, min_width=120),
-            k=gr.Dropdown(COUNTS, value=4, label="How many", scale=2, min_width=95),
+            algorithm=choice(ALGORITHMS, value="kmeans", label="Clustered by", scale=3, min_width=120),
+            k=choice(COUNTS, value=4, label="How many", scale=2, min_width=95),
         )
 
 

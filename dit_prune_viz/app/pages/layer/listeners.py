@@ -14,10 +14,11 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from dit_prune_viz.app.pages.actions import Actions, Frame, error_message, unchanged
+from dit_prune_viz.app.pages.actions import Actions, Frame
 from dit_prune_viz.app.pages.events import mode_of, value_of
 from dit_prune_viz.app.pages.layer.layout import ALGORITHMS, AUTOMATIC, PROJECTIONS, SAMPLES, LayerLayout
 from dit_prune_viz.app.pages.layer.page_state import PageState, PageStates
+from dit_prune_viz.app.pages.updates import error_message, unchanged
 from dit_prune_viz.app.session import cluster_edits, layer_data, layer_selection, unit_files
 from dit_prune_viz.app.session.jobs import Reporter, Result
 from dit_prune_viz.app.session.layer_subject import is_clustered, owned_layer, subject
@@ -48,7 +49,7 @@ class LayerListeners:
         """The updates of all views, or what `of` says, after a change of what this page shows."""
         state = self._states.of_visitor(request)
         with state.lock:
-            present = self._actions.newest(request.session_hash, session)
+            present = self._actions.newest(request, session)
             try:
                 change(state, present)
                 return of(state, present)
@@ -84,8 +85,8 @@ class LayerListeners:
             else:
                 return
             # The session stays what it is, it may be another by now.
-            present = self._actions.newest(request.session_hash, session)
-            bar = [gr.skip(), *self._actions.after_viewing(request.session_hash, present)[1:]]
+            present = self._actions.newest(request, session)
+            bar = [gr.skip(), *self._actions.after_viewing(request, present)[1:]]
         yield (*bar, *self._updates(request, session, change))
 
     def _show(self, layer: object, session: Session | None, request: gr.Request) -> list:
@@ -100,7 +101,7 @@ class LayerListeners:
 
     def open_clustered(self, session: Session | None, layer: str, request: gr.Request) -> list:
         """Show a layer that has clusters already, past the queue; of others nothing is known yet."""
-        if is_clustered(self._actions.newest(request.session_hash, session), layer):
+        if is_clustered(self._actions.newest(request, session), layer):
             return self._show(layer, session, request)
         return [*unchanged(self._views), gr.skip()]
 
@@ -109,7 +110,7 @@ class LayerListeners:
     ) -> Iterator[tuple]:
         """Show a layer with the clusters it has, or with some found as the controls say."""
         outputs = self._frame.outputs
-        if is_clustered(self._actions.newest(request.session_hash, session), layer):
+        if is_clustered(self._actions.newest(request, session), layer):
             yield (*unchanged(outputs), *self._show(layer, session, request), gr.skip())
             return
         for update in self._cluster(session, layer, unit, algorithm, k, request, step=None):
@@ -118,7 +119,7 @@ class LayerListeners:
                 continue
             bar = unchanged(outputs[1:])
             if is_clustered(update.value, layer):
-                bar = self._actions.after_viewing(request.session_hash, update.value)[1:]
+                bar = self._actions.after_viewing(request, update.value)[1:]
             # The session is handed on by `settle`: its listeners would keep the browser from drawing.
             yield (gr.skip(), *bar, *self._show(layer, update.value, request), next(self._clusterings))
 
@@ -128,7 +129,7 @@ class LayerListeners:
         """Other clusters for the layer that is open."""
         for update in self._cluster(session, layer, unit, algorithm, k, request, step=f"clusters of {layer}"):
             if isinstance(update, Result):
-                bar = self._actions.after_viewing(request.session_hash, update.value)
+                bar = self._actions.after_viewing(request, update.value)
                 yield (*bar, *self.refresh(update.value, request))
             else:
                 yield (*update, *unchanged(self._views))
@@ -174,7 +175,7 @@ class LayerListeners:
 
     def find(self, session: Session | None, text: str, request: gr.Request) -> list:
         """Select the units whose numbers were written, or name the layer to open."""
-        present = self._actions.newest(request.session_hash, session)
+        present = self._actions.newest(request, session)
         if is_name(text) and present is not None and present.model is not None:
             try:
                 return [*unchanged(self._views), find_layer(text, present.model.layers)]

@@ -50,6 +50,6 @@ class UnitAnswers:
         state = self._states.of_token(asked.get("owner")) if isinstance(asked, Mapping) else None
         if state is None:
             return None
-        session = self._actions.newest(state.visitor) or self._actions.prepared()
+        session = self._actions.newest_of(state.visitor) or self._actions.prepared()
         layer = layer_of(session, asked.get("subject"))
         return None if layer is None else (state, session, layer)

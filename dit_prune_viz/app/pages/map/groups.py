@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import gradio as gr
 import numpy as np
 
-from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame, error_message
+from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.app.pages.events import mode_of, value_of
 from dit_prune_viz.app.pages.map import group_table
 from dit_prune_viz.app.pages.map.group_view import (
@@ -20,6 +20,7 @@ from dit_prune_viz.app.pages.map.group_view import (
     plane_figure,
 )
 from dit_prune_viz.app.pages.table_edits import wire_table
+from dit_prune_viz.app.pages.updates import error_message
 from dit_prune_viz.app.session import layer_groups, packed
 from dit_prune_viz.app.session.browser_values import read_whole
 from dit_prune_viz.app.session.jobs import Reporter
@@ -27,6 +28,7 @@ from dit_prune_viz.app.session.layer_groups import BY_KIND, groups_of, map_subje
 from dit_prune_viz.app.session.selection import Selection, unpack
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.widgets import cluster_table, plot
+from dit_prune_viz.app.widgets.choice import choice
 from dit_prune_viz.clustering.edit import BY_HAND
 from dit_prune_viz.errors import UserError
 
@@ -51,8 +53,8 @@ class PlaneViews:
 def lay_out_plane() -> PlaneViews:
     """The scatter, with the fields that say how its layers are grouped above and what a selection is for below."""
     with gr.Row(elem_classes="tab-controls", elem_id="group-controls"):
-        by = gr.Dropdown(WAYS, value=BY_KIND, label="Group layers by", scale=1, min_width=140)
-        k = gr.Dropdown(COUNTS, value=AUTOMATIC, label="Number of groups", scale=1, min_width=140, visible=False)
+        by = choice(WAYS, value=BY_KIND, label="Group layers by", scale=1, min_width=140)
+        k = choice(COUNTS, value=AUTOMATIC, label="Number of groups", scale=1, min_width=140, visible=False)
     plane = plot.selectable_plot(EMPTY, height=400, elem_id="layer-plane")
     with gr.Row(elem_id="group-tools"):
         carve = gr.Button("Make a group", size="sm", scale=0, min_width=130, elem_id="carve-layers")
@@ -93,18 +95,18 @@ class GroupListeners:
 
     def refresh(self, session: Session | None, selection: Selection, request: gr.Request) -> list:
         """The scatter and what is said of it follow the session."""
-        session = self._actions.newest(request.session_hash, session)
+        session = self._actions.newest(request, session)
         selection = selection.of(map_subject(session))
         plane = gr.HTML(value=plot.show(plane_figure(session)), **plot.mark(selection))
         return [plane, describe_selection(session, selection), *_ways(session)]
 
     def refresh_table(self, session: Session | None, request: gr.Request) -> Iterator[str]:
         """The table follows the session. Bytes come a little later where a model's weights were not looked at yet."""
-        now = self._actions.newest(request.session_hash, session)
+        now = self._actions.newest(request, session)
         yield group_table.show(now)
         if now is not None and now.pruned is not None and packed.by_layer(now) is None:
             packed.prepare(now.model)
-            yield group_table.show(self._actions.newest(request.session_hash, now))
+            yield group_table.show(self._actions.newest(request, now))
 
     def regroup(self, session: Session, by: str, k: int | str, request: gr.Request) -> Iterator[tuple]:
         """Other groups for all layers."""
@@ -131,7 +133,7 @@ class GroupListeners:
         self, session: Session | None, selection: Selection, request: gr.Request, event: gr.EventData
     ) -> tuple[Selection, gr.HTML, str]:
         """The layers of the group whose name was clicked in the table."""
-        present, group = self._actions.newest(request.session_hash, session), read_whole(value_of(event, "cluster"))
+        present, group = self._actions.newest(request, session), read_whole(value_of(event, "cluster"))
         ids = np.zeros(0, dtype=np.int32)
         if present is not None and present.model is not None and group is not None:
             ids = np.flatnonzero(groups_of(present).labels == group)
@@ -139,7 +141,7 @@ class GroupListeners:
 
     def clear(self, session: Session | None, request: gr.Request) -> tuple[Selection, gr.HTML, str]:
         """Nothing is selected any more."""
-        return self._show(self._actions.newest(request.session_hash, session), Selection())
+        return self._show(self._actions.newest(request, session), Selection())
 
     def group_selection(self, session: Session, selection: Selection, request: gr.Request) -> Iterator[tuple]:
         """The selected layers become a group of their own."""
@@ -157,7 +159,7 @@ class GroupListeners:
         event: gr.EventData,
         ids: np.ndarray,
     ) -> tuple[Selection, gr.HTML, str]:
-        present = self._actions.newest(request.session_hash, session)
+        present = self._actions.newest(request, session)
         meant = value_of(event, "subject")
         if meant and meant != map_subject(present):  # of dots that another model's have replaced meanwhile
             ids = ids[:0]

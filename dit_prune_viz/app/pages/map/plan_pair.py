@@ -48,7 +48,7 @@ class PairListeners:
     def show(self, runs: Runs, session: Session | None, key: str, request: gr.Request) -> tuple:
         """Both plans, where there are two of one model."""
         with runs.lock:
-            now, first = self._actions.newest(request.session_hash, session), runs.a
+            now, first = self._actions.newest(request, session), runs.a
             if first is None or now is None or key not in COMPARED:
                 return _closed()
             if now.report is None or first.session.model is not now.model:
@@ -62,7 +62,7 @@ class PairListeners:
     def keep_present(self, runs: Runs, session: Session | None, key: str, request: gr.Request) -> tuple:
         """The present plan becomes A."""
         with runs.lock:
-            now = self._actions.newest(request.session_hash, session)
+            now = self._actions.newest(request, session)
             if now is not None and now.plan is not None:
                 runs.keep_as_a(now)
         return *self.show(runs, session, key, request), runs.changes

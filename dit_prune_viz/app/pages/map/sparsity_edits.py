@@ -29,7 +29,7 @@ class SparsityListeners:
         keep, gesture = value_of(event, "keep") is True, read_whole(value_of(event, "gesture"))
 
         def answer(changed: bool) -> gr.HTML:
-            newest = self._actions.newest(request.session_hash, session)
+            newest = self._actions.newest(request, session)
             return messages.answer(number, changed=changed, show=lambda at: self._show(newest, at))
 
         def verb(now: Session, report: Reporter) -> Session:
@@ -50,7 +50,7 @@ class SparsityListeners:
     def refresh(self, session: Session | None, request: gr.Request) -> str:
         """The widget's value. A listener that waited for its turn holds a session of before the last edit."""
         at = messages.now()
-        return self._show(self._actions.newest(request.session_hash, session), at)
+        return self._show(self._actions.newest(request, session), at)
 
 
 def wire(frame: Frame, actions: Actions, widget: gr.HTML, show: Callable[[Session | None, float], str]) -> None:

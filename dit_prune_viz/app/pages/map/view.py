@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from dit_prune_viz.app.formatting import markdown
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.calibration.layer_statistics import activation_norm_at
 from dit_prune_viz.figures import Figure
@@ -65,7 +66,7 @@ def dense_words(session: Session | None) -> str:
     """What of the model is prunable, and why the rest is not, in a sentence."""
     if session is None or session.model is None:
         return ""
-    return dense_sentence(session.model.dense_parts, session.model.parameters).replace("*", "\\*").replace("_", "\\_")
+    return markdown(dense_sentence(session.model.dense_parts, session.model.parameters))
 
 
 def dots_figure(session: Session | None, y: str, timestep: int = 0) -> Figure:

@@ -10,6 +10,7 @@ import gradio as gr
 from dit_prune_viz.app.session.drawn_model import ONLY, WITHOUT
 from dit_prune_viz.app.session.parts import BLOCKS, CLUSTERS, GROUPS, KINDS_OF_LAYERS
 from dit_prune_viz.app.widgets import part_grid, plot
+from dit_prune_viz.app.widgets.choice import choice
 from dit_prune_viz.app.widgets.number import number
 
 WAYS = [
@@ -82,8 +83,8 @@ def lay_out() -> PartFields:
         gr.Markdown(NOTE, elem_classes="note")
         with gr.Row(equal_height=True, elem_classes="tab-controls"):
             by = gr.Dropdown(WAYS, value=BLOCKS, label="Parts are", scale=2, min_width=130, elem_id="parts-by")
-            layer = gr.Dropdown([], label="Layer", scale=3, min_width=140, visible=False, elem_id="parts-layer")
-            chosen = gr.Dropdown(
+            layer = choice([], label="Layer", scale=3, min_width=140, visible=False, elem_id="parts-layer")
+            chosen = choice(
                 [],
                 value=[],
                 multiselect=True,
@@ -110,7 +111,7 @@ def lay_out_clusters() -> PaintFields:
     """The Layer page's section, below the clusters."""
     with gr.Column(elem_id="layer-paints"):
         with gr.Row(equal_height=True, elem_classes="tab-controls"):
-            cluster = gr.Dropdown([], label="Cluster", scale=3, min_width=180, elem_id="layer-paint-cluster")
+            cluster = choice([], label="Cluster", scale=3, min_width=180, elem_id="layer-paint-cluster")
             mode = gr.Dropdown(CLUSTER_MODES, value=WITHOUT, label="What to do with it", scale=3, min_width=180)
             start = gr.Button("What does it paint?", scale=1, min_width=170, elem_id="layer-paint-start")
         gr.Markdown(LAYER_NOTE, elem_classes="note")

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import gradio as gr
 
-from dit_prune_viz.app.pages.actions import Actions, Frame, bar_updates, unchanged
+from dit_prune_viz.app.pages.actions import Actions, Frame
 from dit_prune_viz.app.pages.events import value_of
 from dit_prune_viz.app.pages.parts import view
 from dit_prune_viz.app.pages.parts.layout import EVERY, PartViews
+from dit_prune_viz.app.pages.updates import bar_updates, unchanged
 from dit_prune_viz.app.session.analyzer import Finding, Findings, analyze
 from dit_prune_viz.app.session.comparison import check_prompts, split_prompts
 from dit_prune_viz.app.session.comparison_result import measure
@@ -26,7 +27,7 @@ from dit_prune_viz.figures import style
 
 
 class PartListeners:
-    """Those of one grid; `findings` are the visitor's own, kept in the page's state."""
+    """Those of one grid; `findings` are those of the page's workspace."""
 
     def __init__(self, frame: Frame, actions: Actions, views: PartViews) -> None:
         self._frame, self._actions, self._views = frame, actions, views
@@ -83,39 +84,43 @@ class PartListeners:
         request: gr.Request,
         **how,
     ) -> Iterator[tuple]:
-        began: tuple = ()
         running = False
 
         def work(session: Session, report: Reporter) -> Session:
-            nonlocal began
             model, chosen = session.need_model(), parts(session)
             text, seed, steps, frames, picture = asked
             requests = check_prompts(model, split_prompts(text), seed, steps, *taken(model, frames, picture))
             began = session, how.get("mode"), how.get("sparsity", 1.0), len(chosen)
-            analyze(session, chosen, requests, **how, emit=report.emit, progress=report)
+
+            def found(finding: Finding) -> None:  # here, since the page may be gone by now
+                nonlocal running
+                if not running:
+                    findings.begin(*began)
+                    running = True
+                findings.found.append(finding)
+                report.emit(finding)
+
+            try:
+                analyze(session, chosen, requests, **how, emit=found, progress=report)
+            finally:
+                findings.done = findings.done or running
             return session
 
         bar = unchanged(self._frame.outputs)
         try:
             for update in self._actions.watch(request, session, work):
                 if isinstance(update, Finding):
-                    if not running:
-                        findings.begin(*began)
-                        running = True
-                    findings.found.append(update)
                     yield (*bar, *self.show(findings, [update]))
                 elif isinstance(update, Result):
-                    findings.done, running = True, False
+                    running = False
                     yield (*bar_updates(update.value), *self.show(findings))
                 else:
                     yield (*update, *unchanged(self._views.outputs))
         except Exception:
             if running:
-                findings.done = True
                 yield (*bar, *self.show(findings))
             raise
         if running:  # cancelled half-way: what is drawn stays
-            findings.done = True
             yield (*bar, *self.show(findings))
 
     def show(self, findings: Findings, new: Sequence[Finding] | None = None) -> tuple:

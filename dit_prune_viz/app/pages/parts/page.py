@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import gradio as gr
 
-from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame, unchanged
+from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
 from dit_prune_viz.app.pages.parts.layout import PaintFields, PartFields
 from dit_prune_viz.app.pages.parts.listeners import PartListeners, offer, offer_paint, put_in_full
+from dit_prune_viz.app.pages.updates import unchanged
+from dit_prune_viz.app.pages.visits import Kept
 from dit_prune_viz.app.session.analyzer import Findings
 from dit_prune_viz.app.session.runs import Runs
 
@@ -18,7 +20,7 @@ ShowRun = Callable[[Runs], tuple]
 
 
 def wire(
-    frame: Frame, actions: Actions, fields: PartFields, runs: gr.State, asked: list, show: ShowRun, outputs: list
+    frame: Frame, actions: Actions, fields: PartFields, kept: Kept, asked: list, show: ShowRun, outputs: list
 ) -> None:
     """The Compare page's section.
 
@@ -26,17 +28,18 @@ def wire(
         frame: of the page.
         actions: the page's.
         fields: the section.
-        runs: the page's comparisons, which a card joins when it is opened.
+        kept: of the page: the findings, and the comparisons, which a card joins when it is opened.
         asked: prompt, seed, steps, frames and picture.
         show: updates for `outputs`, the page's pictures and its strip.
         outputs: see there.
     """
-    findings = gr.State(Findings())  # never an output: it changes in place
+    findings, runs = kept.findings, kept.runs
     listeners = PartListeners(frame, actions, fields.views)
     views = fields.views.outputs
     inputs = [frame.session, findings, *fields.inputs, *asked]
     fields.start.click(listeners.draw, inputs, [*frame.outputs, *views], **INTERNAL)
     frame.shown.change(listeners.follow_model, [frame.session, findings], views, **INTERNAL)
+    kept.again.change(listeners.show, findings, views, **INTERNAL)
     offered = gr.State(None)
     gr.on(
         [frame.shown.change, fields.by.input, fields.layer.input, fields.box.expand],
@@ -60,19 +63,20 @@ def wire_layer(
     fields: PaintFields,
     picker: gr.Dropdown,
     page: gr.Tab,
-    runs: gr.State,
+    kept: Kept,
     asked: list,
     show: ShowRun,
     outputs: list,
     tabs: gr.Tabs,
 ) -> None:
     """The Layer page's section, as `wire`; `picker` names its open layer. A card opens on the Compare page."""
-    findings = gr.State(Findings())
+    findings, runs = kept.paints, kept.runs
     listeners = PartListeners(frame, actions, fields.views)
     views = fields.views.outputs
     inputs = [frame.session, findings, picker, fields.cluster, fields.mode, *asked]
     fields.start.click(listeners.paint, inputs, [*frame.outputs, *views], **INTERNAL)
     frame.shown.change(listeners.follow_model, [frame.session, findings], views, **INTERNAL)
+    kept.again.change(listeners.show, findings, views, **INTERNAL)
     offered = gr.State(None)
     gr.on(
         [frame.shown.change, picker.change],

@@ -11,8 +11,10 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from dit_prune_viz import formatting
-from dit_prune_viz.app.pages.actions import Actions, Frame, bar_updates, error_message, session_updates, unchanged
+from dit_prune_viz.app.formatting import markdown
+from dit_prune_viz.app.pages.actions import Actions, Frame
 from dit_prune_viz.app.pages.takeaway.layout import TakeawayLayout
+from dit_prune_viz.app.pages.updates import bar_updates, error_message, session_updates, unchanged
 from dit_prune_viz.app.session import takeaway
 from dit_prune_viz.app.session.jobs import Reporter, Result
 from dit_prune_viz.app.session.recipe_io import open_recipe, recipe_in_words
@@ -22,6 +24,7 @@ from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.takeaway import Found, Taken
 from dit_prune_viz.app.session.tradeoff import Measured, uploaded_file
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.pruning.recipe_file import read_text
 
 NOTHING = "Prune the model first; then it can be taken away."
 MASKS_WAIT = "Sizes are told once the masks of a model this large are made, with the first picture or file."
@@ -78,7 +81,7 @@ class TakeawayListeners:
             path = uploaded_file(file, Path(get_upload_folder()))
             if path is None:
                 raise UserError("Choose a recipe's .json file first.")
-            text = Path(path).read_text(encoding="utf-8", errors="replace")
+            text = read_text(path)
         except UserError as problem:
             raise error_message(problem) from problem
         notes: list[str] = []
@@ -91,7 +94,7 @@ class TakeawayListeners:
         for update in self._actions.watch(request, session, work, "Open a recipe"):
             if isinstance(update, Result):
                 words = [f"Opened: {recipe_in_words(update.value)}.", *notes]
-                yield (*session_updates(update.value), " ".join(words))
+                yield (*session_updates(update.value), markdown(" ".join(words)))
             elif isinstance(update, tuple):
                 yield (*update, gr.skip())
 

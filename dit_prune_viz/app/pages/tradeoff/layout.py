@@ -10,6 +10,7 @@ import gradio as gr
 from dit_prune_viz.app.session import tradeoff
 from dit_prune_viz.app.session.tradeoff_categories import ALL
 from dit_prune_viz.app.widgets import plot
+from dit_prune_viz.app.widgets.choice import choice
 from dit_prune_viz.app.widgets.number import whole_number
 from dit_prune_viz.experiments.table import COLUMNS
 from dit_prune_viz.generation.request import MAX_STEPS
@@ -115,7 +116,7 @@ def _run_fields() -> RunFields:
 def _result_views() -> ResultViews:
     with gr.Row(elem_id="tradeoff-view"):
         score = gr.Dropdown(SCORES, value="ssim", label="Score", scale=2, min_width=130, elem_id="tradeoff-score")
-        by = gr.Dropdown(
+        by = choice(
             [("recipes, all prompts", ALL)],
             value=ALL,
             label="Curves",

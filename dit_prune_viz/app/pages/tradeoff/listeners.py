@@ -9,8 +9,9 @@ from pathlib import Path
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from dit_prune_viz.app.pages.actions import Actions, Frame, bar_updates, error_message, unchanged
+from dit_prune_viz.app.pages.actions import Actions, Frame
 from dit_prune_viz.app.pages.tradeoff.layout import ResultViews
+from dit_prune_viz.app.pages.updates import bar_updates, error_message, unchanged
 from dit_prune_viz.app.session import tradeoff, tradeoff_time
 from dit_prune_viz.app.session.jobs import Reporter, Result
 from dit_prune_viz.app.session.prompt_upload import preview, uploaded_files
@@ -58,23 +59,34 @@ class TradeoffListeners:
         running: tuple[Session, Experiment] | None = None
         bar = unchanged(self._frame.outputs)
 
+        space = self._actions.workspace(request)
+
         def work(session: Session, report: Reporter) -> tuple[Session, Measured]:
             nonlocal running
             running = session, tradeoff.plan_experiment(session, asked)
-            return session, tradeoff.measure(
-                session, asked, folder=self._folder, experiment=running[1], emit=report.emit, progress=report
-            )
+
+            def emit(row: Row) -> None:  # here, since the page may be gone by now
+                rows.append(row)
+                space.measured = Measured(tuple(rows), session.store.clip_name, categories=running[1].categories)
+                report.emit(row)
+
+            try:
+                space.measured = tradeoff.measure(
+                    session, asked, folder=self._folder, experiment=running[1], emit=emit, progress=report
+                )
+            except BaseException:
+                if rows:  # what there is stays, and can be downloaded
+                    space.measured = tradeoff.finished(*running, rows)
+                raise
+            return session, space.measured
 
         def stopped() -> tuple:
-            """What there is stays, and can be downloaded."""
-            return (*bar, *show_measured(running[0], tradeoff.finished(*running, rows), score, by, over))
+            return (*bar, *show_measured(running[0], space.measured, score, by, over))
 
         try:
             for update in self._actions.watch(request, session, work, kept=KEPT):
                 if isinstance(update, Row):
-                    rows.append(update)
-                    measured = Measured(tuple(rows), running[0].store.clip_name, categories=running[1].categories)
-                    yield (*bar, *show_measured(session, measured, score, by, over))
+                    yield (*bar, *show_measured(session, space.measured, score, by, over))
                 elif isinstance(update, Result):
                     session, result = update.value
                     yield (*bar_updates(session, result.notice), *show_measured(session, result, score, by, over))

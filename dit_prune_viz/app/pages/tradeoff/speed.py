@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import gradio as gr
 
-from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame, bar_updates
+from dit_prune_viz.app.pages.actions import INTERNAL, Actions, Frame
+from dit_prune_viz.app.pages.updates import bar_updates
 from dit_prune_viz.app.session import speed
 from dit_prune_viz.app.session.jobs import Reporter, Result
 from dit_prune_viz.app.session.session import Session

@@ -1,0 +1,304 @@
+"""What each person works on, under an id of its own: it outlives the connection, and whoever has the id finds it."""
+
+from __future__ import annotations
+
+import atexit
+import re
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dit_prune_viz.app.session.analyzer import Findings
+from dit_prune_viz.app.session.autosave import Autosave
+from dit_prune_viz.app.session.going_on import Work
+from dit_prune_viz.app.session.history import History
+from dit_prune_viz.app.session.runs import Runs
+from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.app.session.state_folder import StateFolder
+from dit_prune_viz.app.session.tradeoff import Measured
+
+HEADER, QUERY = "x-dit-prune-viz-session", "session"
+"""Where a request carries the id."""
+MOST = 64
+MAX_BYTES = 4 << 30
+KEPT_SECONDS = 24 * 3600
+"""A workspace in which nobody has looked for so long is given up."""
+ALONE_SECONDS = 30.0
+"""Work is given up when nobody has looked for so long, unless it was asked to go on."""
+_TICK_SECONDS = 1.0
+_ID = re.compile(r"[A-Za-z0-9_-]{32}")
+
+
+def new_id() -> str:
+    """An id that nobody can guess: 192 random bits."""
+    return secrets.token_urlsafe(24)
+
+
+def is_id(text: object) -> bool:
+    """Whether a text could be an id."""
+    return isinstance(text, str) and _ID.fullmatch(text) is not None
+
+
+def sent_id(headers: Mapping[str, str] | None, query: Mapping[str, str] | None = None) -> str | None:
+    """The id that a request carries, in its header or its address; None for none, and for what is no id."""
+    for given in ((headers or {}).get(HEADER), (query or {}).get(QUERY)):
+        if is_id(given):
+            return given
+    return None
+
+
+@dataclass
+class Page:
+    """One page that shows a workspace.
+
+    seen: when it asked for something last. open: whether it is connected. behind: whether something has happened in the
+    workspace that it was not told.
+    """
+
+    seen: float
+    open: bool = True
+    behind: bool = False
+
+
+class Workspace:
+    """One person's work: sessions with their history, comparisons, measurements, and the jobs that go on.
+
+    Attributes:
+        id: never to be logged or shown to anybody else.
+        history: past, present and future sessions.
+        problem: the sentence of the last thing that went wrong, until something else is asked for.
+        notice: something to be told once.
+        runs: the comparisons.
+        findings, paints: of the parts, on the Compare page and on the Layer page.
+        measured: the rows of the trade-off.
+        recalled: the fingerprints of models whose saved work was looked for.
+        goes_on: whether work is to go on when nobody looks.
+        lock: held while the history moves on.
+    """
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        self.history = History()
+        self.problem: str | None = None
+        self.notice: str | None = None
+        self.runs, self.findings, self.paints = Runs(), Findings(), Findings()
+        self.measured = Measured()
+        self.recalled: set[str] = set()
+        self.goes_on = False
+        self.lock = threading.Lock()
+        self.used = time.monotonic()
+        self._works: list[Work] = []
+        self._pages: dict[str, Page] = {}
+
+    @property
+    def newest(self) -> Session | None:
+        """The present session; None before anything was done."""
+        return self.history.present
+
+    @property
+    def works(self) -> tuple[Work, ...]:
+        """The jobs that go on."""
+        return tuple(self._works)
+
+    @property
+    def parts(self) -> dict[int, int]:
+        """The bytes of masks and pictures, by identity: workspaces share what they have in common."""
+        return {**self.history.parts, **self.runs.parts}
+
+    def look(self, page: str) -> Page:
+        """A page asks for something."""
+        self.used = time.monotonic()
+        found = self._pages.setdefault(page, Page(self.used))
+        found.seen = self.used
+        return found
+
+    def leave(self, page: str) -> None:
+        """A page is no longer connected; it may come back."""
+        found = self._pages.get(page)
+        if found is not None:
+            found.open, found.seen = False, time.monotonic()
+        self.unwatch(page)
+
+    def unwatch(self, page: str) -> None:
+        """A page does not hear any more of what it has asked for."""
+        for work in self.works:
+            if work.page == page:
+                work.watched = False
+
+    def alone(self, now: float | None = None) -> float:
+        """For how many seconds nobody has looked."""
+        now = time.monotonic() if now is None else now
+        pages = list(self._pages.values())
+        if any(page.open for page in pages):
+            return 0.0
+        return now - max((page.seen for page in pages), default=self.used)
+
+    def begin(self, work: Work, updates: Iterator[Any], changes: bool = True) -> Iterator[Any]:
+        """Let a job go on, and follow it. `changes`: whether the other pages are to hear of its end."""
+        self._works.append(work)
+
+        def ended() -> None:
+            self._works.remove(work)
+            if not self._works:
+                self.goes_on = False
+            if changes:
+                self.tell_others(work.page if work.watched else None)
+
+        work.start(updates, ended)
+        return work.follow()
+
+    def tell_others(self, page: str | None) -> None:
+        """Something has changed that every page but this one has yet to hear of."""
+        self.used = time.monotonic()
+        for name, other in list(self._pages.items()):
+            other.behind = other.behind or name != page
+
+    def unheard(self, page: str | None) -> Work | None:
+        """A job of which a page hears nothing by itself, the oldest."""
+        return next((work for work in self.works if work.page != page or not work.watched), None)
+
+    def forget_pages(self, before: float) -> list[str]:
+        """Forget pages that were not seen since a moment and are not connected; their names."""
+        gone = [name for name, page in self._pages.items() if not page.open and page.seen < before]
+        for name in gone:
+            del self._pages[name]
+        return gone
+
+
+def open_workspaces(cancel: Callable[[str], Any], state: StateFolder | None) -> Workspaces:
+    """Those of an app: saved in a folder, where there is one, until the program ends.
+
+    Args:
+        cancel: stops a line of jobs.
+        state: where they are saved; None saves nothing.
+    """
+    if state is None:
+        return Workspaces(cancel)
+    autosave = Autosave(state)
+    atexit.register(autosave.flush)
+    return Workspaces(cancel, autosave)
+
+
+class Workspaces:
+    """All workspaces of one app, by id. Those used least recently give way, never one where somebody works or looks.
+
+    Args:
+        cancel: stops a line of jobs.
+        autosave: where they are saved; None saves nothing.
+        most: how many there are, at most.
+        nbytes: of all of them together, at most.
+    """
+
+    def __init__(
+        self,
+        cancel: Callable[[str], Any],
+        autosave: Autosave | None = None,
+        most: int = MOST,
+        nbytes: int = MAX_BYTES,
+    ) -> None:
+        self.autosave = autosave
+        self._cancel, self._most, self._nbytes = cancel, most, nbytes
+        self._by_id: OrderedDict[str, Workspace] = OrderedDict()
+        self._of_page: dict[str, str] = {}
+        self._lock = threading.RLock()
+        self._guard: threading.Thread | None = None
+        self.alone_seconds = ALONE_SECONDS
+
+    def find(self, id: str) -> Workspace | None:
+        """The workspace of an id, None where there is none."""
+        with self._lock:
+            return self._by_id.get(id)
+
+    def newest(self, id: str) -> Session | None:
+        """The present session of an id; None where there is none, or nothing was done in it."""
+        space = self.find(id)
+        return space and space.newest
+
+    def open(self, id: str, page: str | None = None) -> Workspace:
+        """The workspace of an id, made where it is new, and used from now on; `page` looks into it."""
+        with self._lock:
+            space = self._by_id.get(id)
+            if space is None:
+                space = self._by_id[id] = Workspace(id)
+                self._trim(space)
+            self._by_id.move_to_end(id)
+            space.used = time.monotonic()
+            if page is not None:
+                self._of_page[page] = id
+                space.look(page)
+            return space
+
+    def of_page(self, page: str) -> Workspace | None:
+        """The workspace into which a page has looked last."""
+        with self._lock:
+            return self._by_id.get(self._of_page.get(page, ""))
+
+    def leave(self, page: str) -> None:
+        """A page is closed, or its connection broke. What only that page could find is given up."""
+        with self._lock:
+            space = self.of_page(page)
+            self._of_page.pop(page, None)
+            if space is None:
+                return
+            space.leave(page)
+            if space.id == page:  # it has no id that anybody could come back with
+                del self._by_id[page]
+                for work in space.works:
+                    self._cancel(work.line)
+
+    def changed(self, space: Workspace) -> None:
+        """Something was done in a workspace. One without an id that could be sent is not saved."""
+        if self.autosave is not None and is_id(space.id):
+            self.autosave.changed(space)
+
+    def recalls(self, space: Workspace, session: Session | None) -> bool:
+        """Whether work was saved for the model of a session that is not back yet."""
+        known = self.autosave is not None and is_id(space.id) and session is not None and session.model is not None
+        return known and self.autosave.has(space, session)
+
+    def watch_over(self) -> None:
+        """Give up work that nobody has looked at for a while; to be called when some begins."""
+        with self._lock:
+            if self._guard is None:
+                self._guard = threading.Thread(target=self._stop_abandoned, name="abandoned work", daemon=True)
+                self._guard.start()
+
+    def trim(self) -> None:
+        """Let go of what exceeds the bounds."""
+        with self._lock:
+            self._trim(None)
+
+    def _stop_abandoned(self) -> None:
+        while True:
+            time.sleep(_TICK_SECONDS)
+            with self._lock:
+                spaces = [space for space in self._by_id.values() if space.works]
+                if not spaces:
+                    self._guard = None
+                    return
+            for space in spaces:
+                if not space.goes_on and space.alone() > self.alone_seconds:
+                    for work in space.works:
+                        self._cancel(work.line)
+
+    def _trim(self, keep: Workspace | None) -> None:
+        now = time.monotonic()
+        for space in self._by_id.values():
+            for page in space.forget_pages(now - KEPT_SECONDS):
+                self._of_page.pop(page, None)
+        for id, space in list(self._by_id.items()):
+            alone = space.alone(now)
+            if space is keep or space.works or alone <= self.alone_seconds:
+                continue
+            if alone > KEPT_SECONDS or len(self._by_id) > self._most or self._bytes() > self._nbytes:
+                del self._by_id[id]
+
+    def _bytes(self) -> int:
+        parts: dict[int, int] = {}
+        for space in self._by_id.values():
+            parts |= space.parts
+        return sum(parts.values())
