@@ -89,18 +89,17 @@ def test_what_fails_says_how_but_not_with_which_words(log, ready):
     assert lines == [("refuse", "begun"), ("refuse", "refused"), ("fail", "begun"), ("fail", "failed")]
 
 
-def test_a_client_that_goes_away_leaves_a_line(log, ready):
-    read = log()
-    request = SimpleNamespace(session_hash=SECRET)
-
+def test_updates_that_nobody_takes_any_more_leave_a_line(log):
     def slow(session, report):
         report.emit("a picture")
         report.cancel.wait(10)
 
-    stream = Actions(Jobs(), Prepared(ready)).watch(request, ready, slow, step=None)
-    assert next(stream) == "a picture"
-    stream.close()
-    assert [line["outcome"] for line in read()] == ["abandoned"]
+    read = log()
+    updates = action_log.logged_updates(Jobs().run(SECRET, lambda report: slow(None, report)), slow, SECRET)
+    assert next(updates) == "a picture"
+    updates.close()
+    (line,) = read()
+    assert (line["action"], line["outcome"]) == ("slow", "abandoned")
 
 
 def test_the_api_has_lines_as_well(log, ready):
