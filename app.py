@@ -2,7 +2,10 @@
 
 import sys
 
-from dit_prune_viz.app.serve import main
+from dit_prune_viz.app.process import stopping_at_once
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with stopping_at_once():
+        from dit_prune_viz.app.serve import main
+
+        sys.exit(main())

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from types import MappingProxyType
 
+from dit_prune_viz.app.process import stopping_at_once
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.plugins import load_plugins
 
@@ -43,9 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {problem}", file=sys.stderr)
         return 2
     if not arguments or arguments[0].startswith("-"):
-        from dit_prune_viz.app.serve import main as serve
+        with stopping_at_once():
+            from dit_prune_viz.app.serve import main as serve
 
-        return serve(arguments, PROGRAM, tuple(COMMANDS))
+            return serve(arguments, PROGRAM, tuple(COMMANDS))
     if arguments[0] not in COMMANDS and arguments[0] not in _ALIASES:
         names = ", ".join(COMMANDS)
         print(f"error: There is no command {arguments[0]!r}; use {names}, or none for the app.", file=sys.stderr)

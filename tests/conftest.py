@@ -25,8 +25,9 @@ from tiny_models import (
 hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
 
-# Tests neither read nor fill the cache folder of the person who runs them.
+# Tests neither read nor fill the cache folder of the person who runs them, nor the work that is saved there.
 os.environ["DIT_PRUNE_VIZ_CACHE"] = "off"
+os.environ["DIT_PRUNE_VIZ_STATE"] = "off"
 
 
 def _save(tmp_path_factory, name: str, build: Callable[[], object], defaults: dict | None) -> Path:

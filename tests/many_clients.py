@@ -82,9 +82,14 @@ def script(seed: int, count: int, layers: Sequence[str], *, steps: int = 2) -> l
     return actions
 
 
+def client_of(url: str) -> Client:
+    """A new client, which is patient with a busy machine."""
+    return Client(url, verbose=False, httpx_kwargs={"timeout": 120})
+
+
 def play(url: str, actions: Sequence[Action]) -> list[Done]:
     """A new client that does all the actions, one after another."""
-    client = Client(url, verbose=False, httpx_kwargs={"timeout": 120})
+    client = client_of(url)
     done = []
     for action in actions:
         begin = time.perf_counter()

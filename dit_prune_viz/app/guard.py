@@ -7,10 +7,18 @@ import math
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-from dit_prune_viz.app.guard_headers import Headers, guarded_headers, is_html, new_nonce, page_policy, with_nonce
+from dit_prune_viz.app.guard_headers import (
+    Headers,
+    guarded_headers,
+    is_html,
+    new_nonce,
+    page_policy,
+    with_nonce,
+    with_script,
+)
 from dit_prune_viz.app.guard_logins import LoginAttempts
 from dit_prune_viz.app.guard_rules import API, GuardRules, Refusal, lower_headers, needs_login, route_path
-from dit_prune_viz.app.mcp_option import PATH as MCP
+from dit_prune_viz.app.mcp_route import PATH as MCP
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -33,10 +41,11 @@ class Guard:
         app: what answers.
         rules: what is let in.
         health: see `Health`.
+        script: that every page runs first.
     """
 
-    def __init__(self, app: App, rules: GuardRules, health: Health) -> None:
-        self._app, self._rules, self._health = app, rules, health
+    def __init__(self, app: App, rules: GuardRules, health: Health, script: str = "") -> None:
+        self._app, self._rules, self._health, self._script = app, rules, health, script
         self._attempts = LoginAttempts(rules.logins, rules.login_seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -46,7 +55,7 @@ class Guard:
             return
         path, headers = route_path(scope), lower_headers(scope["headers"])
         method = scope.get("method", "WEBSOCKET")
-        answer = _Answer(send, path, self._rules, public=self._rules.is_public(method, path))
+        answer = _Answer(send, path, self._rules, public=self._rules.is_public(method, path), script=self._script)
         if path == HEALTH and method in ("GET", "HEAD"):
             await answer.health(self._health())
             return
@@ -121,8 +130,8 @@ class _Limited:
 class _Answer:
     """What goes back, with the headers that guard it."""
 
-    def __init__(self, send: Send, path: str, rules: GuardRules, *, public: bool) -> None:
-        self._send, self._path, self._public = send, path, public
+    def __init__(self, send: Send, path: str, rules: GuardRules, *, public: bool, script: str) -> None:
+        self._send, self._path, self._public, self._script = send, path, public, script
         self._nonce = new_nonce()
         self._policy = page_policy(self._nonce, space=rules.space)
         self._page: list[bytes] | None = None
@@ -179,7 +188,7 @@ class _Answer:
         self._page.append(message.get("body", b""))
         if message.get("more_body"):
             return
-        page = with_nonce(b"".join(self._page), self._nonce)
+        page = with_nonce(with_script(b"".join(self._page), self._script), self._nonce)
         kept = [(name, value) for name, value in self._start["headers"] if name.lower() != b"content-length"]
         length = (b"content-length", str(len(page)).encode())
         await self._send({**self._start, "headers": [*kept, length]})

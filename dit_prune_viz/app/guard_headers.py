@@ -72,6 +72,11 @@ def with_nonce(page: bytes, nonce: str) -> bytes:
     return page.replace(b"<head>", b'<head><meta property="csp-nonce" nonce="' + word + b'">', 1)
 
 
+def with_script(page: bytes, script: str) -> bytes:
+    """An HTML page that runs a script of the app's before any other."""
+    return page.replace(b"<head>", b"<head><script>" + script.encode() + b"</script>", 1) if script else page
+
+
 def is_html(headers: Headers) -> bool:
     """Whether an answer is a page."""
     return any(name.lower() == b"content-type" and value.startswith(b"text/html") for name, value in headers)

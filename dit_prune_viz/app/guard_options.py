@@ -92,14 +92,15 @@ def read_allowed_models(options: argparse.Namespace, *, space: bool) -> AllowedM
     return AllowedModels.of(options.models, options.allow_model)
 
 
-def guarded(rules: GuardRules, health: Health, routes: Sequence = ()) -> dict:
-    """For `Blocks.launch`: the app, and `routes` of Starlette beside its own, behind its `Guard`."""
+def guarded(rules: GuardRules, health: Health, inner: Sequence = ()) -> dict:
+    """For `Blocks.launch`: the app, and whatever other middleware there is, behind its `Guard`."""
+    from dit_prune_viz.app.widgets.scripts import script
     from dit_prune_viz.figures.library import PLOTLY_JS  # with Plotly, which takes a while
 
     rules = replace(rules, public_files=(PLOTLY_JS.as_posix(),))
     # Starlette's own Middleware is these three.
-    middleware = [(Guard, (), {"rules": rules, "health": health})]
-    return {"app_kwargs": {"middleware": middleware, "routes": [*routes]}, "max_file_size": rules.most_upload}
+    middleware = [(Guard, (), {"rules": rules, "health": health, "script": script("pages/session.js")}), *inner]
+    return {"app_kwargs": {"middleware": middleware}, "max_file_size": rules.most_upload}
 
 
 def _from_file(path: Path) -> Logins:

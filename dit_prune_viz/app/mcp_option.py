@@ -1,19 +1,14 @@
-"""The option that opens the app to agents, and the route that it adds; nothing of MCP is imported before its use."""
+"""The option that opens the app to agents; nothing of MCP is imported before its use."""
 
 from __future__ import annotations
 
 import argparse
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
 
 from dit_prune_viz.app.guard_rules import LOOPBACK
+from dit_prune_viz.app.mcp_route import PATH
 from dit_prune_viz.errors import UserError
 
-if TYPE_CHECKING:
-    from dit_prune_viz.app.session.recipe_sessions import FindSession
-    from dit_prune_viz.app.session.startup import Startup
-
-PATH = "/mcp"
 ON, OFF = "on", "off"
 
 
@@ -36,18 +31,3 @@ def serves_mcp(options: argparse.Namespace) -> bool:
     if options.mcp == ON and not there:
         raise UserError("--mcp on needs the package mcp; run pip install 'mcp>=2.3', or leave the option out.")
     return there and (options.mcp == ON or (options.mcp is None and options.host in LOOPBACK))
-
-
-def mcp_routes(startup: Startup, find: FindSession | None = None) -> list:
-    """The routes that the app's server answers beside its own.
-
-    Args:
-        startup: prepares the session that recipes prune.
-        find: the sessions that have an id.
-    """
-    from starlette.routing import Route
-
-    from dit_prune_viz.app.mcp_route import McpRoute
-
-    route = McpRoute(startup, find)
-    return [Route(path, route, include_in_schema=False) for path in (PATH, f"{PATH}/")]

@@ -15,35 +15,43 @@ if TYPE_CHECKING:
     from dit_prune_viz.app.session.recipe_sessions import FindSession
     from dit_prune_viz.app.session.startup import Startup
 
+PATH = "/mcp"
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-GONE = "dit_prune_viz.gone"
+_GONE = "dit_prune_viz.gone"
 """The key in a request's scope of the event that its client has left."""
 _MOST_BYTES = 4 << 20
 _MOST_CLIENTS = 1000
 
 
 class McpRoute:
-    """An ASGI app in front of the tools. It asks for the login of the gradio app that it is a route of.
+    """An ASGI middleware that answers at PATH and hands on everything else. It asks for the login of the gradio app.
 
     Args:
+        app: what answers everywhere else.
         startup: see `RecipeSessions`.
         find: see `RecipeSessions`.
     """
 
-    def __init__(self, startup: Startup, find: FindSession | None = None) -> None:
+    def __init__(self, app: App, startup: Startup, find: FindSession | None = None) -> None:
+        self._app = app
         self._startup, self._find = startup, find
         self._opening: asyncio.Task[StreamableHTTPSessionManager] | None = None
         self._serving: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
+        if scope["type"] != "http" or scope["path"].rstrip("/") != PATH:
+            await self._app(scope, receive, send)
+            return
         if not _may_enter(scope):
             await _refuse(send)
             return
-        scope[GONE] = gone = asyncio.Event()
+        scope[_GONE] = gone = asyncio.Event()
 
         async def watched() -> MutableMapping[str, Any]:
             message = await receive()
@@ -68,7 +76,7 @@ class McpRoute:
 
         from dit_prune_viz.app.mcp_server import make_server
 
-        server = make_server(self._startup, self._find)
+        server = make_server(self._startup, lambda request: request.scope[_GONE], self._find)
         return StreamableHTTPSessionManager(server, max_request_body_size=_MOST_BYTES, max_sessions=_MOST_CLIENTS)
 
 

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
 import logging
 import math
+import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import anyio
-import mcp_types as types
-from anyio import from_thread, to_thread
+from mcp import types
 from mcp.server.lowlevel.server import Server
 from pydantic import ValidationError
 
 import dit_prune_viz
 from dit_prune_viz.app.mcp_arguments import TOOLS, Described
-from dit_prune_viz.app.mcp_route import GONE
+from dit_prune_viz.app.session.action_log import logged_updates
 from dit_prune_viz.app.session.agent_tools import AgentTools, Answer
-from dit_prune_viz.app.session.jobs import Busy, Jobs, Reporter, Result
+from dit_prune_viz.app.session.jobs import Busy, Jobs, Result
 from dit_prune_viz.app.session.recipe_sessions import RecipeSessions
 from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import Cancelled, UserError
@@ -41,18 +41,23 @@ INSTRUCTIONS = (
 )
 UNEXPECTED = "Something went wrong; nothing has changed, and the app's terminal shows the details."
 _AT_ONCE = 8
-"""Calls that wait for their work at one time; more stand in line for a thread."""
+"""Calls that wait for their work at one time; more stand in line."""
 _log = logging.getLogger(__name__)
 
 
-def make_server(startup: Startup, find: FindSession | None = None) -> Server:
+Gone = Callable[[Any], asyncio.Event]
+"""The event that the client of a request has left."""
+
+
+def make_server(startup: Startup, gone: Gone, find: FindSession | None = None) -> Server:
     """The server of an app's tools.
 
     Args:
         startup: see `RecipeSessions`.
+        gone: see `Gone`.
         find: see `RecipeSessions`.
     """
-    calls = _Calls(AgentTools(RecipeSessions(startup, find)), startup.jobs)
+    calls = _Calls(AgentTools(RecipeSessions(startup, find)), startup.jobs, gone)
     return Server(
         "dit-prune-viz",
         title="DiT Pruning Explorer",
@@ -66,9 +71,9 @@ def make_server(startup: Startup, find: FindSession | None = None) -> Server:
 class _Calls:
     """What clients ask for."""
 
-    def __init__(self, tools: AgentTools, jobs: Jobs) -> None:
-        self._tools, self._jobs = tools, jobs
-        self._limiter = anyio.CapacityLimiter(_AT_ONCE)
+    def __init__(self, tools: AgentTools, jobs: Jobs, gone: Gone) -> None:
+        self._tools, self._jobs, self._gone = tools, jobs, gone
+        self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def list(self, context: ServerRequestContext, params: types.PaginatedRequestParams | None):
         """All tools, with a schema of their arguments."""
@@ -89,47 +94,54 @@ class _Calls:
             _log.exception("the tool %s failed", params.name)
             return _failed(UNEXPECTED)
 
-    async def _run(self, context: ServerRequestContext, tool: Callable[[Reporter], Answer]) -> Answer:
+    async def _run(self, context: ServerRequestContext, tool: partial[Answer]) -> Answer:
         """In a job of its own, which ends early when the call is cancelled or its client has left."""
-        owner, gone = f"mcp {uuid4().hex}", context.request.scope[GONE]
-        found: list[Answer | Exception] = []
-
-        async def work() -> None:
-            follow = partial(self._follow, owner, tool, context.session.report_progress)
+        stop, updates, told = threading.Event(), asyncio.Queue(), _Growing()
+        put = partial(asyncio.get_running_loop().call_soon_threadsafe, updates.put_nowait)
+        async with self._turns:
+            threading.Thread(target=self._follow, args=(tool, stop, put), name="tool", daemon=True).start()
+            left = asyncio.create_task(self._gone(context.request).wait())
             try:
-                found.append(await to_thread.run_sync(follow, abandon_on_cancel=True, limiter=self._limiter))
-            except Exception as problem:  # raised below, not as one of a group
-                found.append(problem)
-            group.cancel_scope.cancel()
+                while True:
+                    update = asyncio.create_task(updates.get())
+                    await asyncio.wait({update, left}, return_when=asyncio.FIRST_COMPLETED)
+                    if left.done():
+                        raise Cancelled
+                    found = update.result()
+                    if isinstance(found, Result):
+                        return found.value
+                    if isinstance(found, BaseException):
+                        raise found
+                    if isinstance(found, Busy) and told.grows(found.share):
+                        await context.session.report_progress(told.value, None, found.what)
+            finally:
+                stop.set()
+                left.cancel()
+                update.cancel()
 
+    def _follow(self, tool: partial[Answer], stop: threading.Event, put: Callable[[Any], Any]) -> None:
+        """Hand on what the job tells, in a thread."""
+        owner = f"mcp {uuid4().hex}"
         try:
-            async with anyio.create_task_group() as group:
-                group.start_soon(work)
-                await gone.wait()
-                group.cancel_scope.cancel()
-        finally:
-            self._jobs.cancel(owner)
-        if not found:
-            raise Cancelled
-        if isinstance(found[0], Exception):
-            raise found[0]
-        return found[0]
+            for update in logged_updates(self._jobs.run(owner, tool, cancel=stop), tool.func, owner):
+                put(update)
+        except BaseException as problem:  # raised where somebody waits for it
+            put(problem)
 
-    def _follow(self, owner: str, tool: Callable[[Reporter], Answer], tell: Callable) -> Answer:
-        """The job's result, from a thread; progress grows by one with every stage, as MCP wants it to grow."""
-        stage, last = 0, -1.0
-        for update in self._jobs.run(owner, tool):
-            if isinstance(update, Result):
-                return update.value
-            if isinstance(update, Busy):
-                now = stage + update.share
-                if now < last:
-                    stage += 1
-                    now = stage + update.share
-                if now > last:
-                    last = now
-                    from_thread.run(tell, now, None, update.what)
-        raise Cancelled
+
+class _Growing:
+    """Progress that grows by one with every stage of the work, as MCP wants it to grow."""
+
+    def __init__(self) -> None:
+        self.value, self._stage = -1.0, 0
+
+    def grows(self, share: float) -> bool:
+        """Whether the share of the present stage, 0 to 1, is more than was told last; `value` is then that."""
+        if self._stage + share < self.value:
+            self._stage += 1
+        grown = self._stage + share > self.value
+        self.value = max(self.value, self._stage + share)
+        return grown
 
 
 def _shown(name: str, tool: type[Described]) -> types.Tool:

@@ -20,7 +20,11 @@ from dit_prune_viz.app.guard_options import (
     read_rules,
 )
 from dit_prune_viz.app.guard_rules import LOOPBACK
-from dit_prune_viz.app.mcp_option import add_mcp_option, mcp_routes, serves_mcp
+from dit_prune_viz.app.mcp_option import add_mcp_option, serves_mcp
+from dit_prune_viz.app.mcp_route import McpRoute
+from dit_prune_viz.app.process import ending_quietly, own_temporary_folder
+from dit_prune_viz.app.session.state_folder import add_state_option, open_state
+from dit_prune_viz.app.startup_checks import check_address, check_startup
 from dit_prune_viz.disk_cache import add_cache_option, open_cache
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.pipelines.load_settings import add_load_options, read_load_settings
@@ -32,10 +36,12 @@ def main(arguments: Sequence[str] | None = None, program: str = "app.py", comman
     """Open the app and serve it until it is stopped; returns the exit status. `commands` are named in the help."""
     try:
         options = parse(load_plugins(sys.argv[1:] if arguments is None else arguments), program, commands)
-        serve(options)
+        check_startup(options)
     except UserError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2
+    with ending_quietly(), own_temporary_folder():
+        serve(options)
     return 0
 
 
@@ -45,7 +51,7 @@ def serve(options: argparse.Namespace) -> None:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     logins, rules = read_logins(options), read_rules(options, space=_on_space())
     for_agents = serves_mcp(options)
-    cache = open_cache(options.cache)
+    cache, state = open_cache(options.cache), open_state(options.state)
     # Imports make a million objects that stay; to look through them for garbage again and again takes over a second.
     gc.disable()
     with without_stubs():
@@ -68,14 +74,25 @@ def serve(options: argparse.Namespace) -> None:
     startup = start(settings, when_ready=_collect_garbage)  # in a thread, while gradio is imported in this one
     with without_stubs():
         from dit_prune_viz.app.server import build_app, draw_ahead
+        from dit_prune_viz.app.session.workspaces import open_workspaces
         from dit_prune_viz.app.theme import launch_options
 
-    app = build_app(startup)
+    workspaces = open_workspaces(startup.jobs.cancel, state)
+    app = build_app(startup, workspaces)
     threading.Thread(target=draw_ahead, args=(startup,), name="first drawing", daemon=True).start()
     sys.setswitchinterval(0.0005)  # the page stays quick while the model works in a thread beside it
     print(f"Opening http://{options.host}:{options.port}", flush=True)
-    guards = guarded(rules, lambda: health(startup), routes=mcp_routes(startup) if for_agents else ())
-    app.launch(server_name=options.host, server_port=options.port, auth=logins or None, **launch_options(), **guards)
+    tools = [(McpRoute, (), {"startup": startup, "find": workspaces.newest})] if for_agents else []
+    guards = guarded(rules, lambda: health(startup), inner=tools)
+    try:
+        app.launch(
+            server_name=options.host, server_port=options.port, auth=logins or None, **launch_options(), **guards
+        )
+    except OSError as error:  # taken since it was checked
+        check_address(options.host, options.port)
+        raise UserError(
+            f"The page cannot be opened ({error.strerror or error}); give another --host or --port."
+        ) from error
 
 
 def _collect_garbage() -> None:
@@ -102,6 +119,7 @@ def parse(
     add_guard_options(parser)
     add_mcp_option(parser)
     add_cache_option(parser)
+    add_state_option(parser)
     add_plugin_option(parser)
     arguments = parser.parse_args(argv)
     if arguments.host not in LOOPBACK and not has_login(arguments) and not space:

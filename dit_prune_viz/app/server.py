@@ -29,25 +29,30 @@ from dit_prune_viz.app.session.jobs import Busy
 from dit_prune_viz.app.session.layer_subject import owned_layer
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.startup import Startup
+from dit_prune_viz.app.session.workspaces import Workspaces
 from dit_prune_viz.app.widgets import layer_list, open_page, plot, session_link
 from dit_prune_viz.app.widgets.scripts import script
 
 HOTKEYS, FOCUS = script("pages/hotkeys.js"), script("pages/focus.js")
 NUMBER_FIELDS = script("pages/number_fields.js")
+KEEP_GOING = script("pages/topbar/keep_going.js")
 TO_TAB = """() => void setTimeout(() => {
   const [at, tab] = [document.activeElement, document.querySelector('#tabs [role="tab"][aria-selected="true"]')];
   if (at === document.body || !at?.offsetParent) tab?.focus({ preventScroll: true });
 }, 50)"""
 """What was clicked on lies on a page that is no longer shown: the focus goes to the tab of the one that is."""
 TITLE = "DiT Pruning Explorer"
+CHECK, KEPT = 15 * 60, 12 * 3600
+"""Seconds: how often gradio's copies of pictures and files, and what was uploaded, are looked through, and how old they
+become."""
 MAP, LAYER, COMPARE, TRADEOFF, TAKEAWAY = PAGES = ("map", "layer", "compare", "tradeoff", "takeaway")
 
 
-def build_app(startup: Startup) -> gr.Blocks:
-    """The app; a page that opens waits for the model that `startup` prepares."""
+def build_app(startup: Startup, workspaces: Workspaces | None = None) -> gr.Blocks:
+    """The app; a page that opens waits for the model that `startup` prepares. Without `workspaces` nothing is saved."""
     close_seams()
     plot.serve_plotly()
-    return _page(startup)
+    return _page(startup, workspaces or Workspaces(startup.jobs.cancel))
 
 
 def draw_ahead(startup: Startup) -> None:
@@ -84,9 +89,9 @@ class Tabs:
     tradeoff: tradeoff_tab.TradeoffTab
 
 
-def _page(startup: Startup) -> gr.Blocks:
-    actions = Actions(startup.jobs, startup)
-    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
+def _page(startup: Startup, workspaces: Workspaces) -> gr.Blocks:
+    actions = Actions(startup.jobs, startup, workspaces)
+    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(CHECK, KEPT)) as page:
         state = gr.State(None)
         api.build(state, Calls(startup))  # first, so that its names are not taken by the page's own listeners
         top = _top_bar()
@@ -109,7 +114,8 @@ def _page(startup: Startup) -> gr.Blocks:
 
 def _top_bar() -> TopBar:
     with gr.Row(elem_id="topbar", equal_height=True):
-        bar = gr.HTML(topbar.render(None, Busy(0, 1, "Opening")), elem_id="bar", apply_default_css=False)
+        opening = topbar.render(None, Busy(0, 1, "Opening"))
+        bar = gr.HTML(opening, js_on_load=KEEP_GOING, elem_id="bar", apply_default_css=False)
         cancel = gr.Button("Cancel", size="sm", visible=False, elem_id="cancel", scale=0, min_width=90)
         undo = gr.Button("↶ Undo", size="sm", interactive=False, elem_id="undo", scale=0, min_width=76)
         redo = gr.Button("↷ Redo", size="sm", interactive=False, elem_id="redo", scale=0, min_width=76)
@@ -128,6 +134,7 @@ def _wire_visits(page: gr.Blocks, frame: Frame, kept: Kept, actions: Actions) ->
 
 def _wire_top_bar(frame: Frame, top: TopBar, actions: Actions) -> None:
     top.cancel.click(actions.cancel, queue=False, **INTERNAL)
+    top.bar.select(actions.keep_going, None, frame.bar, queue=False, **INTERNAL)
     top.undo.click(actions.undo, frame.session, frame.outputs, **INTERNAL)
     top.redo.click(actions.redo, frame.session, frame.outputs, **INTERNAL)
     frame.session.change(actions.weigh, frame.session, frame.bar, trigger_mode="always_last", **INTERNAL)
@@ -223,11 +230,15 @@ def _follow_model(frame: Frame, tabs: Tabs, actions: Actions) -> None:
         number = basis_of(session).model
         return (gr.skip(), gr.skip()) if number == of else (number, layer_tab.choices(session))
 
-    def suggest(session: Session | None, of: int | None) -> tuple:
+    def suggest(session: Session | None, of: int | None, request: gr.Request) -> tuple:
         number = basis_of(session).model
         if number == of:
             return (gr.skip(),) * len(fields)
-        return number, *compare_tab.suggestions(session), tradeoff_tab.suggestions(session)
+        return (
+            number,
+            *compare_tab.suggestions(session, actions.workspace(request).runs),
+            tradeoff_tab.suggestions(session),
+        )
 
     compared = [
         tabs.compare.prompt,

@@ -115,7 +115,6 @@ def launch_options() -> dict:
         "theme": theme(),
         "css": "\n".join(sheet.read_text(encoding="utf-8") for sheet in SHEETS),
         "js": script("pages/accessible.js"),
-        "head": f"<script>{script('pages/session.js')}</script>",
         "footer_links": ["api", "settings"],
         "show_error": False,
         "run_history": False,

@@ -9,16 +9,17 @@ from typing import Any
 
 import gradio as gr
 
+from dit_prune_viz.app.pages.events import value_of
 from dit_prune_viz.app.pages.topbar import page as topbar
 from dit_prune_viz.app.pages.updates import UNEXPECTED, bar_updates, error_message, session_updates
 from dit_prune_viz.app.session import packed
-from dit_prune_viz.app.session.action_log import logged_updates
+from dit_prune_viz.app.session.action_log import logged
 from dit_prune_viz.app.session.going_on import Work
 from dit_prune_viz.app.session.history import History, with_looks
 from dit_prune_viz.app.session.jobs import Busy, GaveWay, Jobs, Queued, Reporter, Result
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.startup import Startup
-from dit_prune_viz.app.session.workspaces import Workspace, Workspaces, sent_id
+from dit_prune_viz.app.session.workspaces import Workspace, Workspaces, is_id, sent_id
 from dit_prune_viz.errors import Cancelled, UserError
 
 INTERNAL = {
@@ -111,7 +112,7 @@ class Actions:
         time.sleep(_REST_SECONDS)
         if self._rests(space, session):
             packed.measure(session)
-        return topbar.render(session, problem=space.problem) if self._rests(space, session) else gr.skip()
+        return self.bar(space, session) if self._rests(space, session) else gr.skip()
 
     def _rests(self, space: Workspace, session: Session) -> bool:
         return (space.newest or session) is session and not self._jobs.busy(space.id)
@@ -122,7 +123,7 @@ class Actions:
         space = self.workspace(request)
         if self._jobs.busy(space.id):
             return session, gr.skip(), gr.skip()
-        return session, topbar.render(session, problem=space.problem), gr.Button(visible=False)
+        return session, self.bar(space, session), gr.Button(visible=False)
 
     def run(
         self, request: gr.Request, session: Session | None, verb: Verb, step: str | None = "the last change"
@@ -193,11 +194,11 @@ class Actions:
         updates = self._perform(space, line, session, work_on, step, gives_way=gives_way, looks=looks, kept=kept)
         self.workspaces.watch_over()
         try:
-            for update in space.begin(work, logged_updates(updates, work_on, space.id)):
+            for update in space.begin(work, updates):
                 if isinstance(update, Queued) or (isinstance(update, Busy) and looks and self._jobs.busy(space.id)):
                     yield gr.skip(), gr.skip(), gr.skip()
                 elif isinstance(update, Busy):
-                    yield gr.skip(), self._bar(space, session, update), gr.Button(visible=True)
+                    yield gr.skip(), self.bar(space, session, update), gr.Button(visible=True)
                 else:
                     yield update
         except GaveWay:
@@ -229,19 +230,22 @@ class Actions:
         def begin(report: Reporter) -> Any:
             nonlocal before
             if step is not None:
-                space.problem = None
+                space.problem = space.notice = None
             for busy in self._startup.watch():
                 report(busy.done, busy.total, busy.what)
             before = space.newest or self.session(session)
             before.store.people.saw(space.id, before)
-            return work(before, report)
+            after = work(before, report)
+            other = isinstance(after, Session) and after.model is not before.model
+            return self.recall(after, report, space) if other else after
 
         try:
-            for update in self._jobs.run(line, begin, gives_way=gives_way):
-                if isinstance(update, Result) and isinstance(update.value, Session):
-                    yield Result(self._step(space, before, update.value, step, looks=looks))
-                else:
-                    yield update
+            with logged(work, space.id):
+                for update in self._jobs.run(line, begin, gives_way=gives_way):
+                    if isinstance(update, Result) and isinstance(update.value, Session):
+                        yield Result(self._step(space, before, update.value, step, looks=looks))
+                    else:
+                        yield update
         except GaveWay:
             raise
         except Cancelled:
@@ -253,6 +257,14 @@ class Actions:
         except Exception:
             space.problem = UNEXPECTED
             raise
+        finally:
+            self.workspaces.changed(space)
+
+    def recall(self, session: Session, report: Reporter, space: Workspace) -> Session:
+        """The session with the work on its model that was saved when the app ran before, where there is some."""
+        if not self.workspaces.recalls(space, session):
+            return session
+        return self.workspaces.autosave.recall(space, session, report)
 
     def _step(self, space: Workspace, before: Session, after: Session, step: str | None, *, looks: bool) -> Session:
         """Move on from `before` to `after`, or to what both of these and the work that ended meanwhile lead to."""
@@ -264,8 +276,19 @@ class Actions:
             after.store.people.saw(space.id, after)
         return after
 
-    def _bar(self, space: Workspace, session: Session | None, busy: Busy) -> str:
-        return topbar.render(space.newest or session, busy)
+    @staticmethod
+    def bar(space: Workspace, session: Session | None, busy: Busy | None = None) -> str:
+        """The bar of a workspace; `session` is that of a page, for a workspace in which nothing was done."""
+        keeps_going = space.goes_on if is_id(space.id) else None
+        session = space.newest or session
+        return topbar.render(session, busy, space.problem, notice=space.notice, keeps_going=keeps_going)
+
+    def keep_going(self, request: gr.Request, event: gr.EventData) -> Any:
+        """For the bar's button: the workspace's work is to go on when nobody looks, or no longer."""
+        space = self.workspace(request)
+        space.goes_on = value_of(event, "keeps") is True
+        busy = next((work.busy for work in space.works if work.busy), None)
+        return gr.skip() if busy is None else self.bar(space, None, busy)
 
     def prepare(self, request: gr.Request) -> Iterator[tuple]:
         """For a page that opens: the progress of the preparation, then its session.
@@ -280,7 +303,15 @@ class Actions:
             shown = early
         space = self.workspace(request)
         session = space.newest or self._startup.wait()
-        yield session, topbar.render(session, problem=space.problem or self._startup.problem), gr.skip()
+        if self.workspaces.recalls(space, session):
+
+            def recall(now: Session, report: Reporter) -> Session:
+                return self.recall(now, report, space)
+
+            yield from self.run(request, session, recall, step="bringing back saved work")
+            session = space.newest or session
+        space.problem = space.problem or self._startup.problem
+        yield session, self.bar(space, session), gr.skip()
         self._startup.visited()
 
     def undo(self, session: Session, request: gr.Request) -> Iterator[tuple]:

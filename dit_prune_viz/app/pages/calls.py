@@ -7,8 +7,10 @@ it is.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import gradio as gr
@@ -103,9 +105,12 @@ class Calls:
             except BaseException as problem:
                 outcome.append(problem)
             finally:
-                loop.call_soon_threadsafe(ended.set)
+                with suppress(RuntimeError):  # the server has been closed meanwhile
+                    loop.call_soon_threadsafe(ended.set)
 
-        threading.Thread(target=follow, name="call", daemon=True).start()
+        # With its context, by which a Space that lends GPUs knows whose call it is.
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=(follow,), name="call", daemon=True).start()
         try:
             while not ended.is_set():
                 try:

@@ -1,6 +1,7 @@
-// Runs once in the page's head, before gradio opens its queue: which session the page shows, and a connection that may
-// break. What gradio asks for through its queue carries the session's id; where the network or the server goes away,
-// requests wait until it is back, and the page goes on under a new name with the same session. It never reloads itself.
+// Runs once at the beginning of the page's head, before any part of gradio: which session the page shows, and a
+// connection that may break. What gradio asks for through its queue carries the session's id; where the network or the
+// server goes away, requests wait until it is back, and the page goes on under a new name with the same session. It
+// never reloads itself.
 (() => {
   const HEADER = "x-dit-prune-viz-session"; // as in workspaces.py
   const STORED = "dit-prune-viz session";
@@ -33,7 +34,7 @@
   history.replaceState(history.state, "", address);
 
   // The connection.
-  const joined = new Map(); // events that the server has taken and not finished: their ids → the numbers of their listeners
+  const joined = new Map(); // events that the server has not finished: their ids → the numbers of their listeners
   let name = null; // the page's name for the server after a gap; gradio's own before
   let generation = 0; // counted up with every gap
   let away = null; // a promise while there is a gap
@@ -64,7 +65,8 @@
     document.body.append(line);
   }
 
-  const shape = (of) => JSON.stringify((of.dependencies ?? []).map((one) => [one.id, one.targets, one.inputs, one.outputs]));
+  const listener = ({ id, targets, inputs, outputs }) => [id, targets, inputs, outputs];
+  const shape = (of) => JSON.stringify((of.dependencies ?? []).map(listener));
 
   // Until the server answers, and takes this page for one of its own.
   async function answers() {
@@ -100,17 +102,19 @@
 
   const reconnected = () => (away ??= comeBack());
 
-  // The server notices by this when the page is closed; gradio's own ended with the gap.
-  async function beat() {
-    const [own, signal] = [generation, cutOff.signal];
+  // The server notices by this when the page is closed, and the page when the connection breaks. Gradio opens the first
+  // and reads nothing in it.
+  async function beat(url = api(`heartbeat/${name}`), closed = new AbortController().signal) {
+    const own = generation;
     try {
-      const answer = await plain(api(`heartbeat/${name}`), { headers: { [HEADER]: id }, signal });
+      const signal = AbortSignal.any([closed, cutOff.signal]);
+      const answer = await plain(url, { headers: { [HEADER]: id }, signal });
       const reader = answer.body.getReader();
       while (!(await reader.read()).done);
     } catch {
-      // the gap is dealt with below
+      // dealt with below
     }
-    if (own === generation && !leaving) reconnected();
+    if (own === generation && !closed.aborted && !leaving) reconnected();
   }
 
   let leaving = false;
@@ -147,7 +151,8 @@
   function nothing(event_id, fn_index) {
     const outputs = (config().dependencies ?? []).find((one) => one.id === fn_index)?.outputs ?? [];
     const data = outputs.map(() => ({ __type__: "update" }));
-    const output = { data, is_generating: false, duration: 0, average_duration: 0, render_config: null, changed_state_ids: [] };
+    const times = { duration: 0, average_duration: 0 };
+    const output = { data, is_generating: false, ...times, render_config: null, changed_state_ids: [] };
     return event({ msg: "process_completed", event_id, output, success: true, title: null });
   }
 
@@ -220,11 +225,13 @@
 
   window.fetch = (input, init) => {
     const url = new URL(input instanceof Request ? input.url : input, document.baseURI);
-    const queue = url.origin === location.origin && /\/(queue\/(join|data)|run\/\w+)$/.exec(url.pathname);
-    if (!queue) return plain(input, init);
+    const queue = /\/(queue\/(join|data)|run\/\w+|(heartbeat)\/\w+)$/.exec(url.pathname);
+    if (!queue || url.origin !== location.origin) return plain(input, init);
     const request = new Request(input, init);
-    if (queue[2] !== "data") return send(request);
-    const stream = new ReadableStream({ start: (controller) => void follow(request, controller) });
-    return Promise.resolve(new Response(stream, { headers: { "content-type": "text/event-stream" } }));
+    if (queue[2] !== "data" && !queue[3]) return send(request);
+    if (queue[3]) beat(url, request.signal);
+    const stream = queue[3] ? {} : { start: (controller) => void follow(request, controller) };
+    const headers = { "content-type": "text/event-stream" };
+    return Promise.resolve(new Response(new ReadableStream(stream), { headers }));
   };
 })();

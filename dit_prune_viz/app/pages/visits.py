@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import gradio as gr
 
 from dit_prune_viz.app.pages.actions import Actions, Frame
-from dit_prune_viz.app.pages.topbar import page as topbar
 from dit_prune_viz.app.session.analyzer import Findings
 from dit_prune_viz.app.session.jobs import Busy
 from dit_prune_viz.app.session.runs import Runs
@@ -83,14 +82,14 @@ class Visits:
             return
         while (work := space.unheard(page)) is not None:
             busy = work.busy or Busy(0, 1, "Working")
-            yield gr.skip(), topbar.render(space.newest, busy), gr.Button(visible=True), *self._still[1]
+            yield gr.skip(), self._actions.bar(space, None, busy), gr.Button(visible=True), *self._still[1]
             work.over.wait(_TICK_SECONDS)
         space.look(page).behind = False
         yield self._newest(space)
 
     def _newest(self, space: Workspace) -> tuple:
         session = space.newest
-        bar = gr.skip() if session is None else topbar.render(session, problem=space.problem)
+        bar = gr.skip() if session is None else self._actions.bar(space, session)
         return gr.skip() if session is None else session, bar, gr.Button(visible=False), *self._show(space)
 
     def _show(self, space: Workspace) -> tuple:

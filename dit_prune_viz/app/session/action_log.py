@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from dit_prune_viz.app.session.jobs import GaveWay, Result
+from dit_prune_viz.app.session.jobs import GaveWay
 from dit_prune_viz.errors import Cancelled, UserError
 
-OK, REFUSED, FAILED, CANCELLED, GAVE_WAY, ABANDONED = "ok", "refused", "failed", "cancelled", "gave way", "abandoned"
-"""What comes of an action: abandoned is one whose client went away."""
+OK, REFUSED, FAILED, CANCELLED, GAVE_WAY = "ok", "refused", "failed", "cancelled", "gave way"
+"""What comes of an action; one whose client went away is cancelled."""
 
 _LOG = logging.getLogger("dit_prune_viz.actions")
 _PROMPTS = logging.getLogger("dit_prune_viz.prompts")
@@ -54,23 +54,6 @@ def write(level: int = logging.INFO, **values: object) -> None:
 def write_prompts(prompts: Sequence[str]) -> None:
     """What is to be drawn, where the log may say that."""
     _PROMPTS.info("prompts", extra={"values": {"prompts": list(prompts)}})
-
-
-def logged_updates(updates: Iterator[Any], work: Callable[..., Any], owner: str | None) -> Iterator[Any]:
-    """The updates of `work` as they are, with a line once they end; they have their `Result` where all went well."""
-    line, outcome = _Line(work, owner), CANCELLED
-    try:
-        for update in updates:
-            outcome = OK if isinstance(update, Result) else outcome
-            yield update
-    except GeneratorExit:
-        outcome = outcome if outcome == OK else ABANDONED
-        raise
-    except BaseException as problem:
-        outcome = _outcome_of(problem)
-        raise
-    finally:
-        line.end(outcome)
 
 
 @contextmanager

@@ -13,12 +13,13 @@ from dit_prune_viz.app.session.analyzer import find_all
 from dit_prune_viz.app.session.answers import describe_calibration, describe_model, describe_plan, describe_scores
 from dit_prune_viz.app.session.comparison import check_prompts, compare
 from dit_prune_viz.app.session.drawn_model import ONLY, WITHOUT
+from dit_prune_viz.app.session.jobs import Reporter
 from dit_prune_viz.app.session.parts import BLOCKS, KINDS_OF_LAYERS, parts_of
 from dit_prune_viz.app.session.recipe_io import recipe_in_words
 from dit_prune_viz.app.session.recipe_sessions import RecipeSessions
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.checks import brief, check_switch, check_words, whole
-from dit_prune_viz.errors import Progress, UserError
+from dit_prune_viz.errors import UserError
 from dit_prune_viz.export.ways import WAYS
 from dit_prune_viz.methods.allocation.base import Allocation
 from dit_prune_viz.methods.base import Method
@@ -59,7 +60,7 @@ class AgentTools:
     def __init__(self, sessions: RecipeSessions) -> None:
         self._sessions = sessions
 
-    def describe_model(self, report: Progress, *, session: str | None = None, layers: bool = False) -> Answer:
+    def describe_model(self, report: Reporter, *, session: str | None = None, layers: bool = False) -> Answer:
         """The model: its size, kinds of layers, settings to draw with; its layers where they are asked for."""
         found = self._sessions.base(session, report)
         model, values = found.need_model(), describe_model(found)
@@ -77,7 +78,7 @@ class AgentTools:
         }
         return Answer(values | ({"layers": every} if check_switch(layers, "layers") else {}))
 
-    def list_recipes(self, report: Progress) -> Answer:
+    def list_recipes(self, report: Reporter) -> Answer:
         """Recipes that have a name, the methods that they are made of, and the ways to take a model away."""
         methods = {
             kind.kind: [
@@ -95,7 +96,7 @@ class AgentTools:
 
     def prune(
         self,
-        report: Progress,
+        report: Reporter,
         *,
         recipe: object = None,
         sparsity: float | None = None,
@@ -107,7 +108,7 @@ class AgentTools:
 
     def compare(
         self,
-        report: Progress,
+        report: Reporter,
         *,
         recipe: object = None,
         sparsity: float | None = None,
@@ -144,7 +145,7 @@ class AgentTools:
 
     def paint(
         self,
-        report: Progress,
+        report: Reporter,
         *,
         by: str = BLOCKS,
         chosen: Sequence[str] | None = None,
@@ -171,7 +172,7 @@ class AgentTools:
 
     def export(
         self,
-        report: Progress,
+        report: Reporter,
         *,
         recipe: object = None,
         sparsity: float | None = None,
@@ -251,4 +252,4 @@ def _with_pictures(values: Mapping[str, Any], pictures: Sequence[tuple[str, Imag
 
 
 Tool = Callable[..., Answer]
-"""A method of `AgentTools`: takes a `Progress` and keywords."""
+"""A method of `AgentTools`: takes a job's `Reporter` and keywords."""

@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import fields, replace
+from importlib import import_module
 from weakref import WeakValueDictionary
 
 import torch
@@ -54,10 +55,9 @@ def lent_by_space() -> Lend | None:
     if os.environ.get("SPACES_ZERO_GPU", "").lower() not in ("1", "t", "true"):
         return None
     try:
-        import spaces
+        return import_module("spaces").GPU  # no dependency: a Space that lends GPUs brings it
     except ImportError:
         return None
-    return spaces.GPU
 
 
 class LentGpu(ModelWork):
@@ -186,6 +186,7 @@ class LentGpu(ModelWork):
         if self._own is None or self._own[0] != number:
             self._own = None  # there is room for one
             known = self._models.get(number)
+            known = None if known is None or known.away else known
             if known is None and settings is None:
                 raise UserError("The GPU's process does not know this model; start the app anew.")
             self._own = number, _moved(known or load(settings), self._device)

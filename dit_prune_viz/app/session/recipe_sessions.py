@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dit_prune_viz.app.session.jobs import Reporter
 from dit_prune_viz.app.session.recipe_io import pruned_with
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.startup import Startup
 from dit_prune_viz.checks import brief
-from dit_prune_viz.errors import Progress, UserError
+from dit_prune_viz.errors import UserError
 
 MOST_TEXT = 4 << 20
 """Characters of a recipe's JSON."""
@@ -37,7 +38,7 @@ class RecipeSessions:
         """Where all that is taken away goes."""
         return self._startup.out
 
-    def base(self, session: str | None, report: Progress) -> Session:
+    def base(self, session: str | None, report: Reporter) -> Session:
         """The session of an id, or the prepared one, waiting for it.
 
         Raises:
@@ -53,9 +54,10 @@ class RecipeSessions:
         prepared = self._startup.wait()
         if prepared.statistics is None:
             raise UserError(self._startup.problem or "The model is not calibrated; open the app and calibrate it.")
+        prepared.store.people.saw(report.owner or "", prepared)  # nobody takes the model away meanwhile
         return prepared
 
-    def pruned(self, recipe: object, sparsity: object, session: str | None, report: Progress) -> Session:
+    def pruned(self, recipe: object, sparsity: object, session: str | None, report: Reporter) -> Session:
         """The session with a plan: pruned by a recipe, or as it is where none is given.
 
         Args:

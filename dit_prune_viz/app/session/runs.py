@@ -42,6 +42,11 @@ class Run:
         return tuple(request.prompt for request in self.comparison.requests)
 
     @property
+    def at_hand(self) -> DrawnModel | None:
+        """What more pictures of it are drawn with; None where that has to be worked out anew, see `saved_work`."""
+        return self.drawn if self.drawn.layers or not self.is_plan else None
+
+    @property
     def is_plan(self) -> bool:
         """Whether it was drawn with its session's plan, not with one part of the model alone."""
         return self.drawn.plan is not None and self.drawn.plan is self.session.plan
@@ -124,14 +129,24 @@ class Runs:
         if run is None or self.is_a(run):
             self.a = None
         else:
-            self.a = Reference(run.name, run.session, run.drawn, run.number)
+            self.a = Reference(run.name, run.session, run.at_hand, run.number)
         self._a_changed()
+
+    def bring_back(self, runs: tuple[Run, ...], shown: int | None, a: int | None) -> None:
+        """Comparisons of an earlier run of the app, the newest first; those that were made since come before them."""
+        known = {run.number for run in self.runs}
+        self.runs = (*self.runs, *(run for run in runs if run.number not in known))
+        self._last = max([self._last, *(run.number for run in self.runs)])
+        if self.shown is None:
+            self.shown = self.find(shown)
+        if self.a is None and self.find(a) is not None:
+            self.make_a(a)
 
     def keep_as_a(self, session: Session) -> None:
         """A plan becomes A; its pictures are drawn with the next comparison unless a run of it is there."""
         own = next((run for run in self.runs if run.is_plan and run.session.plan is session.plan), None)
         if own is not None:
-            self.a = Reference(own.name, session, own.drawn, own.number)
+            self.a = Reference(own.name, session, own.at_hand, own.number)
         else:
             self.a = Reference(name_of_session(session), session)
         self._a_changed()

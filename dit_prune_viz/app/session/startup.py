@@ -138,6 +138,7 @@ class Startup:
         if session is None or session.model is None or not session.model.away:
             return session
         self._session, self._released = self._empty, lambda: None
+        self.by_recipe = Cache(_BY_RECIPE_BYTES)
         return None
 
     def _release(self, model: Model) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from dit_prune_viz.app import formatting
 from dit_prune_viz.app.session.recipe_io import with_clusters
+from dit_prune_viz.app.session.scratch import Scratch
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.tradeoff_time import remember_pace
 from dit_prune_viz.checks import whole
@@ -63,7 +63,7 @@ class Asked:
 class Measured:
     """rows so far, by whom CLIP was scored, the files to download once nothing more comes, and the prompts' categories.
 
-    source: where the rows come from, in words, where they were not measured here.
+    source: where the rows come from, in words, where they were not measured here. scratch: holds the files.
     """
 
     rows: tuple[Row, ...] = ()
@@ -72,6 +72,7 @@ class Measured:
     notice: str | None = None
     categories: tuple[str, ...] = ()
     source: str = ""
+    scratch: Scratch | None = None
 
 
 def uploaded_file(path: object, uploads: Path) -> str | None:
@@ -136,8 +137,9 @@ def finished(session: Session, experiment: Experiment, rows: Sequence[Row], noti
     """What was measured, with its files: all of it, or what there is of a comparison that was stopped."""
     clip = session.store.clip()
     description = documented(experiment, describe(experiment, session.need_model(), clip))
-    files = export(rows, description, Path(tempfile.mkdtemp()), "tradeoff")
-    return Measured(tuple(rows), clip.name, tuple(map(str, files)), notice, experiment.categories)
+    scratch = Scratch()
+    files = tuple(map(str, export(rows, description, scratch.path, "tradeoff")))
+    return Measured(tuple(rows), clip.name, files, notice, experiment.categories, scratch=scratch)
 
 
 def plan_experiment(session: Session, asked: Asked) -> Experiment:

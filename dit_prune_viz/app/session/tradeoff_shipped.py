@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
+from dit_prune_viz.app.session.scratch import Scratch
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.tradeoff import Measured
 from dit_prune_viz.errors import UserError
@@ -41,8 +40,9 @@ def with_files(session: Session | None, shown: Measured) -> Measured:
     if not shown.source or shown.files or session is None:
         return shown
     description = session.model.cache.find(("shipped measurements",))[1]
-    files = export(shown.rows, description, Path(tempfile.mkdtemp()), "tradeoff")
-    return Measured(shown.rows, shown.clip_name, tuple(map(str, files)), source=shown.source)
+    scratch = Scratch()
+    files = tuple(map(str, export(shown.rows, description, scratch.path, "tradeoff")))
+    return Measured(shown.rows, shown.clip_name, files, source=shown.source, scratch=scratch)
 
 
 def _of(rows: Sequence[Row], methods: Sequence[str]) -> tuple[Row, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import re
 import secrets
 import threading
@@ -12,10 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from dit_prune_viz.app.session.analyzer import Findings
+from dit_prune_viz.app.session.autosave import Autosave
 from dit_prune_viz.app.session.going_on import Work
 from dit_prune_viz.app.session.history import History
 from dit_prune_viz.app.session.runs import Runs
 from dit_prune_viz.app.session.session import Session
+from dit_prune_viz.app.session.state_folder import StateFolder
 from dit_prune_viz.app.session.tradeoff import Measured
 
 HEADER, QUERY = "x-dit-prune-viz-session", "session"
@@ -72,6 +75,7 @@ class Workspace:
         runs: the comparisons.
         findings, paints: of the parts, on the Compare page and on the Layer page.
         measured: the rows of the trade-off.
+        recalled: the fingerprints of models whose saved work was looked for.
         goes_on: whether work is to go on when nobody looks.
         lock: held while the history moves on.
     """
@@ -83,6 +87,7 @@ class Workspace:
         self.notice: str | None = None
         self.runs, self.findings, self.paints = Runs(), Findings(), Findings()
         self.measured = Measured()
+        self.recalled: set[str] = set()
         self.goes_on = False
         self.lock = threading.Lock()
         self.used = time.monotonic()
@@ -164,16 +169,38 @@ class Workspace:
         return gone
 
 
+def open_workspaces(cancel: Callable[[str], Any], state: StateFolder | None) -> Workspaces:
+    """Those of an app: saved in a folder, where there is one, until the program ends.
+
+    Args:
+        cancel: stops a line of jobs.
+        state: where they are saved; None saves nothing.
+    """
+    if state is None:
+        return Workspaces(cancel)
+    autosave = Autosave(state)
+    atexit.register(autosave.flush)
+    return Workspaces(cancel, autosave)
+
+
 class Workspaces:
     """All workspaces of one app, by id. Those used least recently give way, never one where somebody works or looks.
 
     Args:
         cancel: stops a line of jobs.
+        autosave: where they are saved; None saves nothing.
         most: how many there are, at most.
         nbytes: of all of them together, at most.
     """
 
-    def __init__(self, cancel: Callable[[str], Any], most: int = MOST, nbytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self,
+        cancel: Callable[[str], Any],
+        autosave: Autosave | None = None,
+        most: int = MOST,
+        nbytes: int = MAX_BYTES,
+    ) -> None:
+        self.autosave = autosave
         self._cancel, self._most, self._nbytes = cancel, most, nbytes
         self._by_id: OrderedDict[str, Workspace] = OrderedDict()
         self._of_page: dict[str, str] = {}
@@ -185,6 +212,11 @@ class Workspaces:
         """The workspace of an id, None where there is none."""
         with self._lock:
             return self._by_id.get(id)
+
+    def newest(self, id: str) -> Session | None:
+        """The present session of an id; None where there is none, or nothing was done in it."""
+        space = self.find(id)
+        return space and space.newest
 
     def open(self, id: str, page: str | None = None) -> Workspace:
         """The workspace of an id, made where it is new, and used from now on; `page` looks into it."""
@@ -218,6 +250,16 @@ class Workspaces:
                 for work in space.works:
                     self._cancel(work.line)
 
+    def changed(self, space: Workspace) -> None:
+        """Something was done in a workspace. One without an id that could be sent is not saved."""
+        if self.autosave is not None and is_id(space.id):
+            self.autosave.changed(space)
+
+    def recalls(self, space: Workspace, session: Session | None) -> bool:
+        """Whether work was saved for the model of a session that is not back yet."""
+        known = self.autosave is not None and is_id(space.id) and session is not None and session.model is not None
+        return known and self.autosave.has(space, session)
+
     def watch_over(self) -> None:
         """Give up work that nobody has looked at for a while; to be called when some begins."""
         with self._lock:
@@ -250,7 +292,7 @@ class Workspaces:
                 self._of_page.pop(page, None)
         for id, space in list(self._by_id.items()):
             alone = space.alone(now)
-            if space is keep or space.works or alone < self.alone_seconds:
+            if space is keep or space.works or alone <= self.alone_seconds:
                 continue
             if alone > KEPT_SECONDS or len(self._by_id) > self._most or self._bytes() > self._nbytes:
                 del self._by_id[id]

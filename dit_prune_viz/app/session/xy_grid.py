@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 
 from dit_prune_viz.app.session.contact_sheet import thumbnail
 from dit_prune_viz.app.session.drawing_inputs import taken
 from dit_prune_viz.app.session.finishing import finish
 from dit_prune_viz.app.session.recipe_io import with_clusters
+from dit_prune_viz.app.session.scratch import Scratch
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.errors import Progress, UserError
 from dit_prune_viz.experiments.xy_axes import BLOCK, EXAMPLES, KINDS, PRESENT, PROMPT, RECIPE, Axis
@@ -122,10 +121,10 @@ def draw(
 
 
 def write_png(session: Session, grid: Grid) -> str:
-    """The path of the grid as a PNG. UserError where nothing is drawn yet."""
+    """The path of the grid as a PNG, which is there as long as the grid is. UserError where nothing is drawn yet."""
     model = session.need_model()
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", model.name).strip("-._")
-    path = Path(tempfile.mkdtemp()) / f"grid-{name or 'model'}.png"
+    path = Scratch().stays_with(grid).path / f"grid-{name or 'model'}.png"
     write_grid(grid, model, path)
     return str(path)
 

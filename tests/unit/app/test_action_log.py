@@ -89,17 +89,22 @@ def test_what_fails_says_how_but_not_with_which_words(log, ready):
     assert lines == [("refuse", "begun"), ("refuse", "refused"), ("fail", "begun"), ("fail", "failed")]
 
 
-def test_updates_that_nobody_takes_any_more_leave_a_line(log):
+def test_a_client_that_goes_away_leaves_a_line(log, ready):
+    read = log()
+    request = SimpleNamespace(session_hash=SECRET)
+
     def slow(session, report):
         report.emit("a picture")
         report.cancel.wait(10)
 
-    read = log()
-    updates = action_log.logged_updates(Jobs().run(SECRET, lambda report: slow(None, report)), slow, SECRET)
-    assert next(updates) == "a picture"
-    updates.close()
-    (line,) = read()
-    assert (line["action"], line["outcome"]) == ("slow", "abandoned")
+    actions = Actions(Jobs(), Prepared(ready))
+    stream = actions.watch(request, ready, slow, step=None)
+    assert next(stream) == "a picture"
+    stream.close()
+    (work,) = actions.workspace(request).works
+    actions.leave(request)  # the page had no id that anybody could come back with
+    assert work.over.wait(10)
+    assert [line["outcome"] for line in read()] == ["cancelled"]
 
 
 def test_the_api_has_lines_as_well(log, ready):

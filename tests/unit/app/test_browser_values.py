@@ -265,7 +265,7 @@ def test_a_line_at_no_number_stays_where_it_is(app, anne):
 
 
 def test_a_click_on_a_layer_of_another_model_opens_nothing(app, ready, layer, anne):
-    page = server._page(app.startup)
+    page = server.build_app(app.startup)
     pick = next(fn.fn for fn in page.fns.values() if fn.name == "pick")
     for odd in ODD:
         assert pick(ready, anne, SimpleNamespace(id=odd)) == (gr.skip(), gr.skip())

@@ -59,7 +59,7 @@ def pruned(store, model) -> Session:
 
 def test_the_fields_are_shown_for_models_that_take_them(store, flux, control, wan):
     shown = {
-        name: [update.visible for update in suggestions(Session(store, model=model))[3:]]
+        name: [update.visible for update in suggestions(Session(store, model=model), Runs())[3:]]
         for name, model in {"flux": flux, "control": control, "wan": wan, "none": None}.items()
     }
     assert shown == {

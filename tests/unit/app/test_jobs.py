@@ -8,6 +8,7 @@ from itertools import islice
 
 import pytest
 
+from dit_prune_viz.app.session import jobs as jobs_module
 from dit_prune_viz.app.session.jobs import Busy, Jobs, Queued, Reporter, Result
 from dit_prune_viz.errors import Cancelled, UserError
 
@@ -110,6 +111,39 @@ def test_a_job_that_ends_before_it_notices_the_cancel_gives_no_result():
     with pytest.raises(Cancelled):
         updates.extend(running)
     assert not any(isinstance(update, Result) for update in updates)
+
+
+def test_a_job_that_nobody_looks_at_any_more_stops(monkeypatch):
+    monkeypatch.setattr(jobs_module, "GONE_SECONDS", 0.2)
+    jobs, stopped = Jobs(), threading.Event()
+    running = jobs.run("me", endless(stopped))
+    next(running)  # and never again, though the generator stays open
+    assert stopped.wait(5)
+    with pytest.raises(Cancelled):
+        list(running)
+
+
+def test_a_job_may_be_silent_for_long_while_somebody_waits_for_it(monkeypatch):
+    monkeypatch.setattr(jobs_module, "GONE_SECONDS", 0.1)
+
+    def work(report: Reporter) -> str:
+        time.sleep(0.4)
+        report(1, 1, "working")
+        return "done"
+
+    assert list(Jobs().run("me", work))[-1] == Result("done")
+
+
+def test_one_job_of_an_owner_can_be_stopped_by_itself():
+    jobs, stopped, stop = Jobs(), threading.Event(), threading.Event()
+    mine = jobs.run("me", endless(stopped), cancel=stop)
+    next(mine)
+    behind = jobs.run("me", lambda report: 7)
+    assert next(behind) == Queued(1)
+    stop.set()
+    with pytest.raises(Cancelled):
+        list(mine)
+    assert list(behind)[-1] == Result(7)
 
 
 def test_leaving_a_job_cancels_it_and_lets_the_next_one_begin():

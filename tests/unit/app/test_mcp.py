@@ -11,6 +11,7 @@ import sys
 import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
@@ -18,12 +19,14 @@ from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 from PIL import Image, ImageChops
+from readme import DOCS, python_block, table
 
 import dit_prune_viz as dpv
 from dit_prune_viz.app import mcp_option, serve
 from dit_prune_viz.app.guard_options import guarded
 from dit_prune_viz.app.guard_rules import GuardRules
 from dit_prune_viz.app.mcp_arguments import TOOLS
+from dit_prune_viz.app.mcp_route import McpRoute
 from dit_prune_viz.app.server import build_app
 from dit_prune_viz.app.session.health import health
 from dit_prune_viz.app.session.jobs import Reporter
@@ -47,7 +50,7 @@ def startup(tmp_path_factory):
 def _launch(startup, **more):
     """As `serve` does it."""
     app = build_app(startup)
-    guards = guarded(GuardRules(), lambda: health(startup), routes=mcp_option.mcp_routes(startup))
+    guards = guarded(GuardRules(), lambda: health(startup), inner=[(McpRoute, (), {"startup": startup})])
     launched = {**launch_options(), **guards, **more}
     _, address, _ = app.launch(server_name="127.0.0.1", prevent_thread_lock=True, **launched)
     return app, f"{address.rstrip('/')}/mcp"
@@ -117,6 +120,18 @@ def test_three_calls_prune_draw_and_export(url, startup, bundled):
     (again,) = call(url, calls[2])
     assert again.is_error
     assert "exists" in again.content[0].text
+
+
+def test_the_documentation_is_right(url, startup, capsys):
+    page = DOCS / "agents.md"
+    code = python_block("call_tool", page).replace("http://127.0.0.1:7860/mcp", url)
+    exec(code.replace('["slice of pizza"]', '["slice of pizza"], "steps": 1'), {})
+    damage, ssim, path = capsys.readouterr().out.strip().splitlines()[-1].split(maxsplit=2)
+    assert 0 < float(damage) < 1
+    assert -1 <= float(ssim) <= 1
+    assert Path(path).parent == startup.out
+    assert Path(path).is_dir()
+    assert {row[0].strip("`") for row in table(page, "tool")[1:]} == set(TOOLS)
 
 
 def test_the_tools_describe_themselves(url):

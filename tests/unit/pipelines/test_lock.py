@@ -6,9 +6,11 @@ import contextvars
 import threading
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dit_prune_viz.errors import Cancelled
-from dit_prune_viz.pipelines.lock import WAITING, ModelLock
+from dit_prune_viz.pipelines.lock import WAITING, WORKER, ModelLock, Place
 
 SOON = 10.0
 
@@ -130,3 +132,51 @@ def test_whoever_waits_comes_before_work_that_takes_it_again_at_once():
             order.append("cell")
     thread.join(SOON)
     assert order == ["other", "cell", "cell", "cell"]
+
+
+class Slow:
+    """A worker that says that it still takes 40 s."""
+
+    owner = "slow"
+
+    def seconds_left(self) -> float:
+        return 40.0
+
+
+def test_whoever_waits_is_told_the_place_and_the_time_that_those_ahead_take():
+    lock, told = ModelLock(), {"first": [], "second": []}
+    waits = {name: threading.Event() for name in told}
+
+    def wait(name: str, worker: object):
+        WORKER.set(worker)
+
+        def progress(done: int, total: int, what: str):
+            told[name].append(what)
+            waits[name].set()
+
+        with lock.hold(progress):
+            pass
+
+    threads = []
+    token = WORKER.set(Slow())
+    with lock.hold():
+        assert lock.owners == {"slow"}
+        for name, worker in (("first", Slow()), ("second", None)):
+            threads.append(in_thread(lambda name=name, worker=worker: wait(name, worker), contextvars.Context()))
+            assert waits[name].wait(SOON)
+        assert lock.end.ahead == 3
+    WORKER.reset(token)
+    for thread in threads:
+        thread.join(SOON)
+    assert told["first"][0] == f"{WAITING}: next in line, about 40 s"
+    assert told["second"][0] == f"{WAITING}: 2nd in line"  # nobody knows how long the first one of them takes
+
+
+@given(st.integers(1, 10_000))
+def test_places_have_words(ahead):
+    words = Place(ahead, 90.0).words
+    name = words.removeprefix(f"{WAITING}: ").removesuffix(" in line, about 1 min 30 s")
+    assert name == ("next" if ahead == 1 else f"{ahead}{name[-2:]}")
+    teens = 10 < ahead % 100 < 20
+    if ahead > 1:
+        assert (name[-2:] == "th") == (teens or ahead % 10 not in (1, 2, 3))

@@ -113,7 +113,7 @@ class CompareListeners:
         """
         nothing = (*unchanged(self._frame.outputs), *unchanged(self._layout.outputs))
         asked = text, seed, steps, frames, picture
-        while on and runs.shown is not None:
+        while on and text and runs.shown is not None:  # a page that has just opened has no prompt yet
             now = self._actions.newest(request, session)
             if now is None or now.plan is None or runs.shown.session.plan is now.plan:
                 break

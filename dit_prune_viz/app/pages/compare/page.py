@@ -24,6 +24,7 @@ from dit_prune_viz.app.pages.parts import page as parts
 from dit_prune_viz.app.pages.visits import Kept
 from dit_prune_viz.app.session.comparison import MAX_PROMPTS
 from dit_prune_viz.app.session.drawing_inputs import example_prompts, takes_classes, takes_frames, takes_picture
+from dit_prune_viz.app.session.runs import Runs
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.widgets import layer_board
 
@@ -147,8 +148,11 @@ def follow_layer(frame: Frame, tab: CompareTab, open_layer: gr.Dropdown, page: g
     )
 
 
-def suggestions(session: Session) -> tuple:
-    """Prompt, examples and steps for the session's model, and whether it takes frames and a picture."""
+def suggestions(session: Session, runs: Runs) -> tuple:
+    """Prompt, examples and steps for the session's model, and whether it takes frames and a picture.
+
+    Where a comparison of the model is shown, prompt and steps are its own.
+    """
     takes = gr.Number(visible=takes_frames(session.model)), gr.Row(visible=takes_picture(session.model))
     if session.model is None:
         return "", gr.Dataset(samples=[]), 20, *takes
@@ -156,10 +160,11 @@ def suggestions(session: Session) -> tuple:
     label = PROMPTS
     if takes_classes(session.model):
         label = NUMBERS if prompts[0].isdecimal() else CLASSES
+    shown = runs.shown if runs.shown and runs.shown.session.model is session.model else None
     return (
-        gr.Textbox(value=prompts[0], label=label),
+        gr.Textbox(value="\n".join(shown.prompts) if shown else prompts[0], label=label),
         gr.Dataset(samples=[[text] for text in prompts]),
-        session.model.defaults.steps,
+        shown.comparison.requests[0].steps if shown else session.model.defaults.steps,
         *takes,
     )
 

@@ -15,6 +15,10 @@ BRAND = '<h1 class="brand">DiT Pruning Explorer<span>where a diffusion transform
 LONG = 16
 """Letters of a value from which on it gives way where the bar is narrow."""
 
+LONG_SECONDS = 20
+"""Work that has longer to go may be left to itself."""
+KEEPS_GOING_HELP = "Work stops half a minute after the last page of its session was closed, unless it is to go on."
+
 DAMAGE_HELP = (
     "Share of the layers' output energy that the masks remove, Σ pruned W²·E[x²] / Σ W²·E[x²], averaged over layers "
     "in proportion to their weights. It assumes independent inputs and needs no forward pass. With ≈ it is estimated "
@@ -33,14 +37,28 @@ UPDATE_HELP = (
 )
 
 
-def render(session: Session | None, busy: Busy | None = None, problem: str | None = None) -> str:
-    """The bar as HTML. `problem` is shown in place of the state when nothing is going on."""
+def render(
+    session: Session | None,
+    busy: Busy | None = None,
+    problem: str | None = None,
+    *,
+    notice: str | None = None,
+    keeps_going: bool | None = None,
+) -> str:
+    """The bar as HTML.
+
+    Args:
+        session: whose model and plan it tells of.
+        busy: what is going on.
+        problem: shown in place of the state when nothing is going on.
+        notice: the same, where there is no problem.
+        keeps_going: whether long work goes on when nobody looks; None offers no choice.
+    """
     facts = _facts(session)
     crowded = " crowded" if any(len(value) > LONG for _, value, *_ in facts) else ""
     shown = "".join(_fact(*fact) for fact in facts)
-    return (
-        f'<div class="bar{crowded}">{BRAND}<div class="bar-facts">{shown}</div>{_state(session, busy, problem)}</div>'
-    )
+    state = _busy(busy, keeps_going) if busy else _state(session, problem, notice)
+    return f'<div class="bar{crowded}">{BRAND}<div class="bar-facts">{shown}</div>{state}</div>'
 
 
 def _facts(session: Session | None) -> list[tuple[str, str, str, str]]:
@@ -111,18 +129,26 @@ def _fact(label: str, value: str, detail: str, explanation: str) -> str:
     )
 
 
-def _state(session: Session | None, busy: Busy | None, problem: str | None) -> str:
-    if busy:
-        share = f"{round(100 * busy.share)} %" if busy.done else ""  # nothing is known of work that waits or just began
-        left = f"about {formatting.seconds(busy.seconds_left)} left" if busy.seconds_left is not None else ""
-        return (
-            f'<div class="bar-state busy" role="status"><span class="bar-what">{escape(busy.what)}</span>'
-            f'<progress max="1" value="{busy.share:.3f}" aria-label="{escape(busy.what)}"></progress>'
-            f'<span class="bar-left">{share} {left}</span></div>'
+def _busy(busy: Busy, keeps_going: bool | None) -> str:
+    share = f"{round(100 * busy.share)} %" if busy.done else ""  # nothing is known of work that waits or just began
+    left = f"about {formatting.seconds(busy.seconds_left)} left" if busy.seconds_left is not None else ""
+    choice = ""
+    if keeps_going is not None and (keeps_going or (busy.seconds_left or 0) > LONG_SECONDS):
+        choice = (
+            f'<button type="button" class="plain" data-keeps-going aria-pressed="{str(keeps_going).lower()}" '
+            f'title="{KEEPS_GOING_HELP}">Keep going when I leave</button>'
         )
+    return (
+        f'<div class="bar-state busy" role="status"><span class="bar-what">{escape(busy.what)}</span>'
+        f'<progress max="1" value="{busy.share:.3f}" aria-label="{escape(busy.what)}"></progress>'
+        f'<span class="bar-left">{share} {left}</span>{choice}</div>'
+    )
+
+
+def _state(session: Session | None, problem: str | None, notice: str | None) -> str:
     if problem:
         return f'<div class="bar-state problem" role="alert">{escape(problem)}</div>'
-    return f'<div class="bar-state" role="status">{_next_step(session)}</div>'
+    return f'<div class="bar-state" role="status">{escape(notice) if notice else _next_step(session)}</div>'
 
 
 def _next_step(session: Session | None) -> str:

@@ -1,0 +1,24 @@
+"""Temporary folders for files to be downloaded, each with an owner and an end."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+
+
+class Scratch:
+    """A temporary folder that is gone once nobody holds this any more, at the end of the process at the latest."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="dit-prune-viz-"))
+        self.remove = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+    def stays_with(self, owner: object) -> Scratch:
+        """Keep the folder for as long as another object lives."""
+        weakref.finalize(owner, self._release)
+        return self
+
+    def _release(self) -> None:
+        """Nothing: the owner's finalizer has held this object until now."""
