@@ -1,6 +1,6 @@
 """Many people at one app, as real clients over HTTP: whose pictures they get, how long they wait, what they leave.
 
-`DPV_PEOPLE_QUICK=1` does a tenth of everything.
+`DPV_PEOPLE_QUICK=10` does a tenth of everything.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path += [str(TESTS), str(TESTS / "browser")]
 
 CLIENTS = 8
-QUICK = 10 if os.environ.get("DPV_PEOPLE_QUICK") else 1
+QUICK = int(os.environ.get("DPV_PEOPLE_QUICK", "1"))
 ACTIONS, FURTHER, LIGHT, CANCELS = 200 // QUICK, 500 // QUICK, 100 // QUICK, max(3, 20 // QUICK)
 STEPS = 20
 
