@@ -13,7 +13,7 @@ from dit_prune_viz.app.session.analyzer import Findings
 from dit_prune_viz.app.session.jobs import Busy
 from dit_prune_viz.app.session.runs import Runs
 from dit_prune_viz.app.session.tradeoff import Measured
-from dit_prune_viz.app.session.workspaces import Workspace
+from dit_prune_viz.app.session.workspace import Workspace
 
 _TICK_SECONDS = 0.3
 

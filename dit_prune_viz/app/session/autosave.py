@@ -6,15 +6,12 @@ import logging
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from dit_prune_viz.app.session.saved_work import restore, values_of
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.state_folder import StateFolder
+from dit_prune_viz.app.session.workspace import Workspace
 from dit_prune_viz.errors import Progress, UserError
-
-if TYPE_CHECKING:
-    from dit_prune_viz.app.session.workspaces import Workspace
 
 PAUSE_SECONDS = 1.0
 """Changes that follow each other faster are saved together."""
