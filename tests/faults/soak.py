@@ -11,7 +11,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -157,22 +157,25 @@ class Soak:
         raise AssertionError("the child hangs")
 
     def _damage(self, stage: str) -> bool:
-        """Cut or change a file that a finished or half-finished run has left."""
-        STAGES[stage](self._place, _nothing)
+        """Cut or change a file that a run has left, which was stopped somewhere or came to its end."""
         if stage == "export":
+            STAGES[stage](self._place, _nothing)
             return self._damage_export()
-        files = [one for one in self._place.folder.rglob("*") if one.is_file() and one.stat().st_size]
+        crossings = self._crossings[stage, PROGRESS]
+        wire = Wire(PROGRESS, KINDS["cancel"][0], self._chance.randint(crossings // 2, crossings + 1))
+        with suppress(Cancelled):
+            STAGES[stage](self._place, wire.progress)
+        files = [one for one in sorted(self._place.folder.rglob("*")) if one.is_file() and one.stat().st_size]
         if not files:
             return False
-        path = self._chance.choice(files)
-        _spoil(path, self._chance)
+        _spoil(self._chance.choice(files), self._chance)
         self._place.forget()
         return True
 
     def _damage_export(self) -> bool:
         """A damaged packed folder is refused, or makes no difference."""
         folder = self._place.folder / "out" / "packed"
-        path = self._chance.choice([one for one in folder.rglob("*") if one.is_file() and one.stat().st_size])
+        path = self._chance.choice([one for one in sorted(folder.rglob("*")) if one.is_file() and one.stat().st_size])
         before = path.read_bytes()
         _spoil(path, self._chance)
         try:

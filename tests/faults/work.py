@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from tiny_models import TINY_PROMPTS, build_flux
 
+from dit_prune_viz import disk_cache
 from dit_prune_viz.app.session.comparison import compare
 from dit_prune_viz.app.session.jobs import Jobs, Result
 from dit_prune_viz.app.session.model_store import ModelStore
@@ -66,7 +67,8 @@ def save_small(folder: Path) -> Path:
 
 
 def make_place(source: Path, clip: Path, folder: Path) -> Place:
-    """A model, loaded, calibrated with few inputs and pruned."""
+    """A model, loaded, calibrated with few inputs and pruned; whatever can be kept on disk is."""
+    disk_cache.LONG_SECONDS = -1.0
     session = Session(ModelStore(clip=clip, device="cpu", dtype="float32")).load_model(str(source))
     settings = replace(session.recipe.calibration, samples=2, steps=2)
     session = session.calibrate_as(settings)
