@@ -42,12 +42,28 @@ _GROUPED = MappingProxyType({"kind": layer_groups.BY_KIND, "block": layer_groups
 def build(state: gr.State, calls: Calls) -> None:
     """Add the endpoints to the page, sharing `state` with nobody but their own client."""
     with gr.Row(visible=False):
+        _session_endpoints(state, calls)
         _model_endpoints(state, calls)
         _recipe_endpoints(state, calls)
         _cluster_endpoints(state, calls)
         _group_endpoints(state, calls)
         _picture_endpoints(state, calls)
         _part_endpoints(state, calls)
+
+
+def _session_endpoints(state: gr.State, calls: Calls) -> None:
+    def session_id(session: Session | None, request: gr.Request) -> tuple[Session | None, dict]:
+        return session, {"session": calls.shared.open(request, None, session).id}
+
+    async def open_session(session: Session | None, request: gr.Request, session_id: str) -> tuple[Session, dict]:
+        def verb(s: Session, report: Reporter) -> tuple[Session, dict]:
+            return s, {"model": s.model and s.model.name, "plan": describe_plan(s) if s.report else None}
+
+        calls.shared.open(request, session_id, None)
+        return await calls.call(request, session, verb)
+
+    endpoint(session_id, state, [])
+    endpoint(open_session, state, [gr.Textbox(label="session_id")])
 
 
 def _model_endpoints(state: gr.State, calls: Calls) -> None:

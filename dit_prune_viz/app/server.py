@@ -93,7 +93,9 @@ def _page(startup: Startup, workspaces: Workspaces) -> gr.Blocks:
     actions = Actions(startup.jobs, startup, workspaces)
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(CHECK, KEPT)) as page:
         state = gr.State(None)
-        api.build(state, Calls(startup))  # first, so that its names are not taken by the page's own listeners
+        api.build(
+            state, Calls(startup, workspaces)
+        )  # first, so that its names are not taken by the page's own listeners
         top = _top_bar()
         hints.strip()
         frame, kept = Frame(state, top.bar, top.cancel, shown=state), Kept.states()

@@ -19,8 +19,8 @@ from dit_prune_viz.app.session.history import History, with_looks
 from dit_prune_viz.app.session.jobs import Busy, GaveWay, Jobs, Queued, Reporter, Result
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.startup import Startup
-from dit_prune_viz.app.session.workspace import Workspace, is_id, sent_id
-from dit_prune_viz.app.session.workspaces import Workspaces
+from dit_prune_viz.app.session.workspace import Workspace
+from dit_prune_viz.app.session.workspaces import Workspaces, is_id, sent_id
 from dit_prune_viz.errors import Cancelled, UserError
 
 INTERNAL = {

@@ -17,11 +17,13 @@ import gradio as gr
 
 from dit_prune_viz.app import formatting
 from dit_prune_viz.app.pages.presence import Presence
+from dit_prune_viz.app.pages.shared_work import SharedWork
 from dit_prune_viz.app.pages.updates import UNEXPECTED, error_message
 from dit_prune_viz.app.session.action_log import logged
 from dit_prune_viz.app.session.jobs import Busy, Reporter, Result
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.startup import Startup
+from dit_prune_viz.app.session.workspaces import Workspaces
 from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.pipelines.device import telling_of_memory
 
@@ -35,8 +37,9 @@ Verb = Callable[[Session, Reporter], Any]
 class Calls:
     """The calls of the API's clients, whose sessions gradio keeps between them."""
 
-    def __init__(self, startup: Startup) -> None:
+    def __init__(self, startup: Startup, workspaces: Workspaces | None = None) -> None:
         self._startup, self._jobs = startup, startup.jobs
+        self.shared = SharedWork(workspaces or Workspaces(startup.jobs.cancel))
 
     async def call(self, request: gr.Request, session: Session | None, verb: Verb) -> Any:
         """Run `verb(session, report)` in a job of the client's, after those that it asked for before.
@@ -57,17 +60,20 @@ class Calls:
             gr.Error: in one sentence.
         """
         stop = threading.Event()
-        owner = request.session_hash or f"call {id(stop)}"
+        space = self.shared.of(request)
+        owner = space.id if space else request.session_hash or f"call {id(stop)}"
 
         def work(report: Reporter) -> Any:
             given = self.session(session, report)
             people = given.store.people
-            before = people.newest(owner) or given
+            before = self.shared.begin(space, given, report) if space else people.newest(owner) or given
             people.saw(owner, before)
             answer = verb(before, report)
             after = answer[0] if isinstance(answer, tuple) and answer else answer
             if isinstance(after, Session):
                 people.saw(owner, after)
+                if space:
+                    self.shared.end(space, before, after)
             return answer
 
         with logged(verb, owner):

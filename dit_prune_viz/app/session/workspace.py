@@ -1,12 +1,10 @@
-"""What one person works on, and the id under which it is found."""
+"""One person's work: it outlives every connection, and several pages may show it."""
 
 from __future__ import annotations
 
-import re
-import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,28 +14,6 @@ from dit_prune_viz.app.session.history import History
 from dit_prune_viz.app.session.runs import Runs
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.tradeoff import Measured
-
-HEADER, QUERY = "x-dit-prune-viz-session", "session"
-"""Where a request carries the id."""
-_ID = re.compile(r"[A-Za-z0-9_-]{32}")
-
-
-def new_id() -> str:
-    """An id that nobody can guess: 192 random bits."""
-    return secrets.token_urlsafe(24)
-
-
-def is_id(text: object) -> bool:
-    """Whether a text could be an id."""
-    return isinstance(text, str) and _ID.fullmatch(text) is not None
-
-
-def sent_id(headers: Mapping[str, str] | None, query: Mapping[str, str] | None = None) -> str | None:
-    """The id that a request carries, in its header or its address; None for none, and for what is no id."""
-    for given in ((headers or {}).get(HEADER), (query or {}).get(QUERY)):
-        if is_id(given):
-            return given
-    return None
 
 
 @dataclass

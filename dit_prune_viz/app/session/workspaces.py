@@ -1,19 +1,23 @@
-"""The workspaces of one app, by id: they outlive the connection, and whoever has an id finds its workspace."""
+"""What each person works on, under an id of its own: it outlives the connection, and whoever has the id finds it."""
 
 from __future__ import annotations
 
 import atexit
+import re
+import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from dit_prune_viz.app.session.autosave import Autosave
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.state_folder import StateFolder
-from dit_prune_viz.app.session.workspace import Workspace, is_id
+from dit_prune_viz.app.session.workspace import Workspace
 
+HEADER, QUERY = "x-dit-prune-viz-session", "session"
+"""Where a request carries the id."""
 MOST = 64
 MAX_BYTES = 4 << 30
 KEPT_SECONDS = 24 * 3600
@@ -21,6 +25,25 @@ KEPT_SECONDS = 24 * 3600
 ALONE_SECONDS = 30.0
 """Work is given up when nobody has looked for so long, unless it was asked to go on."""
 _TICK_SECONDS = 1.0
+_ID = re.compile(r"[A-Za-z0-9_-]{32}")
+
+
+def new_id() -> str:
+    """An id that nobody can guess: 192 random bits."""
+    return secrets.token_urlsafe(24)
+
+
+def is_id(text: object) -> bool:
+    """Whether a text could be an id."""
+    return isinstance(text, str) and _ID.fullmatch(text) is not None
+
+
+def sent_id(headers: Mapping[str, str] | None, query: Mapping[str, str] | None = None) -> str | None:
+    """The id that a request carries, in its header or its address; None for none, and for what is no id."""
+    for given in ((headers or {}).get(HEADER), (query or {}).get(QUERY)):
+        if is_id(given):
+            return given
+    return None
 
 
 def open_workspaces(cancel: Callable[[str], Any], state: StateFolder | None) -> Workspaces:

@@ -20,6 +20,8 @@ from dit_prune_viz.pruning.named_recipes import find_recipe
 from dit_prune_viz.pruning.recipe import Recipe
 
 ENDPOINTS = {
+    "/session_id",
+    "/open_session",
     "/load_model",
     "/calibrate",
     "/prune",
@@ -252,6 +254,23 @@ def test_identical_pictures_have_no_psnr(client, layer):
     dense, pruned, scores = client.predict("a cat", 0, 2, api_name="/generate")
     assert Path(dense).read_bytes() == Path(pruned).read_bytes()
     assert (scores["ssim"], scores["psnr"], scores["clip"]["delta"]) == (1, None, 0)
+
+
+def test_a_script_goes_on_where_another_client_stopped(url, fresh):
+    fresh.predict("wanda", "auto", 0.3, api_name="/prune")
+    id = fresh.predict(api_name="/session_id")["session"]
+    assert len(id) == 32
+    assert fresh.predict(api_name="/session_id")["session"] == id
+    other = Client(url, verbose=False)
+    assert other.predict(id, api_name="/open_session")["plan"]["achieved"] == pytest.approx(0.3, abs=0.01)
+    other.predict("wanda", "auto", 0.6, api_name="/prune")
+    saved = json.loads(fresh.predict(api_name="/save_recipe")["recipe"])
+    assert saved["sparsity"] == 0.6
+    with_header = Client(url, verbose=False, headers={"X-Dit-Prune-Viz-Session": id})
+    assert json.loads(with_header.predict(api_name="/save_recipe")["recipe"]) == saved
+    assert Client(url, verbose=False).predict(api_name="/session_id")["session"] != id
+    with pytest.raises(AppError, match="no session's id"):
+        fresh.predict("../x", api_name="/open_session")
 
 
 def test_clients_do_not_see_each_other_s_plans(client, fresh, layer):

@@ -26,8 +26,8 @@ from dit_prune_viz.app.session.saved_work import restore, values_of
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.startup import Startup
 from dit_prune_viz.app.session.state_folder import StateFolder, open_state
-from dit_prune_viz.app.session.workspace import HEADER, Workspace, new_id, sent_id
-from dit_prune_viz.app.session.workspaces import Workspaces
+from dit_prune_viz.app.session.workspace import Workspace
+from dit_prune_viz.app.session.workspaces import HEADER, Workspaces, new_id, sent_id
 from dit_prune_viz.errors import Cancelled, UserError
 
 
