@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-COUNT = 24
+COUNT = 16
 
 
 def test_faults_leave_model_session_and_files_as_they_should_be():
