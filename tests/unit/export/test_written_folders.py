@@ -262,6 +262,6 @@ def test_a_full_folder_of_temporary_files_is_one_sentence(flux, tmp_path, monkey
     pruned = quickly_pruned(flux)
     monkeypatch.setattr(part_files, "TemporaryDirectory", full)
     monkeypatch.setattr(flux.cache, "get", lambda key, make: make())
-    with pytest.raises(UserError, match="No space left on device.*TMPDIR"):
+    with pytest.raises(UserError, match=r"No space left on device.*TMPDIR"):
         export(pruned, tmp_path / "out", "diffusers")
     assert list(tmp_path.iterdir()) == []
