@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -62,10 +63,14 @@ def sync(path: Path) -> None:
 
 
 def remove_stale_parts(folder: Path) -> None:
-    """Remove what processes that were killed have left of files in a folder, a day or more ago."""
+    """Remove what processes that were killed have left of files and folders in a folder, a day or more ago."""
     for path in folder.glob(f"*{PART}"):
         with suppress(OSError):  # another process may remove it at the same time
-            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+            if time.time() - path.lstat().st_mtime <= _STALE_SECONDS:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
                 path.unlink()
 
 

@@ -59,7 +59,8 @@ class McpRoute:
                 gone.set()
             return message
 
-        if self._opening is None:  # the package takes a while to import, which nobody waits for without need
+        # The package takes a while to import, which nobody waits for without need. What failed is tried again.
+        if self._opening is None or (self._opening.done() and self._opening.exception()):
             self._opening = asyncio.create_task(self._open())
         manager = await asyncio.shield(self._opening)
         await manager.handle_request(scope, watched, send)

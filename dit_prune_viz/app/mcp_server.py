@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 import dit_prune_viz
 from dit_prune_viz.app.mcp_arguments import TOOLS, Described
-from dit_prune_viz.app.session.action_log import logged_updates
+from dit_prune_viz.app.session.action_log import logged
 from dit_prune_viz.app.session.agent_tools import AgentTools, Answer
 from dit_prune_viz.app.session.jobs import Busy, Jobs, Result
 from dit_prune_viz.app.session.recipe_sessions import RecipeSessions
@@ -123,8 +123,9 @@ class _Calls:
         """Hand on what the job tells, in a thread."""
         owner = f"mcp {uuid4().hex}"
         try:
-            for update in logged_updates(self._jobs.run(owner, tool, cancel=stop), tool.func, owner):
-                put(update)
+            with logged(tool.func, owner):
+                for update in self._jobs.run(owner, tool, cancel=stop):
+                    put(update)
         except BaseException as problem:  # raised where somebody waits for it
             put(problem)
 

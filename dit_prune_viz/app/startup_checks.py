@@ -30,8 +30,10 @@ def check_startup(options: argparse.Namespace) -> None:
     for name in ("model", "base", "clip"):
         if getattr(options, name):
             check_model(getattr(options, name), name)
-    if options.cache and options.cache.lower() != OFF:
-        check_folder(options.cache, "cache")
+    for name in ("cache", "state"):
+        chosen = getattr(options, name)
+        if chosen and chosen.lower() != OFF:
+            check_folder(chosen, name)
     if options.out:
         check_folder(options.out, "out")
     check_address(options.host, options.port)
@@ -99,7 +101,7 @@ def check_folder(folder: str | Path, option: str) -> None:
     there = next(one for one in (path, *path.parents) if os.path.lexists(one))
     if not there.is_dir():
         what = "is" if there == path else f"lies below {there}, which is"
-        off = f", or {OFF} for no cache" if option == "cache" else ""
+        off = {"cache": f", or {OFF} for no cache", "state": f", or {OFF} to save nothing"}.get(option, "")
         raise UserError(f"The {option} {path} {what} a file; give a folder{off}.")
     if not os.access(there, os.W_OK | os.X_OK):
         raise UserError(f"The folder {there} cannot be written to by this user; give another --{option}.")

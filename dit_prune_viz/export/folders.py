@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from dit_prune_viz.checks import first_sentence
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.formatting import size
-from dit_prune_viz.whole_file import sync
+from dit_prune_viz.whole_file import PART, remove_stale_parts, sync
 
 
 @contextmanager
@@ -127,7 +127,8 @@ def _beside(target: Path, needs: int) -> Iterator[Path]:
     absent = [one for one in target.parents if not one.exists()]
     part = None
     try:
-        part = _part(target)
+        part = _part(target, PART)
+        remove_stale_parts(target.parent)
         check_space(target, needs)
         yield part
     except (OSError, SafetensorError) as error:
@@ -145,9 +146,9 @@ def _beside(target: Path, needs: int) -> Iterator[Path]:
                 one.rmdir()
 
 
-def _part(target: Path) -> Path:
+def _part(target: Path, ending: str = "") -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{target.name[:100]}-", dir=target.parent))
+    part = Path(tempfile.mkdtemp(prefix=f".{target.name[:100]}-", suffix=ending, dir=target.parent))
     part.chmod(0o777 & ~_umask())  # mkdtemp's folders are for their owner only
     return part
 
@@ -167,7 +168,7 @@ def _replace(part: Path, target: Path, overwrite: bool) -> None:
     if not (target.is_dir() and any(target.iterdir())):
         part.replace(target)
         return
-    old = _part(target)
+    old = _part(target)  # holds what a person has, and so is never taken for stale
     target.rename(old / "old")
     try:
         part.rename(target)

@@ -6,12 +6,14 @@ import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from dit_prune_viz.checks import first_sentence
+from dit_prune_viz.errors import UserError
 from dit_prune_viz.export.weight_file import HALVES, file_bytes, fits, write_weights
 from dit_prune_viz.pipelines.defaults import DEFAULTS_FILE
 from dit_prune_viz.pipelines.denoisers import is_denoiser, named_denoisers
@@ -95,6 +97,16 @@ def written_bytes(model: Model) -> int:
 
 
 def _count_bytes(model: Model) -> int:
+    try:
+        return _count_written(model)
+    except OSError as error:
+        raise UserError(
+            f"Temporary files cannot be written to {gettempdir()} ({first_sentence(error)}); make room there, or set "
+            "TMPDIR to another folder."
+        ) from error
+
+
+def _count_written(model: Model) -> int:
     total = 0
     with TemporaryDirectory() as place:
         folder = Path(place)

@@ -1,6 +1,6 @@
 """Many people at one app, as real clients over HTTP: whose pictures they get, how long they wait, what they leave.
 
-`DPV_PEOPLE_QUICK=1` does a tenth of everything.
+`DPV_PEOPLE_QUICK=10` does a tenth of everything.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path += [str(TESTS), str(TESTS / "browser")]
 
 CLIENTS = 8
-QUICK = 10 if os.environ.get("DPV_PEOPLE_QUICK") else 1
+QUICK = int(os.environ.get("DPV_PEOPLE_QUICK", "1"))
 ACTIONS, FURTHER, LIGHT, CANCELS = 200 // QUICK, 500 // QUICK, 100 // QUICK, max(3, 20 // QUICK)
 STEPS = 20
 
@@ -119,7 +119,7 @@ def cancel_ms() -> dict:
     """From a cancel to the moment in which the next person's picture begins, beside the length of a step."""
     from many_clients import client_of
 
-    import dit_prune_viz.app.session.comparison as comparison
+    import dit_prune_viz.app.session.model_work as model_work
     from dit_prune_viz.app.server import build_app
     from dit_prune_viz.app.session.startup import AppSettings, start
     from dit_prune_viz.app.theme import launch_options
@@ -131,24 +131,22 @@ def cancel_ms() -> dict:
     server = build_app(startup)
     _, url, _ = server.launch(server_name="127.0.0.1", prevent_thread_lock=True, **launch_options())
     startup.wait()
-    watched, draw = comparison.draw_side, comparison.stream_batch
+    draw = model_work.stream_batch
 
-    def timed(*arguments, **more):
+    def timed(*arguments, told, **more):
         began.append(time.perf_counter())
-        return watched(*arguments, **more)
 
-    def stepped(*arguments, told, **more):
         def tell(done: int) -> None:
             steps.append(time.perf_counter())
             told(done)
 
         return draw(*arguments, told=tell, **more)
 
-    comparison.draw_side, comparison.stream_batch = timed, stepped
+    model_work.stream_batch = timed
     try:
         waits = [_cancel(url, client_of, began, seed) for seed in range(CANCELS)]
     finally:
-        comparison.draw_side, comparison.stream_batch = watched, draw
+        model_work.stream_batch = draw
         server.close()
     step = 1000 * median(b - a for a, b in itertools.pairwise(steps) if b - a < 60)
     value, goal = 1000 * _p95(waits), step + 200

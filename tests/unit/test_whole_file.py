@@ -76,7 +76,10 @@ def test_only_old_parts_are_removed(tmp_path):
     old, fresh, other = (tmp_path / name for name in (f".a.1{PART}", f".b.1{PART}", "mine.txt"))
     for path in (old, fresh, other):
         path.write_text("x")
-    for path in (old, other):
+    folder = tmp_path / f".c-123{PART}"
+    folder.mkdir()
+    (folder / "half").write_text("x")
+    for path in (old, other, folder):
         os.utime(path, (time.time() - 3 * 24 * 3600,) * 2)
     remove_stale_parts(tmp_path)
     assert sorted(os.listdir(tmp_path)) == sorted((fresh.name, other.name))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -98,9 +99,10 @@ def _restore(values: Mapping[str, Any], session: Session, load: Load, progress: 
     for place, one in enumerate(values["runs"], 1):
         if progress:
             progress(place - 1, len(values["runs"]), f"Bringing back comparison {place}")
-        if one["recipe"] not in sessions:
-            sessions[one["recipe"]] = open_recipe(present, one["recipe"], progress=None)[0]
-        runs.append(_run(one, sessions[one["recipe"]], load))
+        with suppress(OSError):  # a picture is gone or damaged: the plan and the other comparisons are whole
+            if one["recipe"] not in sessions:
+                sessions[one["recipe"]] = open_recipe(present, one["recipe"])[0]
+            runs.append(_run(one, sessions[one["recipe"]], load))
     return Restored(present, tuple(runs), values["shown"], values["a"])
 
 

@@ -7,12 +7,20 @@ import tempfile
 import weakref
 from pathlib import Path
 
+from dit_prune_viz.errors import UserError
+
 
 class Scratch:
     """A temporary folder that is gone once nobody holds this any more, at the end of the process at the latest."""
 
     def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="dit-prune-viz-"))
+        """Make the folder. UserError if the disk does not take it."""
+        try:
+            self.path = Path(tempfile.mkdtemp(prefix="dit-prune-viz-"))
+        except OSError as error:
+            raise UserError(
+                f"Files to download cannot be written ({error.strerror}); make room and try again."
+            ) from error
         self.remove = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
     def stays_with(self, owner: object) -> Scratch:

@@ -127,7 +127,7 @@ class Pictures:
 
     def __init__(self, place: Path, most: int) -> None:
         self._place, self._most, self._used = place, most, 0
-        self.named: set[str] = set()
+        self._named: set[str] = set()
 
     def keep(self, image: Image) -> str | None:
         """Keep a picture; its name, or None where there is no room for more."""
@@ -135,11 +135,11 @@ class Pictures:
         image.save(file, "png")
         content = file.getvalue()
         name = f"{hashlib.sha256(content).hexdigest()[:32]}.png"
-        if name not in self.named:
+        if name not in self._named:
             if self._used + len(content) > self._most:
                 return None
             self._used += len(content)
-            self.named.add(name)
+            self._named.add(name)
             if not (self._place / name).exists():
                 write_whole(self._place / name, content)
         return name
@@ -150,16 +150,20 @@ class Pictures:
             raise ValueError("no picture's name")
         from PIL import Image  # which the command line does not wait for
 
-        with Image.open(self._place / name, formats=["PNG"]) as image:
-            if image.width * image.height > _MOST_PIXELS:
-                raise ValueError("far too large")
-            image.load()
-            return image.copy()
+        try:
+            with Image.open(self._place / name, formats=["PNG"]) as image:
+                if image.width * image.height > _MOST_PIXELS:
+                    raise OSError("far too large")
+                image.load()
+                return image.copy()
+        except (SyntaxError, Image.DecompressionBombError) as problem:  # as Pillow says of some damaged files
+            raise OSError("damaged") from problem
 
     def remove_others(self) -> None:
-        """Remove the pictures that were not kept this time."""
+        """Remove the pictures that no saved work of the session names, on whichever model."""
+        told = "".join(path.read_text(encoding="utf-8") for path in self._place.glob("work-*.json"))
         for path in self._place.glob("*.png"):
-            if path.name not in self.named:
+            if path.name not in told:
                 path.unlink(missing_ok=True)
 
 

@@ -347,7 +347,7 @@ def test_a_table_of_identical_pictures_says_so(ready):
 
 def test_clip_scores_on_the_page_are_cut_off_at_zero_after_averaging():
     """By hand: −30 and 10 have the mean −10, 12 and −4 the mean 4; alone they are 0 and 10, 12 and 0."""
-    image = Image.new("RGB", (8, 8))
+    image = Image.linear_gradient("L").convert("RGB")  # not constant, which would have no score
     requests = tuple(Request(prompt, seed=0, steps=1) for prompt in PROMPTS[:2])
     left, right = (
         Side(name, (image,) * 2, clips, ((1, 0.0),), 1.0)

@@ -72,6 +72,7 @@ def test_a_busy_port_is_told(busy, host):
         (["--cache", str(ROOT / "README.md")], "is a file"),
         (["--cache", str(ROOT / "README.md" / "below")], "lies below"),
         (["--out", str(ROOT / "README.md" / "far" / "below")], "lies below"),
+        (["--state", str(ROOT / "README.md" / "below")], "or off to save nothing"),
         (["--out", "with\0null"], "no name of a folder"),
     ],
 )

@@ -22,6 +22,7 @@ from dit_prune_viz.app.session.cluster_edits import set_sparsity, tag_cluster
 from dit_prune_viz.app.session.comparison import compare
 from dit_prune_viz.app.session.jobs import Jobs, Result
 from dit_prune_viz.app.session.layer_groups import group_layers
+from dit_prune_viz.app.session.runs import Runs
 from dit_prune_viz.app.session.saved_work import restore, values_of
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.startup import Startup
@@ -264,8 +265,24 @@ def test_saved_work_that_is_damaged_is_said_to_be_and_loses_nothing_else(ready, 
     for picture in tmp_path.rglob("*.png"):
         picture.write_bytes(picture.read_bytes()[:40])
     space = Workspace(worked.id)
-    assert Autosave(folder).recall(space, ready) is ready
-    assert "cannot be read" in space.notice
+    back = Autosave(folder).recall(space, ready)
+    assert space.runs.runs == ()  # a comparison is nothing without its pictures
+    assert all(torch.equal(mask.bits, worked.newest.masks[name].bits) for name, mask in back.masks.items())
+
+
+def test_work_on_one_model_leaves_the_pictures_of_another(ready, worked, tmp_path):
+    folder = StateFolder(tmp_path)
+    pictures = folder.pictures(worked.id)
+    folder.write(worked.id, "another", values_of(worked.newest, worked.runs, pictures.keep))
+    kept = set(tmp_path.rglob("*.png"))
+    assert kept
+    alone = folder.pictures(worked.id)
+    folder.write(worked.id, ready.model.fingerprint, values_of(ready, Runs(), alone.keep))
+    alone.remove_others()
+    assert set(tmp_path.rglob("*.png")) == kept
+    folder.write(worked.id, "another", values_of(ready, Runs(), alone.keep))
+    alone.remove_others()
+    assert not set(tmp_path.rglob("*.png"))
 
 
 def test_a_name_of_a_picture_leads_nowhere_else(tmp_path):

@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from quick_prune import quickly_pruned
 
 from dit_prune_viz.errors import Cancelled, UserError
-from dit_prune_viz.export import folders
+from dit_prune_viz.export import folders, part_files
 from dit_prune_viz.export.folders import new_file, new_folder
+from dit_prune_viz.export.ways import export
 
 ROOT = Path(__file__).parents[3]
 
@@ -248,4 +250,18 @@ def test_a_disk_that_fills_up_leaves_nothing(tmp_path):
         str(tmp_path / one) for one in ("own", "library", "text")
     ]
     assert all("free some space or choose another folder" in line for line in lines)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_folder_of_temporary_files_is_one_sentence(flux, tmp_path, monkeypatch):
+    """What files need is counted there, before the target is touched."""
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    pruned = quickly_pruned(flux)
+    monkeypatch.setattr(part_files, "TemporaryDirectory", full)
+    monkeypatch.setattr(flux.cache, "get", lambda key, make: make())
+    with pytest.raises(UserError, match=r"No space left on device.*TMPDIR"):
+        export(pruned, tmp_path / "out", "diffusers")
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,1 @@
+"""Faults, put into the product's work at random places, and what must hold after each of them."""
