@@ -166,16 +166,22 @@ def _cluster_endpoints(state: gr.State, calls: Calls) -> None:
 
         return await calls.call(request, session, verb)
 
-    def clusters(session: Session | None, layer: str) -> dict:
-        return calls.look(session, lambda s: describe_membership(s, layer))
+    def clusters(session: Session | None, request: gr.Request, layer: str) -> dict:
+        return calls.look(request, session, lambda s: describe_membership(s, layer))
 
     def neighbours(
-        session: Session | None, layer: str, unit: str, index: float, k: float = unit_files.K, space: str = "plane"
+        session: Session | None,
+        request: gr.Request,
+        layer: str,
+        unit: str,
+        index: float,
+        k: float = unit_files.K,
+        space: str = "plane",
     ) -> dict:
-        return calls.look(session, lambda s: describe_neighbours(s, layer, unit, index, k, space))
+        return calls.look(request, session, lambda s: describe_neighbours(s, layer, unit, index, k, space))
 
-    def selection(session: Session | None, layer: str, unit: str, units: str) -> dict:
-        return calls.look(session, lambda s: describe_selection(s, layer, unit, units))
+    def selection(session: Session | None, request: gr.Request, layer: str, unit: str, units: str) -> dict:
+        return calls.look(request, session, lambda s: describe_selection(s, layer, unit, units))
 
     text = gr.Textbox
     unit = [text(label="layer"), text("row", label="unit")]

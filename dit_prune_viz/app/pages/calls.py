@@ -79,11 +79,14 @@ class Calls:
         with logged(verb, owner):
             return await self._follow(owner, work, stop)
 
-    def look(self, session: Session | None, verb: Callable[[Session], Any]) -> Any:
-        """Run a verb that reads a session, here and now; errors are as in `call`."""
+    def look(self, request: gr.Request, session: Session | None, verb: Callable[[Session], Any]) -> Any:
+        """Run a verb that reads the client's newest session, here and now; errors are as in `call`."""
+        space = self.shared.of(request)
+        owner = space.id if space else request.session_hash
         try:
-            with logged(verb, None), telling_of_memory():
-                return verb(self.session(session))
+            with logged(verb, owner), telling_of_memory():
+                given = self.session(session)
+                return verb((space.newest if space else given.store.people.newest(owner or "")) or given)
         except Exception as problem:
             raise _error(problem) from problem
 

@@ -109,14 +109,14 @@ def test_a_client_that_goes_away_leaves_a_line(log, ready):
 
 def test_the_api_has_lines_as_well(log, ready):
     read = log()
-    calls = Calls(Prepared(ready))
+    calls, request = Calls(Prepared(ready)), SimpleNamespace(session_hash=SECRET)
 
     def load_model(session):
-        return calls.look(session, lambda s: s.need_model().name)
+        return calls.look(request, session, lambda s: s.need_model().name)
 
     assert load_model(ready) == "tiny-flux"
     with pytest.raises(Exception, match="no folder"):
-        calls.look(ready, lambda s: s.load_model("no folder"))
+        calls.look(request, ready, lambda s: s.load_model("no folder"))
     lines = read()
     assert [line["outcome"] for line in lines] == ["ok", "refused"]
     assert lines[0]["action"] == "load_model"
