@@ -14,7 +14,7 @@ from typing import Any
 
 from gradio_client import Client
 
-METHODS = ("magnitude", "wanda", "dit-pruning", "ria", "obs")
+METHODS = ("magnitude", "wanda", "dit-pruning", "ria", "cag")
 PROMPTS = ("a slice of pizza", "a red car", "a sad cat", "a green tree")
 HEAVY = ("generate", "parts", "calibrate")
 
