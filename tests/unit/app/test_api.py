@@ -256,7 +256,7 @@ def test_identical_pictures_have_no_psnr(client, layer):
     assert (scores["ssim"], scores["psnr"], scores["clip"]["delta"]) == (1, None, 0)
 
 
-def test_a_script_goes_on_where_another_client_stopped(url, fresh):
+def test_a_script_goes_on_where_another_client_stopped(url, fresh, layer):
     fresh.predict("wanda", "auto", 0.3, api_name="/prune")
     id = fresh.predict(api_name="/session_id")["session"]
     assert len(id) == 32
@@ -266,6 +266,8 @@ def test_a_script_goes_on_where_another_client_stopped(url, fresh):
     other.predict("wanda", "auto", 0.6, api_name="/prune")
     saved = json.loads(fresh.predict(api_name="/save_recipe")["recipe"])
     assert saved["sparsity"] == 0.6
+    other.predict(layer, "row", "kmeans", 2, api_name="/cluster")
+    assert len(fresh.predict(layer, api_name="/clusters")["clusters"]) == 2
     with_header = Client(url, verbose=False, headers={"X-Dit-Prune-Viz-Session": id})
     assert json.loads(with_header.predict(api_name="/save_recipe")["recipe"]) == saved
     assert Client(url, verbose=False).predict(api_name="/session_id")["session"] != id
