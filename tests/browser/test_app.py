@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 expect.set_options(timeout=60_000)
 TRACEBACK = re.compile(r"Traceback|File \".*\", line \d+")
@@ -195,6 +195,18 @@ def move(page: Page, moves: list[tuple[int, int]]) -> None:
     )
 
 
+def rest(page: Page, texts: Locator, seconds: int = 4) -> None:
+    """Wait until the texts have stayed the same for so long."""
+    before, since = texts.all_inner_texts(), 0
+    for _ in range(60):
+        page.wait_for_timeout(1000)
+        now = texts.all_inner_texts()
+        before, since = now, since + 1 if now == before else 0
+        if since >= seconds:
+            return
+    raise AssertionError(f"still changing: {before}")
+
+
 def about(percent: int) -> re.Pattern:
     """What a slider set to `percent` comes to once it is applied: counts are rounded down."""
     return re.compile(rf"^({percent - 1}|{percent})(\.\d)?$")
@@ -205,7 +217,7 @@ def test_of_many_quick_moves_the_last_of_every_row_is_applied(page: Page):
     middle = fields(page).nth(1).input_value()
     move(page, [(0, 10), (0, 30), (2, 60), (0, 95), (2, 20), (0, 80)])
     own = page.locator("#cluster-table .damage")
-    page.wait_for_timeout(4000)  # long enough for anything that is still on its way to arrive and do harm
+    rest(page, own)  # anything that is still on its way arrives, and does harm if it can
     expect(fields(page).nth(0)).to_have_value(about(80))
     expect(fields(page).nth(2)).to_have_value(about(20))
     expect(fields(page).nth(1)).to_have_value(middle)
