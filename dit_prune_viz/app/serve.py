@@ -8,10 +8,12 @@ import os
 import sys
 import threading
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from dit_prune_viz.app.gradio_stubs import without_stubs
 from dit_prune_viz.app.guard_options import (
+    Logins,
     add_guard_options,
     guarded,
     has_login,
@@ -19,14 +21,15 @@ from dit_prune_viz.app.guard_options import (
     read_logins,
     read_rules,
 )
-from dit_prune_viz.app.guard_rules import LOOPBACK
+from dit_prune_viz.app.guard_rules import LOOPBACK, GuardRules
 from dit_prune_viz.app.mcp_option import add_mcp_option, serves_mcp
 from dit_prune_viz.app.mcp_route import McpRoute
 from dit_prune_viz.app.process import ending_quietly, own_temporary_folder
-from dit_prune_viz.app.session.state_folder import add_state_option, open_state
+from dit_prune_viz.app.session.state_folder import StateFolder, add_state_option, open_state
 from dit_prune_viz.app.startup_checks import check_address, check_startup
-from dit_prune_viz.disk_cache import add_cache_option, open_cache
+from dit_prune_viz.disk_cache import DiskCache, add_cache_option, open_cache
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.pipelines.allowed_models import AllowedModels
 from dit_prune_viz.pipelines.load_settings import add_load_options, read_load_settings
 from dit_prune_viz.plugins import add_plugin_option, load_plugins
 from dit_prune_viz.resources import BUNDLED_CLIP, BUNDLED_MODEL
@@ -37,21 +40,57 @@ def main(arguments: Sequence[str] | None = None, program: str = "app.py", comman
     try:
         options = parse(load_plugins(sys.argv[1:] if arguments is None else arguments), program, commands)
         check_startup(options)
+        setup = read_setup(options)
     except UserError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2
     with ending_quietly(), own_temporary_folder():
-        serve(options)
+        serve(options, setup)
     return 0
 
 
-def serve(options: argparse.Namespace) -> None:
-    """Build the app and launch it. UserError if the cache is no folder."""
+@dataclass(frozen=True)
+class Setup:
+    """What the options lead to, as far as no model is needed for it.
+
+    Attributes:
+        logins: of everybody who may come in; empty lets all in.
+        rules: which requests are answered.
+        allowed: which models may be opened; None is all.
+        for_agents: whether agents get tools.
+        cache: on disk; None is none.
+        state: where sessions are saved; None saves none.
+    """
+
+    logins: Logins
+    rules: GuardRules
+    allowed: AllowedModels | None
+    for_agents: bool
+    cache: DiskCache | None
+    state: StateFolder | None
+
+
+def read_setup(options: argparse.Namespace) -> Setup:
+    """Read it.
+
+    Raises:
+        UserError: an option that cannot be followed.
+    """
+    space = _on_space()
+    return Setup(
+        read_logins(options),
+        read_rules(options, space=space),
+        read_allowed_models(options, space=space),
+        serves_mcp(options),
+        open_cache(options.cache),
+        open_state(options.state),
+    )
+
+
+def serve(options: argparse.Namespace, setup: Setup) -> None:
+    """Build the app and launch it. UserError if its address was taken meanwhile."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    logins, rules = read_logins(options), read_rules(options, space=_on_space())
-    for_agents = serves_mcp(options)
-    cache, state = open_cache(options.cache), open_state(options.state)
     # Imports make a million objects that stay; to look through them for garbage again and again takes over a second.
     gc.disable()
     with without_stubs():
@@ -66,8 +105,8 @@ def serve(options: argparse.Namespace) -> None:
     settings = AppSettings(
         read_load_settings(options),
         options.clip,
-        cache,
-        allowed=read_allowed_models(options, space=_on_space()),
+        setup.cache,
+        allowed=setup.allowed,
         lend=lend,
         **({"out": options.out} if options.out else {}),
     )
@@ -77,16 +116,16 @@ def serve(options: argparse.Namespace) -> None:
         from dit_prune_viz.app.session.workspaces import open_workspaces
         from dit_prune_viz.app.theme import launch_options
 
-    workspaces = open_workspaces(startup.jobs.cancel, state)
+    workspaces = open_workspaces(startup.jobs.cancel, setup.state)
     app = build_app(startup, workspaces)
     threading.Thread(target=draw_ahead, args=(startup,), name="first drawing", daemon=True).start()
     sys.setswitchinterval(0.0005)  # the page stays quick while the model works in a thread beside it
     print(f"Opening http://{options.host}:{options.port}", flush=True)
-    tools = [(McpRoute, (), {"startup": startup, "find": workspaces.newest})] if for_agents else []
-    guards = guarded(rules, lambda: health(startup), inner=tools)
+    tools = [(McpRoute, (), {"startup": startup, "find": workspaces.newest})] if setup.for_agents else []
+    guards = guarded(setup.rules, lambda: health(startup), inner=tools)
     try:
         app.launch(
-            server_name=options.host, server_port=options.port, auth=logins or None, **launch_options(), **guards
+            server_name=options.host, server_port=options.port, auth=setup.logins or None, **launch_options(), **guards
         )
     except OSError as error:  # taken since it was checked
         check_address(options.host, options.port)
