@@ -93,7 +93,7 @@ def test_a_plan_is_tuned_judged_named_and_opened_by_its_link(page: Page, screens
     link = page.locator("#version-words a")
     expect(link).to_be_visible()
     expect(page.locator("#runs li").first).to_contain_text("adaLN spared")
-    address = app_url.rstrip("/") + "/" + link.get_attribute("href")
+    address = app_url.rstrip("/") + "/" + link.get_attribute("href") + "&session=new"  # as somebody else would open it
     page = page.context.new_page()  # gradio logs every answer that is on its way when a page is left
     page.set_default_timeout(60_000)
     page.goto(address)
