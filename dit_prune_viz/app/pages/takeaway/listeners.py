@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from dit_prune_viz.app.session import takeaway
 from dit_prune_viz.app.session.jobs import Reporter, Result
 from dit_prune_viz.app.session.recipe_io import open_recipe, recipe_in_words
 from dit_prune_viz.app.session.runs import Runs
+from dit_prune_viz.app.session.scratch import Scratch
 from dit_prune_viz.app.session.selection import Selection
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.takeaway import Found, Taken
@@ -54,8 +55,8 @@ class TakeawayListeners:
         ) -> Iterator[tuple]:
             found = Found(runs.runs, measured.rows, self._sources.selection(request))
 
-            def work(session: Session, report: Reporter) -> tuple[Session, Taken]:
-                return session, takeaway.take(
+            def work(session: Session, report: Reporter) -> tuple[Session, Taken, Scratch]:
+                taken = takeaway.take(
                     session,
                     way,
                     name,
@@ -65,10 +66,12 @@ class TakeawayListeners:
                     found=found,
                     progress=report,
                 )
+                scratch = Scratch()
+                return session, replace(taken, download=scratch.lend(taken.download)), scratch
 
             for update in self._actions.watch(request, session, work, step=None):
                 if isinstance(update, Result):
-                    session, taken = update.value
+                    session, taken, _scratch = update.value  # held until gradio has its own copy
                     yield (*bar_updates(session), taken.words, *self._downloads(taken))
                 elif isinstance(update, tuple):
                     yield (*update, *unchanged(self._layout.written))
