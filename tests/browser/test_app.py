@@ -471,7 +471,7 @@ def test_methods_are_compared_and_the_figures_taken_away(page: Page, screenshots
         page.locator(f"#tradeoff-{field} input, #tradeoff-{field} textarea").first.fill(value)
     page.locator("#tradeoff-run").click()
     rows = page.locator("#tradeoff-table tbody tr")
-    expect(rows).to_have_count(4)  # dense, magnitude, Wanda, DiT-Pruning
+    expect(rows).to_have_count(4, timeout=240_000)  # dense, magnitude, Wanda, DiT-Pruning
     expect(page.locator("#bar")).to_contain_text("Ready")
     shoot(page, screenshots, "tradeoff")
     page.locator("#tradeoff-over label", has_text="size").click()

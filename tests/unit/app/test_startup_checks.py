@@ -108,7 +108,9 @@ def started(folder: Path, *arguments: str) -> subprocess.Popen:
     environment = {**os.environ, "TMPDIR": str(folder)}
     environment.pop("GRADIO_TEMP_DIR", None)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([sys.executable, "app.py", *arguments], cwd=ROOT, env=environment, **pipes)
+    # Tests that run in the background of a shell are told to ignore Ctrl+C, and so would be what they start.
+    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    return subprocess.Popen([sys.executable, "app.py", *arguments], cwd=ROOT, env=environment, **pipes, **heard)
 
 
 def test_a_busy_port_ends_the_program_before_anything_is_loaded(busy, tmp_path):

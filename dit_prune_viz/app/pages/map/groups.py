@@ -78,7 +78,8 @@ def wire(frame: Frame, actions: Actions, views: PlaneViews, table: gr.HTML) -> N
     frame.shown.change(listeners.refresh_table, frame.session, table, trigger_mode="always_last", **INTERNAL)
     regroup = {"inputs": [frame.session, views.by, views.k], "outputs": frame.outputs, **INTERNAL}
     views.by.input(lambda by: gr.Dropdown(visible=by in COUNTED), views.by, views.k, **INTERNAL)
-    gr.on([views.by.input, views.k.input], listeners.regroup, trigger_mode="always_last", **regroup)
+    # Each choice at once: one that waited would be read from the fields after they followed an earlier choice.
+    gr.on([views.by.input, views.k.input], listeners.regroup, trigger_mode="multiple", **regroup)
     selected = [selection, views.plane, views.words]
     for event, listener in ((views.plane.select, listeners.select), (table.select, listeners.select_group)):
         event(listener, shown, selected, trigger_mode="multiple", queue=False, **INTERNAL)
