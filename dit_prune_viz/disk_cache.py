@@ -156,6 +156,30 @@ def add_cache_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def chosen_folder(choice: str | None, variable: str, usual: Callable[[], Path], refusal: str) -> Path | None:
+    """The folder that a person chose.
+
+    Args:
+        choice: by an option: a folder, or "off"; None or an empty text leaves it to the variable.
+        variable: of the environment, which says the same.
+        usual: the folder where neither says anything.
+        refusal: what is said of a file, with "{}" for its path.
+
+    Returns:
+        None for "off".
+
+    Raises:
+        UserError: the folder is a file.
+    """
+    choice = choice or os.environ.get(variable)
+    if choice and choice.lower() == OFF:
+        return None
+    folder = Path(choice).expanduser() if choice else usual()
+    if folder.is_file():
+        raise UserError(refusal.format(folder))
+    return folder
+
+
 def open_cache(choice: str | None = None) -> DiskCache | None:
     """The disk cache a person chose.
 
@@ -169,13 +193,9 @@ def open_cache(choice: str | None = None) -> DiskCache | None:
     Raises:
         UserError: the folder is a file.
     """
-    choice = choice or os.environ.get(VARIABLE)
-    if choice and choice.lower() == OFF:
-        return None
-    folder = Path(choice).expanduser() if choice else user_folder()
-    if folder.is_file():
-        raise UserError(f"The cache {folder} is a file; give a folder, or off for no cache.")
-    return DiskCache(folder)
+    refusal = "The cache {} is a file; give a folder, or off for no cache."
+    folder = chosen_folder(choice, VARIABLE, user_folder, refusal)
+    return None if folder is None else DiskCache(folder)
 
 
 def write_entry(path: Path, entry: Entry) -> None:

@@ -9,18 +9,18 @@ from typing import Any
 
 import gradio as gr
 
-from dit_prune_viz.app.pages.events import value_of
+from dit_prune_viz.app.pages.events import id_of, value_of
 from dit_prune_viz.app.pages.topbar import page as topbar
 from dit_prune_viz.app.pages.updates import UNEXPECTED, bar_updates, error_message, session_updates
 from dit_prune_viz.app.session import packed
 from dit_prune_viz.app.session.action_log import logged
 from dit_prune_viz.app.session.going_on import Work
-from dit_prune_viz.app.session.history import History, with_looks
+from dit_prune_viz.app.session.history import History
 from dit_prune_viz.app.session.jobs import Busy, GaveWay, Jobs, Queued, Reporter, Result
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.startup import Startup
 from dit_prune_viz.app.session.workspace import Workspace
-from dit_prune_viz.app.session.workspaces import Workspaces, is_id, sent_id
+from dit_prune_viz.app.session.workspaces import Workspaces, is_id
 from dit_prune_viz.errors import Cancelled, UserError
 
 INTERNAL = {
@@ -77,8 +77,7 @@ class Actions:
     def workspace(self, request: gr.Request) -> Workspace:
         """The workspace that a request is about. Without an id it is the page's own, and goes with it."""
         page = request.session_hash
-        id = sent_id(getattr(request, "headers", None), getattr(request, "query_params", None))
-        return self.workspaces.open(id or page, page)
+        return self.workspaces.open(id_of(request) or page, page)
 
     def session(self, session: Session | None) -> Session:
         """The user's session; a new user's is the prepared one, which may have to be waited for."""
@@ -232,19 +231,20 @@ class Actions:
             nonlocal before
             if step is not None:
                 space.problem = space.notice = None
-            for busy in self._startup.watch():
-                report(busy.done, busy.total, busy.what)
+            report.follow(self._startup.watch())
             before = space.newest or self.session(session)
             before.store.people.saw(space.id, before)
             after = work(before, report)
             other = isinstance(after, Session) and after.model is not before.model
-            return self.recall(after, report, space) if other else after
+            return self.workspaces.recall(space, after, report) if other else after
 
         try:
             with logged(work, space.id):
                 for update in self._jobs.run(line, begin, gives_way=gives_way):
                     if isinstance(update, Result) and isinstance(update.value, Session):
-                        yield Result(self._step(space, before, update.value, step, looks=looks))
+                        after = space.step(before, update.value, step, looks=looks)
+                        after.store.people.saw(space.id, after)
+                        yield Result(after)
                     else:
                         yield update
         except GaveWay:
@@ -260,22 +260,6 @@ class Actions:
             raise
         finally:
             self.workspaces.changed(space)
-
-    def recall(self, session: Session, report: Reporter, space: Workspace) -> Session:
-        """The session with the work on its model that was saved when the app ran before, where there is some."""
-        if not self.workspaces.recalls(space, session):
-            return session
-        return self.workspaces.autosave.recall(space, session, report)
-
-    def _step(self, space: Workspace, before: Session, after: Session, step: str | None, *, looks: bool) -> Session:
-        """Move on from `before` to `after`, or to what both of these and the work that ended meanwhile lead to."""
-        with space.lock:
-            now = space.newest or before
-            if now is not before and after is not before:
-                after = with_looks(now, before, after) if looks else with_looks(after, before, now)
-            space.history.step(now if looks else before, after, step)
-            after.store.people.saw(space.id, after)
-        return after
 
     @staticmethod
     def bar(space: Workspace, session: Session | None, busy: Busy | None = None) -> str:
@@ -307,7 +291,7 @@ class Actions:
         if self.workspaces.recalls(space, session):
 
             def recall(now: Session, report: Reporter) -> Session:
-                return self.recall(now, report, space)
+                return self.workspaces.recall(space, now, report)
 
             yield from self.run(request, session, recall, step="bringing back saved work")
             session = space.newest or session

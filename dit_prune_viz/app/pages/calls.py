@@ -94,9 +94,8 @@ class Calls:
         """The client's session; a new client's is the prepared one, which may have to be waited for."""
         if session is not None:
             return session
-        for busy in self._startup.watch():
-            if report is not None:
-                report(busy.done, busy.total, busy.what)
+        if report is not None:
+            report.follow(self._startup.watch())
         return self._startup.wait()
 
     async def _follow(self, owner: str, work: Callable[[Reporter], Any], stop: threading.Event) -> Any:

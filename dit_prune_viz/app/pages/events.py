@@ -6,6 +6,13 @@ from typing import Any
 
 import gradio as gr
 
+from dit_prune_viz.app.session.workspaces import sent_id
+
+
+def id_of(request: gr.Request) -> str | None:
+    """The id of the session that a request is about; None where it names none."""
+    return sent_id(getattr(request, "headers", None), getattr(request, "query_params", None))
+
 
 def value_of(event: gr.EventData, name: str, default: Any = None) -> Any:
     """One value of an event; `default` where the browser sent none."""

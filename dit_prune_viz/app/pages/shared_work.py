@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gradio as gr
 
+from dit_prune_viz.app.pages.events import id_of
 from dit_prune_viz.app.pages.updates import error_message
 from dit_prune_viz.app.session.jobs import Reporter
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.workspace import Workspace
-from dit_prune_viz.app.session.workspaces import Workspaces, is_id, new_id, sent_id
+from dit_prune_viz.app.session.workspaces import Workspaces, is_id, new_id
 from dit_prune_viz.errors import UserError
 
 STEP = "a call of the API"
@@ -24,7 +25,7 @@ class SharedWork:
     def of(self, request: gr.Request) -> Workspace | None:
         """The client's workspace; None for one that works alone."""
         client = request.session_hash
-        id = sent_id(getattr(request, "headers", None), getattr(request, "query_params", None))
+        id = id_of(request)
         if id is not None:
             return self._workspaces.open(id, client)
         space = self._workspaces.of_page(client) if client else None
@@ -49,15 +50,13 @@ class SharedWork:
     def begin(self, space: Workspace, given: Session, report: Reporter) -> Session:
         """The workspace's newest session, else what was saved for it, else the given one."""
         before = space.newest or given
-        if not self._workspaces.recalls(space, before):
-            return before
-        after = self._workspaces.autosave.recall(space, before, report)
-        self.end(space, before, after)
+        after = self._workspaces.recall(space, before, report)
+        if after is not before:
+            self.end(space, before, after)
         return after
 
     def end(self, space: Workspace, before: Session, after: Session) -> None:
         """A call has led to another session; the pages hear of it."""
-        with space.lock:
-            space.history.step(before, after, STEP)
+        space.step(before, after, STEP)
         space.tell_others(None)
         self._workspaces.changed(space)

@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,6 +90,11 @@ class Reporter:
         left = elapsed / done * (total - done) if done and elapsed > FIRST_SECONDS else None
         self._end = None if left is None else time.monotonic() + left
         self.messages.put(Busy(done, total, what, left))
+
+    def follow(self, others: Iterable[Busy]) -> None:
+        """Tell of other work what it says of itself, until it ends."""
+        for busy in others:
+            self(busy.done, busy.total, busy.what)
 
     def emit(self, item: Any) -> None:
         self.check()

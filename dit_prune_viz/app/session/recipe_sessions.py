@@ -49,8 +49,7 @@ class RecipeSessions:
             if found is None:
                 raise UserError(f"There is no session {brief(session)}; give a recipe, or the id in a page's address.")
             return found
-        for busy in self._startup.watch():
-            report(busy.done, busy.total, busy.what)
+        report.follow(self._startup.watch())
         prepared = self._startup.wait()
         if prepared.statistics is None:
             raise UserError(self._startup.problem or "The model is not calibrated; open the app and calibrate it.")

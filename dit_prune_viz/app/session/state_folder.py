@@ -6,7 +6,6 @@ import argparse
 import hashlib
 import io
 import json
-import os
 import re
 import shutil
 import time
@@ -17,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from platformdirs import user_state_dir
 
-from dit_prune_viz.errors import UserError
+from dit_prune_viz.disk_cache import OFF, chosen_folder
 from dit_prune_viz.whole_file import remove_stale_parts, write_whole
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-VARIABLE, OFF = "DIT_PRUNE_VIZ_STATE", "off"
+VARIABLE = "DIT_PRUNE_VIZ_STATE"
 KEPT_SECONDS = 30 * 24 * 3600
 SESSION_BYTES = 64 << 20
 """Of one session's work; the oldest pictures are left out."""
@@ -187,10 +186,10 @@ def open_state(choice: str | None = None) -> StateFolder | None:
     Raises:
         UserError: the folder is a file.
     """
-    choice = choice or os.environ.get(VARIABLE)
-    if choice and choice.lower() == OFF:
-        return None
-    folder = Path(choice).expanduser() if choice else Path(user_state_dir("dit_prune_viz", appauthor=False))
-    if folder.is_file():
-        raise UserError(f"The state folder {folder} is a file; give a folder, or off to save nothing.")
-    return StateFolder(folder)
+    refusal = "The state folder {} is a file; give a folder, or off to save nothing."
+    folder = chosen_folder(choice, VARIABLE, _user_folder, refusal)
+    return None if folder is None else StateFolder(folder)
+
+
+def _user_folder() -> Path:
+    return Path(user_state_dir("dit_prune_viz", appauthor=False))

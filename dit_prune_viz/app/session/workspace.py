@@ -10,7 +10,7 @@ from typing import Any
 
 from dit_prune_viz.app.session.analyzer import Findings
 from dit_prune_viz.app.session.going_on import Work
-from dit_prune_viz.app.session.history import History
+from dit_prune_viz.app.session.history import History, with_looks
 from dit_prune_viz.app.session.runs import Runs
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.tradeoff import Measured
@@ -73,6 +73,25 @@ class Workspace:
     def parts(self) -> dict[int, int]:
         """The bytes of masks and pictures, by identity: workspaces share what they have in common."""
         return {**self.history.parts, **self.runs.parts}
+
+    def step(self, before: Session, after: Session, what: str | None, *, looks: bool = False) -> Session:
+        """Move on from `before` to `after`, or to what both of these and the work that ended meanwhile lead to.
+
+        Args:
+            before: where the work began.
+            after: where it led.
+            what: of the step, as in `History.step`.
+            looks: whether it only looked, beside work of another line.
+
+        Returns:
+            The newest session.
+        """
+        with self.lock:
+            now = self.newest or before
+            if now is not before and after is not before:
+                after = with_looks(now, before, after) if looks else with_looks(after, before, now)
+            self.history.step(now if looks else before, after, what)
+        return after
 
     def look(self, page: str) -> Page:
         """A page asks for something."""

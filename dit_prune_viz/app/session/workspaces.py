@@ -12,9 +12,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dit_prune_viz.app.session.autosave import Autosave
+from dit_prune_viz.app.session.jobs import GONE_SECONDS
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.state_folder import StateFolder
 from dit_prune_viz.app.session.workspace import Workspace
+from dit_prune_viz.errors import Progress
 
 HEADER, QUERY = "x-dit-prune-viz-session", "session"
 """Where a request carries the id."""
@@ -22,8 +24,6 @@ MOST = 64
 MAX_BYTES = 4 << 30
 KEPT_SECONDS = 24 * 3600
 """A workspace in which nobody has looked for so long is given up."""
-ALONE_SECONDS = 30.0
-"""Work is given up when nobody has looked for so long, unless it was asked to go on."""
 _TICK_SECONDS = 1.0
 _ID = re.compile(r"[A-Za-z0-9_-]{32}")
 
@@ -83,7 +83,7 @@ class Workspaces:
         self._of_page: dict[str, str] = {}
         self._lock = threading.RLock()
         self._guard: threading.Thread | None = None
-        self.alone_seconds = ALONE_SECONDS
+        self.alone_seconds = GONE_SECONDS
 
     def find(self, id: str) -> Workspace | None:
         """The workspace of an id, None where there is none."""
@@ -136,6 +136,11 @@ class Workspaces:
         """Whether work was saved for the model of a session that is not back yet."""
         known = self.autosave is not None and is_id(space.id) and session is not None and session.model is not None
         return known and self.autosave.has(space, session)
+
+    def recall(self, space: Workspace, session: Session, progress: Progress | None = None) -> Session:
+        """The session with the work that was saved for its model when the app ran before; itself where there is none.
+        See `Autosave.recall`."""
+        return self.autosave.recall(space, session, progress) if self.recalls(space, session) else session
 
     def watch_over(self) -> None:
         """Give up work that nobody has looked at for a while; to be called when some begins."""
