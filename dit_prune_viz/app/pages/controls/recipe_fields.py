@@ -268,6 +268,10 @@ class _Listeners:
     def choose(self, session: Session | None, name: str, *given) -> tuple:
         if name.startswith(HEADING):
             return self.follow(session, *given)
+        if name == _name(self._column.values(given)):
+            # A list sends its choice once more when it is left, as it is for Cancel: an answer that comes after the
+            # fields have gone back would choose it again.
+            return (gr.skip(),) * len(self._column.shown)
         return self._show(session, self._chosen(name, given), name, values=name != CUSTOM)
 
     def follow(self, session: Session | None, *given) -> tuple:
