@@ -124,9 +124,7 @@ def test_a_cell_of_the_map_leads_to_its_layer(browser, report, content):
         plot = page.locator("#map .plot").first
         plot.evaluate("plot => plot.scrollIntoView({ block: 'center', behavior: 'instant' })")
         expect(plot).to_have_attribute("data-drawn", "figure-0", timeout=60_000)
-        area = plot.locator(".nsewdrag").bounding_box()
-        page.mouse.move(area["x"] + 8, area["y"] + 8)
-        page.mouse.click(area["x"] + 8, area["y"] + 8)
+        plot.locator(".nsewdrag").click(position={"x": 8, "y": 8})  # once the page has stopped moving
         expect(page.locator("#layer-table tr.found")).to_have_count(1)
         figure = json.loads(page.locator("#figure-0").text_content())
         assert page.locator("#layer-table tr.found th").text_content() in json.dumps(figure)
