@@ -32,6 +32,9 @@ class Worker(Protocol):
     def seconds_left(self) -> float | None:
         """How long it still takes; None where that is not known."""
 
+    def begins(self) -> None:
+        """Called in the thread that has just got the lock."""
+
 
 WORKER: ContextVar[Worker | None] = ContextVar("worker", default=None)
 """Whose work this is. What waits for the lock asks it how long that still takes."""
@@ -91,6 +94,8 @@ class ModelLock:
         ticket = None if self in held else _Ticket(WORKER.get())
         if ticket is not None:
             self._wait(ticket, progress)
+            if ticket.worker is not None:
+                ticket.worker.begins()
         token = _HELD.set((*held, self))
         try:
             yield

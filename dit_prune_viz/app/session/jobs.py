@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from dit_prune_viz.app.session.priority import let_others_first
 from dit_prune_viz.errors import Cancelled
 from dit_prune_viz.memory import give_back
 from dit_prune_viz.pipelines.device import telling_of_memory
@@ -107,6 +108,10 @@ class Reporter:
             self.cancel.set()
         if self.cancel.is_set():
             raise Cancelled
+
+    def begins(self) -> None:
+        """Work on a model has begun: from now on, this thread and those that it starts let light work go first."""
+        let_others_first()
 
     def seconds_left(self) -> float | None:
         """Of the stage that the job is in."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from itertools import islice
@@ -10,7 +12,9 @@ import pytest
 
 from dit_prune_viz.app.session import jobs as jobs_module
 from dit_prune_viz.app.session.jobs import Busy, Jobs, Queued, Reporter, Result
+from dit_prune_viz.app.session.priority import LATER
 from dit_prune_viz.errors import Cancelled, UserError
+from dit_prune_viz.pipelines.lock import ModelLock
 
 
 def endless(stopped: threading.Event):
@@ -181,3 +185,29 @@ def test_jobs_of_two_owners_run_at_the_same_time():
     next(mine)
     assert list(jobs.run("you", lambda report: 7)) == [Result(7)]
     mine.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no niceness of a thread elsewhere")
+def test_work_on_a_model_lets_light_work_go_first():
+    lock, own = ModelLock(), os.getpriority(os.PRIO_PROCESS, 0)
+
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    def light(report: Reporter) -> list[int]:
+        return [niceness()]
+
+    def heavy(report: Reporter) -> list[int]:
+        found = [niceness()]
+        with lock.hold(report):
+            found.append(niceness())
+            helper = threading.Thread(target=lambda: found.append(niceness()))
+            helper.start()
+            helper.join()
+        return found
+
+    (found,) = Jobs().run("one", heavy)
+    assert found.value == [own, max(own, LATER), max(own, LATER)]
+    (found,) = Jobs().run("two", light)
+    assert found.value == [own]
+    assert niceness() == own

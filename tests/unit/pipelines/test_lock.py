@@ -142,6 +142,9 @@ class Slow:
     def seconds_left(self) -> float:
         return 40.0
 
+    def begins(self) -> None:
+        pass
+
 
 def test_whoever_waits_is_told_the_place_and_the_time_that_those_ahead_take():
     lock, told = ModelLock(), {"first": [], "second": []}
