@@ -295,6 +295,8 @@ class Actions:
 
             yield from self.run(request, session, recall, step="bringing back saved work")
             session = space.newest or session
+        else:
+            self.workspaces.tell_of_others(space, session)
         space.problem = space.problem or self._startup.problem
         yield session, self.bar(space, session), gr.skip()
         self._startup.visited()

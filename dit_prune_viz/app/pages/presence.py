@@ -7,7 +7,7 @@ from typing import Any
 
 from gradio.context import LocalContext
 
-from dit_prune_viz.app.session.jobs import GONE_SECONDS
+from dit_prune_viz.app.session.workspaces import GONE_SECONDS
 
 
 class Presence:

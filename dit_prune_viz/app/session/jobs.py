@@ -18,8 +18,6 @@ from dit_prune_viz.pipelines.device import telling_of_memory
 from dit_prune_viz.pipelines.lock import WORKER
 
 POLL_SECONDS = 0.15
-GONE_SECONDS = 30.0
-"""A job that nobody has looked at for so long is stopped: whoever watched it is gone without a word."""
 GIVE_BACK_SECONDS = 10.0
 """Freed memory goes back to the system that often, after a job: it takes a moment in which nobody gets any."""
 FIRST_SECONDS = 1.5
@@ -67,7 +65,6 @@ class Reporter:
     gives_way: whether it stops as soon as its owner asks for something else; gave_way: whether it did.
     cancel: set to stop it.
     owner: whose job it is.
-    left_alone: since when nobody has asked for its messages; None while somebody waits for them.
     """
 
     def __init__(
@@ -77,7 +74,6 @@ class Reporter:
         self.cancel = cancel or threading.Event()
         self.gives_way, self.gave_way = gives_way, False
         self.messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self.left_alone: float | None = None
         self._stage: tuple[int, float] | None = None  # its total, and when it began
         self._done = 0
         self._end: float | None = None
@@ -102,10 +98,7 @@ class Reporter:
         self.messages.put(item)
 
     def check(self) -> None:
-        """Raise Cancelled if the job was called off, or nobody waits for it any more."""
-        alone = self.left_alone
-        if alone is not None and time.monotonic() - alone > GONE_SECONDS:
-            self.cancel.set()
+        """Raise Cancelled if the job was called off."""
         if self.cancel.is_set():
             raise Cancelled
 
@@ -141,9 +134,9 @@ class Jobs:
         """Run `work(reporter)` in a thread; yield `Queued`s, `Busy`s, emitted items and at last a `Result`.
 
         Stale `Busy`s are dropped. What `work` raises is raised here, and Cancelled even if the work ended before it
-        noticed. The owner's next job starts when this generator ends. Closing the generator cancels the work, and so
-        does leaving it alone for GONE_SECONDS. A job that `gives_way` raises GaveWay, and not Cancelled, once its
-        owner's next job comes. Setting `cancel` stops this job alone.
+        noticed. The owner's next job starts when this generator ends. Closing the generator cancels the work. A job
+        that `gives_way` raises GaveWay, and not Cancelled, once its owner's next job comes. Setting `cancel` stops this
+        job alone.
         """
         reporter = Reporter(gives_way, cancel, owner)
         with self._changed:
@@ -159,10 +152,7 @@ class Jobs:
             # With its context, by which a Space that lends GPUs knows whose call it is.
             context = contextvars.copy_context()
             threading.Thread(target=context.run, args=(_perform, work, reporter), daemon=True).start()
-            for update in _follow(reporter):
-                reporter.left_alone = time.monotonic()
-                yield update
-                reporter.left_alone = None
+            yield from _follow(reporter)
         except Cancelled:
             if reporter.gave_way:
                 raise GaveWay from None

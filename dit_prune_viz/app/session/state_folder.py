@@ -54,23 +54,16 @@ class StateFolder:
 
     def find(self, id: str, fingerprint: str) -> dict[str, Any] | None:
         """The work of a session on a model; None where there is none, or where it cannot be read."""
-        path = self._file(id, fingerprint)
-        try:
-            if time.time() - path.stat().st_mtime > self._seconds or path.stat().st_size > self._session_bytes:
-                return None
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            return None
-        return values if isinstance(values, dict) else None
+        return self._read(self._file(id, fingerprint))
 
     def others(self, id: str, fingerprint: str) -> tuple[str, ...]:
         """The names of other models on which a session has work."""
-        names = []
+        own, found = self._file(id, fingerprint), []
         for path in sorted(self._place(id).glob("work-*.json")):
-            values = None if path == self._file(id, fingerprint) else self._read(path)
-            if values:
-                names.append(values)
-        return tuple(names)
+            model = (self._read(path) or {}).get("model") if path != own else None
+            if isinstance(model, dict) and isinstance(model.get("name"), str):
+                found.append(model["name"])
+        return tuple(found)
 
     def write(self, id: str, fingerprint: str, values: Mapping[str, Any]) -> None:
         """Save work, whole or not at all, then remove what exceeds the bounds. OSError if the disk does not take it."""
@@ -98,12 +91,14 @@ class StateFolder:
             self.folder.mkdir(parents=True, mode=0o700)
         self._place(id).mkdir(mode=0o700, exist_ok=True)
 
-    @staticmethod
-    def _read(path: Path) -> str | None:
+    def _read(self, path: Path) -> dict[str, Any] | None:
         try:
-            return str(json.loads(path.read_text(encoding="utf-8"))["model"]["name"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            if time.time() - path.stat().st_mtime > self._seconds or path.stat().st_size > self._session_bytes:
+                return None
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
             return None
+        return values if isinstance(values, dict) else None
 
     def _trim(self, keep: Path) -> None:
         known = []

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dit_prune_viz.app.session.autosave import Autosave
-from dit_prune_viz.app.session.jobs import GONE_SECONDS
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.state_folder import StateFolder
 from dit_prune_viz.app.session.workspace import Workspace
@@ -20,6 +19,8 @@ from dit_prune_viz.errors import Progress
 
 HEADER, QUERY = "x-dit-prune-viz-session", "session"
 """Where a request carries the id."""
+GONE_SECONDS = 30.0
+"""Work that nobody has looked at for so long is stopped: whoever asked for it is gone without a word."""
 MOST = 64
 MAX_BYTES = 4 << 30
 KEPT_SECONDS = 24 * 3600
@@ -141,6 +142,13 @@ class Workspaces:
         """The session with the work that was saved for its model when the app ran before; itself where there is none.
         See `Autosave.recall`."""
         return self.autosave.recall(space, session, progress) if self.recalls(space, session) else session
+
+    def tell_of_others(self, space: Workspace, session: Session | None) -> None:
+        """Where nothing was done in a workspace yet: its notice names the other models on which it has saved work."""
+        untouched = self.autosave is not None and is_id(space.id) and space.newest is None
+        names = self.autosave.others(space, session) if untouched and session and session.model else ()
+        if names:
+            space.notice = f"You have saved work on {', '.join(names)}: load that model, and it comes back."
 
     def watch_over(self) -> None:
         """Give up work that nobody has looked at for a while; to be called when some begins."""

@@ -10,7 +10,6 @@ from itertools import islice
 
 import pytest
 
-from dit_prune_viz.app.session import jobs as jobs_module
 from dit_prune_viz.app.session.jobs import Busy, Jobs, Queued, Reporter, Result
 from dit_prune_viz.app.session.priority import LATER
 from dit_prune_viz.errors import Cancelled, UserError
@@ -115,27 +114,6 @@ def test_a_job_that_ends_before_it_notices_the_cancel_gives_no_result():
     with pytest.raises(Cancelled):
         updates.extend(running)
     assert not any(isinstance(update, Result) for update in updates)
-
-
-def test_a_job_that_nobody_looks_at_any_more_stops(monkeypatch):
-    monkeypatch.setattr(jobs_module, "GONE_SECONDS", 0.2)
-    jobs, stopped = Jobs(), threading.Event()
-    running = jobs.run("me", endless(stopped))
-    next(running)  # and never again, though the generator stays open
-    assert stopped.wait(5)
-    with pytest.raises(Cancelled):
-        list(running)
-
-
-def test_a_job_may_be_silent_for_long_while_somebody_waits_for_it(monkeypatch):
-    monkeypatch.setattr(jobs_module, "GONE_SECONDS", 0.1)
-
-    def work(report: Reporter) -> str:
-        time.sleep(0.4)
-        report(1, 1, "working")
-        return "done"
-
-    assert list(Jobs().run("me", work))[-1] == Result("done")
 
 
 def test_one_job_of_an_owner_can_be_stopped_by_itself():

@@ -231,6 +231,26 @@ def test_what_was_saved_comes_back_bit_for_bit(ready, worked, tmp_path):
     assert "Your work of" in fresh.notice
 
 
+def test_a_visitor_hears_of_saved_work_on_other_models(ready, worked, tmp_path):
+    folder = StateFolder(tmp_path)
+    spaces = Workspaces(lambda line: None, Autosave(folder))
+    for fingerprint, name in (("other", "flux <dev>"), (ready.model.fingerprint, "this one")):
+        folder.write(worked.id, fingerprint, {"model": {"name": name}})
+    folder.write(new_id(), "another", {"model": {"name": "somebody else's"}})
+    space = spaces.open(worked.id)
+    spaces.tell_of_others(space, ready)
+    assert space.notice == "You have saved work on flux <dev>: load that model, and it comes back."
+    for odd in ({}, {"model": None}, {"model": {"name": 3}}):
+        folder.write(worked.id, "other", odd)
+        assert folder.others(worked.id, ready.model.fingerprint) == ()
+    folder.write(worked.id, "other", {"model": {"name": "flux <dev>"}})
+    busy = spaces.open(worked.id)
+    busy.history.step(ready, worked.newest, "work")
+    busy.notice = None
+    spaces.tell_of_others(busy, ready)
+    assert busy.notice is None
+
+
 def test_nothing_on_the_disk_tells_the_id_and_nobody_else_reads_it(worked, tmp_path):
     state = tmp_path / "state"
     saves = Autosave(StateFolder(state))
