@@ -22,7 +22,7 @@ import dit_prune_viz
 from dit_prune_viz.app.mcp_arguments import TOOLS, Described
 from dit_prune_viz.app.session.action_log import logged
 from dit_prune_viz.app.session.agent_tools import AgentTools, Answer
-from dit_prune_viz.app.session.jobs import Busy, Jobs, Result
+from dit_prune_viz.app.session.jobs import UNEXPECTED, Busy, Jobs, Result
 from dit_prune_viz.app.session.recipe_sessions import RecipeSessions
 from dit_prune_viz.checks import brief
 from dit_prune_viz.errors import Cancelled, UserError
@@ -39,7 +39,6 @@ INSTRUCTIONS = (
     'with a sparsity ("swap", 0.6) or a JSON object ({"saliency": "ria", "sparsity": 0.5}). prune tells what it costs, '
     "compare draws, export writes."
 )
-UNEXPECTED = "Something went wrong; nothing has changed, and the app's terminal shows the details."
 _AT_ONCE = 8
 """Calls that wait for their work at one time; more stand in line."""
 _log = logging.getLogger(__name__)

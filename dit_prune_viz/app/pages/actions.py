@@ -11,12 +11,12 @@ import gradio as gr
 
 from dit_prune_viz.app.pages.events import id_of, value_of
 from dit_prune_viz.app.pages.topbar import page as topbar
-from dit_prune_viz.app.pages.updates import UNEXPECTED, bar_updates, error_message, session_updates
+from dit_prune_viz.app.pages.updates import bar_updates, error_message, session_updates
 from dit_prune_viz.app.session import packed
 from dit_prune_viz.app.session.action_log import logged
 from dit_prune_viz.app.session.going_on import Work
 from dit_prune_viz.app.session.history import History
-from dit_prune_viz.app.session.jobs import Busy, GaveWay, Jobs, Queued, Reporter, Result
+from dit_prune_viz.app.session.jobs import UNEXPECTED, Busy, GaveWay, Jobs, Queued, Reporter, Result
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.startup import Startup
 from dit_prune_viz.app.session.workspace import Workspace

@@ -18,9 +18,9 @@ import gradio as gr
 from dit_prune_viz.app import formatting
 from dit_prune_viz.app.pages.presence import Presence
 from dit_prune_viz.app.pages.shared_work import SharedWork
-from dit_prune_viz.app.pages.updates import UNEXPECTED, error_message
+from dit_prune_viz.app.pages.updates import error_message
 from dit_prune_viz.app.session.action_log import logged
-from dit_prune_viz.app.session.jobs import Busy, Reporter, Result
+from dit_prune_viz.app.session.jobs import UNEXPECTED, Busy, Reporter, Result
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.startup import Startup
 from dit_prune_viz.app.session.workspaces import Workspaces

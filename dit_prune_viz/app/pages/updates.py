@@ -11,8 +11,6 @@ from dit_prune_viz.app.pages.topbar import page as topbar
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.errors import UserError
 
-UNEXPECTED = "Something went wrong. Nothing has changed; the terminal shows the details."
-
 
 def error_message(problem: UserError, *, shown: bool = True) -> gr.Error:
     """What the page and the API's client get to read: the sentence, no traceback.

@@ -17,6 +17,8 @@ from dit_prune_viz.memory import give_back
 from dit_prune_viz.pipelines.device import telling_of_memory
 from dit_prune_viz.pipelines.lock import WORKER
 
+UNEXPECTED = "Something went wrong. Nothing has changed; the app's terminal shows the details."
+"""What is said of work that ended by a fault of the app's own."""
 POLL_SECONDS = 0.15
 GIVE_BACK_SECONDS = 10.0
 """Freed memory goes back to the system that often, after a job: it takes a moment in which nobody gets any."""
