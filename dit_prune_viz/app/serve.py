@@ -22,6 +22,7 @@ from dit_prune_viz.app.guard_options import (
     read_rules,
 )
 from dit_prune_viz.app.guard_rules import LOOPBACK, GuardRules
+from dit_prune_viz.app.heartbeats import Heartbeats
 from dit_prune_viz.app.mcp_option import add_mcp_option, serves_mcp
 from dit_prune_viz.app.mcp_route import McpRoute
 from dit_prune_viz.app.process import ending_quietly, own_temporary_folder
@@ -121,8 +122,10 @@ def serve(options: argparse.Namespace, setup: Setup) -> None:
     threading.Thread(target=draw_ahead, args=(startup,), name="first drawing", daemon=True).start()
     sys.setswitchinterval(0.0005)  # the page stays quick while the model works in a thread beside it
     print(f"Opening http://{options.host}:{options.port}", flush=True)
-    tools = [(McpRoute, (), {"startup": startup, "find": workspaces.newest})] if setup.for_agents else []
-    guards = guarded(setup.rules, lambda: health(startup), inner=tools)
+    inner = [(Heartbeats, (), {"pages": workspaces})]
+    if setup.for_agents:
+        inner.append((McpRoute, (), {"startup": startup, "find": workspaces.newest}))
+    guards = guarded(setup.rules, lambda: health(startup), inner=inner)
     try:
         app.launch(
             server_name=options.host, server_port=options.port, auth=setup.logins or None, **launch_options(), **guards

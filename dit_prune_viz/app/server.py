@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import gradio as gr
@@ -16,7 +17,7 @@ from dit_prune_viz.app.pages.compare import versions
 from dit_prune_viz.app.pages.controls import page as controls
 from dit_prune_viz.app.pages.controls import toggle as sidebar
 from dit_prune_viz.app.pages.events import value_of
-from dit_prune_viz.app.pages.gradio_seams import close_seams
+from dit_prune_viz.app.pages.gradio_seams import close_seams, forget_page
 from dit_prune_viz.app.pages.layer import page as layer_tab
 from dit_prune_viz.app.pages.map import page as map_tab
 from dit_prune_viz.app.pages.takeaway import page as takeaway_tab
@@ -132,6 +133,7 @@ def _wire_visits(page: gr.Blocks, frame: Frame, kept: Kept, actions: Actions) ->
     link.submit(visits.open, None, outputs, trigger_mode="multiple", **INTERNAL)
     link.select(visits.look, kept.a, outputs, **INTERNAL)
     page.unload(actions.leave)
+    actions.workspaces.forget = partial(forget_page, page)
 
 
 def _wire_top_bar(frame: Frame, top: TopBar, actions: Actions) -> None:

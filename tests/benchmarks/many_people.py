@@ -145,6 +145,7 @@ def cancel_ms() -> dict:
     model_work.stream_batch = timed
     try:
         waits = [_cancel(url, client_of, began, seed) for seed in range(CANCELS)]
+        _wait(lambda: not startup.jobs.count())  # a thread that still draws would abort the process at its end
     finally:
         model_work.stream_batch = draw
         server.close()

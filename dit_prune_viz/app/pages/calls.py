@@ -10,7 +10,7 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import gradio as gr
@@ -23,6 +23,7 @@ from dit_prune_viz.app.session.action_log import logged
 from dit_prune_viz.app.session.jobs import UNEXPECTED, Busy, Reporter, Result
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.startup import Startup
+from dit_prune_viz.app.session.workspace import Workspace
 from dit_prune_viz.app.session.workspaces import Workspaces
 from dit_prune_viz.errors import Cancelled, UserError
 from dit_prune_viz.pipelines.device import telling_of_memory
@@ -76,7 +77,7 @@ class Calls:
                     self.shared.end(space, before, after)
             return answer
 
-        with logged(verb, owner):
+        with self._serving(request, space), logged(verb, owner):
             return await self._follow(owner, work, stop)
 
     def look(self, request: gr.Request, session: Session | None, verb: Callable[[Session], Any]) -> Any:
@@ -84,11 +85,15 @@ class Calls:
         space = self.shared.of(request)
         owner = space.id if space else request.session_hash
         try:
-            with logged(verb, owner), telling_of_memory():
+            with self._serving(request, space), logged(verb, owner), telling_of_memory():
                 given = self.session(session)
                 return verb((space.newest if space else given.store.people.newest(owner or "")) or given)
         except Exception as problem:
             raise _error(problem) from problem
+
+    def _serving(self, request: gr.Request, space: Workspace | None) -> AbstractContextManager[None]:
+        known = space is not None or not request.session_hash
+        return nullcontext() if known else self.shared.workspaces.serving(request.session_hash)
 
     def session(self, session: Session | None, report: Reporter | None = None) -> Session:
         """The client's session; a new client's is the prepared one, which may have to be waited for."""

@@ -20,15 +20,15 @@ class SharedWork:
     """The workspaces of the API's clients. A client has one if it sends an id with its calls, or has opened one."""
 
     def __init__(self, workspaces: Workspaces) -> None:
-        self._workspaces = workspaces
+        self.workspaces = workspaces
 
     def of(self, request: gr.Request) -> Workspace | None:
         """The client's workspace; None for one that works alone."""
         client = request.session_hash
         id = id_of(request)
         if id is not None:
-            return self._workspaces.open(id, client)
-        space = self._workspaces.of_page(client) if client else None
+            return self.workspaces.open(id, client)
+        space = self.workspaces.of_page(client) if client else None
         return space if space is not None and is_id(space.id) else None
 
     def open(self, request: gr.Request, id: str | None, session: Session | None) -> Workspace:
@@ -39,18 +39,16 @@ class SharedWork:
         """
         if id is not None and not is_id(id):
             raise error_message(UserError(NO_ID), shown=False)
-        space = (self.of(request) if id is None else None) or self._workspaces.open(
-            id or new_id(), request.session_hash
-        )
+        space = (self.of(request) if id is None else None) or self.workspaces.open(id or new_id(), request.session_hash)
         if space.newest is None and session is not None:
             space.history.step(session, session, None)
-            self._workspaces.changed(space)
+            self.workspaces.changed(space)
         return space
 
     def begin(self, space: Workspace, given: Session, report: Reporter) -> Session:
         """The workspace's newest session, else what was saved for it, else the given one."""
         before = space.newest or given
-        after = self._workspaces.recall(space, before, report)
+        after = self.workspaces.recall(space, before, report)
         if after is not before:
             self.end(space, before, after)
         return after
@@ -59,4 +57,4 @@ class SharedWork:
         """A call has led to another session; the pages hear of it."""
         space.step(before, after, STEP)
         space.tell_others(None)
-        self._workspaces.changed(space)
+        self.workspaces.changed(space)

@@ -7,8 +7,9 @@ import re
 import secrets
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from dit_prune_viz.app.session.autosave import Autosave
@@ -21,6 +22,8 @@ HEADER, QUERY = "x-dit-prune-viz-session", "session"
 """Where a request carries the id."""
 GONE_SECONDS = 30.0
 """Work that nobody has looked at for so long is stopped: whoever asked for it is gone without a word."""
+SILENT_SECONDS = 300.0
+"""For how long a client that sends no id and keeps no connection may do nothing before what it holds is given up."""
 MOST = 64
 MAX_BYTES = 4 << 30
 KEPT_SECONDS = 24 * 3600
@@ -69,6 +72,11 @@ class Workspaces:
         autosave: where they are saved; None saves nothing.
         most: how many there are, at most.
         nbytes: of all of them together, at most.
+
+    Attributes:
+        alone_seconds: for how long nobody looks before work is stopped, and for how long a page without an id may be
+            gone.
+        forget: called with the name of such a page when it is given up.
     """
 
     def __init__(
@@ -83,8 +91,11 @@ class Workspaces:
         self._by_id: OrderedDict[str, Workspace] = OrderedDict()
         self._of_page: dict[str, str] = {}
         self._lock = threading.RLock()
+        self._connected: Counter[str] = Counter()
+        self._left: dict[str, float] = {}  # when what a page without an id holds is given up
         self._guard: threading.Thread | None = None
         self.alone_seconds = GONE_SECONDS
+        self.forget: Callable[[str], Any] = lambda page: None
 
     def find(self, id: str) -> Workspace | None:
         """The workspace of an id, None where there is none."""
@@ -115,18 +126,48 @@ class Workspaces:
         with self._lock:
             return self._by_id.get(self._of_page.get(page, ""))
 
-    def leave(self, page: str) -> None:
-        """A page is closed, or its connection broke. What only that page could find is given up."""
+    def connect(self, page: str) -> None:
+        """A page opens a connection that stays open while it is there, perhaps once more after a gap."""
         with self._lock:
+            self._connected[page] += 1
+            self._left.pop(page, None)
             space = self.of_page(page)
-            self._of_page.pop(page, None)
-            if space is None:
+            if space is not None:
+                space.look(page).open = True
+
+    def disconnect(self, page: str) -> None:
+        """One such connection has ended."""
+        with self._lock:
+            self._connected[page] -= 1
+            if self._connected[page] <= 0:
+                del self._connected[page]
+
+    def leave(self, page: str) -> None:
+        """A page is closed, or its connection broke. It may come back; nothing that only this page wanted goes on."""
+        with self._lock:
+            if self._connected[page] > 1:  # it is back already
                 return
-            space.leave(page)
-            if space.id == page:  # it has no id that anybody could come back with
-                del self._by_id[page]
-                for work in space.works:
+            space = self.of_page(page)
+            if space is not None:
+                space.leave(page)
+            if space is None or not is_id(space.id):  # nobody else can find what it holds
+                self._left[page] = time.monotonic() + self.alone_seconds
+                for work in space.works if space else ():
                     self._cancel(work.line)
+        self.watch_over()
+
+    @contextmanager
+    def serving(self, page: str) -> Iterator[None]:
+        """While a call of a client without an id runs. One that keeps no connection may pause between two calls."""
+        with self._lock:
+            self._left.pop(page, None)
+        try:
+            yield
+        finally:
+            with self._lock:
+                if page not in self._connected:
+                    self._left[page] = time.monotonic() + SILENT_SECONDS
+            self.watch_over()
 
     def changed(self, space: Workspace) -> None:
         """Something was done in a workspace. One without an id that could be sent is not saved."""
@@ -151,7 +192,7 @@ class Workspaces:
             space.notice = f"You have saved work on {', '.join(names)}: load that model, and it comes back."
 
     def watch_over(self) -> None:
-        """Give up work that nobody has looked at for a while; to be called when some begins."""
+        """Give up what nobody has looked at for a while; to be called when work begins, and when a page is closed."""
         with self._lock:
             if self._guard is None:
                 self._guard = threading.Thread(target=self._stop_abandoned, name="abandoned work", daemon=True)
@@ -167,9 +208,14 @@ class Workspaces:
             time.sleep(_TICK_SECONDS)
             with self._lock:
                 spaces = [space for space in self._by_id.values() if space.works]
-                if not spaces:
+                if not spaces and not self._left:
                     self._guard = None
                     return
+                for page in [page for page, end in self._left.items() if time.monotonic() > end]:
+                    del self._left[page]
+                    self._of_page.pop(page, None)
+                    self._by_id.pop(page, None)
+                    self.forget(page)
             for space in spaces:
                 if not space.goes_on and space.alone() > self.alone_seconds:
                     for work in space.works:

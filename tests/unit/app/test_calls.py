@@ -10,9 +10,13 @@ import httpx
 import pytest
 from gradio_client import Client
 from many_clients import client_of, play, play_together, script
+from starlette.middleware import Middleware
 
+from dit_prune_viz.app.heartbeats import Heartbeats
 from dit_prune_viz.app.server import build_app
+from dit_prune_viz.app.session import workspaces as workspaces_module
 from dit_prune_viz.app.session.startup import AppSettings, start
+from dit_prune_viz.app.session.workspaces import Workspaces
 from dit_prune_viz.app.theme import launch_options
 from dit_prune_viz.pipelines.load_settings import LoadSettings
 
@@ -22,11 +26,16 @@ PICTURE = ("a cat", 0, 200)
 
 @contextmanager
 def running(tiny_flux, tiny_clip):
+    """An app, and what it is served with."""
     startup = start(AppSettings(LoadSettings(str(tiny_flux), "cpu", "float32"), str(tiny_clip)))
-    app = build_app(startup)
-    _, address, _ = app.launch(server_name="127.0.0.1", prevent_thread_lock=True, **launch_options())
+    workspaces = Workspaces(startup.jobs.cancel)
+    app = build_app(startup, workspaces)
+    middleware = [Middleware(Heartbeats, pages=workspaces)]
+    _, address, _ = app.launch(
+        server_name="127.0.0.1", prevent_thread_lock=True, app_kwargs={"middleware": middleware}, **launch_options()
+    )
     startup.wait()
-    yield startup, address
+    yield startup, address, app, workspaces
     app.close()
 
 
@@ -148,7 +157,7 @@ def test_clients_at_the_same_time_get_bit_for_bit_what_each_gets_alone(url, tiny
     layers = [one["name"] for one in client_of(url).predict("magnitude", "auto", 0.5, api_name="/prune")["layers"]]
     scripts = [script(seed, 8, layers) for seed in range(3)]
     together = play_together(url, scripts)
-    with running(tiny_flux, tiny_clip) as (_, other):  # nothing is known from before
+    with running(tiny_flux, tiny_clip) as (_, other, *_):  # nothing is known from before
         alone = [play(other, actions) for actions in scripts]
     for mine, expected in zip(together, alone, strict=True):
         assert [(one.action, one.digest) for one in mine] == [(one.action, one.digest) for one in expected]
@@ -165,3 +174,33 @@ def test_many_waiting_calls_leave_room_for_others(url, lock):
         for job in jobs:
             job.cancel()
     wait_until(lambda: lock.free)
+
+
+def test_what_a_client_holds_goes_with_it_but_not_in_a_gap(served):
+    _, url, app, workspaces = served
+    kept = app.state_holder.session_data
+    workspaces.alone_seconds, before = 1.5, set(kept)
+    client, gone = pruned(url, 0.25), pruned(url, 0.75)
+    assert kept.keys() >= {client.session_hash, gone.session_hash}
+    gone.close()
+    client._refresh_heartbeat.set()  # it hangs up, and connects again
+    wait_until(lambda: gone.session_hash not in kept)
+    time.sleep(2.5)
+    assert client.session_hash in kept
+    assert client.predict(api_name="/save_recipe") is not None
+    client.close()
+    wait_until(lambda: kept.keys() <= before)
+
+
+def test_what_a_client_without_a_connection_holds_goes_after_a_pause(served, monkeypatch):
+    _, url, app, workspaces = served
+    monkeypatch.setattr(workspaces_module, "SILENT_SECONDS", 1.0)
+    page = "a-page-of-its-own"
+    join = f"{url}gradio_api/queue/join"
+    fn = next(i for i, one in app.fns.items() if one.api_name == "clusters")
+    with httpx.Client(timeout=60) as http:
+        http.post(join, json={"data": ["x"], "fn_index": fn, "session_hash": page}).raise_for_status()
+        with http.stream("GET", f"{url}gradio_api/queue/data", params={"session_hash": page}) as answer:
+            assert any("process_completed" in line for line in answer.iter_lines())
+    wait_until(lambda: page not in app.state_holder.session_data)
+    assert page not in workspaces._left

@@ -173,8 +173,22 @@ def test_a_page_without_an_id_takes_its_work_with_it(app, ready):
     anybody = visitor(None)
     list(app.run(anybody, None, lambda now, report: replace(ready)))
     assert app.newest(anybody) is not None
-    app.leave(anybody)
-    assert app.newest(anybody) is None
+    forgotten = []
+    app.workspaces.forget = forgotten.append
+    app.workspaces.alone_seconds = 0
+    for gap in (True, False):
+        app.workspaces.connect(anybody.session_hash)
+        app.leave(anybody)  # gradio tells while the connection still ends
+        app.workspaces.disconnect(anybody.session_hash)
+        if gap:  # it is back in time
+            app.workspaces.connect(anybody.session_hash)
+            time.sleep(2.5)
+            assert app.newest(anybody) is not None
+            assert forgotten == []
+            app.workspaces.disconnect(anybody.session_hash)
+    wait_until(lambda: forgotten)
+    assert forgotten == [anybody.session_hash]
+    assert app.workspaces.find(anybody.session_hash) is None
 
 
 @pytest.fixture(scope="module")
