@@ -199,7 +199,7 @@ def test_what_a_client_without_a_connection_holds_goes_after_a_pause(served, mon
     join = f"{url}gradio_api/queue/join"
     fn = next(i for i, one in app.fns.items() if one.api_name == "clusters")
     with httpx.Client(timeout=60) as http:
-        http.post(join, json={"data": ["x"], "fn_index": fn, "session_hash": page}).raise_for_status()
+        http.post(join, json={"data": [None, "x"], "fn_index": fn, "session_hash": page}).raise_for_status()
         with http.stream("GET", f"{url}gradio_api/queue/data", params={"session_hash": page}) as answer:
             assert any("process_completed" in line for line in answer.iter_lines())
     wait_until(lambda: page not in app.state_holder.session_data)
