@@ -39,7 +39,11 @@ def test_one_cancel_stops_a_recipe_and_the_column_says_what_the_plan_is(page: Pa
     # The same recipe can be asked for again.
     page.locator("#method input").click()
     page.locator("#method [role=option]", has_text=SLOW).first.click()
-    page.locator("#bar .busy").wait_for()
+    # It takes long enough to be asked to go on; the bar is drawn anew all the time, and each press counts.
+    stays = page.get_by_role("button", name="Keep going when I leave")
+    for pressed in ("true", "false"):
+        stays.click()
+        expect(stays).to_have_attribute("aria-pressed", pressed)
     page.locator("#cancel").click()
     expect(page.locator("#method input")).to_have_value("DiT-Pruning")
 

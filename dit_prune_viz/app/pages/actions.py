@@ -273,7 +273,7 @@ class Actions:
         space = self.workspace(request)
         space.goes_on = value_of(event, "keeps") is True
         busy = next((work.busy for work in space.works if work.busy), None)
-        return gr.skip() if busy is None else self.bar(space, None, busy)
+        return gr.skip() if busy is None else self.bar(space, self.prepared(), busy)
 
     def prepare(self, request: gr.Request) -> Iterator[tuple]:
         """For a page that opens: the progress of the preparation, then its session.

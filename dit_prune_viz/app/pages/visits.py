@@ -82,7 +82,12 @@ class Visits:
             return
         while (work := space.unheard(page)) is not None:
             busy = work.busy or Busy(0, 1, "Working")
-            yield gr.skip(), self._actions.bar(space, None, busy), gr.Button(visible=True), *self._still[1]
+            yield (
+                gr.skip(),
+                self._actions.bar(space, self._actions.prepared(), busy),
+                gr.Button(visible=True),
+                *self._still[1],
+            )
             work.over.wait(_TICK_SECONDS)
         space.look(page).behind = False
         yield self._newest(space)
