@@ -65,12 +65,14 @@ def by_row(page: Page) -> int:
     return int(page.locator(".threshold-words strong").first.inner_text())
 
 
-def filled(page: Page) -> int:
-    """How many dots are filled, that is, how many layers are ranked row by row."""
-    return page.evaluate(
-        """() => document.querySelector("#layer-dots .js-plotly-plot").data
-            .flatMap(trace => trace.marker.symbol).filter(symbol => !symbol.endsWith("-open")).length"""
-    )
+FILLED = """document.querySelector("#layer-dots .js-plotly-plot").data
+    .flatMap(trace => trace.marker.symbol).filter(symbol => !symbol.endsWith("-open")).length"""
+"""How many dots are filled, that is, how many layers are ranked row by row."""
+
+
+def wait_filled(page: Page, count: int) -> None:
+    """The plot may be drawn a moment after the list."""
+    page.wait_for_function(f"{FILLED} === {count}")
 
 
 def ranked_by_row(page: Page) -> int:
@@ -84,7 +86,8 @@ def test_the_line_moves_layers_between_row_by_row_and_whole(page: Page, screensh
     own, damage = by_row(page), bar_value(page, "Predicted damage")
     rows = page.locator("#layer-list tbody tr")
     expect(rows).to_have_count(78)
-    assert own == filled(page) == ranked_by_row(page)
+    wait_filled(page, own)
+    assert own == ranked_by_row(page)
     damages = [float(cell.split()[0]) for cell in page.locator("#layer-list td.damage").all_inner_texts()]
     assert damages == sorted(damages, reverse=True)
 
@@ -92,7 +95,7 @@ def test_the_line_moves_layers_between_row_by_row_and_whole(page: Page, screensh
     page.keyboard.press("ArrowDown")  # one layer more
     assert by_row(page) == own + 1  # at once
     expect(page.locator("#layer-list td.ranked", has_text="by row")).to_have_count(own + 1)
-    assert filled(page) == own + 1
+    wait_filled(page, own + 1)
     page.keyboard.press("End")
     assert by_row(page) == 0
     expect(page.locator("#layer-list td.ranked", has_text="by row")).to_have_count(0)
@@ -110,7 +113,7 @@ def test_the_line_moves_layers_between_row_by_row_and_whole(page: Page, screensh
     page.mouse.up()
     after = by_row(page)
     expect(page.locator("#layer-list td.ranked", has_text="by row")).to_have_count(after)
-    assert filled(page) == after
+    wait_filled(page, after)
     assert bar_value(page, "Predicted damage") != damage
     shoot(page, screenshots, "line")
 
