@@ -232,6 +232,7 @@ class Workspaces:
                 continue
             if alone > KEPT_SECONDS or len(self._by_id) > self._most or self._bytes() > self._nbytes:
                 del self._by_id[id]
+        self._of_page = {page: id for page, id in self._of_page.items() if id in self._by_id}
 
     def _bytes(self) -> int:
         parts: dict[int, int] = {}
