@@ -20,6 +20,7 @@ from dit_prune_viz.export.resident import RESIDENT, make_resident
 from dit_prune_viz.export.sums import check_sums
 from dit_prune_viz.masks.packed_mask import PackedMask
 from dit_prune_viz.masks.scratch import Scratch
+from dit_prune_viz.pipelines.building import BUILDING
 from dit_prune_viz.pipelines.denoisers import is_denoiser
 from dit_prune_viz.pipelines.device import choose_device, choose_dtype
 from dit_prune_viz.pipelines.pipeline_index import INDEX, check_index, component
@@ -65,15 +66,16 @@ def load_packed(
     check_sums(folder)
     check_index(index, [f"{name}/{HEADER}" for name in headers], name=str(folder))
     _check_memory(folder, headers, resident)
-    pruned = {
-        name: _load_transformer(folder / name, index, name, header, resident, progress)
-        for name, header in headers.items()
-    }
     parts = next(iter(headers.values())).get("parts", {})
-    try:
-        return _assemble(folder, index, pruned, parts, dtype).to(device)
-    except Exception as error:  # tokenizers raise no other kind
-        raise UserError(f"{folder} could not be loaded ({first_sentence(error)}); pack it again.") from error
+    with BUILDING:
+        pruned = {
+            name: _load_transformer(folder / name, index, name, header, resident, progress)
+            for name, header in headers.items()
+        }
+        try:
+            return _assemble(folder, index, pruned, parts, dtype).to(device)
+        except Exception as error:  # tokenizers raise no other kind
+            raise UserError(f"{folder} could not be loaded ({first_sentence(error)}); pack it again.") from error
 
 
 def _check_memory(folder: Path, headers: Mapping[str, Mapping], resident: bool) -> None:

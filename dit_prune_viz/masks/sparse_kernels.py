@@ -18,6 +18,7 @@ from dit_prune_viz.errors import UserError
 from dit_prune_viz.masks.pruned_layer import PrunedLayer
 from dit_prune_viz.masks.running import running_pruned
 from dit_prune_viz.masks.two_of_four import Choice, Kernel, PlainLinear, Shape, is_two_of_four, relative_error
+from dit_prune_viz.pipelines.building import BUILDING
 
 _OLDEST = (8, 0)
 """Compute capability of Ampere, the first with 2:4 tensor cores."""
@@ -98,8 +99,9 @@ class _Fp8Linear(nn.Module):
         self.out_features, self.in_features = weight.shape
         eighths, scale = _to_fp8(weight)
         compressed = torch.sparse.SparseSemiStructuredTensorCUSPARSELT.from_dense(eighths)
-        self.weight, self.scale = nn.Parameter(compressed, requires_grad=False), scale
-        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        with BUILDING:  # otherwise a load in another thread could take the weight
+            self.weight, self.scale = nn.Parameter(compressed, requires_grad=False), scale
+            self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
 
     def forward(self, input: Tensor) -> Tensor:
         rows = input.reshape(-1, self.in_features)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dit_prune_viz.checks import first_sentence
+from dit_prune_viz.pipelines.building import BUILDING
 
 GAIN = 1.03
 """A kernel must be this many times as fast as the dense layer; less is lost in the noise of timing."""
@@ -160,8 +161,9 @@ class PlainLinear(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
         self.out_features, self.in_features = weight.shape
-        self.weight = nn.Parameter(weight, requires_grad=False)
-        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        with BUILDING:  # otherwise a load in another thread could take the weight
+            self.weight = nn.Parameter(weight, requires_grad=False)
+            self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
 
     def forward(self, input: Tensor) -> Tensor:
         # The 2:4 tensors take matrices that lie in one piece only.

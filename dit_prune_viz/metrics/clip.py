@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from dit_prune_viz.errors import UserError
-from dit_prune_viz.pipelines.device import choose_device
-from dit_prune_viz.pipelines.hub import Checkout, cached, hub_files, is_hub_id, unreachable
+from dit_prune_viz.pipelines.building import BUILDING
+from dit_prune_viz.pipelines.device import choose_device, out_of_memory, telling_of_memory
+from dit_prune_viz.pipelines.hub import Checkout, cached, download, hub_files, is_hub_id, unreachable
 from dit_prune_viz.pipelines.source import LOAD_ERRORS, local_path
 from dit_prune_viz.pipelines.unread_words import unread_words
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import BatchEncoding, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 _BATCH = 32
+_FILES = (".json", ".txt", ".safetensors")
 
 
 class ClipScorer:
@@ -97,29 +99,35 @@ def load_clip(source: str | Path, *, name: str | None = None, device: str | torc
         device: where it runs.
 
     Raises:
-        UserError: no such folder or id, not a CLIP model, pickle-only weights.
+        UserError: no such folder or id, not a CLIP model, pickle-only weights, a download that fails, too
+            little memory.
     """
     path = local_path(source)
     target = _find(str(source), path)
     from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer  # takes a second
 
-    try:
-        # The PIL image processor needs no torchvision.
-        model, report = CLIPModel.from_pretrained(
-            target, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-        )
-        tokenizer = CLIPTokenizer.from_pretrained(target)
-        processor = CLIPImageProcessorPil.from_pretrained(target)
-    except LOAD_ERRORS as error:
-        raise UserError(f"{source} is not a CLIP model that can be opened: give its folder or hub id.") from error
-    if report["missing_keys"]:  # weights of another kind of model: the rest would be random numbers
-        raise UserError(f"{source} is not a CLIP model: weights are missing; give a CLIP model's folder or hub id.")
-    model.eval().requires_grad_(False).to(choose_device(device))
+    too_large = f"The CLIP {source} does not fit into the memory; close other programs, or choose a smaller one."
+    with telling_of_memory(too_large):
+        try:
+            # The PIL image processor needs no torchvision.
+            with BUILDING:
+                model, report = CLIPModel.from_pretrained(
+                    target, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+                )
+            tokenizer = CLIPTokenizer.from_pretrained(target)
+            processor = CLIPImageProcessorPil.from_pretrained(target)
+        except LOAD_ERRORS as error:
+            if out_of_memory(error):
+                raise
+            raise UserError(f"{source} is not a CLIP model that can be opened: give its folder or hub id.") from error
+        if report["missing_keys"]:  # weights of another kind of model: the rest would be random numbers
+            raise UserError(f"{source} is not a CLIP model: weights are missing; give a CLIP model's folder or hub id.")
+        model.eval().requires_grad_(False).to(choose_device(device))
     return ClipScorer(name or (path.resolve().name if path else str(source)), model, tokenizer, processor)
 
 
 def _find(source: str, path: Path | None) -> str:
-    """The folder or hub id to open, after a look at its files."""
+    """The folder to open, after a look at its files; what the hub has is downloaded."""
     if path is not None:
         _check_folder(path)
         return str(path)
@@ -137,7 +145,8 @@ def _find(source: str, path: Path | None) -> str:
         return str(file.parent)
     if not any(file.endswith(".safetensors") for file in listing.sizes):
         raise UserError(f"{source} has no safetensors weights; choose another CLIP model.")
-    return source
+    wanted = [file for file in listing.sizes if "/" not in file and file.endswith(_FILES)]
+    return str(download(model, wanted, listing))
 
 
 def _check_folder(path: Path) -> None:

@@ -20,6 +20,7 @@ from torch import nn
 
 from dit_prune_viz.checks import first_sentence
 from dit_prune_viz.errors import Progress, UserError
+from dit_prune_viz.pipelines.device import out_of_memory
 from dit_prune_viz.pipelines.hub import Checkout, cached, download, hub_files, is_hub_id, unreachable
 from dit_prune_viz.pipelines.load_settings import LoadSettings, split_hub_path
 from dit_prune_viz.pipelines.packages import require
@@ -74,6 +75,8 @@ def fuse_loras(pipeline: DiffusionPipeline, loras: Sequence[FoundLora], name: st
         except UserError:
             raise
         except LOAD_ERRORS as error:
+            if out_of_memory(error):  # says nothing about the LoRA
+                raise
             raise UserError(
                 f"The LoRA {lora.name} could not be fused into {name} ({first_sentence(error)}); give one that was "
                 "trained for this model."

@@ -11,6 +11,7 @@ from torch import nn
 
 from dit_prune_viz.checks import first_sentence
 from dit_prune_viz.errors import UserError
+from dit_prune_viz.pipelines.building import BUILDING
 from dit_prune_viz.pipelines.device import out_of_memory
 from dit_prune_viz.pipelines.identity import Sample, sample
 from dit_prune_viz.pipelines.load_settings import LoadSettings
@@ -76,17 +77,18 @@ def open_pipeline(
         if tell is not None and placement.notable:
             tell(placement.sentence)
         settling = _Settling(placement, Placing(placement, device), name)
-        if loras:  # are fused by the pipeline as a whole, into weights that are where they were loaded
-            pipeline = load_pipeline(source, parts, dtype)
-            fuse_loras(pipeline, loras, name)
-            for part in parts:
-                settling(part, getattr(pipeline, part.name))
-        else:
-            pipeline = load_pipeline(source, parts, dtype, settling)
-        settling.placing.finish(pipeline)
+        with BUILDING:
+            if loras:  # are fused by the pipeline as a whole, into weights that are where they were loaded
+                pipeline = load_pipeline(source, parts, dtype)
+                fuse_loras(pipeline, loras, name)
+                for part in parts:
+                    settling(part, getattr(pipeline, part.name))
+            else:
+                pipeline = load_pipeline(source, parts, dtype, settling)
+            settling.placing.finish(pipeline)
     except UserError:
         raise
-    except LOAD_ERRORS as error:
+    except (*LOAD_ERRORS, MemoryError) as error:
         if out_of_memory(error):
             raise UserError(_too_large(name, device, placement)) from error
         raise UserError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -32,8 +33,8 @@ class ModelStore:
     """Loads models and the CLIP that scores pictures, each once.
 
     Models are held weakly: one that no session uses any more is freed, together with its cache. Work on all of them
-    stands in one line. Small ones may be in memory together; for a large one, others have to go, which is refused while
-    somebody else works with them.
+    stands in one line, and so does loading, but for downloads. Small ones may be in memory together; for a large one,
+    others have to go, which is refused while somebody else works with them.
 
     Args:
         clip: folder or hub id of the CLIP.
@@ -101,6 +102,7 @@ class ModelStore:
 
     def _open(self, settings: LoadSettings, progress: Progress | None, say: Callable[[str], None] | None) -> Model:
         gone: list[str] = []
+        turn = ExitStack()
 
         def make_room(needed: int) -> None:
             others = [model for model in self._models.values() if not model.away]
@@ -109,13 +111,15 @@ class ModelStore:
             if leave:
                 worker = WORKER.get()
                 self.people.check_idle(leave, worker and worker.owner, settings.model, self._line.owners)
-                with self._line.hold(progress):
-                    for model in leave:
-                        put_away(model)
-                gone.extend(dict.fromkeys(model.name for model in leave))
+            # Kept until the model is there: diffusers changes torch's default dtype for all threads while it loads.
+            turn.enter_context(self._line.hold(progress))
+            for model in leave:
+                put_away(model)
+            gone.extend(dict.fromkeys(model.name for model in leave))
 
         try:
-            model = open_model(settings, progress, say, make_room)
+            with turn:
+                model = open_model(settings, progress, say, make_room)
         except (Cancelled, UserError) as problem:
             if gone:
                 why = "was cancelled" if isinstance(problem, Cancelled) else f"failed: {problem}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from dit_prune_viz.app.session.model_store import ModelStore
@@ -16,3 +18,12 @@ def store(tiny_clip):
 @pytest.fixture(scope="module")
 def ready(store, tiny_flux):
     return Session(store).load_model(str(tiny_flux)).calibrate(16, 0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def opened_to_the_end():
+    """A server that is closed still opens its model, during which tests must not make modules of their own."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name == "startup":
+            thread.join(60)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -15,6 +16,7 @@ from dit_prune_viz.app.session.people import ModelInUse
 from dit_prune_viz.app.session.session import Session
 from dit_prune_viz.app.session.startup import Startup
 from dit_prune_viz.errors import Cancelled, UserError
+from dit_prune_viz.pipelines.lock import WAITING
 
 
 @pytest.fixture
@@ -41,6 +43,25 @@ def test_small_models_lie_side_by_side_and_their_work_stands_in_one_line(store, 
     assert not mine.model.away
     assert mine.model.lock is yours.model.lock
     assert mine.model.also_pruning("norm_out").lock is mine.model.lock
+
+
+def test_a_load_waits_for_work_on_other_models(store, tiny_flux, tiny_sd3):
+    """Diffusers changes torch's default dtype for all threads while it loads."""
+    mine, told, waits = load(Session(store), "me", tiny_flux), [], threading.Event()
+
+    def report(done: int, total: int, what: str) -> None:
+        told.append(what)
+        if what.startswith(WAITING):
+            waits.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        with mine.model.lock.hold():
+            loading = pool.submit(Session(store).load_model, str(tiny_sd3), report)
+            assert waits.wait(60)
+            assert not loading.done()
+        assert loading.result(60).model.name == "tiny-sd3"
+    assert mine.model.lock.free
+    assert told[0].startswith("Loading")
 
 
 def test_one_person_switches_between_large_models_of_which_one_is_in_memory(store, large, tiny_flux, tiny_sd3):

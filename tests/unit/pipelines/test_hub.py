@@ -8,9 +8,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
 from dit_prune_viz.errors import Cancelled, UserError
+from dit_prune_viz.metrics.clip import load_clip
 from dit_prune_viz.pipelines import hub
 from dit_prune_viz.pipelines.model import load_model
 
@@ -225,3 +227,14 @@ def test_a_disk_that_is_too_small(there, monkeypatch):
     monkeypatch.setattr(hub.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     assert "are free at" in refusal()
     assert "download" not in dict(there.calls)
+
+
+def test_a_clip_is_downloaded_before_it_is_opened(there, tiny_clip, tmp_path):
+    there.folder = shutil.copytree(tiny_clip, tmp_path / "clip")
+    (there.folder / "pytorch_model.bin").write_bytes(b"never read")
+    (there.folder / "onnx").mkdir()
+    (there.folder / "onnx/model.json").write_text("{}")
+    clip = load_clip("org/clip")
+    assert clip.name == "org/clip"
+    assert torch.equal(clip.embed_texts(["a cat"]), load_clip(tiny_clip).embed_texts(["a cat"]))
+    assert there.downloaded == {path.name for path in tiny_clip.iterdir()}
