@@ -98,8 +98,9 @@ def guarded(rules: GuardRules, health: Health, inner: Sequence = ()) -> dict:
     from dit_prune_viz.figures.library import PLOTLY_JS  # with Plotly, which takes a while
 
     rules = replace(rules, public_files=(PLOTLY_JS.as_posix(),))
+    first = script("pages/session.js", "pages/hidden_status.js")
     # Starlette's own Middleware is these three.
-    middleware = [(Guard, (), {"rules": rules, "health": health, "script": script("pages/session.js")}), *inner]
+    middleware = [(Guard, (), {"rules": rules, "health": health, "script": first}), *inner]
     return {"app_kwargs": {"middleware": middleware}, "max_file_size": rules.most_upload}
 
 

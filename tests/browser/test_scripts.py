@@ -92,6 +92,15 @@ def test_a_widget_that_leaves_the_page_takes_its_listeners_along(blank: Page, na
         assert listeners(blank) == before
 
 
+def test_gradio_does_not_find_those_whose_progress_is_hidden(blank):
+    blank.evaluate("text => (0, eval)(text)", script("pages/hidden_status.js"))
+    statuses = {"3": {"fn_index": 1, "show_progress": "hidden"}, "4": {"fn_index": 2, "show_progress": "full"}, "5": {}}
+    assert blank.evaluate("Object.entries", statuses) == [["4", statuses["4"]], ["5", {}]]
+    for other in ({}, {"a": None, "b": 1, "c": {"show_progress": "hidden"}}, ["x", "y"]):
+        expected = other.items() if isinstance(other, dict) else zip("01", other, strict=True)
+        assert blank.evaluate("Object.entries", other) == [list(pair) for pair in expected]
+
+
 def test_a_widget_that_only_moves_keeps_its_listeners(blank: Page):
     mount(blank, "", script("widgets/shared.js") + "document.addEventListener('moved', () => 0, { signal: removed });")
     blank.evaluate("document.body.append(document.createElement('main')); document.body.prepend(widget.element)")
