@@ -70,8 +70,11 @@ def visits() -> str:
 
 @pytest.fixture
 def page(browser, app_url, scheme, visits):
-    """The app, opened and ready. Fails if the page logs an error or asks any other host for anything."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme=scheme)
+    """The app, opened and ready. Fails if the page logs an error or asks any other host for anything.
+
+    It asks for reduced motion, so that nothing is looked at while it fades, and nothing is painted over and over.
+    """
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme=scheme, reduced_motion="reduce")
     page = context.new_page()
     if visits == "before":
         page.add_init_script("localStorage.setItem('dit-prune-viz hints seen', 'yes')")
