@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from gradio_client import Client, handle_file
+from gradio_client import handle_file
 from gradio_client.exceptions import AppError
+from many_clients import client_of
 from PIL import Image
 
 from dit_prune_viz.app.server import build_app
@@ -51,12 +52,12 @@ def url(tiny_flux, tiny_clip):
 
 @pytest.fixture(scope="module")
 def client(url):
-    return Client(url, verbose=False)
+    return client_of(url)
 
 
 @pytest.fixture
 def fresh(url):
-    return Client(url, verbose=False)
+    return client_of(url)
 
 
 @pytest.fixture(scope="module")
@@ -261,16 +262,16 @@ def test_a_script_goes_on_where_another_client_stopped(url, fresh, layer):
     id = fresh.predict(api_name="/session_id")["session"]
     assert len(id) == 32
     assert fresh.predict(api_name="/session_id")["session"] == id
-    other = Client(url, verbose=False)
+    other = client_of(url)
     assert other.predict(id, api_name="/open_session")["plan"]["achieved"] == pytest.approx(0.3, abs=0.01)
     other.predict("wanda", "auto", 0.6, api_name="/prune")
     saved = json.loads(fresh.predict(api_name="/save_recipe")["recipe"])
     assert saved["sparsity"] == 0.6
     other.predict(layer, "row", "kmeans", 2, api_name="/cluster")
     assert len(fresh.predict(layer, api_name="/clusters")["clusters"]) == 2
-    with_header = Client(url, verbose=False, headers={"X-Dit-Prune-Viz-Session": id})
+    with_header = client_of(url, headers={"X-Dit-Prune-Viz-Session": id})
     assert json.loads(with_header.predict(api_name="/save_recipe")["recipe"]) == saved
-    assert Client(url, verbose=False).predict(api_name="/session_id")["session"] != id
+    assert client_of(url).predict(api_name="/session_id")["session"] != id
     with pytest.raises(AppError, match="no session's id"):
         fresh.predict("../x", api_name="/open_session")
 
