@@ -6,8 +6,11 @@ import threading
 
 import pytest
 
+from dit_prune_viz.app.serve import quieten_libraries
 from dit_prune_viz.app.session.model_store import ModelStore
 from dit_prune_viz.app.session.session import Session
+
+quieten_libraries()  # the servers of these tests work as the app does
 
 
 @pytest.fixture(scope="module")

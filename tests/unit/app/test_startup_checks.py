@@ -12,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
 from dit_prune_viz.app import serve
@@ -194,3 +195,15 @@ def test_files_to_download_go_with_their_owner(temporary):
     del owner
     gc.collect()
     assert os.listdir(temporary) == []
+
+
+def test_gradio_tabulates_no_calls(monkeypatch):
+    calls = [{"function": "prune", "status": "success", "process_time": 1.0, "session_hash": "x", "time": 0.0}] * 3
+    kept = {}
+    for name in ("quiet", "as gradio comes"):
+        if name != "quiet":
+            monkeypatch.delenv("GRADIO_ANALYTICS_CACHE_FREQUENCY")
+        queue = gr.Blocks().queue()._queue
+        queue.events_recorded = len(calls)
+        kept[name] = list(queue.compute_analytics_summary(calls)["functions"])
+    assert kept == {"quiet": [], "as gradio comes": ["prune"]}
