@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from dit_prune_viz.csv_text import csv_text
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.experiments.curves_png import draw_curves
 from dit_prune_viz.experiments.results import SCORES, UNREAD, Row
@@ -32,15 +31,14 @@ _NAMED_SEEDS = 5
 def as_csv(rows: Sequence[Row]) -> str:
     """A line per cell, each score its mean over the prompts, empty where there is none; the last columns say of which
     prompts the model or the CLIP does not read some words, and which, and of which the picture is destroyed."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(_FIELDS)
-    for row in rows:
-        words = {name: (row.unread or {}).get(name, ()) for name in UNREAD} | {"destroyed": row.destroyed}
-        values = {name: row.mean(name) for name in SCORES}
-        values |= {name: _by_prompt(told) for name, told in words.items()}
-        table.writerow([values[name] if name in values else getattr(row, name) for name in _FIELDS])
-    return text.getvalue()
+    return csv_text(_FIELDS, map(_line, rows))
+
+
+def _line(row: Row) -> list[object]:
+    words = {name: (row.unread or {}).get(name, ()) for name in UNREAD} | {"destroyed": row.destroyed}
+    values = {name: row.mean(name) for name in SCORES}
+    values |= {name: _by_prompt(told) for name, told in words.items()}
+    return [values[name] if name in values else getattr(row, name) for name in _FIELDS]
 
 
 def _by_prompt(words: Iterable[str]) -> str:

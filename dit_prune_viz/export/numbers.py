@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import base64
-import csv
-import io
 import json
 import math
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ import numpy as np
 from dit_prune_viz.clustering.clusters import Clusters
 from dit_prune_viz.clustering.neighbours import Neighbours
 from dit_prune_viz.clustering.units import check_unit, count_units
+from dit_prune_viz.csv_text import csv_text
 from dit_prune_viz.errors import UserError
 from dit_prune_viz.export.folders import new_folder
 from dit_prune_viz.masks.layer_plan import ClusterPlan
@@ -64,7 +63,7 @@ def layer_rows(pruned: PrunedModel) -> list[dict[str, object]]:
 
 def layers_csv(pruned: PrunedModel) -> str:
     """The rows of `layer_rows`, with a line of names above them."""
-    return _csv(LAYER_FIELDS, (row.values() for row in layer_rows(pruned)))
+    return csv_text(LAYER_FIELDS, (row.values() for row in layer_rows(pruned)))
 
 
 def layers_json(pruned: PrunedModel) -> str:
@@ -136,7 +135,7 @@ def clusters_csv(layers: Mapping[str, tuple[tuple[int, int], Clusters | ClusterP
     for name, (shape, clusters) in layers.items():
         for row in membership(name, shape, clusters)["clusters"]:
             lines += [(name, clusters.unit, unit, row["id"], row["name"]) for unit in row["units"] or ()]
-    return _csv(("layer", "unit", "index", "cluster", "name"), sorted(lines, key=lambda line: (line[0], line[2])))
+    return csv_text(("layer", "unit", "index", "cluster", "name"), sorted(lines, key=lambda line: (line[0], line[2])))
 
 
 def units_json(layer: str, shape: tuple[int, int], unit: str, units: Sequence[int]) -> str:
@@ -149,7 +148,7 @@ def units_json(layer: str, shape: tuple[int, int], unit: str, units: Sequence[in
 def units_csv(layer: str, shape: tuple[int, int], unit: str, units: Sequence[int]) -> str:
     """A line per selected unit: the layer and its row, its column, or both."""
     names = _PLACE if unit == "weight" else (unit,)
-    return _csv(("layer", *names), ((layer, *place) for place in _places(shape, unit, units)))
+    return csv_text(("layer", *names), ((layer, *place) for place in _places(shape, unit, units)))
 
 
 def neighbours_json(layer: str, shape: tuple[int, int], unit: str, found: Neighbours) -> str:
@@ -169,7 +168,7 @@ def neighbours_csv(layer: str, shape: tuple[int, int], unit: str, found: Neighbo
     for of, nearest in _neighbours(shape, unit, found):
         place = of if unit == "weight" else (of,)
         lines += [(layer, *place, *(at if unit == "weight" else (at,)), distance) for at, distance in nearest]
-    return _csv(("layer", *names, *(f"neighbour_{name}" for name in names), "distance"), lines)
+    return csv_text(("layer", *names, *(f"neighbour_{name}" for name in names), "distance"), lines)
 
 
 def write_numbers(
@@ -238,14 +237,6 @@ def _places(shape: tuple[int, int], unit: str, units: Sequence[int]) -> list[tup
 
 def _finite(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _csv(names: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(names)
-    table.writerows(rows)
-    return text.getvalue()
 
 
 def _json(content: object) -> str:

@@ -12,7 +12,18 @@ from dit_prune_viz.figures.library import PLOTLY_JS
 
 ROOT = Path(__file__).parents[2] / "dit_prune_viz"
 FLOORS = (
-    ("errors", "checks", "formatting", "caching", "disk_cache", "resources", "plugins", "memory", "whole_file"),
+    (
+        "errors",
+        "checks",
+        "formatting",
+        "caching",
+        "disk_cache",
+        "resources",
+        "plugins",
+        "memory",
+        "csv_text",
+        "whole_file",
+    ),
     ("pipelines",),
     ("calibration", "clustering", "metrics"),
     ("masks",),
