@@ -19,8 +19,16 @@ def open_page(page: Page, name: str) -> None:
     page.wait_for_timeout(500)
 
 
+FADED = """() => Promise.all(document.getAnimations()
+    .filter((one) => Number.isFinite(one.effect.getComputedTiming().endTime))
+    .map((one) => one.finished.catch(() => {})))"""
+"""What scripts fade, reduced motion does not stop."""
+
+
 def violations(page: Page) -> list[str]:
-    """What axe-core finds that is serious or critical."""
+    """What axe-core finds that is serious or critical, once nothing fades in or out any more."""
+    page.wait_for_timeout(1000)
+    page.evaluate(FADED)
     return [
         f"{found['id']}: {node['html'][:200]}"
         for found in Axe().run(page).response["violations"]

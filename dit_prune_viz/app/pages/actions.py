@@ -32,7 +32,8 @@ INTERNAL = {
 """Listeners of the page that are no endpoints; the top bar shows their progress.
 
 Gradio would tell every output of every listener how far it is, even where that is hidden, and looks each of them up in
-the whole page whenever any listener begins or ends: a second of a page's opening.
+the whole page whenever any listener begins or ends: a second of a page's opening. `hidden_status.js` spares it the
+inputs, for which there is no such setting.
 """
 
 _REST_SECONDS = 0.7
